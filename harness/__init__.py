@@ -1,0 +1,31 @@
+"""Reward vectors for data-mixing agents. Importing this loads nothing heavy: public names resolve on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from harness.callback import RewardCallback
+    from harness.environment import RewardEnvironment
+    from harness.feed import Feed, read_feed
+    from harness.spec import Spec, load_spec
+
+__all__ = ["Feed", "RewardCallback", "RewardEnvironment", "Spec", "__version__", "load_spec", "read_feed"]
+
+_HOME = {
+    "Feed": "harness.feed",
+    "read_feed": "harness.feed",
+    "RewardEnvironment": "harness.environment",
+    "RewardCallback": "harness.callback",
+    "Spec": "harness.spec",
+    "load_spec": "harness.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

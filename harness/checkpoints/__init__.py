@@ -1,0 +1,1 @@
+"""Finding, ordering, identifying and opening checkpoints."""

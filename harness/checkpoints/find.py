@@ -1,0 +1,162 @@
+"""Which checkpoints the user means, and their order. Looks at names and small JSON files; opens no weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.checkpoints.hub import fetch, looks_like_hub_id
+from harness.core.checkpoint import Checkpoint
+from harness.core.errors import CheckpointError
+from harness.core.vector import Mixture
+
+STEP = re.compile(r"^(?:checkpoint|step|global_step|iter)[-_]?(\d+)$")
+MIXTURE_FILE = "mixture.json"
+
+
+def find_checkpoints(
+    arguments: Sequence[str],
+    *,
+    base: str | None = None,
+    trajectory: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> list[Checkpoint]:
+    """Every checkpoint below the arguments, each trajectory in step order. Raises CheckpointError.
+
+    An argument is a model or adapter folder, a training output folder with `checkpoint-*` in it (those are scored, not
+    a final model beside them), a folder of such folders, or a hub id `org/name@revision`. `base` replaces the base
+    that adapters name; `trajectory` names the trajectory instead of its folder.
+    """
+    found: list[Checkpoint] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            here = _below(path, base)
+            if not here:
+                raise CheckpointError(
+                    f"no checkpoint in {path}: expected config.json or adapter_config.json, or folders checkpoint-<step>"
+                )
+            found += here
+        elif looks_like_hub_id(argument):
+            snapshot = fetch(argument, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+            found.append(
+                replace(
+                    _checkpoint(snapshot.folder, base), label=argument, trajectory=argument.partition("@")[0], step=None
+                )
+            )
+            if found[-1].kind == "full":
+                found[-1] = replace(found[-1], kind="hub", revision=snapshot.commit)
+        else:
+            raise CheckpointError(f"no checkpoint at {argument}: the folder does not exist")
+    unique = list({str(item.folder.resolve()): item for item in found}.values())
+    return [replace(item, trajectory=trajectory) for item in unique] if trajectory else _distinct(unique)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a model or an adapter."""
+    return (folder / "adapter_config.json").exists() or (folder / "config.json").exists()
+
+
+def _below(folder: Path, base: str | None) -> list[Checkpoint]:
+    children = sorted((child for child in folder.iterdir() if child.is_dir()), key=_natural)
+    steps = [child for child in children if STEP.match(child.name)]
+    if steps:
+        return [_checkpoint(child, base) for child in sorted(steps, key=_step)]
+    if is_checkpoint(folder):
+        return [_checkpoint(folder, base)]
+    return [item for child in children if not child.name.startswith(".") for item in _below(child, base)]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """mix-2 before mix-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _step(folder: Path) -> int:
+    match = STEP.match(folder.name)
+    return int(match.group(1)) if match else -1
+
+
+def _checkpoint(folder: Path, base: str | None) -> Checkpoint:
+    """Describe one folder. What is wrong with it is remembered, not raised: it becomes a failed vector."""
+    resolved = folder.resolve()
+    step = _step(resolved)
+    numbered = step >= 0
+    item = Checkpoint(
+        label=str(folder),
+        folder=folder,
+        kind="full",
+        trajectory=(resolved.parent if numbered else resolved).name,
+        step=step if numbered else None,
+    )
+    try:
+        mixture, tokens_seen = _mixture(folder)
+        item = replace(item, mixture=mixture, tokens_seen=tokens_seen)
+        if (folder / "adapter_config.json").exists():
+            item = replace(item, kind="lora")
+            return replace(item, base=base or _named_base(folder))
+        if not (folder / "config.json").exists():
+            raise CheckpointError(f"no config.json or adapter_config.json in {folder}; is it still being written?")
+    except CheckpointError as error:
+        return replace(item, problem=str(error))
+    return item
+
+
+def _named_base(folder: Path) -> str:
+    """The base an adapter names: a path from here, a path from the adapter's folder, or a hub id."""
+    try:
+        named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"cannot read {folder / 'adapter_config.json'}: {error}") from error
+    if not named:
+        raise CheckpointError(f"{folder / 'adapter_config.json'} names no base model; pass --base FOLDER")
+    for candidate in (Path(named), folder / named):
+        if candidate.is_dir():
+            return str(candidate)
+    if looks_like_hub_id(named):
+        return str(named)
+    raise CheckpointError(
+        f"the base model {named!r} that {folder / 'adapter_config.json'} names is not here; pass --base FOLDER"
+    )
+
+
+def _mixture(folder: Path) -> tuple[Mixture | None, int | None]:
+    """What the trainer left in mixture.json beside the weights: the mixture, and optionally `tokens_seen`."""
+    path = folder / MIXTURE_FILE
+    if not path.exists():
+        return None, None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        tokens = value.pop("tokens_seen", None)
+        if tokens is not None and (not isinstance(tokens, int) or tokens < 0):
+            raise ValueError("tokens_seen must be a non-negative integer")
+        return (Mixture.parse(value) if value else None), tokens
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _distinct(found: list[Checkpoint]) -> list[Checkpoint]:
+    """Trajectory names made unique by as much of the path as it takes. Hub ids are unique already."""
+    homes: dict[int, tuple[str, ...]] = {}
+    for index, item in enumerate(found):
+        resolved = item.folder.resolve()
+        homes[index] = (resolved.parent if item.step is not None else resolved).parts
+    for depth in range(1, max((len(parts) for parts in homes.values()), default=0) + 1):
+        names: dict[str, set[tuple[str, ...]]] = {}
+        labels = {
+            index: item.trajectory if item.kind == "hub" or "@" in item.label else "/".join(homes[index][-depth:])
+            for index, item in enumerate(found)
+        }
+        for index, name in labels.items():
+            names.setdefault(name, set()).add(homes[index])
+        if all(len(places) == 1 for places in names.values()):
+            return [replace(item, trajectory=labels[index]) for index, item in enumerate(found)]
+    return found

@@ -1,0 +1,44 @@
+"""The `harness` application: its verbs in the order a user meets them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import harness
+from harness.cli import export, fit_reference, ls, schema, score, show, tasks
+
+app = typer.Typer(
+    name="harness",
+    help="Reward vectors for data-mixing agents: score checkpoints on held-out fields.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"harness {harness.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("score")(score.score)
+app.command("fit-reference")(fit_reference.fit_reference)
+app.command("show")(show.show)
+app.command("export")(export.export)
+app.command("ls")(ls.ls)
+app.command("schema")(schema.schema)
+app.add_typer(tasks.app, name="tasks")

@@ -1,0 +1,87 @@
+"""What a run looks like while it goes on: a rich progress bar on a terminal, plain lines elsewhere. Writes to stderr."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from harness.cli.table import summary_line
+from harness.core.checkpoint import Checkpoint
+from harness.core.vector import RewardVector
+from harness.pipeline import Observer
+
+stderr = Console(stderr=True)
+
+
+class PlainObserver(Observer):
+    """One line per finished checkpoint."""
+
+    def __init__(self) -> None:
+        self._total = self._done = self._tokens = self._pairs = self._all_pairs = 0
+        self._clock = 0.0
+
+    def starting(self, *, checkpoints: int, pairs: int) -> None:
+        self._total, self._all_pairs, self._clock = checkpoints, pairs, time.perf_counter()
+        self.write(f"scoring {checkpoints} checkpoint(s), {pairs:,} pairs")
+
+    def advance(self, *, pairs: int, tokens: int) -> None:
+        self._pairs += pairs
+        self._tokens += tokens
+
+    def finished(self, vector: RewardVector, *, new: bool) -> None:
+        self._done += 1
+        seconds = time.perf_counter() - self._clock
+        left = seconds * (self._all_pairs - self._pairs) / self._pairs if self._pairs else 0.0
+        pace = f"{self._tokens / seconds:,.0f} tokens/s, {left:.0f} s left" if new else "was there before"
+        self.write(f"[{self._done}/{self._total}] {summary_line(vector)} ({pace})")
+        for component in vector.components:
+            if component.reason and new:
+                self.write(f"  {component.name} {component.status}: {component.reason}")
+
+    def write(self, text: str) -> None:
+        """One line, unwrapped."""
+        stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class RichObserver(PlainObserver):
+    """A bar over all pairs: done, tokens per second, time left; a line above it per finished checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("pairs"),
+            TextColumn("{task.fields[pace]}"),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+        )
+        self._task = self._bar.add_task("reading", total=None, pace="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def starting(self, *, checkpoints: int, pairs: int) -> None:
+        super().starting(checkpoints=checkpoints, pairs=pairs)
+        self._bar.update(self._task, total=pairs)
+
+    def opening(self, checkpoint: Checkpoint) -> None:
+        step = "" if checkpoint.step is None else f" step {checkpoint.step}"
+        self._bar.update(self._task, description=f"{checkpoint.trajectory}{step}")
+
+    def advance(self, *, pairs: int, tokens: int) -> None:
+        super().advance(pairs=pairs, tokens=tokens)
+        seconds = time.perf_counter() - self._clock
+        self._bar.update(self._task, advance=pairs, pace=f"{self._tokens / seconds:,.0f} tokens/s" if seconds else "")
+
+    def write(self, text: str) -> None:
+        self._bar.print(text, markup=False, highlight=False, soft_wrap=True)

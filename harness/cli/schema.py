@@ -1,0 +1,24 @@
+"""harness schema: the formats, as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def schema(
+    spec: Annotated[bool, typer.Option("--spec", help="Of the spec instead of the reward vector.")] = False,
+) -> None:
+    """Print the JSON Schema of a reward vector, or of a spec."""
+    import json
+
+    if spec:
+        from harness.spec import spec_json_schema
+
+        document = spec_json_schema()
+    else:
+        from harness.core.vector import RewardVector
+
+        document = RewardVector.model_json_schema(by_alias=True)
+    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2))

@@ -1,0 +1,100 @@
+"""harness score: checkpoints in, reward vectors out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT...",
+            help="Model or adapter folder, training output folder with checkpoint-*, a folder of those, or org/name@revision.",
+        ),
+    ],
+    spec: Annotated[
+        Path | None, typer.Option("--spec", "-s", help="What to measure (YAML). Default: offline stdlib fields.")
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option("--field", "-f", help="Instead of a spec: a named field or a data file. Repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder. Default: results/<name of the first checkpoint>.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Base model of adapters, instead of the one they name.")
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run. Default: from the spec's digest.")] = None,
+    trajectory: Annotated[
+        str | None, typer.Option("--trajectory", help="Name of the trajectory. Default: its folder's.")
+    ] = None,
+    standardize: Annotated[
+        str | None, typer.Option("--standardize", help="none, running, or a reference file.")
+    ] = None,
+    overflow: Annotated[
+        str | None, typer.Option("--overflow", help="A pair longer than the context: fail, skip or truncate.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16, float16 or float64.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option("--batch-tokens", help="Tokens per batch, padding included.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed components again.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run model code that comes with a checkpoint.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Load .bin weights, which can run code.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")] = False,
+) -> int:
+    """Score checkpoints: one reward vector each, appended to OUT/rewards.jsonl.
+
+    Run the same command again after any interruption: it goes on where it stopped.
+    """
+    from harness.checkpoints.find import find_checkpoints
+    from harness.cli.progress import PlainObserver, RichObserver, stderr
+    from harness.cli.table import incomplete, print_vectors
+    from harness.core.errors import SpecError
+    from harness.pipeline import Observer, prepare
+    from harness.pipeline import run as run_pipeline
+    from harness.spec import default_spec, load_spec, override, spec_of_fields
+
+    if spec is not None and field:
+        raise SpecError("--spec and --field exclude each other; name the field in the spec")
+    chosen = load_spec(spec) if spec else spec_of_fields(field) if field else default_spec()
+    chosen = override(
+        chosen,
+        standardize=standardize,
+        overflow=overflow,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code or None,
+        allow_pickle=allow_pickle or None,
+    )
+    found = find_checkpoints(
+        checkpoints,
+        base=base,
+        trajectory=trajectory,
+        allow_pickle=chosen.allow_pickle,
+        trust_remote_code=chosen.trust_remote_code,
+    )
+    environment = prepare(chosen)
+    folder = out or Path("results") / Path(checkpoints[0].partition("@")[0]).resolve().name
+    observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
+    with observer:
+        summary = run_pipeline(
+            environment, found, out=folder, run_name=run, retry_failed=retry_failed, observer=observer
+        )
+    places = {(checkpoint.trajectory, checkpoint.step) for checkpoint in found}
+    here = [vector for vector in summary.feed if (vector.trajectory, vector.step) in places]
+    print_vectors(here)
+    known = f", {len(here) - summary.n_new} were there before" if summary.n_new < len(here) else ""
+    typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}{known}")
+    return incomplete(here)

@@ -1,0 +1,41 @@
+"""harness show: read a feed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def show(
+    feed: Annotated[Path, typer.Argument(metavar="FEED", help="A rewards.jsonl, or the folder it is in.")],
+    trajectory: Annotated[str | None, typer.Option("--trajectory", "-t", help="Only this trajectory.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Also plot reward against step (.svg, .png or .pdf).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The vectors as JSON lines instead of a table.")] = False,
+) -> int:
+    """Show the reward vectors of a feed as a table, and what they warn of."""
+    from harness.cli.table import incomplete, print_vectors
+    from harness.feed import read_feed
+    from harness.reward_models.reference import label
+
+    vectors = read_feed(feed)
+    if trajectory is not None:
+        vectors = vectors.trajectory(trajectory)
+    if plot is not None:
+        from harness.plot import plot_feed
+
+        plot_feed(vectors, plot)
+    if as_json:
+        for vector in vectors:
+            typer.echo(vector.to_line())
+        return incomplete(vectors)
+    print_vectors(vectors)
+    for vector in vectors:
+        for warning in vector.warnings:
+            typer.echo(f"{label(vector)}: {warning}", err=True)
+    if plot is not None:
+        typer.echo(f"plot: {plot}")
+    return incomplete(vectors)

@@ -1,0 +1,83 @@
+"""Reward vectors as a table, `value ± stderr` as lm-eval prints it, and the exit code they mean. Writes to stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.core.vector import ComponentRecord, RewardVector
+from harness.reward_models.reference import label
+
+PIPE_WIDTH = 200
+"""Columns when nobody looks: tables are not wrapped in files."""
+
+
+def stdout() -> Console:
+    """A console for results, made when it is needed so that redirection is seen."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def cell(component: ComponentRecord) -> str:
+    """`-2.5312 ± 0.0131`; a mark where not every pair was scored; the status where nothing was."""
+    if component.raw is None:
+        return component.status
+    error = "" if component.stderr is None else f" ± {component.stderr:.4f}"
+    mark = "" if component.status == "ok" else f" ({component.n_scored}/{component.n_items})"
+    return f"{component.raw:.4f}{error}{mark}"
+
+
+def number(value: float | None, *, sign: bool = False) -> str:
+    """Four decimals, or a dash for null."""
+    if value is None:
+        return "-"
+    return f"{value:+.4f}" if sign else f"{value:.4f}"
+
+
+def summary_line(vector: RewardVector) -> str:
+    """One vector in one line."""
+    parts = ", ".join(f"{component.name} {cell(component)}" for component in vector.components)
+    return f"{label(vector)}: {parts}, scalar {number(vector.scalar)}, gain {number(vector.gain, sign=True)}"
+
+
+def print_vectors(vectors: Sequence[RewardVector]) -> None:
+    """A row per vector, with a column per component of any of them."""
+    names = list(dict.fromkeys(component.name for vector in vectors for component in vector.components))
+    standardized = any(value is not None for vector in vectors for value in vector.standardized)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trajectory", overflow="fold")
+    table.add_column("step", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+        if standardized:
+            table.add_column("z", justify="right")
+    table.add_column("scalar", justify="right")
+    table.add_column("gain", justify="right")
+    for vector in vectors:
+        components = {component.name: component for component in vector.components}
+        row = [vector.trajectory, "-" if vector.step is None else str(vector.step)]
+        for name in names:
+            component = components.get(name)
+            row.append("-" if component is None else cell(component))
+            if standardized:
+                row.append(
+                    "-" if component is None or component.standardized is None else f"{component.standardized:+.2f}"
+                )
+        table.add_row(*row, number(vector.scalar), number(vector.gain, sign=True))
+    stdout().print(table)
+
+
+def incomplete(vectors: Sequence[RewardVector]) -> int:
+    """The exit code: 0 when every vector is whole, 8 when some are not, naming each on stderr."""
+    broken = [vector for vector in vectors if vector.status != "ok"]
+    if not broken:
+        return EXIT_OK
+    console = Console(stderr=True)
+    for vector in broken:
+        reasons = dict.fromkeys(component.reason for component in vector.components if component.reason)
+        why = "; ".join(reason for reason in reasons if reason) or "not every pair was scored"
+        console.print(f"{label(vector)} is {vector.status}: {why}", markup=False, highlight=False, soft_wrap=True)
+    return EXIT_INCOMPLETE

@@ -1,0 +1,153 @@
+"""kind: logprob. A field's average per-token log-probability (Eq. 1): field -> token ids -> engine -> measurement."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, JsonValue
+
+from harness.core.component import ComponentConfig, Engine, Outcome, Progress, Subject
+from harness.core.measurement import Measurement, failed
+from harness.core.tokens import Overflow, TokenSet, fit_context
+from harness.reward_models.logprob import METRIC, measure_logprob
+from harness.spec import Spec
+from harness.tasks.reward_env.catalog import is_named, load_field
+from harness.tasks.reward_env.encode import encode
+from harness.tasks.reward_env.file_field import FileFormat
+from harness.tasks.reward_env.hub_field import expand_files
+
+TOKEN_SETS = 2
+"""Token sets kept in memory: a sweep nearly always has one tokenizer."""
+
+
+class LogprobConfig(ComponentConfig):
+    """Keys of a log-prob component."""
+
+    kind: Literal["logprob"]
+    field: str = Field(description="a named field (`harness ls`), or a JSON, JSONL or YAML file, relative to the spec")
+    format: FileFormat = Field(default="auto", description="of a data file: pairs (q, r), messages, sharegpt or alpaca")
+    chat_template: str | None = Field(
+        default=None, description="Jinja file for conversations; null: the checkpoint's own"
+    )
+    revision: str | None = Field(default=None, description="of the data set on the hub; null: its newest")
+    data_files: list[str] = Field(
+        default=[], description="local copies read instead of the hub, patterns relative to the spec"
+    )
+    limit: int | None = Field(default=None, ge=1, description="only the first so many pairs")
+
+
+class LogprobComponent:
+    """A field, ready to be scored on any checkpoint. Token ids are computed once per tokenizer."""
+
+    Config = LogprobConfig
+    metric = METRIC
+    higher_is_better = True
+
+    def __init__(self, config: LogprobConfig, field: Any, *, overflow: Overflow, batch_tokens: int | None) -> None:
+        self.config = config
+        self.field = field
+        self.overflow: Overflow = overflow
+        self.batch_tokens = batch_tokens
+        self.n_items = len(field)
+        self.definition: dict[str, JsonValue] = {"metric": METRIC, "content": field.digest, "overflow": overflow}
+        self.task: dict[str, JsonValue] = {**field.source, "content": field.digest}
+        self._token_sets: dict[str, TokenSet] = {}
+
+    @staticmethod
+    def resolve(config: LogprobConfig, folder: Path) -> LogprobConfig:
+        """Paths relative to the spec's folder become paths relative to here."""
+        return config.model_copy(
+            update={
+                "field": config.field if is_named(config.field) else str(folder / config.field),
+                "chat_template": config.chat_template and str(folder / config.chat_template),
+                "data_files": [str(folder / pattern) for pattern in config.data_files],
+            }
+        )
+
+    @classmethod
+    def load(cls, config: LogprobConfig, spec: Spec) -> LogprobComponent:
+        """Read the field. Raises SpecError or DataError."""
+        field = load_field(
+            config.field,
+            name=config.name,
+            revision=config.revision,
+            data_files=expand_files(config.data_files, Path()),
+            file_format=config.format,
+            chat_template=Path(config.chat_template) if config.chat_template else None,
+        )
+        if config.limit is not None:
+            field = field.head(config.limit)
+        return cls(config, field, overflow=spec.overflow, batch_tokens=spec.batch_tokens)
+
+    def measure(self, subject: Subject, progress: Progress) -> Outcome:
+        """Score every pair of the field. Raises HarnessError."""
+        from harness.engines.torch_logprob import score
+        from harness.engines.torch_model import context_length, dtype_name, first_non_finite
+
+        tokens = self._tokens(subject.tokenizer())
+        model = subject.model()
+        engine = Engine(name="torch", dtype=dtype_name(model), device=next(model.parameters()).device.type)
+        fitted = fit_context(tokens.pairs, context_length(model, subject.tokenizer()), self.overflow)
+        logprob = score(model, fitted.pairs, batch_tokens=self.batch_tokens, progress=progress)
+        counts = {
+            "n_skipped": len(fitted.skipped),
+            "n_truncated": fitted.n_truncated,
+            "n_boundary": tokens.n_boundary,
+        }
+        detail: dict[str, JsonValue] = {key: count for key, count in counts.items() if count}
+        measurement = measure_logprob(fitted.pairs, logprob, n_items=len(tokens.pairs), detail=detail)
+        if measurement.status == "failed" and fitted.pairs:
+            measurement = self._with_cause(measurement, first_non_finite(model))
+        elif measurement.status == "failed":
+            measurement = failed(
+                METRIC,
+                f"all {len(tokens.pairs)} pairs are longer than the model's context; shorten the field",
+                n_items=len(tokens.pairs),
+            )
+        return Outcome(
+            measurement=measurement, engine=engine, items=_items(tokens, fitted.skipped, fitted.pairs, logprob)
+        )
+
+    def _tokens(self, tokenizer: Any) -> TokenSet:
+        from harness.engines.torch_model import tokenizer_digest
+
+        key = tokenizer_digest(tokenizer)
+        if key not in self._token_sets:
+            while len(self._token_sets) >= TOKEN_SETS:
+                self._token_sets.pop(next(iter(self._token_sets)))
+            self._token_sets[key] = encode(tokenizer, self.field.pairs(tokenizer))
+        return self._token_sets[key]
+
+    @staticmethod
+    def _with_cause(measurement: Measurement, weight: str | None) -> Measurement:
+        cause = f"; weight {weight} holds NaN or infinity, so the checkpoint is broken" if weight else ""
+        return measurement.model_copy(update={"reason": f"{measurement.reason}{cause}"})
+
+
+def _items(tokens: TokenSet, skipped: frozenset[int], scored: tuple[Any, ...], logprob: Any) -> dict[str, list[Any]]:
+    """One row per pair of the field, in field order; a value that is not finite is null with status `failed`."""
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("id", "status", "n_tokens", "n_bytes", "logprob", "logprob_per_token", "cluster")
+    }
+    results = iter(zip(scored, np.asarray(logprob).tolist(), strict=True))
+    for position, pair in enumerate(tokens.pairs):
+        status, value = "skipped", None
+        if position not in skipped:
+            fitted, value = next(results)
+            status = "truncated" if fitted.truncated else "ok"
+            if not math.isfinite(value):
+                status, value = "failed", None
+        for key, entry in (
+            ("id", pair.id),
+            ("status", status),
+            ("n_tokens", pair.n_tokens),
+            ("n_bytes", pair.n_bytes),
+            ("logprob", value),
+            ("logprob_per_token", None if value is None else value / pair.n_tokens),
+            ("cluster", pair.cluster),
+        ):
+            columns[key].append(entry)
+    return columns

@@ -1,0 +1,1 @@
+"""Records, protocols and errors that every room shares. Imports nothing else of ours."""

@@ -1,0 +1,116 @@
+"""An append-only file of JSON lines in which a line is either wholly there or not there.
+
+The newline commits a line. A writer killed half way leaves a tail without one: readers ignore it, the next writer
+cuts it off. Knows nothing of what the lines mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import DataError, StateError
+
+
+def write_failure(path: Path, error: OSError) -> StateError:
+    """The one message for a write that the file system refused."""
+    return StateError(
+        f"cannot write {path}: {error.strerror or error}; free some space or choose another --out, "
+        "then run the same command again: it continues where it stopped"
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, wholly or not at all. Raises StateError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise write_failure(path, error) from error
+
+
+class Journal:
+    """One JSON-lines file, appended a line at a time. One writer; any number of readers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[tuple[int, dict[str, Any]]]:
+        """Every committed line as (line number from 1, object); an unfinished last line is ignored.
+
+        Raises DataError naming the line that is not a JSON object.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+        committed = content[: content.rfind(b"\n") + 1]
+        lines: list[tuple[int, dict[str, Any]]] = []
+        for number, line in enumerate(committed.split(b"\n")[:-1], start=1):
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{self.path} line {number}: not valid JSON ({error}); restore or delete it") from error
+            if not isinstance(value, dict):
+                raise DataError(f"{self.path} line {number}: expected a JSON object, found {type(value).__name__}")
+            lines.append((number, value))
+        return lines
+
+    def append(self, line: str) -> None:
+        """Commit one line: all of it reaches the disk, or the file is left as it was. Raises StateError."""
+        if "\n" in line:
+            raise ValueError("a journal line cannot contain a newline")
+        data = line.encode() + b"\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = not self.path.exists()
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                end = self._committed_end(descriptor)
+                os.ftruncate(descriptor, end)
+                try:
+                    written = 0
+                    while written < len(data):
+                        written += os.pwrite(descriptor, data[written:], end + written)
+                    os.fsync(descriptor)
+                except OSError:
+                    os.ftruncate(descriptor, end)
+                    raise
+            finally:
+                os.close(descriptor)
+            if new:
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise write_failure(self.path, error) from error
+
+    @staticmethod
+    def _committed_end(descriptor: int) -> int:
+        """Offset just past the last newline; what follows is a torn line."""
+        end = os.fstat(descriptor).st_size
+        while end:
+            start = max(0, end - 65536)
+            newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0

@@ -1,0 +1,144 @@
+"""The reward vector as it stands in a feed: `harness.reward_vector/1` (docs/reward-vector.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from harness.core.measurement import Measurement, Record, Status
+
+VECTOR_SCHEMA: Final = "harness.reward_vector/1"
+Role = Literal["source", "target"]
+CheckpointKind = Literal["full", "lora", "hub", "live"]
+ReferenceMode = Literal["frozen", "running", "none"]
+
+
+class _Identity(Record):
+    """What a component is called; first in the JSON, before what was measured."""
+
+    name: str
+    kind: str
+    role: Role
+
+
+class ComponentRecord(Measurement, _Identity):
+    """One coordinate: the measurement, and what standardisation and the spec make of it."""
+
+    standardized: float | None = None
+    shrunk: float | None = None
+    reliability: float | None = Field(default=None, ge=0, le=1)
+    weight: float
+
+
+class CheckpointRecord(Record):
+    """Which weights were measured. `fingerprint` identifies them; `path` only says where they were found."""
+
+    path: str
+    kind: CheckpointKind
+    base: str | None = None
+    revision: str | None = None
+    fingerprint: str | None = None
+    tokenizer: str | None = None
+    tokens_seen: int | None = Field(default=None, ge=0)
+
+
+class Mixture(Record):
+    """The weights the trainer says it used: non-negative, not all zero, not necessarily summing to 1."""
+
+    domains: list[str] = Field(min_length=1)
+    weights: list[float]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.domains) != len(self.weights):
+            raise ValueError(f"{len(self.domains)} domains but {len(self.weights)} weights")
+        if len(set(self.domains)) != len(self.domains):
+            raise ValueError("a domain is named twice")
+        if any(weight < 0 for weight in self.weights) or sum(self.weights) <= 0:
+            raise ValueError("weights must be non-negative and not all zero")
+        return self
+
+    @classmethod
+    def parse(cls, value: Any) -> Mixture:
+        """From `{"domains": [...], "weights": [...]}` or from a plain table `{"code": 0.3, "prose": 0.7}`.
+
+        Raises pydantic's ValidationError (a ValueError).
+        """
+        if isinstance(value, Mixture):
+            return value
+        if isinstance(value, Mapping) and "domains" not in value:
+            return cls(domains=[str(name) for name in value], weights=list(value.values()))
+        return cls.model_validate(value)
+
+    def normalized(self) -> dict[str, float]:
+        """rho: the weights divided by their sum."""
+        total = sum(self.weights)
+        return {domain: weight / total for domain, weight in zip(self.domains, self.weights, strict=True)}
+
+
+class ReferenceRecord(Record):
+    """The mean and standard deviation that standardised this vector, in component order; null where undefined.
+
+    `n` is the number of vectors they were computed from. `id` is set for a frozen reference.
+    """
+
+    id: str | None
+    mode: ReferenceMode
+    mean: list[float | None]
+    std: list[float | None]
+    n: int = Field(ge=0)
+
+
+class Provenance(Record):
+    """What produced the numbers. `started` (UTC, ISO 8601) and `seconds` are the only fields that differ on a re-run."""
+
+    harness: str
+    spec: str
+    engine: str | None
+    dtype: str | None
+    device: str | None
+    packages: dict[str, str]
+    tasks: dict[str, dict[str, JsonValue]]
+    seed: int
+    started: str
+    seconds: float = Field(ge=0)
+
+
+class RewardVector(Record):
+    """The ordered measurements of one checkpoint (Eq. 2 of arXiv 2507.15640), raw and standardised."""
+
+    schema_: Literal["harness.reward_vector/1"] = Field(default=VECTOR_SCHEMA, alias="schema")
+    run: str
+    trajectory: str
+    step: int | None = Field(ge=0)
+    status: Status
+    checkpoint: CheckpointRecord
+    mixture: Mixture | None = None
+    components: list[ComponentRecord] = Field(min_length=1)
+    vector: list[float | None]
+    standardized: list[float | None]
+    reference: ReferenceRecord
+    scalar: float | None
+    gain: float | None
+    warnings: list[str] = Field(default_factory=list)
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [component.name for component in self.components]
+        if len(set(names)) != len(names):
+            raise ValueError("a component is named twice")
+        if self.vector != [component.raw for component in self.components]:
+            raise ValueError("vector does not equal the components' raw values")
+        if self.standardized != [component.standardized for component in self.components]:
+            raise ValueError("standardized does not equal the components' standardized values")
+        for label, values in (("mean", self.reference.mean), ("std", self.reference.std)):
+            if len(values) != len(names):
+                raise ValueError(f"reference.{label} has {len(values)} entries for {len(names)} components")
+        return self
+
+    def to_line(self) -> str:
+        """One line of a feed. Numbers survive the round trip bit for bit."""
+        return self.model_dump_json(by_alias=True)

@@ -1,0 +1,1 @@
+"""What runs a model. torch is imported here and nowhere else."""

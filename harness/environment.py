@@ -1,0 +1,137 @@
+"""The reward environment as a trainer calls it: a model in memory goes in, its reward vector comes out (Algorithm 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue, ValidationError
+
+from harness.checkpoints.fingerprint import combine
+from harness.core.errors import DataError, SpecError
+from harness.core.vector import CheckpointRecord, Mixture, RewardVector
+from harness.feed import Feed, parse_vector
+from harness.ledger import Ledger, open_run
+from harness.pipeline import Environment, Observer, assemble, measure_component, prepare
+from harness.spec import Spec, default_spec, load_spec
+
+
+class LiveSubject:
+    """A Subject that is already in memory."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+
+    def model(self) -> Any:
+        """The model as it is; scoring leaves it as it was."""
+        return self._model
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self._tokenizer
+
+
+class RewardEnvironment:
+    """Scores a live model after each step and remembers the trajectory.
+
+    `spec` is a Spec, the path of one, or nothing for the offline default. With `out`, measurements and vectors go to
+    that folder as `harness score` would write them, and a restarted training continues its feed; without, they are
+    kept in memory. Fields are read on construction. Raises SpecError or DataError.
+    """
+
+    def __init__(
+        self, spec: Spec | str | Path | None = None, *, out: str | Path | None = None, run: str | None = None
+    ) -> None:
+        if spec is None:
+            spec = default_spec()
+        elif not isinstance(spec, Spec):
+            spec = load_spec(spec)
+        self.environment: Environment = prepare(spec)
+        self.out = None if out is None else Path(out)
+        self.run = run or self.environment.run
+        self._vectors: list[RewardVector] = []
+
+    @property
+    def feed(self) -> Feed:
+        """Every vector so far (with `out`, those of earlier processes too, once `feedback` was called)."""
+        return Feed(self._vectors)
+
+    def feedback(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        step: int,
+        mixture: Mixture | Mapping[str, Any] | None = None,
+        trajectory: str = "live",
+        tokens_seen: int | None = None,
+        path: str = "live",
+    ) -> RewardVector:
+        """Score `model` where it is and return its reward vector.
+
+        Same numbers as scoring the folder `model.save_pretrained` would write. Train/eval state of every module,
+        gradients, hooks and random state are left as they were. What cannot be measured is a failed component in the
+        vector, not an exception. The same weights at the same step return the vector already written.
+        Raises SpecError for a dtype that is not the model's, DataError for a malformed mixture, StateError for `out`.
+        """
+        from harness.engines.torch_model import dtype_name, tensor_lines, tokenizer_digest, unwrap
+
+        model = unwrap(model)
+        wanted = self.environment.spec.dtype
+        if wanted not in ("auto", dtype_name(model)):
+            raise SpecError(
+                f"the spec asks for dtype {wanted}, but the live model is {dtype_name(model)}; set dtype: auto"
+            )
+        try:
+            rho = None if mixture is None else Mixture.parse(mixture)
+        except (ValidationError, TypeError) as error:
+            raise DataError(f"mixture at step {step}: {' '.join(str(error).split())}") from error
+        record = CheckpointRecord(
+            path=path,
+            kind="live",
+            fingerprint=combine(tensor_lines(model), model.config.to_diff_dict()),
+            tokenizer=tokenizer_digest(tokenizer),
+            tokens_seen=tokens_seen,
+        )
+        subject = LiveSubject(model, tokenizer)
+        if self.out is None:
+            return self._feedback(subject, record, step, rho, trajectory, None)
+        dump: dict[str, JsonValue] = self.environment.spec.model_dump(mode="json", by_alias=True)
+        with open_run(self.out, run=self.run, spec_digest=self.environment.digest, spec=dump) as ledger:
+            path_ = ledger.feed.path
+            self._vectors = [parse_vector(value, f"{path_} line {number}") for number, value in ledger.feed.read()]
+            return self._feedback(subject, record, step, rho, trajectory, ledger)
+
+    def _feedback(
+        self,
+        subject: LiveSubject,
+        record: CheckpointRecord,
+        step: int,
+        mixture: Mixture | None,
+        trajectory: str,
+        ledger: Ledger | None,
+    ) -> RewardVector:
+        history = [vector for vector in self._vectors if vector.trajectory == trajectory]
+        for vector in history:
+            if vector.step == step and vector.checkpoint.fingerprint == record.fingerprint:
+                return vector
+        entries = [
+            measure_component(self.environment, component, subject, record, ledger, Observer())
+            for component in self.environment.components
+        ]
+        vector = assemble(
+            self.environment,
+            run=self.run,
+            trajectory=trajectory,
+            step=step,
+            record=record,
+            mixture=mixture,
+            entries=entries,
+            history=history,
+        )
+        if ledger is not None:
+            ledger.feed.append(vector.to_line())
+        self._vectors.append(vector)
+        return vector

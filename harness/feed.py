@@ -1,0 +1,207 @@
+"""The feed: reward vectors in, typed, as a learner's array or as a frame. Reading never needs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from pydantic import ValidationError
+
+from harness.core.errors import DataError
+from harness.core.journal import Journal
+from harness.core.vector import VECTOR_SCHEMA, RewardVector
+from harness.ledger import FEED_FILE
+from harness.reward_models.reference import Reference, definitions_of, label
+from harness.reward_models.statistics import spread
+from harness.reward_models.vector import standardize
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+
+class Feed(Sequence[RewardVector]):
+    """Reward vectors in feed order."""
+
+    def __init__(self, vectors: Sequence[RewardVector]) -> None:
+        self.vectors = tuple(vectors)
+
+    @overload
+    def __getitem__(self, index: int) -> RewardVector: ...
+    @overload
+    def __getitem__(self, index: slice) -> Feed: ...
+    def __getitem__(self, index: int | slice) -> RewardVector | Feed:
+        return Feed(self.vectors[index]) if isinstance(index, slice) else self.vectors[index]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __iter__(self) -> Iterator[RewardVector]:
+        return iter(self.vectors)
+
+    @property
+    def trajectories(self) -> list[str]:
+        """Names in order of first appearance."""
+        return list(dict.fromkeys(vector.trajectory for vector in self.vectors))
+
+    def trajectory(self, name: str) -> Feed:
+        """The vectors of one trajectory, by step. Raises DataError for an unknown name."""
+        if name not in self.trajectories:
+            raise DataError(f"no trajectory {name!r} in the feed; it has {', '.join(self.trajectories) or 'none'}")
+        chosen = [vector for vector in self.vectors if vector.trajectory == name]
+        return Feed(sorted(chosen, key=lambda vector: -1 if vector.step is None else vector.step))
+
+    @property
+    def components(self) -> list[str]:
+        """Component names, in the order of the first vector."""
+        return [component.name for component in self.vectors[0].components] if self.vectors else []
+
+    @property
+    def domains(self) -> list[str]:
+        """Mixture domains, in order of first appearance over all vectors."""
+        return list(dict.fromkeys(name for vector in self.vectors if vector.mixture for name in vector.mixture.domains))
+
+    def matrix(self, reference: Reference | None = None) -> npt.NDArray[np.float64]:
+        """The learner's array [rho ; standardised], shape [T, N + |D|], float64, one row per vector in feed order.
+
+        N domains (normalised to sum 1) come first, in the order of `domains`, then the components in the order of
+        `components`. With `reference` the raw values are standardised by it; otherwise a frozen feed's own values are
+        used, and a running feed is standardised per trajectory over all of its steps, as in Algorithm 2. What is
+        missing is NaN: a mixture the trainer did not give, a failed component, a component that does not vary.
+        Raises DataError when the vectors cannot be compared: other components, other content, or other references.
+        """
+        import numpy as np
+
+        if not self.vectors:
+            return np.empty((0, 0), dtype=np.float64)
+        _check_comparable(self.vectors, reference)
+        domains, names = self.domains, self.components
+        z = self._standardized(names, reference)
+        rows = []
+        for vector, values in zip(self.vectors, z, strict=True):
+            rho = vector.mixture.normalized() if vector.mixture else None
+            row: list[float | None] = [None if rho is None else rho.get(domain, 0.0) for domain in domains]
+            rows.append([*row, *values])
+        return np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
+
+    def _standardized(self, names: Sequence[str], reference: Reference | None) -> list[list[float | None]]:
+        by_name = [{component.name: component for component in vector.components} for vector in self.vectors]
+        if reference is None and self.vectors[0].reference.mode != "running":
+            return [[components[name].standardized for name in names] for components in by_name]
+        result: list[list[float | None]] = [[None] * len(names) for _ in self.vectors]
+        groups = [range(len(self.vectors))] if reference else self._groups()
+        for group in groups:
+            for column, name in enumerate(names):
+                measured = [raw for i in group if (raw := by_name[i][name].raw) is not None]
+                fitted = reference.component(name) if reference else None
+                if fitted is None and not measured:
+                    continue
+                mean, std = (fitted.mean, fitted.std) if fitted else spread(measured)
+                for i in group:
+                    component = by_name[i][name]
+                    result[i][column] = standardize(
+                        component.raw, mean, std, higher_is_better=component.higher_is_better
+                    )
+        return result
+
+    def _groups(self) -> list[list[int]]:
+        groups: dict[str, list[int]] = {}
+        for index, vector in enumerate(self.vectors):
+            groups.setdefault(vector.trajectory, []).append(index)
+        return list(groups.values())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per vector: run, trajectory, step, status, scalar, gain, `mixture.<domain>`, and per component
+        `<name>`, `<name>.stderr`, `<name>.standardized`, `<name>.shrunk`, `<name>.status` and its numeric details."""
+        import pandas as pd
+
+        rows = []
+        for vector in self.vectors:
+            row: dict[str, Any] = {
+                "run": vector.run,
+                "trajectory": vector.trajectory,
+                "step": vector.step,
+                "status": vector.status,
+                "checkpoint": vector.checkpoint.path,
+                "fingerprint": vector.checkpoint.fingerprint,
+                "scalar": vector.scalar,
+                "gain": vector.gain,
+                "reference": vector.reference.id,
+            }
+            if vector.mixture:
+                row |= {
+                    f"mixture.{name}": w for name, w in zip(vector.mixture.domains, vector.mixture.weights, strict=True)
+                }
+            for component in vector.components:
+                name = component.name
+                row[name] = component.raw
+                for key in ("stderr", "standardized", "shrunk", "status"):
+                    row[f"{name}.{key}"] = getattr(component, key)
+                for key, value in component.detail.items():
+                    if isinstance(value, int | float):
+                        row[f"{name}.{key}"] = value
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+
+def _check_comparable(vectors: Sequence[RewardVector], reference: Reference | None) -> None:
+    first = vectors[0]
+    names = {component.name for component in first.components}
+    for vector in vectors[1:]:
+        here = {component.name for component in vector.components}
+        if here != names:
+            raise DataError(
+                f"{label(vector)} has components {', '.join(sorted(here))}, {label(first)} has {', '.join(sorted(names))}"
+            )
+        if definitions_of(vector) != definitions_of(first):
+            raise DataError(
+                f"{label(vector)} and {label(first)} measured other field content or revisions; not comparable"
+            )
+        if reference is None and (vector.reference.mode, vector.reference.id) != (
+            first.reference.mode,
+            first.reference.id,
+        ):
+            raise DataError(
+                f"{label(vector)} and {label(first)} are standardised by different references "
+                f"({vector.reference.id or vector.reference.mode}, {first.reference.id or first.reference.mode}); pass one to matrix(reference)"
+            )
+    if reference is not None:
+        for name, definition in definitions_of(first).items():
+            fitted = reference.component(name)
+            if fitted is None or (
+                fitted.definition is not None and definition is not None and fitted.definition != definition
+            ):
+                raise DataError(f"the reference was not fitted on component {name!r} as measured here; fit it again")
+
+
+def parse_vector(value: dict[str, Any], where: str) -> RewardVector:
+    """Validate one line of a feed. Raises DataError naming `where`."""
+    declared = value.get("schema")
+    if declared != VECTOR_SCHEMA:
+        raise DataError(
+            f"{where}: schema is {declared!r}, and this version of harness reads {VECTOR_SCHEMA!r} only; "
+            "read it with the version that wrote it"
+        )
+    try:
+        return RewardVector.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(step) for step in problem["loc"])
+        raise DataError(
+            f"{where} is not a valid reward vector: {place} {problem['msg'].removeprefix('Value error, ')}"
+        ) from error
+
+
+def read_feed(path: str | Path) -> Feed:
+    """Read `rewards.jsonl`, or the folder that holds one. A line still being written is ignored.
+
+    Raises DataError naming the line for anything that is not a valid vector of this version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / FEED_FILE
+    if not path.exists():
+        raise DataError(f"no feed at {path}; `harness score` writes one")
+    return Feed([parse_vector(value, f"{path} line {number}") for number, value in Journal(path).read()])

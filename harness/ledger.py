@@ -1,0 +1,167 @@
+"""A run's folder: what is done and what is not. Survives kill -9 at any moment.
+
+run.json         which run this is: schema, run, spec digest, spec
+ledger.jsonl     one line per finished measurement, written before any vector uses it
+items/           per-item scores, Parquet, one folder per fingerprint
+rewards.jsonl    the feed, one line per checkpoint
+.lock            held while somebody writes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, JsonValue, ValidationError
+
+from harness.core.component import Engine
+from harness.core.digest import digest_json
+from harness.core.errors import StateError
+from harness.core.journal import Journal, write_atomically, write_failure
+from harness.core.measurement import Measurement, Record
+
+RUN_SCHEMA = "harness.run/1"
+FEED_FILE = "rewards.jsonl"
+
+
+class Entry(Record):
+    """One finished measurement of one component on one set of weights."""
+
+    key: str
+    component: str
+    measurement: Measurement
+    engine: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    items: str | None = None
+    started: str
+    seconds: float = Field(ge=0)
+
+
+def entry_key(fingerprint: str, tokenizer: str | None, definition: str) -> str:
+    """What makes two measurements the same one: weights, tokenizer and what is measured; never a name or a path."""
+    return digest_json([fingerprint, tokenizer, definition])
+
+
+class Ledger:
+    """Measurements by key, in memory and on disk. Use `open_run` to get one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.feed = Journal(folder / FEED_FILE)
+        self._journal = Journal(folder / "ledger.jsonl")
+        self._entries: dict[str, Entry] = {}
+        for number, line in self._journal.read():
+            try:
+                entry = Entry.model_validate(line)
+            except ValidationError as error:
+                raise StateError(
+                    f"{self._journal.path} line {number} is not a ledger entry ({error.errors()[0]['msg']}); "
+                    "it was written by another version or edited; use another --out"
+                ) from error
+            self._entries[entry.key] = entry
+
+    def get(self, key: str) -> Entry | None:
+        """The finished measurement, if there is one."""
+        return self._entries.get(key)
+
+    def put(
+        self,
+        *,
+        key: str,
+        component: str,
+        fingerprint: str,
+        measurement: Measurement,
+        engine: Engine | None,
+        items: Mapping[str, Sequence[Any]],
+        started: str,
+        seconds: float,
+    ) -> Entry:
+        """Store per-item scores, then commit the measurement. Raises StateError."""
+        where = None
+        if items:
+            where = f"items/{fingerprint.removeprefix('sha256:')[:16]}/{component}.parquet"
+            write_atomically(self.folder / where, _parquet(items))
+        entry = Entry(
+            key=key,
+            component=component,
+            measurement=measurement,
+            engine=engine.name if engine else None,
+            dtype=engine.dtype if engine else None,
+            device=engine.device if engine else None,
+            items=where,
+            started=started,
+            seconds=seconds,
+        )
+        self._journal.append(entry.model_dump_json())
+        self._entries[key] = entry
+        return entry
+
+
+def _parquet(items: Mapping[str, Sequence[Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({name: pa.array(list(column)) for name, column in items.items()}), buffer)
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def open_run(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> Iterator[Ledger]:
+    """Take the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise write_failure(folder, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            raise StateError(
+                f"{folder} is in use by another run{f' (process {owner})' if owner else ''}; wait for it or use another --out"
+            ) from error
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            raise write_failure(folder, error) from error
+        _claim(folder, run=run, spec_digest=spec_digest, spec=spec)
+        yield Ledger(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> None:
+    """Write run.json into a new folder; refuse one that holds another run."""
+    path = folder / "run.json"
+    if not path.exists():
+        if (folder / FEED_FILE).exists():
+            raise StateError(
+                f"{folder} has a {FEED_FILE} but no run.json, so it is not a run of ours; use another --out"
+            )
+        content = {"schema": RUN_SCHEMA, "run": run, "spec_digest": spec_digest, "spec": spec}
+        write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        schema, digest, name = known["schema"], known["spec_digest"], known["run"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"cannot read {path} ({error}); restore it or use another --out") from error
+    if schema != RUN_SCHEMA:
+        raise StateError(f"{folder} was written by another version ({schema}); use another --out")
+    if digest != spec_digest:
+        raise StateError(
+            f"{folder} holds a run of another spec ({digest[:19]}, this one is {spec_digest[:19]}): "
+            "its components, field contents, weights or dtype differ; use another --out"
+        )
+    if name != run:
+        raise StateError(f"{folder} holds run {name!r}, not {run!r}; use another --out or the same --run")

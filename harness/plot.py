@@ -1,0 +1,51 @@
+"""Reward against step, a line per trajectory: one panel per component and one for the scalar."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from harness.core.errors import DataError, SpecError
+from harness.core.journal import write_atomically
+from harness.feed import Feed
+
+FORMATS = (".svg", ".png", ".pdf")
+
+
+def plot_feed(feed: Feed, path: Path) -> None:
+    """Draw `feed` into `path`; bands are plus and minus one standard error. Raises SpecError for another format."""
+    if path.suffix not in FORMATS:
+        raise SpecError(f"cannot plot into {path}: use {', '.join(FORMATS)}")
+    if not feed:
+        raise DataError("the feed is empty; there is nothing to plot")
+    from matplotlib.figure import Figure
+
+    names = feed.components
+    figure = Figure(figsize=(3.6 * (len(names) + 1), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(names) + 1, squeeze=False)[0]
+    for trajectory in feed.trajectories:
+        vectors = feed.trajectory(trajectory)
+        steps = [position if v.step is None else v.step for position, v in enumerate(vectors)]
+        for axis, name in zip(axes, names, strict=False):
+            measured = [
+                (step, c.raw, c.stderr or 0.0)
+                for step, v in zip(steps, vectors, strict=True)
+                for c in v.components
+                if c.name == name and c.raw is not None
+            ]
+            x = [step for step, _, _ in measured]
+            axis.plot(x, [raw for _, raw, _ in measured], marker="o", markersize=3, label=trajectory)
+            axis.fill_between(x, [raw - e for _, raw, e in measured], [raw + e for _, raw, e in measured], alpha=0.15)
+        scalars = [(step, v.scalar) for step, v in zip(steps, vectors, strict=True) if v.scalar is not None]
+        axes[-1].plot(
+            [s for s, _ in scalars], [value for _, value in scalars], marker="o", markersize=3, label=trajectory
+        )
+    for axis, name in zip(axes, [*names, "scalar (Eq. 6)"], strict=True):
+        axis.set_title(name)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("nats per token")
+    axes[-1].legend(fontsize="small")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+    write_atomically(path, buffer.getvalue())

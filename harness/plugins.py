@@ -1,0 +1,44 @@
+"""The table of component kinds: name -> "module:class", plus entry points of other packages.
+
+A class named here has `Config` (a ComponentConfig), `resolve(config, folder)` and `load(config, spec)`, and its
+instances are Components. Nothing is imported until it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from harness.core.errors import SpecError
+
+COMPONENTS = {
+    "logprob": "harness.components.logprob:LogprobComponent",
+}
+
+ENTRY_POINT_GROUP = "harness.components"
+
+
+@cache
+def component_kinds() -> dict[str, str]:
+    """Every known kind and where it lives. Raises SpecError if two packages claim one name."""
+    table = dict(COMPONENTS)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in table:
+            raise SpecError(
+                f"component kind {point.name!r} is registered twice: {table[point.name]} and {point.value}; "
+                "uninstall one of the packages"
+            )
+        table[point.name] = point.value
+    return table
+
+
+def component_class(kind: str) -> Any:
+    """The class behind a kind. Raises SpecError naming the plugin and its own error."""
+    target = component_kinds()[kind]
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise SpecError(f"component kind {kind!r} ({target}) does not load: {type(error).__name__}: {error}") from error

@@ -1,0 +1,186 @@
+"""The spec: which components make the vector, and how they are measured. Knows no field, model or file but its own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+
+from harness.core.component import ComponentConfig
+from harness.core.errors import SpecError
+from harness.core.measurement import Record
+from harness.core.tokens import Overflow
+from harness.plugins import component_class, component_kinds
+
+SPEC_SCHEMA: Final = "harness.spec/1"
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
+
+
+class Spec(Record):
+    """What a reward vector consists of. Every default is the paper's, or the safest."""
+
+    schema_: Literal["harness.spec/1"] = Field(default=SPEC_SCHEMA, alias="schema")
+    overflow: Overflow = Field(default="fail", description="a pair longer than the context: fail, skip it, or cut q")
+    standardize: str = Field(default="running", description="none, running, or the path of a frozen reference (JSON)")
+    dtype: Dtype = Field(default="auto", description="weights are scored in this type; auto: as saved")
+    device: str = Field(default="auto", description="auto: the first GPU if there is one, else cpu")
+    batch_tokens: int | None = Field(
+        default=None, ge=1, description="tokens per batch, padding included; null: by device"
+    )
+    seed: int = Field(default=0, ge=0, description="for components that draw at random; log-prob scoring draws nothing")
+    trust_remote_code: bool = Field(default=False, description="run model code that comes with a checkpoint")
+    allow_pickle: bool = Field(default=False, description="load .bin weights, which can run code of their own")
+    components: list[SerializeAsAny[ComponentConfig]] = Field(min_length=1)
+
+    @field_validator("components", mode="before")
+    @classmethod
+    def _by_kind(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [_component(index, item) for index, item in enumerate(value)]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Spec:
+        seen: set[str] = set()
+        for component in self.components:
+            if component.name in seen:
+                raise ValueError(f"component name {component.name!r} is used twice; names must be unique")
+            seen.add(component.name)
+        return self
+
+    def weights(self) -> list[float]:
+        """lambda of Eq. 6 in component order: as given, else 1/|D|."""
+        return [1.0 / len(self.components) if c.weight is None else c.weight for c in self.components]
+
+
+def _component(index: int, item: Any) -> Any:
+    if isinstance(item, ComponentConfig):
+        return item
+    if not isinstance(item, dict):
+        raise ValueError(
+            f"components[{index}]: expected a mapping such as {{name: code, kind: logprob, field: code.jsonl}}"
+        )
+    kind = item.get("kind")
+    if kind not in component_kinds():
+        raise ValueError(
+            f"components[{index}] ({item.get('name', 'unnamed')}): kind {kind!r} is unknown; "
+            f"this version has {', '.join(component_kinds())}"
+        )
+    config_class: type[ComponentConfig] = component_class(kind).Config
+    try:
+        return config_class.model_validate(item)
+    except ValidationError as error:
+        raise ValueError(
+            f"components[{index}] ({item.get('name', 'unnamed')}): {describe(error, config_class)}"
+        ) from error
+
+
+def describe(error: ValidationError, model: type[Record]) -> str:
+    """A validation error in one line: where, what, and the nearest key where one was misspelt."""
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(step) for step in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            parts.append(f"unknown key {where!r}; {hint}")
+        elif item["type"] == "missing":
+            parts.append(f"key {where!r} is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            parts.append(f"{where}: {message}" if where and not message.startswith(where) else message)
+    return "; ".join(parts)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys silently; a spec must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Read a spec file; relative paths in it are resolved against its folder. Raises SpecError."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SpecError(f"no spec at {path}; `harness schema --spec` prints the format") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot read spec {path}: {error}") from error
+    try:
+        value = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    return parse_spec(value, where=str(path), folder=path.parent)
+
+
+def parse_spec(value: Any, *, where: str = "spec", folder: Path = Path()) -> Spec:
+    """Validate a spec given as Python data; relative paths are resolved against `folder`. Raises SpecError."""
+    if not isinstance(value, dict):
+        raise SpecError(f"{where}: expected a mapping with `components`, found {type(value).__name__}")
+    declared = value.get("schema", SPEC_SCHEMA)
+    if declared != SPEC_SCHEMA:
+        raise SpecError(
+            f"{where}: schema {declared!r} is not {SPEC_SCHEMA!r}; this version of harness reads only that one"
+        )
+    try:
+        spec = Spec.model_validate(value)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {describe(error, Spec)}") from error
+    updates: dict[str, Any] = {"components": [component_class(c.kind).resolve(c, folder) for c in spec.components]}
+    if spec.standardize not in ("none", "running"):
+        updates["standardize"] = str(folder / spec.standardize)
+    return spec.model_copy(update=updates)
+
+
+def default_spec() -> Spec:
+    """What is scored without a spec: the standard library's code and prose, which need no network."""
+    return parse_spec(
+        {
+            "components": [
+                {"name": "stdlib_code", "kind": "logprob", "field": "stdlib_code", "role": "target"},
+                {"name": "stdlib_prose", "kind": "logprob", "field": "stdlib_prose", "role": "source"},
+            ]
+        }
+    )
+
+
+def spec_of_fields(fields: Sequence[str]) -> Spec:
+    """A spec of log-prob components, one per named field or data file, each named for its field. Raises SpecError."""
+    return parse_spec(
+        {"components": [{"name": Path(f).stem, "kind": "logprob", "field": f} for f in fields]}, where="--field"
+    )
+
+
+def override(spec: Spec, **changes: Any) -> Spec:
+    """The spec with command-line options put over it; null leaves a key as it is. Raises SpecError."""
+    given = {key: value for key, value in changes.items() if value is not None}
+    try:
+        return Spec.model_validate({**dict(spec), **given})
+    except ValidationError as error:
+        raise SpecError(f"command line: {describe(error, Spec)}") from error
+
+
+def spec_json_schema() -> dict[str, Any]:
+    """JSON Schema of a spec, every known kind of component included."""
+    schema = Spec.model_json_schema(by_alias=True)
+    kinds = {kind: component_class(kind).Config.model_json_schema(by_alias=True) for kind in component_kinds()}
+    schema["properties"]["components"]["items"] = {"anyOf": [{"$ref": f"#/$defs/{kind}"} for kind in kinds]}
+    for definition in kinds.values():
+        schema.setdefault("$defs", {}).update(definition.pop("$defs", {}))
+    schema["$defs"].pop("ComponentConfig", None)
+    schema["$defs"].update(kinds)
+    return schema

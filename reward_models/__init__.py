@@ -1,0 +1,1 @@
+"""How measurements become a reward: pure arithmetic. No I/O, no model."""

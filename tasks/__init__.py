@@ -1,0 +1,1 @@
+"""What is measured: fields, benchmarks, domains. Imports nothing of reward_models or engines."""

@@ -1,0 +1,61 @@
+"""What the YAML tasks of this folder call inside lm-eval 0.4.13: the same pairs, and their per-token log-prob.
+
+lm-eval shows a task neither tokenizer nor model. It does pass the model's arguments on as metadata, so the tokenizer
+is loaded from there to count the tokens of each response.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import SpecError
+from harness.tasks.reward_env.catalog import load_field
+from harness.tasks.reward_env.encode import boundary, encode
+from harness.tasks.reward_env.hub_field import expand_files
+
+
+def load(**metadata: Any) -> dict[str, Any]:
+    """lm-eval's `custom_dataset`: split `test` with columns id, q, r, n_tokens, n_bytes.
+
+    Reads `dataset_revision`, `data_files` (local copies: a pattern, or field name -> pattern), `tokenizer` and
+    `pretrained` from the metadata that lm-eval merges from the YAML, --model_args and --metadata.
+    """
+    import datasets
+    from transformers import AutoTokenizer
+
+    field_path = str(metadata["config_source"])
+    name = Path(field_path).stem
+    files = metadata.get("data_files") or []
+    if isinstance(files, dict):
+        files = files.get(name) or []
+    field = load_field(
+        field_path,
+        name=name,
+        revision=metadata.get("dataset_revision"),
+        data_files=expand_files([files] if isinstance(files, str) else files, Path()),
+    )
+    source = metadata.get("tokenizer") or metadata.get("pretrained")
+    if not isinstance(source, str):
+        raise SpecError(
+            f"task {name}: a per-token score needs the model's tokenizer; pass --model_args pretrained=DIR, or "
+            '--metadata \'{"tokenizer": "DIR"}\' with a model that has no such argument'
+        )
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=bool(metadata.get("trust_remote_code", False)))
+    pairs = field.pairs(tokenizer)
+    tokens = encode(tokenizer, pairs)
+    rows = [
+        {"id": pair.id, "q": text.q, "r": text.r, "n_tokens": item.n_tokens, "n_bytes": item.n_bytes}
+        for pair, text, item in zip(pairs, (boundary(pair.q, pair.r) for pair in pairs), tokens.pairs, strict=True)
+    ]
+    return {"test": datasets.Dataset.from_list(rows)}
+
+
+def process_results(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, Any]:
+    """Eq. 1's summand for one pair: nats per token; also nats per byte, and (nats, bytes) for the field's bits per byte."""
+    logprob, _ = results[0]
+    return {
+        "logprob_per_token": logprob / doc["n_tokens"],
+        "logprob_per_byte": logprob / doc["n_bytes"],
+        "bits_per_byte": (logprob, doc["n_bytes"]),
+    }

@@ -1,0 +1,133 @@
+"""Two domains of real text that every machine with Python has: the standard library's code and its prose.
+
+Modules and topics are split once, by a hash of their name, into a training part (for the demo's proxies) and a
+held-out part (for the fields). Content depends on the Python version, which the source records.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from harness.core.errors import DataError
+from harness.core.pair import Pair
+from harness.tasks.reward_env.field import PairField
+
+Domain = Literal["code", "prose"]
+Split = Literal["train", "held_out"]
+
+N_PAIRS = 128
+MAX_CHARS = 480
+"""q and r together, so that a pair fits a context of 512 even when every byte is a token."""
+MIN_CHARS = 160
+HELD_OUT_OF = 6
+SKIPPED = {
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "site-packages",
+    "dist-packages",
+    "ensurepip",
+    "turtledemo",
+    "pydoc_data",
+}
+
+
+def load_stdlib_field(domain: Domain, *, name: str) -> PairField:
+    """128 pairs of the held-out part: how a function, or a paragraph, goes on. The same ones on every call."""
+    if domain not in get_args(Domain):
+        raise DataError(f"field {name!r}: the standard library has {', '.join(get_args(Domain))}, not {domain!r}")
+    passages = {text for text in passages_of(domain, "held_out") if len(text) >= MIN_CHARS}
+    chosen = sorted(passages, key=lambda text: hashlib.sha256(text.encode()).digest())[:N_PAIRS]
+    source: dict[str, Any] = {"stdlib": domain, "python": platform.python_version()}
+    pairs = tuple(_pair(index, text[:MAX_CHARS], domain) for index, text in enumerate(chosen))
+    return PairField(name=name, source=source, content=pairs)
+
+
+def passages_of(domain: Domain, split: Split) -> Iterator[str]:
+    """Functions and classes without docstrings and comments (code), or paragraphs of documentation (prose)."""
+    for tree in _modules(split):
+        if domain == "code":
+            yield from (ast.unparse(node) for node in tree.body if isinstance(node, _DEFINITIONS) and _strip(node))
+        else:
+            yield from (paragraph for text in _docstrings(tree) for paragraph in _paragraphs(text))
+    if domain == "prose":
+        for name, text in _topics().items():
+            if split_of(name) == split:
+                yield from _paragraphs(text)
+
+
+def split_of(name: str) -> Split:
+    """Which part a module or topic belongs to: one in six is held out."""
+    return "held_out" if hashlib.sha256(name.encode()).digest()[0] % HELD_OUT_OF == 0 else "train"
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _modules(split: Split) -> Iterator[ast.Module]:
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        skipped = SKIPPED & set(relative.parts) or not relative.parts[0].removesuffix(".py").isidentifier()
+        if skipped or split_of(relative.as_posix()) != split:
+            continue
+        try:
+            source = path.read_text(encoding="utf-8")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source)
+        except (SyntaxError, UnicodeDecodeError, OSError):
+            continue
+        yield tree
+
+
+@cache
+def _topics() -> dict[str, str]:
+    """The language reference as `help()` shows it. Some distributions leave it out."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        return {}
+    return dict(topics)
+
+
+def _strip(node: ast.AST) -> ast.AST:
+    """Take the docstrings out, in place."""
+    for inner in ast.walk(node):
+        if isinstance(inner, _DEFINITIONS) and ast.get_docstring(inner, clean=False) is not None:
+            inner.body = inner.body[1:] or [ast.Pass()]
+    return node
+
+
+def _docstrings(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, *_DEFINITIONS)):
+            text = ast.get_docstring(node)
+            if text:
+                yield text
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Paragraphs that read as English: long enough, mostly letters, no doctest."""
+    for block in text.split("\n\n"):
+        paragraph = " ".join(block.split())
+        letters = sum(character.isalpha() or character == " " for character in paragraph)
+        if len(paragraph) >= MIN_CHARS // 2 and letters >= 0.9 * len(paragraph) and ">>>" not in paragraph:
+            yield paragraph
+
+
+def _pair(index: int, text: str, domain: Domain) -> Pair:
+    """Cut near the middle, at a line break in code and at a word in prose; r begins with the white space."""
+    mark = "\n" if domain == "code" else " "
+    middle = text.find(mark, len(text) // 3)
+    cut = middle if 0 < middle < len(text) - 20 else len(text) // 2
+    return Pair(id=str(index), q=text[:cut], r=text[cut:].rstrip() or text[cut:])

@@ -1,0 +1,80 @@
+"""Small real checkpoints for tests: a byte-level BPE tokenizer and randomly initialised models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+TEXT = [
+    "The quick brown fox jumps over the lazy dog. " * 3,
+    "def add(a, b):\n    return a + b\n\nfor i in range(10):\n    print(add(i, 1))\n" * 3,
+    "Question: What is the capital of France?\nAnswer: Paris, of course.\n" * 3,
+    'user assistant system tool {"name": "lookup", "arguments": {"id": 12}} héllo wörld ñ 日本語 🙂',
+]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tokenizer(*, bos: bool = True, chat_template: str | None = CHAT_TEMPLATE, vocab_size: int = 400) -> Any:
+    """A byte-level BPE tokenizer trained on a few lines; adds BOS by itself unless told not to."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<s>", "</s>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(TEXT, trainer)
+    if bos:
+        core.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", core.token_to_id("<s>"))]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>" if bos else None,
+        eos_token="</s>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+        chat_template=chat_template,
+    )
+
+
+def llama(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
+    """A randomly initialised LLaMA-structure model of a few thousand parameters, weights large enough to differ."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {
+        "vocab_size": 404,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": False,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).eval()
+
+
+def family(model_type: str, seed: int = 0, **changes: Any) -> Any:
+    """A tiny random model of another architecture."""
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **changes)).eval()
+
+
+def save(folder: Path, model: Any = None, tok: Any = None) -> Path:
+    """Write a checkpoint folder in Hugging Face format."""
+    (model if model is not None else llama()).save_pretrained(folder)
+    (tok if tok is not None else tokenizer()).save_pretrained(folder)
+    return folder
