@@ -13,7 +13,9 @@ from harness.core.errors import DataError, SpecError
 from harness.core.vector import CheckpointRecord, Mixture, RewardVector
 from harness.feed import Feed, parse_vector
 from harness.ledger import Ledger, open_run
-from harness.pipeline import Environment, Observer, assemble, measure_component, prepare
+from harness.observer import Observer
+from harness.pipeline import assemble, measure_component
+from harness.prepared import Prepared, prepare
 from harness.spec import Spec, default_spec, load_spec
 
 
@@ -48,9 +50,9 @@ class RewardEnvironment:
             spec = default_spec()
         elif not isinstance(spec, Spec):
             spec = load_spec(spec)
-        self.environment: Environment = prepare(spec)
+        self.prepared: Prepared = prepare(spec)
         self.out = None if out is None else Path(out)
-        self.run = run or self.environment.run
+        self.run = run or self.prepared.run
         self._vectors: list[RewardVector] = []
 
     @property
@@ -79,7 +81,7 @@ class RewardEnvironment:
         from harness.engines.torch_model import dtype_name, tensor_lines, tokenizer_digest, unwrap
 
         model = unwrap(model)
-        wanted = self.environment.spec.dtype
+        wanted = self.prepared.spec.dtype
         if wanted not in ("auto", dtype_name(model)):
             raise SpecError(
                 f"the spec asks for dtype {wanted}, but the live model is {dtype_name(model)}; set dtype: auto"
@@ -98,8 +100,8 @@ class RewardEnvironment:
         subject = LiveSubject(model, tokenizer)
         if self.out is None:
             return self._feedback(subject, record, step, rho, trajectory, None)
-        dump: dict[str, JsonValue] = self.environment.spec.model_dump(mode="json", by_alias=True)
-        with open_run(self.out, run=self.run, spec_digest=self.environment.digest, spec=dump) as ledger:
+        dump: dict[str, JsonValue] = self.prepared.spec.model_dump(mode="json", by_alias=True)
+        with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump) as ledger:
             path_ = ledger.feed.path
             self._vectors = [parse_vector(value, f"{path_} line {number}") for number, value in ledger.feed.read()]
             return self._feedback(subject, record, step, rho, trajectory, ledger)
@@ -118,11 +120,11 @@ class RewardEnvironment:
             if vector.step == step and vector.checkpoint.fingerprint == record.fingerprint:
                 return vector
         entries = [
-            measure_component(self.environment, component, subject, record, ledger, Observer())
-            for component in self.environment.components
+            measure_component(self.prepared, component, subject, record, ledger, Observer())
+            for component in self.prepared.components
         ]
         vector = assemble(
-            self.environment,
+            self.prepared,
             run=self.run,
             trajectory=trajectory,
             step=step,

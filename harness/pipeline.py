@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Sequence
@@ -11,109 +10,25 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Self
 
 from pydantic import JsonValue
 
 import harness
 from harness.checkpoints.open import Opener
 from harness.core.checkpoint import Checkpoint
-from harness.core.component import Component, SilentProgress, Subject
-from harness.core.digest import digest_json
+from harness.core.component import Component, Subject
 from harness.core.errors import HarnessError, SpecError, StateError
 from harness.core.journal import write_atomically
 from harness.core.measurement import Measurement, failed
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
 from harness.feed import Feed, parse_vector
 from harness.ledger import Entry, Ledger, entry_key, open_run
-from harness.plugins import component_class
-from harness.reward_models.reference import Reference, label, parse_reference
-from harness.reward_models.vector import Standardization, build_vector
-from harness.spec import Spec
+from harness.observer import Observer
+from harness.prepared import Prepared
+from harness.reward_models.reference import label
+from harness.reward_models.vector import build_vector
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy")
-
-
-class Observer(SilentProgress):
-    """Told what the run does. The base class shows nothing; a `with` block holds what a subclass shows on screen."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def starting(self, *, checkpoints: int, pairs: int) -> None:
-        """Before the first checkpoint: how much there is to do."""
-
-    def opening(self, checkpoint: Checkpoint) -> None:
-        """A checkpoint's turn has come."""
-
-    def finished(self, vector: RewardVector, *, new: bool) -> None:
-        """A vector is in the feed; `new` unless it was there before."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """A spec with its fields read and its reference loaded: ready to measure any checkpoint."""
-
-    spec: Spec
-    components: tuple[Component, ...]
-    standardization: Standardization
-    digest: str
-    """Identity of the spec: over its meaning and the content it names, not its formatting."""
-
-    @property
-    def n_items(self) -> int:
-        """Items scored per checkpoint, at most."""
-        return sum(component.n_items for component in self.components)
-
-    @property
-    def run(self) -> str:
-        """Default name of a run, the same every time."""
-        return f"run-{self.digest.removeprefix('sha256:')[:12]}"
-
-    def definition(self, component: Component) -> str:
-        """Identity of what a component measures."""
-        return digest_json(component.definition)
-
-
-def prepare(spec: Spec) -> Environment:
-    """Read everything the spec names, before any checkpoint is touched. Raises SpecError or DataError."""
-    components = tuple(component_class(config.kind).load(config, spec) for config in spec.components)
-    definitions = {c.config.name: digest_json(c.definition) for c in components}
-    standardization = _standardization(spec)
-    standardization.check(definitions)
-    meaning: list[JsonValue] = [
-        spec.schema_,
-        standardization.mode,
-        standardization.reference.id if standardization.reference else None,
-        spec.dtype,
-        spec.seed,
-        [
-            [c.config.name, c.config.kind, c.config.role, weight, definitions[c.config.name]]
-            for c, weight in zip(components, spec.weights(), strict=True)
-        ],
-    ]
-    return Environment(spec=spec, components=components, standardization=standardization, digest=digest_json(meaning))
-
-
-def _standardization(spec: Spec) -> Standardization:
-    if spec.standardize == "none":
-        return Standardization(mode="none")
-    if spec.standardize == "running":
-        return Standardization(mode="running")
-    return Standardization(mode="frozen", reference=read_reference(Path(spec.standardize)))
-
-
-def read_reference(path: Path) -> Reference:
-    """Load a frozen reference. Raises SpecError or DataError."""
-    try:
-        return parse_reference(json.loads(path.read_text(encoding="utf-8")), str(path))
-    except FileNotFoundError as error:
-        raise SpecError(f"no reference at {path}; `harness fit-reference FEED... -o {path}` makes one") from error
-    except (OSError, ValueError) as error:
-        raise SpecError(f"cannot read reference {path}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +41,7 @@ class Summary:
 
 
 def run(
-    environment: Environment,
+    prepared: Prepared,
     checkpoints: Sequence[Checkpoint],
     *,
     out: Path,
@@ -139,30 +54,30 @@ def run(
     A checkpoint that cannot be scored becomes a vector with status `failed`; the rest are still scored.
     """
     observer = observer or Observer()
-    spec = environment.spec
-    run_name = run_name or environment.run
+    spec = prepared.spec
+    run_name = run_name or prepared.run
     opener = Opener(
         dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
     )
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
-    with open_run(out, run=run_name, spec_digest=environment.digest, spec=dump) as ledger:
+    with open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
         vectors = _read(ledger)
         if retry_failed:
-            vectors = _retry(environment, opener, ledger, vectors, checkpoints, observer)
+            vectors = _retry(prepared, opener, ledger, vectors, checkpoints, observer)
         done = {(vector.trajectory, vector.step): vector for vector in vectors}
-        observer.starting(checkpoints=len(checkpoints), pairs=len(checkpoints) * environment.n_items)
+        observer.starting(checkpoints=len(checkpoints), pairs=len(checkpoints) * prepared.n_items)
         n_new = 0
         for checkpoint in checkpoints:
             observer.opening(checkpoint)
             known = done.get((checkpoint.trajectory, checkpoint.step))
             if known is not None:
                 _check_same(known, opener, checkpoint, ledger)
-                observer.advance(pairs=environment.n_items, tokens=0)
+                observer.advance(pairs=prepared.n_items, tokens=0)
                 observer.finished(known, new=False)
                 continue
-            record, entries = _measure(environment, opener, ledger, checkpoint, observer)
+            record, entries = _measure(prepared, opener, ledger, checkpoint, observer)
             vector = assemble(
-                environment,
+                prepared,
                 run=run_name,
                 trajectory=checkpoint.trajectory,
                 step=checkpoint.step,
@@ -198,7 +113,7 @@ def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, led
 
 
 def _measure(
-    environment: Environment,
+    prepared: Prepared,
     opener: Opener,
     ledger: Ledger,
     checkpoint: Checkpoint,
@@ -211,7 +126,7 @@ def _measure(
     try:
         record = opener.identify(checkpoint)
     except HarnessError as error:
-        observer.advance(pairs=environment.n_items, tokens=0)
+        observer.advance(pairs=prepared.n_items, tokens=0)
         entries = [
             Entry(
                 key="",
@@ -220,18 +135,18 @@ def _measure(
                 started=started,
                 seconds=time.perf_counter() - clock,
             )
-            for component in environment.components
+            for component in prepared.components
         ]
         return opener.record(checkpoint), entries
     with opener.open(checkpoint) as subject:
         return record, [
-            measure_component(environment, component, subject, record, ledger, observer, again=again)
-            for component in environment.components
+            measure_component(prepared, component, subject, record, ledger, observer, again=again)
+            for component in prepared.components
         ]
 
 
 def measure_component(
-    environment: Environment,
+    prepared: Prepared,
     component: Component,
     subject: Subject,
     record: CheckpointRecord,
@@ -245,7 +160,7 @@ def measure_component(
     Only what is nobody's measurement is raised: StateError (the folder) and SpecError (what the user asked for).
     """
     fingerprint = record.fingerprint or ""
-    key = entry_key(fingerprint, record.tokenizer, environment.definition(component))
+    key = entry_key(fingerprint, record.tokenizer, prepared.definition(component))
     known = ledger.get(key) if ledger else None
     if known is not None and not (again and known.measurement.status == "failed"):
         observer.advance(pairs=component.n_items, tokens=0)
@@ -294,7 +209,7 @@ def _failure(component: Component, reason: str) -> Measurement:
 
 
 def assemble(
-    environment: Environment,
+    prepared: Prepared,
     *,
     run: str,
     trajectory: str,
@@ -313,7 +228,7 @@ def assemble(
     ]
     ran = next((entry for entry in entries if entry.engine), None)
     tasks: dict[str, dict[str, JsonValue]] = {
-        c.config.name: {**c.task, "definition": environment.definition(c)} for c in environment.components
+        c.config.name: {**c.task, "definition": prepared.definition(c)} for c in prepared.components
     }
     return build_vector(
         run=run,
@@ -321,20 +236,20 @@ def assemble(
         step=step,
         checkpoint=record,
         mixture=mixture,
-        configs=[component.config for component in environment.components],
-        weights=environment.spec.weights(),
+        configs=[component.config for component in prepared.components],
+        weights=prepared.spec.weights(),
         measurements=measurements,
-        standardization=environment.standardization,
+        standardization=prepared.standardization,
         history=history,
         provenance=Provenance(
             harness=harness.__version__,
-            spec=environment.digest,
+            spec=prepared.digest,
             engine=ran.engine if ran else None,
             dtype=ran.dtype if ran else None,
             device=ran.device if ran else None,
             packages=package_versions(),
             tasks=tasks,
-            seed=environment.spec.seed,
+            seed=prepared.spec.seed,
             started=min(entry.started for entry in entries),
             seconds=sum(entry.seconds for entry in entries),
         ),
@@ -342,7 +257,7 @@ def assemble(
 
 
 def _retry(
-    environment: Environment,
+    prepared: Prepared,
     opener: Opener,
     ledger: Ledger,
     vectors: Sequence[RewardVector],
@@ -356,13 +271,13 @@ def _retry(
         checkpoint = places.get((vector.trajectory, vector.step))
         again = checkpoint is not None and any(component.status == "failed" for component in vector.components)
         if checkpoint is not None and again:
-            record, entries = _measure(environment, opener, ledger, checkpoint, observer, again=True)
+            record, entries = _measure(prepared, opener, ledger, checkpoint, observer, again=True)
             mixture = checkpoint.mixture
         else:
             record, mixture = vector.checkpoint, vector.mixture
             entries = [_entry_of(vector, index) for index in range(len(vector.components))]
         rebuilt = assemble(
-            environment,
+            prepared,
             run=vector.run,
             trajectory=vector.trajectory,
             step=vector.step,

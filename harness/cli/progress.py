@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harness.cli.table import summary_line
 from harness.core.checkpoint import Checkpoint
 from harness.core.vector import RewardVector
-from harness.pipeline import Observer
+from harness.observer import Observer
 
 stderr = Console(stderr=True)
 

@@ -61,8 +61,9 @@ def score(
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
     from harness.core.errors import SpecError
-    from harness.pipeline import Observer, prepare
+    from harness.observer import Observer
     from harness.pipeline import run as run_pipeline
+    from harness.prepared import prepare
     from harness.spec import default_spec, load_spec, override, spec_of_fields
 
     if spec is not None and field:
@@ -85,13 +86,11 @@ def score(
         allow_pickle=chosen.allow_pickle,
         trust_remote_code=chosen.trust_remote_code,
     )
-    environment = prepare(chosen)
+    prepared = prepare(chosen)
     folder = out or Path("results") / Path(checkpoints[0].partition("@")[0]).resolve().name
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
-        summary = run_pipeline(
-            environment, found, out=folder, run_name=run, retry_failed=retry_failed, observer=observer
-        )
+        summary = run_pipeline(prepared, found, out=folder, run_name=run, retry_failed=retry_failed, observer=observer)
     places = {(checkpoint.trajectory, checkpoint.step) for checkpoint in found}
     here = [vector for vector in summary.feed if (vector.trajectory, vector.step) in places]
     print_vectors(here)

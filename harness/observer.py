@@ -1,0 +1,28 @@
+"""Who is told what a run does. The base class shows nothing; the command line brings its own."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from harness.core.checkpoint import Checkpoint
+from harness.core.component import SilentProgress
+from harness.core.vector import RewardVector
+
+
+class Observer(SilentProgress):
+    """Told what the run does. The base class shows nothing; a `with` block holds what a subclass shows on screen."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def starting(self, *, checkpoints: int, pairs: int) -> None:
+        """Before the first checkpoint: how much there is to do."""
+
+    def opening(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint's turn has come."""
+
+    def finished(self, vector: RewardVector, *, new: bool) -> None:
+        """A vector is in the feed; `new` unless it was there before."""
