@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -67,10 +68,71 @@ def llama(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).eval()
 
 
-def family(model_type: str, seed: int = 0, **changes: Any) -> Any:
-    """A tiny random model of another architecture."""
+_SIZES: dict[str, Any] = {
+    "vocab_size": 404,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": None,
+}
+_GEMMA = {**_SIZES, "head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8}
+_EXPERTS = {"num_experts_per_tok": 2, "head_dim": 8, "router_aux_loss_coef": 0.0}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", _SIZES),
+    "llama tied": ("llama", {**_SIZES, "tie_word_embeddings": True}),
+    "qwen2": ("qwen2", _SIZES),
+    "qwen2 tied": ("qwen2", {**_SIZES, "tie_word_embeddings": True}),
+    "qwen3": ("qwen3", {**_SIZES, "head_dim": 8}),
+    "mistral": ("mistral", {**_SIZES, "head_dim": 8, "sliding_window": 16}),
+    "gemma": ("gemma", {**_SIZES, "head_dim": 8}),
+    "gemma2": ("gemma2", {**_GEMMA, "final_logit_softcapping": 5.0}),
+    "gemma3": ("gemma3_text", _GEMMA),
+    "gpt_neox": ("gpt_neox", {key: value for key, value in _SIZES.items() if key != "num_key_value_heads"}),
+    "olmo": ("olmo", _SIZES),
+    "olmo2": ("olmo2", _SIZES),
+    "phi": ("phi", _SIZES),
+    "phi3": ("phi3", _SIZES),
+    "gpt2": (
+        "gpt2",
+        {"vocab_size": 404, "n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}
+        | {"bos_token_id": 0, "eos_token_id": 1},
+    ),
+    "opt": (
+        "opt",
+        {"vocab_size": 404, "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+        | {"max_position_embeddings": 1024, "word_embed_proj_dim": 16, "init_std": 0.2}
+        | {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
+    ),
+    "bloom": (
+        "bloom",
+        {"vocab_size": 404, "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}
+        | {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None},
+    ),
+    "mpt": ("mpt", {"vocab_size": 404, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 1024}),
+    "mamba": ("mamba", {"vocab_size": 404, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}),
+    "mixtral": ("mixtral", {**_SIZES, **_EXPERTS, "num_local_experts": 4}),
+}
+"""Architecture -> (model type, sizes): one of each way to tie, cap, name and place weights."""
+
+
+def family(name: str, seed: int = 0, **changes: Any) -> Any:
+    """A tiny random model of the architecture `name` of FAMILIES."""
+    model_type, sizes = FAMILIES[name]
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **changes)).eval()
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**sizes, **changes})).eval()
+
+
+def lora(model: Any, seed: int = 0, **changes: Any) -> Any:
+    """The model under a LoRA adapter that changes what it says."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"r": 4, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **{**settings, **changes})).eval()
 
 
 def save(folder: Path, model: Any = None, tok: Any = None) -> Path:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
+
+import typer
 
 from harness.cli.app import app
 from harness.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
@@ -10,25 +14,28 @@ from harness.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
 
 def main() -> None:
     """Entry point of `harness`. Exit codes: docs/cli.md."""
-    import shlex
+    sys.exit(run(sys.argv[1:]))
 
-    import typer
 
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line in this process; its exit code."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = int(app(args=list(arguments), prog_name="harness", standalone_mode=False) or 0)
     except HarnessError as error:
         typer.echo(f"harness: error: {error}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        again = shlex.join(["harness", *sys.argv[1:]])
-        typer.echo(f"\nharness: interrupted; nothing is lost, this goes on where it stopped:\n  {again}", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(0)
+        return 0
     except Exception as error:
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
-        sys.exit(getattr(error, "exit_code", EXIT_USAGE))
+        return int(getattr(error, "exit_code", EXIT_USAGE))
+    if code == EXIT_INTERRUPTED:
+        again = shlex.join(["harness", *arguments])
+        typer.echo(f"harness: interrupted; nothing is lost, this goes on where it stopped:\n  {again}", err=True)
+    return code

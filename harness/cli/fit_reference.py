@@ -19,7 +19,7 @@ def fit_reference(
     from harness.feed import read_feed
     from harness.reward_models.reference import fit_reference as fit
 
-    vectors = [vector for feed in feeds for vector in read_feed(feed)]
+    vectors = [vector for feed in feeds for vector in read_feed(feed).latest()]
     reference = fit(vectors)
     write_atomically(output, reference.model_dump_json(by_alias=True, indent=2).encode() + b"\n")
     for component in reference.components:

@@ -20,5 +20,5 @@ def schema(
     else:
         from harness.core.vector import RewardVector
 
-        document = RewardVector.model_json_schema(by_alias=True)
+        document = RewardVector.model_json_schema(by_alias=True, mode="serialization")
     typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2))

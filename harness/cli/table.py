@@ -11,14 +11,14 @@ from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.reward_models.reference import label
 
-PIPE_WIDTH = 200
+PIPE_WIDTH = 10_000
 """Columns when nobody looks: tables are not wrapped in files."""
 
 
 def stdout() -> Console:
     """A console for results, made when it is needed so that redirection is seen."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(markup=False, emoji=False, width=PIPE_WIDTH)
 
 
 def cell(component: ComponentRecord) -> str:

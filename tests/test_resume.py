@@ -1,0 +1,202 @@
+"""Kill -9 at any moment: the same command again goes on, and the feed ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+
+
+def write_field(path: Path, n: int = 24) -> Path:
+    rows = [{"q": f"Question {i}: what comes after {i}?", "r": f" The number {i + 1}, of course."} for i in range(n)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four checkpoints of one training, one of them broken, and a spec with two fields."""
+    folder = tmp_path_factory.mktemp("resume")
+    tok = tiny.tokenizer()
+    for step in (10, 20, 30, 40):
+        tiny.save(folder / "runs" / "sft" / f"checkpoint-{step}", tiny.llama(step), tok)
+    weights = folder / "runs" / "sft" / "checkpoint-30" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    write_field(folder / "a.jsonl")
+    write_field(folder / "b.jsonl", 9)
+    (folder / "spec.yaml").write_text(
+        "batch_tokens: 64\ncomponents:\n"
+        "  - {name: a, kind: logprob, field: a.jsonl, role: source}\n"
+        "  - {name: b, kind: logprob, field: b.jsonl, role: target}\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+def score(place: Path, out: str, *more: str) -> subprocess.Popen[str]:
+    command = [*HARNESS, "score", "runs/sft", "--spec", "spec.yaml", "--out", out, *more]
+    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def timeless(path: Path) -> list[dict[str, Any]]:
+    vectors = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for vector in vectors:
+        del vector["provenance"]["started"], vector["provenance"]["seconds"]
+    return vectors
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> list[dict[str, Any]]:
+    process = score(place, "whole")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 8, err
+    vectors = timeless(place / "whole" / "rewards.jsonl")
+    assert [v["status"] for v in vectors] == ["ok", "ok", "failed", "ok"]
+    assert "truncated" in vectors[2]["components"][0]["reason"]
+    return vectors
+
+
+CRASHING = """
+import os, random, signal, sys
+from pathlib import Path
+import harness.engines.torch_logprob, peft, transformers.models.llama.modeling_llama
+from harness.checkpoints.find import find_checkpoints
+from harness.observer import Observer
+from harness.pipeline import run
+from harness.prepared import prepare
+from harness.spec import load_spec
+
+class Dying(Observer):
+    def __init__(self, events):
+        self.events = events
+    def tick(self):
+        self.events -= 1
+        if self.events == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def opening(self, checkpoint):
+        self.tick()
+    def advance(self, *, pairs, tokens):
+        self.tick()
+    def finished(self, vector, *, new):
+        self.tick()
+
+def attempt(events):
+    child = os.fork()
+    if child == 0:
+        run(prepare(load_spec("spec.yaml")), find_checkpoints(["runs/sft"]), out=Path("crashed"), observer=Dying(events))
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+deaths, events = 0, 1
+while attempt(events):
+    deaths += 1
+    events += 3
+print(deaths)
+"""
+
+
+def test_a_run_killed_between_any_two_events_ends_with_the_same_feed(
+    place: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHING],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 8, "the run must have died many times for this to mean something"
+    crashed = timeless(place / "crashed" / "rewards.jsonl")
+    for vector, whole in zip(crashed, undisturbed, strict=True):
+        for mine, theirs in zip(vector["components"], whole["components"], strict=True):
+            assert mine["raw"] == pytest.approx(theirs["raw"], abs=1e-6)
+    # Bit for bit against a run of as many threads.
+    alone = subprocess.run(
+        [*HARNESS, "score", "runs/sft", "--spec", "spec.yaml", "--out", "alone", "--quiet"],
+        cwd=place, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert alone.returncode == 8, alone.stderr
+    assert crashed == timeless(place / "alone" / "rewards.jsonl")
+
+
+def test_the_command_killed_while_it_writes_continues_and_counts_nothing_twice(
+    place: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    ledger = place / "killed" / "ledger.jsonl"
+    dice = random.Random(0)
+    for lines in (1, 4):
+        process = score(place, "killed")
+        while process.poll() is None and (not ledger.exists() or ledger.read_bytes().count(b"\n") < lines):
+            time.sleep(0.002)
+        time.sleep(dice.random() * 0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = score(place, "killed")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 8, err
+    assert timeless(place / "killed" / "rewards.jsonl") == undisturbed
+    entries = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    assert len({entry["key"] for entry in entries}) == len(entries) == 6
+    for entry in entries:
+        table = pq.read_table(place / "killed" / entry["items"])
+        assert table.num_rows == entry["measurement"]["n_items"]
+
+
+def test_a_finished_run_started_again_changes_nothing(place: Path, undisturbed: list[dict[str, Any]]) -> None:
+    before = (place / "whole" / "rewards.jsonl").read_bytes()
+    process = score(place, "whole")
+    out, _ = process.communicate(timeout=120)
+    assert "0 vector(s) appended" in out
+    assert (place / "whole" / "rewards.jsonl").read_bytes() == before
+
+
+def test_ctrl_c_prints_the_line_that_resumes(place: Path) -> None:
+    process = score(place, "interrupted")
+    while process.poll() is None and not (place / "interrupted" / "run.json").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert err.rstrip().endswith("score runs/sft --spec spec.yaml --out interrupted")
+    assert "Traceback" not in err
+
+
+def test_a_failed_checkpoint_is_measured_again_on_request_and_later_gains_follow(
+    place: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    process = score(place, "healed")
+    process.communicate(timeout=120)
+    repaired = place / "runs" / "sft" / "checkpoint-30"
+    broken = (repaired / "model.safetensors").read_bytes()
+    try:
+        tiny.save(repaired, tiny.llama(30), tiny.tokenizer())
+        process = score(place, "healed")
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 8
+        assert "0 vector(s) appended" in out
+        process = score(place, "healed", "--retry-failed")
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    finally:
+        (repaired / "model.safetensors").write_bytes(broken)
+    healed = timeless(place / "healed" / "rewards.jsonl")
+    assert [v["step"] for v in healed] == [10, 20, 30, 40]
+    assert all(v["status"] == "ok" for v in healed)
+    assert healed[:2] == undisturbed[:2]
+    for before, after in zip(healed, healed[1:], strict=False):
+        assert after["gain"] == after["scalar"] - before["scalar"]
+    assert undisturbed[3]["gain"] is None
