@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from harness.core.errors import SpecError
 from harness.core.vector import Mixture, RewardVector
 from harness.environment import RewardEnvironment
 
@@ -38,11 +39,16 @@ class RewardCallback(TrainerCallback):  # type: ignore[misc]
         """Score the model as saved at this step."""
         if not state.is_world_process_zero:
             return
+        tokenizer = kwargs.get("processing_class")
+        if tokenizer is None:
+            raise SpecError(
+                "the Trainer has no tokenizer, and scoring needs it; pass Trainer(processing_class=tokenizer)"
+            )
         output = Path(args.output_dir)
         mixture = self.mixture(state.global_step) if callable(self.mixture) else self.mixture
         vector = self.environment.feedback(
             kwargs["model"],
-            kwargs["processing_class"],
+            tokenizer,
             step=state.global_step,
             mixture=mixture,
             trajectory=self.trajectory or output.resolve().name,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from harness.checkpoints.fingerprint import combine
+from harness.checkpoints.fingerprint import live_fingerprint
 from harness.core.errors import DataError, SpecError
 from harness.core.vector import CheckpointRecord, Mixture, RewardVector
 from harness.feed import Feed, parse_vector
@@ -73,12 +73,15 @@ class RewardEnvironment:
     ) -> RewardVector:
         """Score `model` where it is and return its reward vector.
 
-        Same numbers as scoring the folder `model.save_pretrained` would write. Train/eval state of every module,
+        Same numbers as scoring the folder `model.save_pretrained` would write (unless the model was cast by
+        `model.bfloat16()`, which also rounds rotary frequencies that no folder holds). Train/eval state of every module,
         gradients, hooks and random state are left as they were. What cannot be measured is a failed component in the
         vector, not an exception. The same weights at the same step return the vector already written.
-        Raises SpecError for a dtype that is not the model's, DataError for a malformed mixture, StateError for `out`.
+        Raises SpecError for a dtype that is not the model's, DataError for a malformed mixture or step, EngineError
+        for what is no transformers model, StateError for `out`.
         """
-        from harness.engines.torch_model import dtype_name, tensor_lines, tokenizer_digest, unwrap
+        from harness.engines.live_model import unwrap
+        from harness.engines.torch_model import dtype_name, tokenizer_digest
 
         model = unwrap(model)
         wanted = self.prepared.spec.dtype
@@ -86,6 +89,8 @@ class RewardEnvironment:
             raise SpecError(
                 f"the spec asks for dtype {wanted}, but the live model is {dtype_name(model)}; set dtype: auto"
             )
+        if step < 0 or (tokens_seen is not None and tokens_seen < 0):
+            raise DataError(f"step {step} and tokens_seen {tokens_seen} must not be negative")
         try:
             rho = None if mixture is None else Mixture.parse(mixture)
         except (ValidationError, TypeError) as error:
@@ -93,7 +98,7 @@ class RewardEnvironment:
         record = CheckpointRecord(
             path=path,
             kind="live",
-            fingerprint=combine(tensor_lines(model), model.config.to_diff_dict()),
+            fingerprint=live_fingerprint(model),
             tokenizer=tokenizer_digest(tokenizer),
             tokens_seen=tokens_seen,
         )

@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import DataError
 from harness.core.journal import write_atomically
 from harness.feed import Feed
 from harness.reward_models.reference import label
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def write_csv(feed: Feed, path: Path) -> Path:
     """One row per vector (`Feed.to_pandas`), numbers in full precision."""
-    write_atomically(path, feed.to_pandas().to_csv(index=False).encode())
+    write_atomically(path, _frame(feed).to_csv(index=False).encode())
     return path
 
 
 def write_parquet(feed: Feed, path: Path) -> Path:
     """One row per vector (`Feed.to_pandas`)."""
     buffer = io.BytesIO()
-    feed.to_pandas().to_parquet(buffer, index=False)
+    _frame(feed).to_parquet(buffer, index=False)
     write_atomically(path, buffer.getvalue())
     return path
+
+
+def _frame(feed: Feed) -> pd.DataFrame:
+    _refuse_empty(feed)
+    return feed.to_pandas()
+
+
+def _refuse_empty(feed: Feed) -> None:
+    if not feed:
+        raise DataError("the feed is empty; there is nothing to export")
 
 
 def write_olmix(feed: Feed, folder: Path) -> list[Path]:
     """`ratios.csv` (a column per domain, rows sum to 1) and `metrics.csv` (`<component>_bpb`, lower is better).
 
-    Joined on `run_id`, the column that olmix's CSV loader asks for. Raises DataError where a vector has no mixture, or
-    no component in bits per byte: olmix would drop or misread it.
+    Joined on `run_id`, the column that every version of olmix's CSV loader reads. A step measured again counts once. A
+    failed component is an empty cell, whose row olmix drops with a warning. Raises DataError where a vector has no
+    mixture, or the feed no component in bits per byte.
     """
     import pandas as pd
 
-    if not feed:
-        raise DataError("the feed is empty; there is nothing to export")
+    _refuse_empty(feed)
+    domains = feed.domains
     ratios, metrics = [], []
-    for vector in feed:
+    for vector in feed.latest():
         if vector.mixture is None:
             raise DataError(
                 f"{label(vector)} carries no mixture, which olmix fits on; put a mixture.json beside its weights, or pass "
@@ -45,7 +59,8 @@ def write_olmix(feed: Feed, folder: Path) -> list[Path]:
             )
         step = "" if vector.step is None else f"-step{vector.step}"
         row: dict[str, Any] = {"run_id": f"{vector.trajectory}{step}"}
-        ratios.append(row | {domain: vector.mixture.normalized().get(domain, 0.0) for domain in feed.domains})
+        rho = vector.mixture.normalized()
+        ratios.append(row | {domain: rho.get(domain, 0.0) for domain in domains})
         bits: dict[str, Any] = {
             f"{c.name}_bpb": c.detail["bits_per_byte"] for c in vector.components if "bits_per_byte" in c.detail
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -10,16 +11,20 @@ from pydantic import ValidationError
 
 from harness.core.errors import DataError
 from harness.core.journal import Journal
+from harness.core.measurement import first_problem
 from harness.core.vector import VECTOR_SCHEMA, RewardVector
 from harness.ledger import FEED_FILE
 from harness.reward_models.reference import Reference, definitions_of, label
-from harness.reward_models.statistics import spread
+from harness.reward_models.statistics import Spread, spread
 from harness.reward_models.vector import standardize
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+
+
+COMPONENT_COLUMNS = ("stderr", "standardized", "shrunk", "reliability", "status", "n_items", "n_scored")
 
 
 class Feed(Sequence[RewardVector]):
@@ -53,6 +58,11 @@ class Feed(Sequence[RewardVector]):
         chosen = [vector for vector in self.vectors if vector.trajectory == name]
         return Feed(sorted(chosen, key=lambda vector: -1 if vector.step is None else vector.step))
 
+    def latest(self) -> Feed:
+        """Without what was measured again: of every step of a trajectory, the vector written last, in feed order."""
+        last = {(vector.trajectory, vector.step): index for index, vector in enumerate(self.vectors)}
+        return Feed([self.vectors[index] for index in sorted(last.values())])
+
     @property
     def components(self) -> list[str]:
         """Component names, in the order of the first vector."""
@@ -70,7 +80,8 @@ class Feed(Sequence[RewardVector]):
         `components`. With `reference` the raw values are standardised by it; otherwise a frozen feed's own values are
         used, and a running feed is standardised per trajectory over all of its steps, as in Algorithm 2. What is
         missing is NaN: a mixture the trainer did not give, a failed component, a component that does not vary.
-        Raises DataError when the vectors cannot be compared: other components, other content, or other references.
+        Raises DataError when the vectors cannot be compared (other components, other content, or other references), or
+        are not standardised at all (mode none).
         """
         import numpy as np
 
@@ -88,62 +99,70 @@ class Feed(Sequence[RewardVector]):
 
     def _standardized(self, names: Sequence[str], reference: Reference | None) -> list[list[float | None]]:
         by_name = [{component.name: component for component in vector.components} for vector in self.vectors]
-        if reference is None and self.vectors[0].reference.mode != "running":
+        if reference is None and self.vectors[0].reference.mode == "frozen":
             return [[components[name].standardized for name in names] for components in by_name]
-        result: list[list[float | None]] = [[None] * len(names) for _ in self.vectors]
-        groups = [range(len(self.vectors))] if reference else self._groups()
-        for group in groups:
-            for column, name in enumerate(names):
-                measured = [raw for i in group if (raw := by_name[i][name].raw) is not None]
-                fitted = reference.component(name) if reference else None
-                if fitted is None and not measured:
-                    continue
-                mean, std = (fitted.mean, fitted.std) if fitted else spread(measured)
-                for i in group:
-                    component = by_name[i][name]
-                    result[i][column] = standardize(
-                        component.raw, mean, std, higher_is_better=component.higher_is_better
-                    )
-        return result
+        if reference is not None:
+            frozen = {c.name: Spread(c.mean, c.std) for c in reference.components}
+            spreads = dict.fromkeys(self.trajectories, frozen)
+        else:
+            spreads = {name: self.trajectory(name).latest().spreads() for name in self.trajectories}
+        return [
+            [
+                standardize(
+                    components[name].raw,
+                    spreads[vector.trajectory].get(name),
+                    higher_is_better=components[name].higher_is_better,
+                )
+                for name in names
+            ]
+            for vector, components in zip(self.vectors, by_name, strict=True)
+        ]
 
-    def _groups(self) -> list[list[int]]:
-        groups: dict[str, list[int]] = {}
-        for index, vector in enumerate(self.vectors):
-            groups.setdefault(vector.trajectory, []).append(index)
-        return list(groups.values())
+    def spreads(self) -> dict[str, Spread]:
+        """Mean and standard deviation (ddof 0) of each component's raw values, where there are any."""
+        measured: dict[str, list[float]] = {}
+        for vector in self.vectors:
+            for component in vector.components:
+                if component.raw is not None:
+                    measured.setdefault(component.name, []).append(component.raw)
+        return {name: spread(values) for name, values in measured.items()}
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per vector: run, trajectory, step, status, scalar, gain, `mixture.<domain>`, and per component
-        `<name>`, `<name>.stderr`, `<name>.standardized`, `<name>.shrunk`, `<name>.status` and its numeric details."""
+        """One row per vector: run, trajectory, step, status, scalar, gain, `mixture.<domain>` as the trainer gave it,
+        and per component `<name>` (raw), `<name>.stderr` and the rest of COMPONENT_COLUMNS, and its numeric details.
+
+        Raises DataError where a component's name clashes with another column.
+        """
         import pandas as pd
 
         rows = []
         for vector in self.vectors:
-            row: dict[str, Any] = {
-                "run": vector.run,
-                "trajectory": vector.trajectory,
-                "step": vector.step,
-                "status": vector.status,
-                "checkpoint": vector.checkpoint.path,
-                "fingerprint": vector.checkpoint.fingerprint,
-                "scalar": vector.scalar,
-                "gain": vector.gain,
-                "reference": vector.reference.id,
-            }
+            cells: list[tuple[str, Any]] = [
+                ("run", vector.run),
+                ("trajectory", vector.trajectory),
+                ("step", vector.step),
+                ("status", vector.status),
+                ("checkpoint", vector.checkpoint.path),
+                ("fingerprint", vector.checkpoint.fingerprint),
+                ("scalar", vector.scalar),
+                ("gain", vector.gain),
+                ("reference", vector.reference.id),
+            ]
             if vector.mixture:
-                row |= {
-                    f"mixture.{name}": w for name, w in zip(vector.mixture.domains, vector.mixture.weights, strict=True)
-                }
+                weights = zip(vector.mixture.domains, vector.mixture.weights, strict=True)
+                cells += [(f"mixture.{domain}", weight) for domain, weight in weights]
             for component in vector.components:
                 name = component.name
-                row[name] = component.raw
-                for key in ("stderr", "standardized", "shrunk", "status"):
-                    row[f"{name}.{key}"] = getattr(component, key)
-                for key, value in component.detail.items():
-                    if isinstance(value, int | float):
-                        row[f"{name}.{key}"] = value
+                cells.append((name, component.raw))
+                cells += [(f"{name}.{key}", getattr(component, key)) for key in COMPONENT_COLUMNS]
+                cells += [(f"{name}.{k}", v) for k, v in component.detail.items() if isinstance(v, int | float)]
+            row = dict(cells)
+            if len(row) < len(cells):
+                column = next(name for name, n in Counter(name for name, _ in cells).items() if n > 1)
+                raise DataError(f"a table cannot have two columns {column!r}; rename the component in the spec")
             rows.append(row)
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        return frame.astype({"step": "Int64"}) if rows else frame
 
 
 def _check_comparable(vectors: Sequence[RewardVector], reference: Reference | None) -> None:
@@ -167,6 +186,8 @@ def _check_comparable(vectors: Sequence[RewardVector], reference: Reference | No
                 f"{label(vector)} and {label(first)} are standardised by different references "
                 f"({vector.reference.id or vector.reference.mode}, {first.reference.id or first.reference.mode}); pass one to matrix(reference)"
             )
+    if reference is None and first.reference.mode == "none":
+        raise DataError("the feed is not standardised (standardize: none); pass a reference to matrix(reference)")
     if reference is not None:
         for name, definition in definitions_of(first).items():
             fitted = reference.component(name)
@@ -187,11 +208,7 @@ def parse_vector(value: dict[str, Any], where: str) -> RewardVector:
     try:
         return RewardVector.model_validate(value)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(step) for step in problem["loc"])
-        raise DataError(
-            f"{where} is not a valid reward vector: {place} {problem['msg'].removeprefix('Value error, ')}"
-        ) from error
+        raise DataError(f"{where} is not a valid reward vector: {first_problem(error)}") from error
 
 
 def read_feed(path: str | Path) -> Feed:

@@ -35,8 +35,10 @@ def component_kinds() -> dict[str, str]:
 
 
 def component_class(kind: str) -> Any:
-    """The class behind a kind. Raises SpecError naming the plugin and its own error."""
-    target = component_kinds()[kind]
+    """The class behind a kind. Raises SpecError for an unknown kind, or naming the plugin and its own error."""
+    target = component_kinds().get(kind)
+    if target is None:
+        raise SpecError(f"kind {kind!r} is unknown; this version has {', '.join(component_kinds())}")
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -64,19 +64,17 @@ def _component(index: int, item: Any) -> Any:
         raise ValueError(
             f"components[{index}]: expected a mapping such as {{name: code, kind: logprob, field: code.jsonl}}"
         )
-    kind = item.get("kind")
-    if kind not in component_kinds():
-        raise ValueError(
-            f"components[{index}] ({item.get('name', 'unnamed')}): kind {kind!r} is unknown; "
-            f"this version has {', '.join(component_kinds())}"
-        )
-    config_class: type[ComponentConfig] = component_class(kind).Config
+    where = f"components[{index}] ({item.get('name', 'unnamed')})"
+    if "kind" not in item:
+        raise ValueError(f"{where}: key 'kind' is missing; this version has {', '.join(component_kinds())}")
+    try:
+        config_class: type[ComponentConfig] = component_class(str(item["kind"])).Config
+    except SpecError as error:
+        raise ValueError(f"{where}: {error}") from error
     try:
         return config_class.model_validate(item)
     except ValidationError as error:
-        raise ValueError(
-            f"components[{index}] ({item.get('name', 'unnamed')}): {describe(error, config_class)}"
-        ) from error
+        raise ValueError(f"{where}: {describe(error, config_class)}") from error
 
 
 def describe(error: ValidationError, model: type[Record]) -> str:
@@ -100,15 +98,14 @@ def describe(error: ValidationError, model: type[Record]) -> str:
 class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys silently; a spec must not."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return node
 
 
 def load_spec(path: str | Path) -> Spec:

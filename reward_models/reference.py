@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.core.digest import digest_json
 from harness.core.errors import DataError
-from harness.core.measurement import Record
+from harness.core.measurement import Record, first_problem
 from harness.core.vector import RewardVector
 from harness.reward_models.statistics import spread
 
@@ -62,9 +62,7 @@ def parse_reference(value: Any, where: str) -> Reference:
     try:
         return Reference.model_validate(value)
     except ValidationError as error:
-        raise DataError(
-            f"{where} is not a valid reference: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
-        ) from error
+        raise DataError(f"{where} is not a valid reference: {first_problem(error)}") from error
 
 
 def fit_reference(vectors: Sequence[RewardVector]) -> Reference:
@@ -117,7 +115,7 @@ def fit_reference(vectors: Sequence[RewardVector]) -> Reference:
 
 
 def definitions_of(vector: RewardVector) -> dict[str, str | None]:
-    """Component name -> digest of what was measured, as its provenance recorded it."""
+    """Component name -> digest of what was measured, as its provenance recorded it; null where it did not."""
     tasks: Mapping[str, Mapping[str, Any]] = vector.provenance.tasks
     return {component.name: tasks.get(component.name, {}).get("definition") for component in vector.components}
 

@@ -50,7 +50,12 @@ def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[Hashable
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and population standard deviation (ddof 0), so that the fitted values standardise to exactly 1."""
+    """Mean and population standard deviation (ddof 0), so that the fitted values have standard deviation 1.
+
+    Equal values have a standard deviation of exactly 0: their rounded mean would leave a tiny one to divide by.
+    """
+    if min(values) == max(values):
+        return Spread(values[0], 0.0)
     mean = math.fsum(values) / len(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
     return Spread(mean, math.sqrt(variance))
@@ -63,4 +68,5 @@ def reliability(stderr: float | None, std: float | None) -> float | None:
     """
     if stderr is None or std is None or std <= 0:
         return None
-    return max(0.0, 1.0 - (stderr / std) ** 2)
+    noise = stderr / std
+    return max(0.0, 1.0 - noise * noise)

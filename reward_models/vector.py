@@ -18,8 +18,8 @@ from harness.core.vector import (
     ReferenceRecord,
     RewardVector,
 )
-from harness.reward_models.reference import Reference, definitions_of, label
-from harness.reward_models.statistics import reliability, spread
+from harness.reward_models.reference import Reference, label
+from harness.reward_models.statistics import Spread, reliability, spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,38 +46,28 @@ class Standardization:
                     "fit it again with this spec"
                 )
 
-    def statistics(
-        self, names: Sequence[str], rows: Sequence[Mapping[str, float | None]]
-    ) -> tuple[list[float | None], list[float | None], int]:
-        """(mean, std, n) per component. `rows` are raw values by name: the trajectory's earlier vectors, then this one.
+    def spread(self, name: str, measured: Sequence[float]) -> Spread | None:
+        """What standardises a component that was `measured` so far in its trajectory, this checkpoint included.
 
-        Null where fewer than two values exist. Running statistics are those of Algorithm 2.
+        Running statistics are those of Algorithm 2; null where there are fewer than two values.
         """
-        if self.mode == "none":
-            return [None] * len(names), [None] * len(names), 0
-        mean: list[float | None] = []
-        std: list[float | None] = []
-        for name in names:
-            fitted = self.reference.component(name) if self.reference else None
-            measured = [value for row in rows if (value := row.get(name)) is not None]
-            if self.mode == "frozen" and fitted is not None:
-                mean.append(fitted.mean)
-                std.append(fitted.std)
-            elif self.mode == "running" and len(measured) >= 2:
-                estimate = spread(measured)
-                mean.append(estimate.mean)
-                std.append(estimate.std)
-            else:
-                mean.append(None)
-                std.append(None)
-        return mean, std, self.reference.n if self.reference else len(rows)
+        if self.reference is not None:
+            fitted = self.reference.component(name)
+            return None if fitted is None else Spread(fitted.mean, fitted.std)
+        return spread(measured) if self.mode == "running" and len(measured) >= 2 else None
+
+    def n_vectors(self, so_far: int) -> int:
+        """How many vectors the statistics come from; `so_far` in this trajectory."""
+        if self.reference is not None:
+            return self.reference.n
+        return so_far if self.mode == "running" else 0
 
 
-def standardize(raw: float | None, mean: float | None, std: float | None, *, higher_is_better: bool) -> float | None:
+def standardize(raw: float | None, known: Spread | None, *, higher_is_better: bool) -> float | None:
     """(raw - mean) / std, negated where lower is better; null where undefined (nothing measured, nothing varies)."""
-    if raw is None or mean is None or std is None or std <= 0:
+    if raw is None or known is None or known.std <= 0:
         return None
-    z = (raw - mean) / std
+    z = (raw - known.mean) / known.std
     if not math.isfinite(z):
         return None
     return z if higher_is_better else -z
@@ -95,10 +85,16 @@ def weighted_sum(components: Sequence[ComponentRecord]) -> float | None:
     return math.fsum(terms)
 
 
-def previous_step(step: int | None, history: Sequence[RewardVector]) -> RewardVector | None:
-    """The latest vector of the highest earlier step. `history` holds one trajectory."""
-    earlier = [vector for vector in history if step is not None and vector.step is not None and vector.step < step]
-    return max(reversed(earlier), key=lambda vector: vector.step or 0, default=None)
+def earlier_steps(step: int | None, history: Sequence[RewardVector]) -> list[RewardVector]:
+    """The vectors of one trajectory that come before `step`, by step; all of them where the step is not known.
+
+    A live trajectory may measure a step again after a restart: the latest vector of a step stands for it.
+    """
+    latest = {vector.step: vector for vector in history}
+    return sorted(
+        (vector for vector in latest.values() if step is None or vector.step is None or vector.step < step),
+        key=lambda vector: -1 if vector.step is None else vector.step,
+    )
 
 
 def build_vector(
@@ -121,22 +117,19 @@ def build_vector(
     of the raw scores, `gain` its difference to the previous step. What is undefined is null and named in `warnings`.
     """
     warnings: list[str] = []
-    names = [config.name for config in configs]
-    same_spec = [vector for vector in history if vector.provenance.spec == provenance.spec]
-    # A live trajectory may measure a step again after a restart: the latest vector of a step stands for it.
-    by_step = {vector.step: vector for vector in same_spec if step is None or vector.step is None or vector.step < step}
-    rows: list[dict[str, float | None]] = [{c.name: c.raw for c in vector.components} for vector in by_step.values()]
-    rows.append({name: measurement.raw for name, measurement in zip(names, measurements, strict=True)})
-    mean, std, n = standardization.statistics(names, rows)
+    earlier = earlier_steps(step, [vector for vector in history if vector.provenance.spec == provenance.spec])
     components = []
-    for config, measurement, weight, mu, sigma in zip(configs, measurements, weights, mean, std, strict=True):
-        z = standardize(measurement.raw, mu, sigma, higher_is_better=measurement.higher_is_better)
-        trust = reliability(measurement.stderr, sigma)
+    spreads = []
+    for config, measurement, weight in zip(configs, measurements, weights, strict=True):
+        so_far = [c.raw for vector in earlier for c in vector.components if c.name == config.name]
+        measured = [raw for raw in (*so_far, measurement.raw) if raw is not None]
+        known = standardization.spread(config.name, measured)
+        spreads.append(known)
+        z = standardize(measurement.raw, known, higher_is_better=measurement.higher_is_better)
+        trust = reliability(measurement.stderr, known.std) if known else None
         if z is None and measurement.raw is not None and standardization.mode != "none":
-            if sigma is None:
-                warnings.append(f"{config.name}: standardized is null, {n} checkpoint(s) so far; two are needed")
-            else:
-                warnings.append(f"{config.name}: standardized is null, its standard deviation is 0")
+            why = "its standard deviation is 0" if known else "measured on 1 checkpoint so far; two are needed"
+            warnings.append(f"{config.name}: standardized is null, {why}")
         components.append(
             ComponentRecord(
                 **measurement.model_dump(),
@@ -150,10 +143,10 @@ def build_vector(
             )
         )
     scalar = weighted_sum(components)
-    missing = [c.name for c in components if c.raw is None]
-    if scalar is None:
+    missing = [c.name for c in components if c.raw is None and c.weight != 0]
+    if missing:
         warnings.append(f"scalar is null: {', '.join(missing)} missing")
-    gain, warning = _gain(step, scalar, history, provenance)
+    gain, warning = _gain(step, scalar, history, spec=provenance.spec)
     if warning:
         warnings.append(warning)
     statuses = {c.status for c in components}
@@ -170,9 +163,9 @@ def build_vector(
         reference=ReferenceRecord(
             id=standardization.reference.id if standardization.reference else None,
             mode=standardization.mode,
-            mean=mean,
-            std=std,
-            n=n,
+            mean=[known.mean if known else None for known in spreads],
+            std=[known.std if known else None for known in spreads],
+            n=standardization.n_vectors(len(earlier) + 1),
         ),
         scalar=scalar,
         gain=gain,
@@ -182,17 +175,15 @@ def build_vector(
 
 
 def _gain(
-    step: int | None, scalar: float | None, history: Sequence[RewardVector], provenance: Provenance
+    step: int | None, scalar: float | None, history: Sequence[RewardVector], *, spec: str
 ) -> tuple[float | None, str | None]:
     """Eq. 6, and why it is null where that is not obvious."""
-    previous = previous_step(step, history)
-    if previous is None or scalar is None:
+    numbered = [vector for vector in earlier_steps(step, history) if vector.step is not None]
+    if step is None or scalar is None or not numbered:
         return None, None
-    if previous.provenance.spec != provenance.spec:
-        return None, f"gain is null: {label(previous)} was measured with another spec"
-    now = {name: task.get("definition") for name, task in provenance.tasks.items()}
-    if definitions_of(previous) != now:
-        return None, f"gain is null: {label(previous)} was measured on other field content"
+    previous = numbered[-1]
+    if previous.provenance.spec != spec:
+        return None, f"gain is null: {label(previous)} was measured with another spec or other field content"
     if previous.scalar is None:
         return None, f"gain is null: {label(previous)} has no scalar"
     return scalar - previous.scalar, None

@@ -1,13 +1,21 @@
-"""Tests never reach a network, and share the tiny checkpoints of tiny.py."""
+"""Tests never reach a network nor the user's caches, and share the tiny checkpoints of tiny.py."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
+HOME = tempfile.mkdtemp(prefix="harness-tests-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+os.environ["HF_HOME"] = HOME
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 sys.path.insert(0, str(Path(__file__).parent))

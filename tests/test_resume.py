@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -146,7 +147,7 @@ def test_the_command_killed_while_it_writes_continues_and_counts_nothing_twice(
         process.send_signal(signal.SIGKILL)
         process.communicate()
     process = score(place, "killed")
-    out, err = process.communicate(timeout=120)
+    _out, err = process.communicate(timeout=120)
     assert process.returncode == 8, err
     assert timeless(place / "killed" / "rewards.jsonl") == undisturbed
     entries = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
@@ -197,6 +198,6 @@ def test_a_failed_checkpoint_is_measured_again_on_request_and_later_gains_follow
     assert [v["step"] for v in healed] == [10, 20, 30, 40]
     assert all(v["status"] == "ok" for v in healed)
     assert healed[:2] == undisturbed[:2]
-    for before, after in zip(healed, healed[1:], strict=False):
+    for before, after in itertools.pairwise(healed):
         assert after["gain"] == after["scalar"] - before["scalar"]
     assert undisturbed[3]["gain"] is None

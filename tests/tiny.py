@@ -140,3 +140,10 @@ def save(folder: Path, model: Any = None, tok: Any = None) -> Path:
     (model if model is not None else llama()).save_pretrained(folder)
     (tok if tok is not None else tokenizer()).save_pretrained(folder)
     return folder
+
+
+def save_adapter(folder: Path, model: Any, base: Path) -> Path:
+    """Write a LoRA model's adapter folder, which names the folder of its base."""
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    model.save_pretrained(folder)
+    return folder

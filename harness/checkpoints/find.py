@@ -16,6 +16,8 @@ from harness.core.errors import CheckpointError
 from harness.core.vector import Mixture
 
 STEP = re.compile(r"^(?:checkpoint|step|global_step|iter)[-_]?(\d+)$")
+REVISION_STEP = re.compile(r"(?:checkpoint|step|iter)[-_]?(\d+)")
+"""A revision may say more: `stage1-step1000-tokens3B`."""
 MIXTURE_FILE = "mixture.json"
 
 
@@ -30,8 +32,9 @@ def find_checkpoints(
     """Every checkpoint below the arguments, each trajectory in step order. Raises CheckpointError.
 
     An argument is a model or adapter folder, a training output folder with `checkpoint-*` in it (those are scored, not
-    a final model beside them), a folder of such folders, or a hub id `org/name@revision`. `base` replaces the base
-    that adapters name; `trajectory` names the trajectory instead of its folder.
+    a final model beside them), a folder of such folders, or a hub id `org/name@revision`; revisions that name a step
+    (`step1000`) are steps of one trajectory. `base` replaces the base that adapters name; `trajectory` names the
+    trajectory instead of its folder.
     """
     found: list[Checkpoint] = []
     for argument in arguments:
@@ -44,18 +47,14 @@ def find_checkpoints(
                 )
             found += here
         elif looks_like_hub_id(argument):
-            snapshot = fetch(argument, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-            found.append(
-                replace(
-                    _checkpoint(snapshot.folder, base), label=argument, trajectory=argument.partition("@")[0], step=None
-                )
-            )
-            if found[-1].kind == "full":
-                found[-1] = replace(found[-1], kind="hub", revision=snapshot.commit)
+            found.append(_from_hub(argument, base, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
         else:
             raise CheckpointError(f"no checkpoint at {argument}: the folder does not exist")
     unique = list({str(item.folder.resolve()): item for item in found}.values())
-    return [replace(item, trajectory=trajectory) for item in unique] if trajectory else _distinct(unique)
+    named = [replace(item, trajectory=trajectory) for item in unique] if trajectory else _distinct(unique)
+    _check_places(named)
+    first = {item.trajectory: index for index, item in reversed(list(enumerate(named)))}
+    return sorted(named, key=lambda item: (first[item.trajectory], -1 if item.step is None else item.step))
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -63,14 +62,47 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / "adapter_config.json").exists() or (folder / "config.json").exists()
 
 
-def _below(folder: Path, base: str | None) -> list[Checkpoint]:
-    children = sorted((child for child in folder.iterdir() if child.is_dir()), key=_natural)
+def _from_hub(hub_id: str, base: str | None, *, allow_pickle: bool, trust_remote_code: bool) -> Checkpoint:
+    snapshot = fetch(hub_id, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    name, _, revision = hub_id.partition("@")
+    step = REVISION_STEP.search(revision)
+    item = _checkpoint(snapshot.folder, base)
+    return replace(
+        item,
+        label=hub_id,
+        kind="hub" if item.kind == "full" else item.kind,
+        revision=snapshot.commit,
+        trajectory=name if step else hub_id,
+        step=int(step.group(1)) if step else None,
+    )
+
+
+def _check_places(found: Sequence[Checkpoint]) -> None:
+    """Refuse two checkpoints for one place in a trajectory: only one of them could have a vector there."""
+    places: dict[tuple[str, int | None], Checkpoint] = {}
+    for item in found:
+        other = places.setdefault((item.trajectory, item.step), item)
+        if other is not item:
+            step = "no step" if item.step is None else f"step {item.step}"
+            raise CheckpointError(
+                f"{other.label} and {item.label} are both trajectory {item.trajectory!r} with {step}; "
+                "score them in separate runs, or rename one (folders checkpoint-<step> have a step)"
+            )
+
+
+def _below(folder: Path, base: str | None, above: frozenset[Path] = frozenset()) -> list[Checkpoint]:
+    above |= {folder.resolve()}
+    try:
+        children = sorted((child for child in folder.iterdir() if child.is_dir()), key=_natural)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the folder {folder}: {error.strerror or error}") from error
     steps = [child for child in children if STEP.match(child.name)]
     if steps:
         return [_checkpoint(child, base) for child in sorted(steps, key=_step)]
     if is_checkpoint(folder):
         return [_checkpoint(folder, base)]
-    return [item for child in children if not child.name.startswith(".") for item in _below(child, base)]
+    deeper = [child for child in children if not child.name.startswith(".") and child.resolve() not in above]
+    return [item for child in deeper for item in _below(child, base, above)]
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -105,6 +137,8 @@ def _checkpoint(folder: Path, base: str | None) -> Checkpoint:
             raise CheckpointError(f"no config.json or adapter_config.json in {folder}; is it still being written?")
     except CheckpointError as error:
         return replace(item, problem=str(error))
+    except OSError as error:
+        return replace(item, problem=f"cannot read {folder}: {error.strerror or error}")
     return item
 
 
@@ -129,17 +163,19 @@ def _named_base(folder: Path) -> str:
 def _mixture(folder: Path) -> tuple[Mixture | None, int | None]:
     """What the trainer left in mixture.json beside the weights: the mixture, and optionally `tokens_seen`."""
     path = folder / MIXTURE_FILE
-    if not path.exists():
-        return None, None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError('expected a JSON object such as {"code": 0.3, "prose": 0.7}')
         tokens = value.pop("tokens_seen", None)
         if tokens is not None and (not isinstance(tokens, int) or tokens < 0):
             raise ValueError("tokens_seen must be a non-negative integer")
         return (Mixture.parse(value) if value else None), tokens
+    except FileNotFoundError:
+        return None, None
     except ValidationError as error:
         raise CheckpointError(f"{path}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -148,11 +184,12 @@ def _distinct(found: list[Checkpoint]) -> list[Checkpoint]:
     homes: dict[int, tuple[str, ...]] = {}
     for index, item in enumerate(found):
         resolved = item.folder.resolve()
-        homes[index] = (resolved.parent if item.step is not None else resolved).parts
+        home = (resolved.parent if item.step is not None else resolved).parts
+        homes[index] = home if item.revision is None else (item.trajectory,)
     for depth in range(1, max((len(parts) for parts in homes.values()), default=0) + 1):
         names: dict[str, set[tuple[str, ...]]] = {}
         labels = {
-            index: item.trajectory if item.kind == "hub" or "@" in item.label else "/".join(homes[index][-depth:])
+            index: "/".join(homes[index][-depth:]) if item.revision is None else item.trajectory
             for index, item in enumerate(found)
         }
         for index, name in labels.items():

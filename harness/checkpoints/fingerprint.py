@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import operator
 import struct
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.core.digest import digest_bytes, digest_json
 from harness.core.errors import CheckpointError
@@ -60,9 +61,9 @@ def full_fingerprint(folder: Path, *, allow_pickle: bool = False) -> str:
     if not files:
         pickles = sorted(path for name in PICKLES if (path := folder / name).exists())
         if pickles and allow_pickle:
-            return digest_json(
-                [[p.name, digest_bytes(p.read_bytes())] for p in sorted(folder.glob("pytorch_model*.bin"))]
-            )
+            files = sorted(folder.glob("pytorch_model*.bin"))
+            content: list[TensorLine] = [(path.name, "", [], digest_bytes(path.read_bytes())) for path in files]
+            return combine(content, read_json(folder / "config.json"))
         if pickles:
             raise CheckpointError(
                 f"{folder} holds only pickled weights ({pickles[0].name}), which can run code when loaded; "
@@ -80,38 +81,71 @@ def adapter_fingerprint(folder: Path, base: str) -> str:
     path = folder / ADAPTER
     if not path.exists():
         raise CheckpointError(f"no {ADAPTER} in {folder}; adapters are read from safetensors only, save it again")
-    config = {
-        k: v
-        for k, v in read_json(folder / "adapter_config.json").items()
-        if k not in VOLATILE_ADAPTER and v is not None
-    }
-    for key in ("target_modules", "modules_to_save"):
-        if isinstance(config.get(key), list):
-            config[key] = sorted(config[key])
-    return digest_json([sorted(map(list, read_tensors(path))), config, base])
+    return combine_adapter(read_tensors(path), read_json(folder / "adapter_config.json"), base)
+
+
+def live_fingerprint(model: Any) -> str:
+    """Fingerprint of a model in memory: that of the folder it would be saved to.
+
+    A PEFT model with one active adapter has that of its adapter folder over its base's. Raises EngineError.
+    """
+    from harness.engines.live_model import adapter_state, saved_config, saved_tensors, tuner_state
+
+    state = adapter_state(model)
+    if state is None:
+        return combine(saved_tensors(model), {**saved_config(model), **tuner_state(model)})
+    return combine_adapter(state.tensors, state.config, combine(state.base_tensors, state.base_config))
 
 
 def combine(tensors: Iterable[TensorLine], config: Mapping[str, Any]) -> str:
     """The fingerprint of weights under a configuration; keys that do not change a score are left out."""
-    meaning = {key: value for key, value in config.items() if key not in VOLATILE_CONFIG and value is not None}
-    return digest_json([sorted(map(list, tensors)), meaning])
+    return digest_json([sorted(map(list, tensors)), _without(config, VOLATILE_CONFIG)])
+
+
+def combine_adapter(tensors: Iterable[TensorLine], config: Mapping[str, Any], base: str) -> str:
+    """The fingerprint of an adapter's weights under its configuration, over a base."""
+    meaning = _without(config, VOLATILE_ADAPTER)
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(meaning.get(key), list):
+            meaning[key] = sorted(meaning[key])
+    return digest_json([sorted(map(list, tensors)), meaning, base])
+
+
+def _without(config: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    """A configuration without some keys and without nulls, at every level."""
+    return {
+        key: _without(value, keys) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in keys and value is not None
+    }
 
 
 def tokenizer_files_digest(folder: Path) -> str:
-    """Digest of the tokenizer's files, to notice that one was replaced beside the same weights."""
+    """Digest of the tokenizer's files, to notice that one was replaced beside the same weights. Raises CheckpointError."""
     paths = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
-    return digest_json([[path.name, digest_bytes(path.read_bytes())] for path in paths])
+    try:
+        return digest_json([[path.name, digest_bytes(path.read_bytes())] for path in paths])
+    except OSError as error:
+        raise CheckpointError(f"cannot read the tokenizer in {folder}: {error.strerror or error}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a full model, shards by the index. Raises CheckpointError for a missing shard."""
-    if (folder / INDEX).exists():
-        shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-        for shard in shards:
-            if not (folder / shard).exists():
-                raise CheckpointError(f"{folder} lacks the shard {shard} that {INDEX} names; copy it again")
-        return [folder / shard for shard in shards]
-    return [folder / SINGLE] if (folder / SINGLE).exists() else []
+    """The safetensors files that transformers would read: the single one, else the shards of the index.
+
+    Raises CheckpointError for a missing shard.
+    """
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    if not (folder / INDEX).exists():
+        return []
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f"{folder / INDEX} is corrupt: it has no weight_map of names; copy it again")
+    shards = sorted(set(weight_map.values()))
+    for shard in shards:
+        if not (folder / shard).exists():
+            raise CheckpointError(f"{folder} lacks the shard {shard} that {INDEX} names; copy it again")
+    return [folder / shard for shard in shards]
 
 
 def read_tensors(path: Path) -> list[TensorLine]:
@@ -125,18 +159,8 @@ def read_tensors(path: Path) -> list[TensorLine]:
                 raise CheckpointError(
                     f"{path} is truncated or corrupt ({size} bytes hold no whole header); copy it again"
                 )
-            try:
-                header = json.loads(stream.read(length))
-                entries = [
-                    (name, str(v["dtype"]), list(v["shape"]), *v["data_offsets"])
-                    for name, v in header.items()
-                    if name != "__metadata__"
-                ]
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise CheckpointError(
-                    f"{path} is corrupt: its header is not that of a safetensors file; copy it again"
-                ) from error
-            end = 8 + length + max((entry[4] for entry in entries), default=0)
+            entries = _entries(stream.read(length), path)
+            end = 8 + length + max((entry.stop for entry in entries), default=0)
             if size != end:
                 state = "truncated" if size < end else "longer than its header says"
                 raise CheckpointError(f"{path} is {state}: {size} bytes, expected {end}; copy it again")
@@ -144,10 +168,9 @@ def read_tensors(path: Path) -> list[TensorLine]:
                 return []
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
 
-                def digest(entry: tuple[str, str, list[int], int, int]) -> TensorLine:
-                    name, dtype, shape, begin, stop = entry
-                    with view[8 + length + begin : 8 + length + stop] as part:
-                        return name, dtype, shape, hashlib.sha256(part).hexdigest()
+                def digest(entry: _Entry) -> TensorLine:
+                    with view[8 + length + entry.begin : 8 + length + entry.stop] as part:
+                        return entry.name, entry.dtype, entry.shape, hashlib.sha256(part).hexdigest()
 
                 with ThreadPoolExecutor(max_workers=4) as pool:
                     return list(pool.map(digest, entries))
@@ -155,14 +178,49 @@ def read_tensors(path: Path) -> list[TensorLine]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+class _Entry(NamedTuple):
+    """One tensor of a safetensors header; offsets count from the end of the header."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    begin: int
+    stop: int
+
+
+def _entries(header: bytes, path: Path) -> list[_Entry]:
+    """The tensors a header lists. Raises CheckpointError for one that is not of a safetensors file."""
+    try:
+        table = json.loads(header)
+        entries = []
+        for name, value in table.items():
+            if name == "__metadata__":
+                continue
+            begin, stop = map(operator.index, value["data_offsets"])
+            if not 0 <= begin <= stop:
+                raise ValueError(f"tensor {name} ends before it begins")
+            shape = [operator.index(size) for size in value["shape"]]
+            entries.append(_Entry(name, str(value["dtype"]), shape, begin, stop))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is corrupt: its header is not that of a safetensors file; copy it again"
+        ) from error
+    return entries
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint folder. Raises CheckpointError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_special_float)
     except FileNotFoundError as error:
         raise CheckpointError(f"no {path.name} in {path.parent}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is not a JSON object")
     return value
+
+
+def _special_float(name: str) -> dict[str, str]:
+    """`Infinity` and `NaN`, which older configurations hold bare, as transformers writes them today."""
+    return {"__float__": name}

@@ -12,6 +12,8 @@ HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
 PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 PICKLE_PATTERNS = ["*.bin"]
 CODE_PATTERNS = ["*.py"]
+IGNORED = ["original/*", "consolidated*"]
+"""The same weights a second time, in the authors' own format."""
 
 
 class Snapshot(NamedTuple):
@@ -33,7 +35,9 @@ def fetch(hub_id: str, *, allow_pickle: bool = False, trust_remote_code: bool = 
     name, _, revision = hub_id.partition("@")
     patterns = PATTERNS + (PICKLE_PATTERNS if allow_pickle else []) + (CODE_PATTERNS if trust_remote_code else [])
     try:
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+        folder = Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=patterns, ignore_patterns=IGNORED)
+        )
     except Exception as error:
         message = " ".join(str(error).split())[:200]
         raise CheckpointError(

@@ -30,7 +30,7 @@ def show(
         plot_feed(vectors, plot)
     if as_json:
         for vector in vectors:
-            typer.echo(vector.to_line())
+            typer.echo(vector.to_line().encode())  # UTF-8 whatever the terminal speaks: it is a feed
         return incomplete(vectors)
     print_vectors(vectors)
     for vector in vectors:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -16,7 +18,12 @@ PIPE_WIDTH = 10_000
 
 
 def stdout() -> Console:
-    """A console for results, made when it is needed so that redirection is seen."""
+    """A console for results, made when it is needed so that redirection is seen.
+
+    A character that the terminal's encoding lacks is replaced: a run of hours must not end in an error at its table.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     console = Console(markup=False, emoji=False)
     return console if console.is_terminal else Console(markup=False, emoji=False, width=PIPE_WIDTH)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pydantic import Field, JsonValue
 
@@ -52,7 +52,7 @@ class SilentProgress:
 class Engine:
     """Which engine produced a measurement, for the provenance."""
 
-    name: Literal["torch"] | str
+    name: str
     dtype: str | None = None
     device: str | None = None
 

@@ -6,6 +6,7 @@ cuts it off. Knows nothing of what the lines mean.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.core.errors import DataError, StateError
 def write_failure(path: Path, error: OSError) -> StateError:
     """The one message for a write that the file system refused."""
     return StateError(
-        f"cannot write {path}: {error.strerror or error}; free some space or choose another --out, "
+        f"cannot write {path}: {error.strerror or error}; free some space or choose another place (--out), "
         "then run the same command again: it continues where it stopped"
     )
 
@@ -43,7 +44,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise write_failure(path, error) from error
 
 
@@ -69,7 +71,7 @@ class Journal:
         for number, line in enumerate(committed.split(b"\n")[:-1], start=1):
             try:
                 value = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{self.path} line {number}: not valid JSON ({error}); restore or delete it") from error
             if not isinstance(value, dict):
                 raise DataError(f"{self.path} line {number}: expected a JSON object, found {type(value).__name__}")

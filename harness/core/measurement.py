@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -13,17 +12,21 @@ Status = Literal["ok", "partial", "failed"]
 class Record(BaseModel):
     """Base of what crosses the border: frozen, unknown keys refused, NaN and infinity refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
-def _all_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(_all_finite(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return all(_all_finite(item) for item in value)
-    return True
+def first_problem(error: ValidationError) -> str:
+    """What is wrong first, and where, in one line."""
+    problem = error.errors()[0]
+    where = ".".join(str(step) for step in problem["loc"])
+    what = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
 
 
 class Measurement(Record):
@@ -43,13 +46,6 @@ class Measurement(Record):
     reason: str | None = None
     detail: dict[str, JsonValue] = Field(default_factory=dict)
 
-    @field_validator("detail")
-    @classmethod
-    def _detail_is_finite(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if not _all_finite(value):
-            raise ValueError("detail holds NaN or infinity; write null")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.raw is None) != (self.status == "failed"):
@@ -58,6 +54,8 @@ class Measurement(Record):
             raise ValueError("a failed measurement needs a reason")
         if self.n_scored > self.n_items:
             raise ValueError(f"n_scored {self.n_scored} exceeds n_items {self.n_items}")
+        if self.status == "ok" and self.n_scored != self.n_items:
+            raise ValueError(f"status 'ok' does not go with {self.n_scored} of {self.n_items} items scored")
         return self
 
 

@@ -78,14 +78,17 @@ def _take(pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_
 
 
 def _score_batch(model: Any, batch: Sequence[TokenPair], device: torch.device) -> npt.NDArray[np.float64]:
-    """Shape [len(batch)], nats. Rows are padded on the right, which causal attention never looks at."""
+    """Shape [len(batch)], nats. Rows are padded on the right, which causal attention never looks at.
+
+    Padding repeats a row's first token, which it reads anyway: a broken embedding cannot come in from outside.
+    """
     width = max(len(pair.ids) for pair in batch) - 1
     ids = np.empty((len(batch), width), dtype=np.int64)
     owner, position, target = [], [], []
     for row, pair in enumerate(batch):
         length = len(pair.ids) - 1
         ids[row, :length] = pair.ids[:-1]
-        ids[row, length:] = pair.ids[-1]
+        ids[row, length:] = pair.ids[0]
         owner.append(np.full(pair.n_tokens, row))
         position.append(np.arange(pair.n_context - 1, length))
         target.append(pair.ids[pair.n_context :].astype(np.int64))
@@ -105,9 +108,9 @@ def _response_logits(model: Any, ids_BT: torch.Tensor, owner_R: torch.Tensor, po
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
 
     def narrow(_module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        hidden = inputs[0]
-        if hidden.shape[:2] != ids_BT.shape:
+        if not inputs or inputs[0].shape[:2] != ids_BT.shape:
             return inputs
+        hidden = inputs[0]
         return (hidden[owner_R, position_R].unsqueeze(0), *inputs[1:])
 
     handle = head.register_forward_pre_hook(narrow) if head is not None else None
@@ -153,7 +156,12 @@ def _undisturbed(model: Any, device: torch.device) -> Iterator[None]:
     """Evaluation mode without gradients or autocast, and everything as it was afterwards, module by module."""
     training = [module for module in model.modules() if module.training]
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+        _uncompiled(model),
+    ):
         for module in training:
             module.training = False
         try:
@@ -161,3 +169,12 @@ def _undisturbed(model: Any, device: torch.device) -> Iterator[None]:
         finally:
             for module in training:
                 module.training = True
+
+
+def _uncompiled(model: Any) -> contextlib.AbstractContextManager[None]:
+    """Modules compiled in place run as written: no compilation per batch width, no trace of our hook in their graphs."""
+    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    if not compiled:
+        return contextlib.nullcontext()
+    stance: contextlib.AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance

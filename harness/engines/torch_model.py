@@ -6,10 +6,8 @@ Paths in, module out. Knows nothing of trajectories, fields or scores.
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +43,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    quiet = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -58,12 +56,14 @@ def load_model(
                 use_safetensors=None if allow_pickle else True,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
             )
     except Exception as error:
         raise CheckpointError(f"cannot load the model in {folder}: {explain(error)}") from error
     finally:
-        logging.set_verbosity(quiet)
-        logging.enable_progress_bar()
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
     problems = [
         f"{label}: {', '.join(sorted(map(str, report[key]))[:3])}{' ...' if len(report[key]) > 3 else ''}"
         for key, label in (
@@ -83,21 +83,26 @@ def load_model(
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
-    """Put a LoRA adapter on a loaded base, for inference. Raises CheckpointError."""
+    """Put a LoRA adapter on a loaded base, for inference. Raises CheckpointError.
+
+    Over a base in half precision its weights are float32, as peft trains them and lm-eval loads them.
+    """
     from peft import PeftModel
 
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model = PeftModel.from_pretrained(base, str(folder), is_trainable=False, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = PeftModel.from_pretrained(base, str(folder))
+            # The first call tells nobody which weights it passed over, the second one does.
+            report = model.load_adapter(str(folder), model.active_adapter)
     except Exception as error:
         raise CheckpointError(f"cannot load the adapter in {folder} on its base: {explain(error)}") from error
-    missing = [str(item.message) for item in caught if "missing adapter keys" in str(item.message)]
-    if missing:
-        raise CheckpointError(
-            f"the adapter in {folder} does not hold all the weights its adapter_config.json asks for; "
-            f"is the base model the right one? ({_first_line(missing[0])})"
-        )
+    for keys, label in (
+        (report.missing_keys, "lacks weights that its adapter_config.json asks for"),
+        (report.unexpected_keys, "holds weights that have no place in the base"),
+    ):
+        if keys:
+            raise CheckpointError(f"the adapter in {folder} {label} ({min(keys)}); is the base model the right one?")
     return model.eval()
 
 
@@ -149,47 +154,6 @@ def tokenizer_digest(tokenizer: Any) -> str:
         core = json.dumps(tokenizer.get_vocab(), sort_keys=True)
     special = {key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())}
     return digest_bytes(json.dumps([core, special, tokenizer.chat_template], sort_keys=True).encode())
-
-
-def unwrap(model: Any) -> Any:
-    """The model inside torch.compile and data-parallel wrappers."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
-            inner = model.module
-        if inner is None:
-            return model
-        model = inner
-
-
-def tensor_lines(model: Any) -> Iterator[tuple[str, str, list[int], str]]:
-    """(name, dtype, shape, sha256) of every weight that save_pretrained would write, tied ones once."""
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    state = model.state_dict()
-    for name, tensor in state.items():
-        source = tied.get(name) if isinstance(tied, dict) else None
-        if source in state and state[source].data_ptr() == tensor.data_ptr():
-            continue
-        data = tensor.detach().cpu().contiguous()
-        raw = data.reshape(-1).view(torch.uint8).numpy() if data.numel() else b""
-        yield name, DTYPE_CODES[tensor.dtype], list(tensor.shape), hashlib.sha256(raw).hexdigest()
-
-
-DTYPE_CODES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-}
-"""safetensors' names of element types."""
 
 
 def first_non_finite(model: Any) -> str | None:

@@ -93,11 +93,13 @@ def load_field(
         if revision is not None or data_files:
             raise SpecError(f"field {name!r}: revision and data_files do not apply to the standard library")
         return load_stdlib_field(metadata["stdlib"], name=name)
+    if not isinstance(metadata["hub"], dict):
+        raise DataError(f"{path}: metadata.hub must be a mapping with path, split, q and r (docs/fields.md)")
+    chosen = revision or metadata.get("dataset_revision") or metadata["hub"].get("revision")
     try:
-        definition = HubDefinition.model_validate(
-            {**metadata["hub"], "revision": revision or metadata.get("dataset_revision")}
-        )
+        definition = HubDefinition.model_validate({**metadata["hub"], "revision": chosen})
     except ValidationError as error:
         problem = error.errors()[0]
-        raise DataError(f"{path}: metadata.hub.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        where = ".".join(["metadata", "hub", *map(str, problem["loc"])])
+        raise DataError(f"{path}: {where}: {problem['msg']} (docs/fields.md)") from error
     return load_hub_field(definition, name=name, data_files=data_files)

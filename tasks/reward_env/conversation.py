@@ -6,7 +6,6 @@ the turn (generation prompt included), r what the template makes of the turn its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from harness.core.digest import digest_json
 from harness.core.errors import CheckpointError, DataError
 from harness.core.pair import Pair
-from harness.tasks.reward_env.records import Located
+from harness.tasks.reward_env.records import Located, parse_json
 
 SHAREGPT_ROLES = {
     "human": "user",
@@ -31,6 +30,9 @@ SHAREGPT_ROLES = {
 ROLES = ("system", "developer", "user", "assistant", "tool")
 TEMPLATE_DATE = "26 Jul 2024"
 """Templates that print today's date would change a score from day to day; those that ask get this one."""
+
+MARK = "\ue000"
+"""A message text that shares no character with any template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,8 @@ class ConversationField:
                 f"no chat template in the tokenizer of {tokenizer.name_or_path or 'the model'}, which field {self.name!r} needs; "
                 "set chat_template: FILE in the spec or score a checkpoint that has one"
             )
-        return [pair for item in self.content for pair in _render(item, tokenizer, template)]
+        ends = _special_tokens(tokenizer)
+        return [pair for item in self.content for pair in _render(item, tokenizer, template, ends)]
 
     def head(self, limit: int) -> ConversationField:
         """Whole conversations from the start until `limit` turns are reached."""
@@ -90,10 +93,12 @@ class ConversationField:
         return replace(self, content=tuple(kept))
 
 
-def _render(conversation: Conversation, tokenizer: Any, template: str | dict[str, str]) -> list[Pair]:
-    def text(n_messages: int, *, generation_prompt: bool) -> str:
+def _render(
+    conversation: Conversation, tokenizer: Any, template: str | dict[str, str], ends: tuple[str, ...]
+) -> list[Pair]:
+    def text(messages: Sequence[dict[str, Any]], *, generation_prompt: bool = False) -> str:
         rendered: str = tokenizer.apply_chat_template(
-            list(conversation.messages[:n_messages]),
+            list(messages),
             tools=list(conversation.tools) or None,
             chat_template=template if isinstance(template, str) else None,
             add_generation_prompt=generation_prompt,
@@ -104,12 +109,16 @@ def _render(conversation: Conversation, tokenizer: Any, template: str | dict[str
 
     pairs = []
     for turn in conversation.turns:
+        before, message = conversation.messages[:turn], conversation.messages[turn]
         try:
-            whole = text(turn + 1, generation_prompt=False)
-            q = text(turn, generation_prompt=True) if turn else _opening(whole, tokenizer)
-            if not whole.startswith(q) and turn:
-                # Some templates put into the generation prompt what they leave out of a finished turn.
-                q = text(turn, generation_prompt=False)
+            whole = text([*before, message])
+            q = text(before, generation_prompt=True) if before else _opening(whole, tokenizer)
+            if not whole.startswith(q) and before:
+                # Some templates put into the generation prompt (`<think>`) what they leave out of a finished turn.
+                # What any finished turn shares with the prompt stays in q: the turn's header.
+                plain = text(before)
+                header = _shared_beginning(q, text([*before, {"role": "assistant", "content": MARK}]))
+                q = header if header.startswith(plain) and whole.startswith(header) else plain
         except Exception as error:
             raise DataError(
                 f"{conversation.where}: the chat template cannot render message {turn + 1}: {' '.join(str(error).split())}"
@@ -119,11 +128,16 @@ def _render(conversation: Conversation, tokenizer: Any, template: str | dict[str
                 f"{conversation.where}: the chat template rewrites earlier text when message {turn + 1} is added, "
                 "so that turn has no q; set another chat_template in the spec"
             )
-        r = _without_template_tail(whole[len(q) :], tokenizer)
+        r = _without_template_tail(whole[len(q) :], ends)
         if not r.strip():
             raise DataError(f"{conversation.where}: the chat template renders message {turn + 1} to nothing")
         pairs.append(Pair(id=f"{conversation.id}.{turn}", q=q, r=r, cluster=conversation.id))
     return pairs
+
+
+def _shared_beginning(one: str, other: str) -> str:
+    differs = (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return one[: next(differs, min(len(one), len(other)))]
 
 
 def _opening(whole: str, tokenizer: Any) -> str:
@@ -132,11 +146,16 @@ def _opening(whole: str, tokenizer: Any) -> str:
     return bos if bos and whole.startswith(bos) else ""
 
 
-def _without_template_tail(r: str, tokenizer: Any) -> str:
+def _special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Tokens a turn can end with: the named ones (EOS), and those only listed as special (`<end_of_turn>`)."""
+    listed = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return tuple({token for token in (*tokenizer.all_special_tokens, *listed) if token})
+
+
+def _without_template_tail(r: str, ends: tuple[str, ...]) -> str:
     """Drop the line break that templates add after the end-of-turn token: the model is never asked for it."""
     stripped = r.rstrip()
-    ends_turn = any(stripped.endswith(token) for token in tokenizer.all_special_tokens if token)
-    return stripped if ends_turn else r
+    return stripped if stripped.endswith(ends) else r
 
 
 def from_messages(record: Located, index: int) -> Conversation:
@@ -157,12 +176,13 @@ def from_sharegpt(record: Located, index: int) -> Conversation:
         messages.append({"role": "system", "content": record.value["system"]})
     for turn in turns:
         speaker, value = turn.get("from"), turn.get("value")
-        if speaker not in SHAREGPT_ROLES or not isinstance(value, str):
+        if not isinstance(speaker, str) or speaker not in SHAREGPT_ROLES or not isinstance(value, str):
             raise DataError(
                 f"{record.where}: a ShareGPT turn needs 'from' ({', '.join(SHAREGPT_ROLES)}) and a text 'value', found from={speaker!r}"
             )
         if speaker == "function_call":
-            messages.append({"role": "assistant", "content": "", "tool_calls": _sharegpt_calls(value, record.where)})
+            calls = parse_json(value, f"{record.where}: function_call")
+            messages.append({"role": "assistant", "tool_calls": calls if isinstance(calls, list) else [calls]})
         else:
             messages.append({"role": SHAREGPT_ROLES[speaker], "content": value})
     return _checked(record, index, [_message(message, record.where) for message in messages])
@@ -178,19 +198,25 @@ def from_alpaca(record: Located, index: int) -> Conversation:
         if not isinstance(exchange, list | tuple) or len(exchange) != 2:
             raise DataError(f"{record.where}: 'history' must be a list of [question, answer]")
         messages += [{"role": "user", "content": exchange[0]}, {"role": "assistant", "content": exchange[1]}]
-    question = "\n".join(part for part in (value.get("instruction"), value.get("input")) if part)
+    question = "\n".join(_text(value[key], record.where) for key in ("instruction", "input") if value.get(key))
     messages += [{"role": "user", "content": question}, {"role": "assistant", "content": value.get("output")}]
     return _checked(record, index, [_message(message, record.where) for message in messages])
 
 
 def _message(message: dict[str, Any], where: str) -> dict[str, Any]:
-    """One message in the form chat templates expect: text content, tool-call arguments as objects."""
-    role = message.get("role")
+    """One message in the form chat templates expect: text content, tool-call arguments as objects.
+
+    OpenAI's older `function_call` and role `function` become a tool call and role `tool`.
+    """
+    role = "tool" if message.get("role") == "function" else message.get("role")
     if role not in ROLES:
         raise DataError(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
     clean = {key: value for key, value in message.items() if value is not None and key != "weight"}
-    clean["content"] = _text(message.get("content"), where)
-    if calls := message.get("tool_calls"):
+    clean["role"], clean["content"] = role, _text(message.get("content"), where)
+    calls = clean.pop("tool_calls", None) or ([clean.pop("function_call")] if "function_call" in clean else [])
+    if not isinstance(calls, list):
+        raise DataError(f"{where}: 'tool_calls' must be a list of calls")
+    if calls:
         clean["tool_calls"] = [_call(call, where) for call in calls]
     if role == "assistant" and not clean["content"] and not calls:
         raise DataError(f"{where}: an assistant turn is empty (no content, no tool_calls); remove it")
@@ -216,35 +242,23 @@ def _call(call: Any, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: a tool call needs a function with a name")
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError as error:
-            raise DataError(
-                f"{where}: arguments of tool call {function['name']!r} are not valid JSON ({error})"
-            ) from error
+        arguments = parse_json(arguments or "{}", f"{where}: arguments of tool call {function['name']!r}")
     shell = {key: call[key] for key in ("id", "type") if key in call}
     return {"type": "function", **shell, "function": {"name": function["name"], "arguments": arguments}}
-
-
-def _sharegpt_calls(value: str, where: str) -> list[Any]:
-    try:
-        parsed = json.loads(value)
-    except ValueError as error:
-        raise DataError(f"{where}: a function_call value is not valid JSON ({error})") from error
-    return parsed if isinstance(parsed, list) else [parsed]
 
 
 def _checked(record: Located, index: int, messages: list[dict[str, Any]]) -> Conversation:
     tools = record.value.get("tools") or ()
     if isinstance(tools, str):
-        try:
-            tools = json.loads(tools)
-        except ValueError as error:
-            raise DataError(f"{record.where}: 'tools' is not valid JSON ({error})") from error
+        tools = parse_json(tools, f"{record.where}: 'tools'")
     if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
         raise DataError(f"{record.where}: 'tools' must be a list of tool schemas")
+    identity = record.value.get("id")
     conversation = Conversation(
-        id=str(record.value.get("id", index)), where=record.where, messages=tuple(messages), tools=tuple(tools)
+        id=str(index if identity is None else identity),
+        where=record.where,
+        messages=tuple(messages),
+        tools=tuple(tools),
     )
     if not conversation.turns:
         raise DataError(f"{record.where}: no assistant turn, so nothing to score; remove the conversation")

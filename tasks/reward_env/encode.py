@@ -60,7 +60,7 @@ def encode(tokenizer: Any, pairs: Sequence[Pair]) -> TokenSet:
             )
         plain = tokenizer([split[i].r for i in without], add_special_tokens=False, verbose=False)["input_ids"]
         for index, ids in zip(without, plain, strict=True):
-            begins = bool(ids) and ids[0] == prefix_id
+            begins = not pairs[index].q and bool(ids) and ids[0] == prefix_id
             contexts[index], responses[index] = (ids[:1], ids[1:]) if begins else ([prefix_id], ids)
 
     encoded = []
@@ -88,10 +88,12 @@ def _encode_all(tokenizer: Any, texts: list[str], prefix_text: str | None) -> li
         chosen = [i for i, text in enumerate(texts) if _needs_special(text, prefix_text) is special]
         if not chosen:
             continue
-        encoded = tokenizer([texts[i] for i in chosen], add_special_tokens=special, verbose=False)["input_ids"]
-        n_appended = _appended(tokenizer) if special else 0
+        some = [texts[i] for i in chosen]
+        around = _around(tokenizer, some[0]) if special else Around([], [])
+        by_itself = special and not around.after
+        encoded = tokenizer(some, add_special_tokens=by_itself, verbose=False)["input_ids"]
         for i, item in zip(chosen, encoded, strict=True):
-            ids[i] = list(item[: len(item) - n_appended])
+            ids[i] = list(item) if by_itself else [*around.before, *item]
     return ids
 
 
@@ -99,11 +101,18 @@ def _needs_special(text: str, prefix_text: str | None) -> bool:
     return not (prefix_text and text.startswith(prefix_text))
 
 
-def _appended(tokenizer: Any) -> int:
-    """How many special tokens the tokenizer appends at the end (most: none)."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a", add_special_tokens=True)["input_ids"]
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return len(full) - len(bare) - start
-    return 0
+class Around(NamedTuple):
+    """The special tokens that a tokenizer puts around a text by itself (most: BOS before, nothing after)."""
+
+    before: list[int]
+    after: list[int]
+
+
+def _around(tokenizer: Any, example: str) -> Around:
+    for text in ("a", example):  # a vocabulary without letters has no token for "a"
+        bare = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        full = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+        for start in range(len(full) - len(bare) + 1) if bare else ():
+            if full[start : start + len(bare)] == bare:
+                return Around(full[:start], full[start + len(bare) :])
+    return Around([], [])

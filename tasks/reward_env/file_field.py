@@ -83,11 +83,13 @@ def _expected(form: str) -> str:
 def _pair(record: Located, index: int) -> Pair:
     q, r = record.value["q"], record.value["r"]
     if not isinstance(q, str) or not isinstance(r, str):
-        raise DataError(f"{record.where}: q and r must be text")
+        raise DataError(f"{record.where}: q and r must be text, found {type(q).__name__} and {type(r).__name__}")
     if not r:
         raise DataError(f"{record.where}: r is empty, so there is nothing to score; remove the pair")
-    cluster = record.value.get("cluster")
-    return Pair(id=str(record.value.get("id", index)), q=q, r=r, cluster=None if cluster is None else str(cluster))
+    identity, cluster = record.value.get("id"), record.value.get("cluster")
+    return Pair(
+        id=str(index if identity is None else identity), q=q, r=r, cluster=None if cluster is None else str(cluster)
+    )
 
 
 def _unique(items: Sequence[Item], path: Path) -> tuple[Item, ...]:

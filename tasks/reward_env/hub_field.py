@@ -7,6 +7,7 @@ The same loader serves `harness` and lm-eval.
 from __future__ import annotations
 
 import glob
+import hashlib
 import random
 import re
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from harness.core.pair import Pair
 from harness.tasks.reward_env.field import PairField
 
 LOADERS = {".json": "json", ".jsonl": "json", ".zst": "json", ".gz": "json", ".parquet": "parquet", ".csv": "csv"}
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubDefinition(Record):
@@ -75,31 +77,46 @@ def _render(definition: HubDefinition, name: str, rows: Any, chosen: Sequence[in
     from jinja2 import StrictUndefined, TemplateError
     from jinja2.sandbox import SandboxedEnvironment
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    q_template = environment.from_string(definition.q)
-    r_template = environment.from_string(definition.r)
+    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_not_null)
+    try:
+        q_template, r_template = environment.from_string(definition.q), environment.from_string(definition.r)
+    except TemplateError as error:
+        raise DataError(f"field {name!r}: its template of q or r is not valid Jinja ({error}); correct it") from error
     pairs = []
     for index in chosen:
-        row = rows[index]
         try:
-            q, r = q_template.render(**row), r_template.render(**row)
-        except (TemplateError, TypeError, LookupError, ValueError) as error:
+            row = rows[index]
+        except Exception as error:
+            raise DataError(f"field {name!r} row {index}: cannot read it ({_first_line(error)}); repair it") from error
+        try:
+            q, r = q_template.render(row), r_template.render(row)
+        except Exception as error:
             raise DataError(
                 f"field {name!r} row {index}: its template does not fit the row ({error}); columns are {sorted(row)}"
             ) from error
         if not r.strip():
-            raise DataError(f"field {name!r} row {index}: r is empty")
+            raise DataError(
+                f"field {name!r} row {index}: r is empty, so there is nothing to score; change its template"
+            )
         pairs.append(Pair(id=str(index), q=q, r=r))
     return tuple(pairs)
 
 
+def _not_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("a column it prints is null, which would be scored as the word None")
+    return value
+
+
 def expand_files(patterns: Sequence[str], folder: Path) -> list[Path]:
-    """Local files for glob patterns relative to `folder`. Raises DataError for a pattern that matches nothing."""
+    """Local files for names or glob patterns relative to `folder`. Raises DataError for one that matches nothing."""
     files: list[Path] = []
     for pattern in patterns:
-        found = sorted(Path(match) for match in glob.glob(str(folder / pattern), recursive=True))  # noqa: PTH207
+        literal = folder / pattern
+        matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
+        found = [literal] if literal.is_file() else sorted(folder / match for match in matches)
         if not found:
-            raise DataError(f"data_files {str(folder / pattern)!r} matches no file")
+            raise DataError(f"data_files {str(literal)!r} matches no file; give the path of a local copy, or a pattern")
         files += found
     return files
 
@@ -110,49 +127,75 @@ def _read_local(files: Sequence[Path], name: str) -> tuple[Any, str]:
     loader = LOADERS.get(files[0].suffix)
     if loader is None:
         raise DataError(f"field {name!r}: {files[0]} is none of {', '.join(LOADERS)}")
+    where = f"{files[0]}" if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
     try:
-        content = digest_bytes(*(path.read_bytes() for path in files))
-        rows = datasets.load_dataset(loader, data_files=[str(path) for path in files], split="train")
+        empty = [path for path in files if not path.stat().st_size]
+        if empty:
+            raise DataError(f"field {name!r}: {empty[0]} is empty")
+        content = digest_bytes(*(_file_hash(path) for path in files))
+        # load_dataset reads a file name as a pattern
+        rows = datasets.load_dataset(loader, data_files=[glob.escape(str(path)) for path in files], split="train")
+    except DataError:
+        raise
     except Exception as error:
-        raise DataError(f"field {name!r}: cannot read {files[0]}: {_first_line(error)}") from error
+        raise DataError(
+            f"field {name!r}: cannot read {where} ({_first_line(error)}); give an intact file with the data set's columns"
+        ) from error
     return rows, content
+
+
+def _file_hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
     import datasets
 
-    parts = []
+    files = {definition.split: definition.data_files} if definition.data_files else None
+    parts, commits = [], set()
     try:
         for configuration in definition.names:
-            files = {definition.split: definition.data_files} if definition.data_files else None
-            parts.append(
-                datasets.load_dataset(
-                    definition.path,
-                    configuration,
-                    split=definition.split,
-                    data_files=files,
-                    revision=definition.revision,
-                )
+            builder = datasets.load_dataset_builder(
+                definition.path, configuration, data_files=files, revision=definition.revision
             )
+            builder.download_and_prepare()
+            parts.append(builder.as_dataset(split=definition.split))
+            commits.add(str(builder.hash))
     except Exception as error:
+        # `datasets` finds a prepared copy of a whole configuration again offline, but not one of some files
+        when = "once" if files is None else "each time"
         raise DataError(
             f"field {name!r}: cannot load data set {definition.path} ({_first_line(error)}); "
-            "connect to the hub once, or give local files of the same columns as data_files"
+            f"connect to the hub {when}, or give local files of the same columns as data_files"
         ) from error
-    return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0], _resolved_revision(parts)
+    rows = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    if not all(COMMIT.fullmatch(commit) for commit in commits):
+        return rows, None  # `path` is a folder here, not a repository
+    wanted = _cached_commit(definition)
+    if len(commits) > 1 or (wanted is not None and commits != {wanted}):
+        raise DataError(
+            f"field {name!r}: without the hub, data set {definition.path} comes from commit {', '.join(sorted(commits))}, "
+            f"which is not revision {definition.revision or 'main'}; connect to the hub, or set revision to that commit"
+        )
+    return rows, commits.pop()
 
 
-def _resolved_revision(parts: Sequence[Any]) -> str | None:
-    """The commit in the addresses the files came from: hf://datasets/<path>@<commit>/..."""
-    commits = {
-        match.group(1)
-        for part in parts
-        for address in (part.info.download_checksums or {})
-        if (match := re.match(r"hf://datasets/[^@]+@([0-9a-f]{40})/", address))
-    }
-    return commits.pop() if len(commits) == 1 else None
+def _cached_commit(definition: HubDefinition) -> str | None:
+    """The commit that the revision asked for stands for, where that is known.
+
+    Offline, `datasets` takes the newest prepared copy of a data set, of whatever revision, and does not say so.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if definition.revision and COMMIT.fullmatch(definition.revision):
+        return definition.revision
+    card = try_to_load_from_cache(definition.path, "README.md", revision=definition.revision, repo_type="dataset")
+    return Path(card).parent.name if isinstance(card, str) else None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    while type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
+        error = error.__cause__  # `datasets` wraps what went wrong in an error that says nothing
     message = str(error).strip()
     return f"{type(error).__name__}: {message.splitlines()[0]}" if message else type(error).__name__

@@ -18,8 +18,9 @@ from harness.tasks.reward_env.hub_field import expand_files
 def load(**metadata: Any) -> dict[str, Any]:
     """lm-eval's `custom_dataset`: split `test` with columns id, q, r, n_tokens, n_bytes.
 
-    Reads `dataset_revision`, `data_files` (local copies: a pattern, or field name -> pattern), `tokenizer` and
-    `pretrained` from the metadata that lm-eval merges from the YAML, --model_args and --metadata.
+    Reads `dataset_revision`, `data_files` (local copies: a pattern, or field name -> pattern), `tokenizer`,
+    `pretrained`, `revision` and `subfolder` (both the model's) from the metadata that lm-eval merges from the YAML,
+    --model_args and --metadata.
     """
     import datasets
     from transformers import AutoTokenizer
@@ -41,7 +42,13 @@ def load(**metadata: Any) -> dict[str, Any]:
             f"task {name}: a per-token score needs the model's tokenizer; pass --model_args pretrained=DIR, or "
             '--metadata \'{"tokenizer": "DIR"}\' with a model that has no such argument'
         )
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=bool(metadata.get("trust_remote_code", False)))
+    # `revision` and `subfolder` are the model's (from --model_args): they hold for its tokenizer, never for the data.
+    tokenizer = AutoTokenizer.from_pretrained(
+        source,
+        revision=str(metadata.get("revision") or "main"),
+        subfolder=str(metadata.get("subfolder") or ""),
+        trust_remote_code=bool(metadata.get("trust_remote_code", False)),
+    )
     pairs = field.pairs(tokenizer)
     tokens = encode(tokenizer, pairs)
     rows = [

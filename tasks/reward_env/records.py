@@ -33,13 +33,11 @@ def read_records(path: Path) -> Iterator[Located]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             where = f"{path} line {number}"
-            yield Located(where, _object(_parse(_decode(line, where), where), where))
+            yield Located(where, _object(parse_json(_decode(line, where), where), where))
 
 
 def _array(path: Path, content: bytes) -> Iterator[Located]:
-    text = _decode(content, str(path))
-    values = _parse(text, str(path))
-    for number, value in enumerate(values, start=1):
+    for number, value in enumerate(parse_json(_decode(content, str(path)), str(path)), start=1):
         where = f"{path} item {number}"
         yield Located(where, _object(value, where))
 
@@ -49,29 +47,33 @@ def _decode(data: bytes, where: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start)
+        column = error.start - data.rfind(b"\n", 0, error.start)
         place = f"{where} line {line + 1}" if line else where
         raise DataError(
-            f"{place}: not UTF-8 (byte 0x{data[error.start]:02x} at position {error.start}); convert the file to UTF-8"
+            f"{place}: not UTF-8 (byte 0x{data[error.start]:02x} at position {column}); convert the file to UTF-8"
         ) from error
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_json(text: str, where: str) -> Any:
+    """A strict JSON value: no NaN, no infinity, no unpaired surrogate. Raises DataError that begins with `where`."""
     try:
         value = json.loads(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except RecursionError as error:
-        raise DataError(f"{where}: JSON is nested too deeply") from error
-    except ValueError as error:
-        raise DataError(f"{where}: not valid JSON ({error})") from error
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        raise DataError(f"{where}: JSON is nested too deeply; flatten it") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}" if "\n" in text.rstrip() else f"column {error.colno}"
+        raise DataError(f"{where}: not valid JSON ({error.msg} at {place}); correct or remove it") from error
     except UnicodeEncodeError as error:
         raise DataError(
             f"{where}: holds an unpaired surrogate (\\ud800 to \\udfff), which no text can; repair it"
         ) from error
+    except ValueError as error:
+        raise DataError(f"{where}: holds a number that JSON does not have ({error}); correct or remove it") from error
     return value
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}")
+        raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}; give one object per record")
     return value

@@ -24,7 +24,7 @@ Domain = Literal["code", "prose"]
 Split = Literal["train", "held_out"]
 
 N_PAIRS = 128
-MAX_CHARS = 480
+MAX_BYTES = 480
 """q and r together, so that a pair fits a context of 512 even when every byte is a token."""
 MIN_CHARS = 160
 HELD_OUT_OF = 6
@@ -45,15 +45,26 @@ def load_stdlib_field(domain: Domain, *, name: str) -> PairField:
     """128 pairs of the held-out part: how a function, or a paragraph, goes on. The same ones on every call."""
     if domain not in get_args(Domain):
         raise DataError(f"field {name!r}: the standard library has {', '.join(get_args(Domain))}, not {domain!r}")
-    passages = {text for text in passages_of(domain, "held_out") if len(text) >= MIN_CHARS}
+    passages = {_beginning(text) for text in passages_of(domain, "held_out") if len(text) >= MIN_CHARS}
     chosen = sorted(passages, key=lambda text: hashlib.sha256(text.encode()).digest())[:N_PAIRS]
     source: dict[str, Any] = {"stdlib": domain, "python": platform.python_version()}
-    pairs = tuple(_pair(index, text[:MAX_CHARS], domain) for index, text in enumerate(chosen))
+    pairs = tuple(_pair(index, text, domain) for index, text in enumerate(chosen))
     return PairField(name=name, source=source, content=pairs)
 
 
 def passages_of(domain: Domain, split: Split) -> Iterator[str]:
-    """Functions and classes without docstrings and comments (code), or paragraphs of documentation (prose)."""
+    """Functions and classes without docstrings and comments (code), or paragraphs of documentation (prose).
+
+    Some passages stand in several modules or topics: one that is held out is never one to train on.
+    """
+    if split == "held_out":
+        yield from _passages(domain, split)
+        return
+    held_out = {_beginning(text) for text in _passages(domain, "held_out")}
+    yield from (text for text in _passages(domain, split) if _beginning(text) not in held_out)
+
+
+def _passages(domain: Domain, split: Split) -> Iterator[str]:
     for tree in _modules(split):
         if domain == "code":
             yield from (ast.unparse(node) for node in tree.body if isinstance(node, _DEFINITIONS) and _strip(node))
@@ -65,9 +76,19 @@ def passages_of(domain: Domain, split: Split) -> Iterator[str]:
                 yield from _paragraphs(text)
 
 
+def _beginning(text: str) -> str:
+    """As much of a passage as a pair holds."""
+    return text.encode(errors="ignore")[:MAX_BYTES].decode(errors="ignore")
+
+
 def split_of(name: str) -> Split:
     """Which part a module or topic belongs to: one in six is held out."""
-    return "held_out" if hashlib.sha256(name.encode()).digest()[0] % HELD_OUT_OF == 0 else "train"
+    return "held_out" if _scatter(name)[0] % HELD_OUT_OF == 0 else "train"
+
+
+def _scatter(name: str) -> bytes:
+    """A key that puts names in a fixed order without neighbours, so that a beginning is a sample of the whole."""
+    return hashlib.sha256(name.encode()).digest()
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -75,7 +96,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 def _modules(split: Split) -> Iterator[ast.Module]:
     root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(root.rglob("*.py"), key=lambda path: _scatter(path.relative_to(root).as_posix())):
         relative = path.relative_to(root)
         skipped = SKIPPED & set(relative.parts) or not relative.parts[0].removesuffix(".py").isidentifier()
         if skipped or split_of(relative.as_posix()) != split:
@@ -126,8 +147,11 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _pair(index: int, text: str, domain: Domain) -> Pair:
-    """Cut near the middle, at a line break in code and at a word in prose; r begins with the white space."""
-    mark = "\n" if domain == "code" else " "
-    middle = text.find(mark, len(text) // 3)
-    cut = middle if 0 < middle < len(text) - 20 else len(text) // 2
+    """Cut after a third, at a line break in code and at a word in prose; r begins with the white space."""
+    for mark in ("\n", " ") if domain == "code" else (" ",):
+        cut = text.find(mark, len(text) // 3)
+        if 0 < cut < len(text) - 20:
+            break
+    else:
+        cut = len(text) // 2
     return Pair(id=str(index), q=text[:cut], r=text[cut:].rstrip() or text[cut:])

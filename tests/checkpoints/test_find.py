@@ -1,0 +1,281 @@
+"""Which folders are checkpoints, in which order and trajectory. Folders here hold no weights: none are opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.checkpoints.find import find_checkpoints
+from harness.core.checkpoint import Checkpoint
+from harness.core.errors import CheckpointError
+
+
+def folder(path: Path, *, mixture: Any = None, adapter_of: str | None = None) -> Path:
+    """What looks like a checkpoint from outside."""
+    path.mkdir(parents=True, exist_ok=True)
+    if adapter_of is None:
+        (path / "config.json").write_text("{}")
+    else:
+        (path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": adapter_of}))
+    if mixture is not None:
+        (path / "mixture.json").write_text(mixture if isinstance(mixture, str) else json.dumps(mixture))
+    return path
+
+
+def places(found: Sequence[Checkpoint]) -> list[tuple[str, int | None]]:
+    return [(item.trajectory, item.step) for item in found]
+
+
+def find(*arguments: Path | str, **options: Any) -> list[Checkpoint]:
+    return find_checkpoints([str(argument) for argument in arguments], **options)
+
+
+def test_a_model_folder_is_one_checkpoint_without_a_step(tmp_path: Path) -> None:
+    (item,) = find(folder(tmp_path / "final"))
+    assert (item.trajectory, item.step, item.kind, item.label) == ("final", None, "full", str(tmp_path / "final"))
+
+
+def test_steps_are_in_numeric_order_and_a_final_model_beside_them_is_left_out(tmp_path: Path) -> None:
+    run = folder(tmp_path / "mix-1")
+    for step in (10, 2, 100, 0):
+        folder(run / f"checkpoint-{step}")
+    (run / "runs").mkdir()
+    folder(run / "best")
+    assert places(find(run)) == [("mix-1", 0), ("mix-1", 2), ("mix-1", 10), ("mix-1", 100)]
+
+
+def test_steps_named_one_by_one_are_sorted_too(tmp_path: Path) -> None:
+    """The shell expands checkpoint-* in alphabetic order, and gains need the order of training."""
+    steps = [folder(tmp_path / "a" / f"checkpoint-{step}") for step in (10, 100, 2)]
+    other = folder(tmp_path / "b" / "checkpoint-1")
+    assert places(find(steps[0], other, *steps[1:])) == [("a", 2), ("a", 10), ("a", 100), ("b", 1)]
+
+
+@pytest.mark.parametrize("name", ["checkpoint-7", "step7", "step_7", "global_step7", "iter_7", "checkpoint_0007"])
+def test_other_trainers_names_of_steps_are_known(tmp_path: Path, name: str) -> None:
+    assert places(find(folder(tmp_path / "run" / name).parent)) == [("run", 7)]
+
+
+def test_a_single_step_folder_belongs_to_its_training_folder(tmp_path: Path) -> None:
+    assert places(find(folder(tmp_path / "run" / "checkpoint-7"))) == [("run", 7)]
+
+
+def test_the_current_folder_has_a_name_too(tmp_path: Path) -> None:
+    folder(tmp_path / "run" / "checkpoint-7")
+    program = "from harness.checkpoints.find import *; print(find_checkpoints(['.'])[0].trajectory)"
+    here = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "run", capture_output=True, text=True, check=True
+    )
+    assert here.stdout.strip() == "run"
+
+
+def test_a_folder_of_training_folders_gives_one_trajectory_each_in_natural_order(tmp_path: Path) -> None:
+    for name in ("mix-10", "mix-2"):
+        for step in (2, 1):
+            folder(tmp_path / "runs" / name / f"checkpoint-{step}")
+    folder(tmp_path / "runs" / ".cache" / "checkpoint-1")
+    assert places(find(tmp_path / "runs")) == [("mix-2", 1), ("mix-2", 2), ("mix-10", 1), ("mix-10", 2)]
+
+
+def test_training_folders_of_equal_name_get_as_much_of_their_path_as_tells_them_apart(tmp_path: Path) -> None:
+    for parent in ("a", "b"):
+        folder(tmp_path / parent / "run" / "checkpoint-1")
+    assert places(find(tmp_path / "a" / "run", tmp_path / "b" / "run")) == [("a/run", 1), ("b/run", 1)]
+
+
+def test_an_at_sign_in_a_path_is_no_revision(tmp_path: Path) -> None:
+    for parent in ("a@1", "b@1"):
+        folder(tmp_path / parent / "run" / "checkpoint-1")
+    assert places(find(tmp_path / "a@1" / "run", tmp_path / "b@1" / "run")) == [("a@1/run", 1), ("b@1/run", 1)]
+
+
+def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
+    path = folder(tmp_path / "run" / "checkpoint-1")
+    assert len(find(path, path.parent, tmp_path)) == 1
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    folder(tmp_path / "elsewhere" / "checkpoint-1")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "mine").symlink_to(tmp_path / "elsewhere")
+    (runs / "again").symlink_to(runs)
+    assert places(find(runs)) == [("elsewhere", 1)]
+
+
+def test_a_trajectory_can_be_named(tmp_path: Path) -> None:
+    run = folder(tmp_path / "run" / "checkpoint-1").parent
+    assert places(find(run, trajectory="mix-017")) == [("mix-017", 1)]
+
+
+def test_two_checkpoints_for_one_place_are_refused(tmp_path: Path) -> None:
+    first, second = folder(tmp_path / "a" / "checkpoint-1"), folder(tmp_path / "b" / "checkpoint-1")
+    with pytest.raises(CheckpointError, match="are both trajectory 't' with step 1"):
+        find(first, second, trajectory="t")
+    with pytest.raises(CheckpointError, match="are both trajectory 'run' with step 5"):
+        find(folder(tmp_path / "run" / "checkpoint-5"), folder(tmp_path / "run" / "checkpoint-05"))
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*/nowhere: the folder does not exist"):
+        find(tmp_path / "nowhere")
+
+
+def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*model\.safetensors"):
+        find(tmp_path / "model.safetensors")
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"expected config\.json or adapter_config\.json, or folders checkpoint-"):
+        find(tmp_path)
+
+
+def test_an_empty_step_folder_becomes_a_failed_vector_not_an_error(tmp_path: Path) -> None:
+    folder(tmp_path / "run" / "checkpoint-1")
+    (tmp_path / "run" / "checkpoint-2").mkdir()
+    whole, empty = find(tmp_path / "run")
+    assert whole.problem is None
+    assert empty.problem and "is it still being written?" in empty.problem
+
+
+# mixture.json
+
+
+@pytest.mark.parametrize(
+    "value", [{"domains": ["code", "prose"], "weights": [0.3, 0.7]}, {"code": 0.3, "prose": 0.7}], ids=["long", "short"]
+)
+def test_both_forms_of_a_mixture_are_read(tmp_path: Path, value: dict[str, Any]) -> None:
+    (item,) = find(folder(tmp_path / "m", mixture={**value, "tokens_seen": 4096}))
+    assert item.mixture is not None
+    assert (item.mixture.domains, item.mixture.weights, item.tokens_seen) == (["code", "prose"], [0.3, 0.7], 4096)
+
+
+def test_tokens_seen_may_stand_alone(tmp_path: Path) -> None:
+    (item,) = find(folder(tmp_path / "m", mixture={"tokens_seen": 5}))
+    assert (item.mixture, item.tokens_seen, item.problem) == (None, 5, None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{",
+        "[1, 2]",
+        "3",
+        {"code": -1.0},
+        {"code": 0.0},
+        {"code": "much"},
+        {"domains": ["a"], "weights": [1, 2]},
+        {"domains": ["a", "a"], "weights": [1, 2]},
+        {"code": 1.0, "tokens_seen": -1},
+        {"code": 1.0, "tokens_seen": "many"},
+        '{"code": NaN}',
+        b"\xff".decode("latin-1"),
+    ],
+)
+def test_a_malformed_mixture_fails_its_checkpoint_and_names_the_file(tmp_path: Path, value: Any) -> None:
+    (item,) = find(folder(tmp_path / "m", mixture=value))
+    assert item.problem and str(tmp_path / "m" / "mixture.json") in item.problem
+
+
+# LoRA adapters
+
+
+def test_the_base_an_adapter_names_may_be_a_path(tmp_path: Path) -> None:
+    base = folder(tmp_path / "base")
+    (item,) = find(folder(tmp_path / "adapter", adapter_of=str(base)))
+    assert (item.kind, item.base, item.problem) == ("lora", str(base), None)
+
+
+def test_the_base_may_be_a_path_from_the_adapters_folder(tmp_path: Path) -> None:
+    base = folder(tmp_path / "base")
+    (item,) = find(folder(tmp_path / "out" / "checkpoint-5", adapter_of="../../base"))
+    assert item.base is not None and Path(item.base).resolve() == base
+
+
+def test_a_given_base_wins_over_the_named_one(tmp_path: Path) -> None:
+    (item,) = find(folder(tmp_path / "adapter", adapter_of="/gone"), base="/other/base")
+    assert (item.base, item.problem) == ("/other/base", None)
+
+
+def test_a_base_on_the_hub_stays_a_hub_id(tmp_path: Path) -> None:
+    (item,) = find(folder(tmp_path / "adapter", adapter_of="org/base"))
+    assert (item.base, item.problem) == ("org/base", None)
+
+
+@pytest.mark.parametrize("named", ["/gone/base", "", "..."])
+def test_an_adapter_whose_base_is_missing_asks_for_it(tmp_path: Path, named: str) -> None:
+    (item,) = find(folder(tmp_path / "adapter", adapter_of=named))
+    assert item.problem and "pass --base FOLDER" in item.problem and str(tmp_path / "adapter") in item.problem
+
+
+def test_a_corrupt_adapter_configuration_is_named(tmp_path: Path) -> None:
+    path = folder(tmp_path / "adapter", adapter_of="x")
+    (path / "adapter_config.json").write_text("{")
+    (item,) = find(path)
+    assert item.problem and str(path / "adapter_config.json") in item.problem
+
+
+# The hub, from a local copy of its cache.
+
+HUB_PROGRAM = """
+import json, sys
+from harness.checkpoints.find import find_checkpoints
+from harness.core.errors import CheckpointError
+try:
+    found = find_checkpoints(sys.argv[1:])
+    print(json.dumps([[c.label, c.kind, c.trajectory, c.step, c.revision, c.base, str(c.folder)] for c in found]))
+except CheckpointError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def hub_cache(root: Path, name: str, revisions: dict[str, str], *, adapter_of: str | None = None) -> None:
+    """What the hub's cache looks like after a download."""
+    home = root / f"models--{name.replace('/', '--')}"
+    for revision, commit in revisions.items():
+        (home / "refs").mkdir(parents=True, exist_ok=True)
+        (home / "refs" / revision).write_text(commit)
+        folder(home / "snapshots" / commit, adapter_of=adapter_of)
+
+
+def find_offline(cache: Path, *arguments: str) -> Any:
+    environment = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", HUB_PROGRAM, *arguments],
+        env=environment,
+        cwd=cache,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(result.stdout)
+
+
+def test_hub_ids_resolve_to_commits_and_revisions_that_name_a_step_are_one_trajectory(tmp_path: Path) -> None:
+    main, early, late, tuned = (digit * 40 for digit in "abcd")
+    hub_cache(tmp_path, "org/m", {"main": main, "step1000": late, "stage1-step20": early})
+    hub_cache(tmp_path, "org/a", {"main": tuned}, adapter_of="org/m")
+    found = find_offline(tmp_path, "org/m", "org/m@step1000", "org/m@stage1-step20", "org/a")
+    snapshots = tmp_path / "models--org--m" / "snapshots"
+    assert found == [
+        ["org/m", "hub", "org/m", None, main, None, str(snapshots / main)],
+        ["org/m@stage1-step20", "hub", "org/m", 20, early, None, str(snapshots / early)],
+        ["org/m@step1000", "hub", "org/m", 1000, late, None, str(snapshots / late)],
+        ["org/a", "lora", "org/a", None, tuned, "org/m", found[3][-1]],
+    ]
+
+
+def test_a_hub_id_that_cannot_be_had_says_what_to_check(tmp_path: Path) -> None:
+    hub_cache(tmp_path, "org/m", {"main": "a" * 40})
+    message = find_offline(tmp_path, "org/m@gone")
+    assert message.startswith("no folder org/m@gone here, and the hub does not give it either")
+    assert "check the name, the revision and the connection" in message
