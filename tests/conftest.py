@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hypothesis import settings
+
 HOME = tempfile.mkdtemp(prefix="harness-tests-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
@@ -18,4 +20,6 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,11 +15,10 @@ def show(
         Path | None, typer.Option("--plot", help="Also plot reward against step (.svg, .png or .pdf).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The vectors as JSON lines instead of a table.")] = False,
-) -> int:
+) -> None:
     """Show the reward vectors of a feed as a table, and what they warn of."""
-    from harness.cli.table import incomplete, print_vectors
+    from harness.cli.table import incomplete, print_vectors, print_warnings
     from harness.feed import read_feed
-    from harness.reward_models.reference import label
 
     vectors = read_feed(feed)
     if trajectory is not None:
@@ -31,11 +30,9 @@ def show(
     if as_json:
         for vector in vectors:
             typer.echo(vector.to_line().encode())  # UTF-8 whatever the terminal speaks: it is a feed
-        return incomplete(vectors)
+        return
     print_vectors(vectors)
-    for vector in vectors:
-        for warning in vector.warnings:
-            typer.echo(f"{label(vector)}: {warning}", err=True)
+    incomplete(vectors)
+    print_warnings(vectors)
     if plot is not None:
         typer.echo(f"plot: {plot}")
-    return incomplete(vectors)

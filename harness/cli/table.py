@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -80,11 +80,27 @@ def print_vectors(vectors: Sequence[RewardVector]) -> None:
 def incomplete(vectors: Sequence[RewardVector]) -> int:
     """The exit code: 0 when every vector is whole, 8 when some are not, naming each on stderr."""
     broken = [vector for vector in vectors if vector.status != "ok"]
-    if not broken:
-        return EXIT_OK
-    console = Console(stderr=True)
+    where: dict[str, list[str]] = {}
     for vector in broken:
         reasons = dict.fromkeys(component.reason for component in vector.components if component.reason)
         why = "; ".join(reason for reason in reasons if reason) or "not every pair was scored"
-        console.print(f"{label(vector)} is {vector.status}: {why}", markup=False, highlight=False, soft_wrap=True)
-    return EXIT_INCOMPLETE
+        where.setdefault(f"{vector.status}: {why}", []).append(label(vector))
+    print_grouped(where)
+    return EXIT_INCOMPLETE if broken else EXIT_OK
+
+
+def print_warnings(vectors: Sequence[RewardVector]) -> None:
+    """What the vectors warn of, each warning once with the places it stands."""
+    where: dict[str, list[str]] = {}
+    for vector in vectors:
+        for warning in vector.warnings:
+            where.setdefault(warning, []).append(label(vector))
+    print_grouped(where)
+
+
+def print_grouped(where: Mapping[str, Sequence[str]]) -> None:
+    """One line per message on stderr: its first place, how many more there are, and the message."""
+    console = Console(stderr=True)
+    for message, places in where.items():
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        console.print(f"{places[0]}{more}: {message}", markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -56,7 +56,7 @@ def test_a_journal_that_does_not_exist_yet_is_empty(tmp_path: Path) -> None:
     assert Journal(tmp_path / "none.jsonl").read() == []
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_cut_at_any_byte_committed_lines_survive_and_the_next_line_is_whole(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
