@@ -20,7 +20,6 @@ from typing import Any
 
 from pydantic import Field, JsonValue, ValidationError
 
-from harness.core.component import Engine
 from harness.core.digest import digest_json
 from harness.core.errors import StateError
 from harness.core.journal import Journal, write_atomically, write_failure
@@ -71,36 +70,18 @@ class Ledger:
         """The finished measurement, if there is one."""
         return self._entries.get(key)
 
-    def put(
-        self,
-        *,
-        key: str,
-        component: str,
-        fingerprint: str,
-        measurement: Measurement,
-        engine: Engine | None,
-        items: Mapping[str, Sequence[Any]],
-        started: str,
-        seconds: float,
-    ) -> Entry:
-        """Store per-item scores, then commit the measurement. Raises StateError."""
-        where = None
+    def put(self, entry: Entry, *, fingerprint: str, items: Mapping[str, Sequence[Any]]) -> Entry:
+        """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.
+
+        A failure belongs to one attempt, not to these weights: it goes into the vector and is never reused.
+        """
         if items:
-            where = f"items/{fingerprint.removeprefix('sha256:')[:16]}/{component}.parquet"
+            where = f"items/{fingerprint.removeprefix('sha256:')[:16]}/{entry.component}.parquet"
             write_atomically(self.folder / where, _parquet(items))
-        entry = Entry(
-            key=key,
-            component=component,
-            measurement=measurement,
-            engine=engine.name if engine else None,
-            dtype=engine.dtype if engine else None,
-            device=engine.device if engine else None,
-            items=where,
-            started=started,
-            seconds=seconds,
-        )
-        self._journal.append(entry.model_dump_json())
-        self._entries[key] = entry
+            entry = entry.model_copy(update={"items": where})
+        if entry.measurement.status != "failed":
+            self._journal.append(entry.model_dump_json())
+            self._entries[entry.key] = entry
         return entry
 
 

@@ -118,8 +118,6 @@ def _measure(
     ledger: Ledger,
     checkpoint: Checkpoint,
     observer: Observer,
-    *,
-    again: bool = False,
 ) -> tuple[CheckpointRecord, list[Entry]]:
     """Every component's entry for one checkpoint: from the ledger, or measured and put there."""
     started, clock = _now(), time.perf_counter()
@@ -140,7 +138,7 @@ def _measure(
         return opener.record(checkpoint), entries
     with opener.open(checkpoint) as subject:
         return record, [
-            measure_component(prepared, component, subject, record, ledger, observer, again=again)
+            measure_component(prepared, component, subject, record, ledger, observer)
             for component in prepared.components
         ]
 
@@ -152,8 +150,6 @@ def measure_component(
     record: CheckpointRecord,
     ledger: Ledger | None,
     observer: Observer,
-    *,
-    again: bool = False,
 ) -> Entry:
     """One component on one opened checkpoint. What goes wrong becomes a failed measurement with its cause.
 
@@ -162,7 +158,7 @@ def measure_component(
     fingerprint = record.fingerprint or ""
     key = entry_key(fingerprint, record.tokenizer, prepared.definition(component))
     known = ledger.get(key) if ledger else None
-    if known is not None and not (again and known.measurement.status == "failed"):
+    if known is not None:
         observer.advance(pairs=component.n_items, tokens=0)
         return known
     started, clock = _now(), time.perf_counter()
@@ -180,28 +176,19 @@ def measure_component(
         if ledger:
             trace = ledger.folder / "errors.log"
             write_atomically(trace, (trace.read_bytes() if trace.exists() else b"") + traceback.format_exc().encode())
-    seconds = time.perf_counter() - clock
-    if ledger is None:
-        return Entry(
-            key=key,
-            component=component.config.name,
-            measurement=measurement,
-            engine=engine.name if engine else None,
-            dtype=engine.dtype if engine else None,
-            device=engine.device if engine else None,
-            started=started,
-            seconds=seconds,
-        )
-    return ledger.put(
+    entry = Entry(
         key=key,
         component=component.config.name,
-        fingerprint=fingerprint,
         measurement=measurement,
-        engine=engine,
-        items=items,
+        engine=engine.name if engine else None,
+        dtype=engine.dtype if engine else None,
+        device=engine.device if engine else None,
         started=started,
-        seconds=seconds,
+        seconds=time.perf_counter() - clock,
     )
+    if ledger is None:
+        return entry
+    return ledger.put(entry, fingerprint=fingerprint, items=items)
 
 
 def _failure(component: Component, reason: str) -> Measurement:
@@ -271,7 +258,7 @@ def _retry(
         checkpoint = places.get((vector.trajectory, vector.step))
         again = checkpoint is not None and any(component.status == "failed" for component in vector.components)
         if checkpoint is not None and again:
-            record, entries = _measure(prepared, opener, ledger, checkpoint, observer, again=True)
+            record, entries = _measure(prepared, opener, ledger, checkpoint, observer)
             mixture = checkpoint.mixture
         else:
             record, mixture = vector.checkpoint, vector.mixture

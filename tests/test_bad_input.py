@@ -282,3 +282,21 @@ def test_a_corrupt_ledger_or_feed_is_named_and_not_overwritten(here: Path, good:
         assert f"{name} line 1" in error_of(capsys)
         assert path.read_bytes() == b"garbage\n" + whole
         path.write_bytes(whole)
+
+
+def test_folders_with_odd_names_are_scored_like_any_other(here: Path, good: Path) -> None:
+    shutil.copytree(good, here / "日本 [x] 100%" / "checkpoint-1")
+    (here / "prose").write_text((here / "f.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
+    spec_file = spec(here, "components: [{name: p, kind: logprob, field: ./prose}]")
+    assert run(["score", ".", "--spec", spec_file, "--out", "o"]) == 0
+    assert [vector.trajectory for vector in read_feed("o")] == ["日本 [x] 100%"]
+
+
+def test_a_folder_whose_name_is_not_utf8_fails_alone_and_not_its_twin(here: Path, good: Path, capsys: Capture) -> None:
+    for name in (b"caf\xe9", b"cafe"):
+        shutil.copytree(good, Path(os.fsdecode(os.fsencode(here) + b"/" + name)) / "checkpoint-1")
+    assert run(["score", os.fsdecode(b"caf\xe9"), "cafe", "--field", "f.jsonl", "--out", "o"]) == 8
+    feed = read_feed("o")
+    # The tokenizer library cannot open such a path. The same weights under a good name are another attempt.
+    assert {vector.trajectory: vector.status for vector in feed} == {"caf\ufffd": "failed", "cafe": "ok"}
+    assert "cannot load the tokenizer" in capsys.readouterr().err

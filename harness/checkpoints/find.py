@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -107,7 +108,12 @@ def _below(folder: Path, base: str | None, above: frozenset[Path] = frozenset())
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     """mix-2 before mix-10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _printable(path: object) -> str:
+    """A name as UTF-8 text: the file system may hold others, a feed may not."""
+    return os.fsencode(str(path)).decode("utf-8", "replace")
 
 
 def _step(folder: Path) -> int:
@@ -121,10 +127,10 @@ def _checkpoint(folder: Path, base: str | None) -> Checkpoint:
     step = _step(resolved)
     numbered = step >= 0
     item = Checkpoint(
-        label=str(folder),
+        label=_printable(folder),
         folder=folder,
         kind="full",
-        trajectory=(resolved.parent if numbered else resolved).name,
+        trajectory=_printable((resolved.parent if numbered else resolved).name),
         step=step if numbered else None,
     )
     try:
@@ -195,5 +201,5 @@ def _distinct(found: list[Checkpoint]) -> list[Checkpoint]:
         for index, name in labels.items():
             names.setdefault(name, set()).add(homes[index])
         if all(len(places) == 1 for places in names.values()):
-            return [replace(item, trajectory=labels[index]) for index, item in enumerate(found)]
+            return [replace(item, trajectory=_printable(labels[index])) for index, item in enumerate(found)]
     return found

@@ -96,4 +96,7 @@ def score(
     print_vectors(here)
     known = f", {len(here) - summary.n_new} were there before" if summary.n_new < len(here) else ""
     typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}{known}")
-    return incomplete(here)
+    code = incomplete(here)
+    if code and summary.n_new < len(here) and not retry_failed:
+        typer.echo("failures of earlier runs are kept; --retry-failed measures them again", err=True)
+    return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -61,9 +62,9 @@ class LogprobComponent:
         """Paths relative to the spec's folder become paths relative to here."""
         return config.model_copy(
             update={
-                "field": config.field if is_named(config.field) else str(folder / config.field),
+                "field": config.field if is_named(config.field) else _path(folder, config.field),
                 "chat_template": config.chat_template and str(folder / config.chat_template),
-                "data_files": [str(folder / pattern) for pattern in config.data_files],
+                "data_files": [str(Path(glob.escape(str(folder))) / pattern) for pattern in config.data_files],
             }
         )
 
@@ -125,6 +126,12 @@ class LogprobComponent:
     def _with_cause(measurement: Measurement, weight: str | None) -> Measurement:
         cause = f"; weight {weight} holds NaN or infinity, so the checkpoint is broken" if weight else ""
         return measurement.model_copy(update={"reason": f"{measurement.reason}{cause}"})
+
+
+def _path(folder: Path, name: str) -> str:
+    """A path that stays one: `./prose` beside the spec is not the field named prose."""
+    path = str(folder / name)
+    return f"./{path}" if is_named(path) else path
 
 
 def _items(tokens: TokenSet, skipped: frozenset[int], scored: tuple[Any, ...], logprob: Any) -> dict[str, list[Any]]:

@@ -60,7 +60,8 @@ class Measurement(Record):
 
 
 def failed(metric: str, reason: str, *, n_items: int = 0, higher_is_better: bool = True) -> Measurement:
-    """A measurement that could not be made, with its cause."""
+    """A measurement that could not be made, with its cause (a path in it need not be UTF-8; the reason is)."""
+    reason = reason.encode("utf-8", "replace").decode()
     return Measurement(
         metric=metric,
         higher_is_better=higher_is_better,
