@@ -5,20 +5,23 @@ from __future__ import annotations
 import glob
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, JsonValue
 
 from harness.core.component import ComponentConfig, Engine, Outcome, Progress, Subject
 from harness.core.measurement import Measurement, failed
-from harness.core.tokens import Overflow, TokenSet, fit_context
+from harness.core.tokens import Fitted, Overflow, TokenSet, fit_context
 from harness.reward_models.logprob import METRIC, measure_logprob
 from harness.spec import Spec
 from harness.tasks.reward_env.catalog import is_named, load_field
 from harness.tasks.reward_env.encode import encode
 from harness.tasks.reward_env.file_field import FileFormat
 from harness.tasks.reward_env.hub_field import expand_files
+
+if TYPE_CHECKING:
+    from harness.engines.packs import PackPlan
 
 TOKEN_SETS = 2
 """Token sets kept in memory: a sweep nearly always has one tokenizer."""
@@ -56,6 +59,7 @@ class LogprobComponent:
         self.definition: dict[str, JsonValue] = {"metric": METRIC, "content": field.digest, "overflow": overflow}
         self.task: dict[str, JsonValue] = {**field.source, "content": field.digest}
         self._token_sets: dict[str, TokenSet] = {}
+        self._plans: dict[tuple[str, int], tuple[PackPlan, Fitted]] = {}
 
     @staticmethod
     def resolve(config: LogprobConfig, folder: Path) -> LogprobConfig:
@@ -88,11 +92,12 @@ class LogprobComponent:
         from harness.engines.torch_logprob import score
         from harness.engines.torch_model import context_length, dtype_name, first_non_finite
 
-        tokens = self._tokens(subject.tokenizer())
+        key, tokens = self._tokens(subject.tokenizer())
         model = subject.model()
         engine = Engine(name="torch", dtype=dtype_name(model), device=next(model.parameters()).device.type)
-        fitted = fit_context(tokens.pairs, context_length(model, subject.tokenizer()), self.overflow)
-        logprob = score(model, fitted.pairs, batch_tokens=self.batch_tokens, progress=progress)
+        length = context_length(model, subject.tokenizer())
+        plan, fitted = self._fitted(key, tokens, length)
+        logprob = score(model, plan, batch_tokens=self.batch_tokens, progress=progress).logprob
         counts = {
             "n_skipped": len(fitted.skipped),
             "n_truncated": fitted.n_truncated,
@@ -112,7 +117,8 @@ class LogprobComponent:
             measurement=measurement, engine=engine, items=_items(tokens, fitted.skipped, fitted.pairs, logprob)
         )
 
-    def _tokens(self, tokenizer: Any) -> TokenSet:
+    def _tokens(self, tokenizer: Any) -> tuple[str, TokenSet]:
+        """The field under this tokenizer, and the tokenizer's identity."""
         from harness.engines.torch_model import tokenizer_digest
 
         key = tokenizer_digest(tokenizer)
@@ -120,7 +126,18 @@ class LogprobComponent:
             while len(self._token_sets) >= TOKEN_SETS:
                 self._token_sets.pop(next(iter(self._token_sets)))
             self._token_sets[key] = encode(tokenizer, self.field.pairs(tokenizer))
-        return self._token_sets[key]
+        return key, self._token_sets[key]
+
+    def _fitted(self, key: str, tokens: TokenSet, length: int) -> tuple[PackPlan, Fitted]:
+        """What fits the context, packed: the same for every checkpoint of one tokenizer and context."""
+        from harness.engines.packs import PackPlan
+
+        if (key, length) not in self._plans:
+            fitted = fit_context(tokens.pairs, length, self.overflow)
+            while len(self._plans) >= TOKEN_SETS:
+                self._plans.pop(next(iter(self._plans)))
+            self._plans[key, length] = PackPlan(fitted.pairs), fitted
+        return self._plans[key, length]
 
     @staticmethod
     def _with_cause(measurement: Measurement, weight: str | None) -> Measurement:

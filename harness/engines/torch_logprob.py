@@ -1,180 +1,177 @@
-"""Log-probabilities of responses under a transformers causal LM, exactly: no padding effect, sums in float64.
+"""Log-probabilities of responses under a transformers causal LM, as fast as the machine allows: the engine.
 
-The one entry point is `score`. It knows ids and a model; fields, checkpoints and statistics are somebody else's.
+`score` packs without padding, reads shared beginnings once and computes the last layer and the head where a score is
+read (packed_forward.py). A model that does not allow it is scored by the padded path (padded_logprob.py), with one warning
+that says why. Log-sum-exp is in float32 or wider, sums are in float64, whatever the model's dtype.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from harness.core.component import Progress
+from harness.core.component import Progress, SilentProgress
+from harness.core.digest import digest_json
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
+from harness.engines.packed_forward import PackedModel, Recipe
+from harness.engines.packs import Pack, PackPlan
+from harness.engines.padded_logprob import Scores, score_padded, undisturbed, vocabulary_size
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
-"""Default tokens per batch, padding included."""
-BATCH_LOGITS = {"cpu": 2**26, "cuda": 2**29}
-"""Most logits held at once, in elements: rows times vocabulary. A single pair may exceed it."""
-CHUNK_LOGITS = 2**24
-"""Logits widened to float32 at a time."""
+PACK_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Default tokens per pack."""
+CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**28}
+"""Logits held at a time, in elements, where the head can be applied in pieces."""
+WHOLE_LOGITS = {"cpu": 2**26, "cuda": 2**30}
+"""The same, where it cannot."""
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""Nats per token by which the packed path may differ from the padded one when it is tried; half precision: 0.2."""
+
+
+_RECIPES: dict[str, Recipe | None] = {}
 
 
 def score(
-    model: Any, pairs: Sequence[TokenPair], *, batch_tokens: int | None = None, progress: Progress
-) -> npt.NDArray[np.float64]:
-    """log P(r | q) of every pair in nats, shape [len(pairs)], in the order given.
+    model: Any, plan: PackPlan, *, batch_tokens: int | None = None, progress: Progress, greedy: bool = False
+) -> Scores:
+    """log P(r | q) of every pair of the plan, in nats.
 
-    The sum runs over the response's tokens; log-softmax is computed in float32 (float64 for a float64 model) and
-    summed in float64 whatever the model's dtype. NaN or infinity in the logits comes out as a value that is not finite.
-    The head is applied to the rows that predict a response token and to no others. The model's train/eval state,
-    gradients, hooks and the random state are as before afterwards. Running out of memory halves the batch and goes on.
-    Raises EngineError when a single pair does not fit, or the model does not return logits.
+    Independent of order, budget and neighbours up to float32 rounding. Train/eval state, gradients, attention
+    implementation, hooks and random state of the model are as before afterwards. Running out of memory halves the
+    budget and goes on. Raises EngineError when a single pair does not fit.
     """
-    result = np.full(len(pairs), np.nan, dtype=np.float64)
-    if not pairs:
-        return result
     device = next(model.parameters()).device
-    kind = device.type if device.type in BATCH_TOKENS else "cuda"
-    budget = batch_tokens or BATCH_TOKENS[kind]
-    rows_budget = max(1, BATCH_LOGITS[kind] // _vocabulary(model))
-    pending = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i].ids), i))
-    with _undisturbed(model, device):
-        while pending:
-            batch = _take(pending, pairs, budget, rows_budget)
-            try:
-                result[batch] = _score_batch(model, [pairs[i] for i in batch], device)
-            except torch.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
-                if len(batch) == 1:
-                    pair = pairs[batch[0]]
-                    raise EngineError(
-                        f"pair {pair.id} ({len(pair.ids)} tokens) does not fit in the memory of {device} by itself; "
-                        "free memory, choose another --device, or set overflow: skip with a shorter context"
-                    ) from error
-                budget, rows_budget = max(1, budget // 2), max(1, rows_budget // 2)
-                continue
-            del pending[: len(batch)]
-            progress.advance(pairs=len(batch), tokens=sum(len(pairs[i].ids) - 1 for i in batch))
-    return result
+    with undisturbed(model, device):
+        recipe = find_recipe(model, device)
+        if recipe is None:
+            return score_padded(model, plan.pairs, batch_tokens=batch_tokens, progress=progress, greedy=greedy)
+        kind = device.type if device.type in PACK_TOKENS else "cuda"
+        tokens = batch_tokens or PACK_TOKENS[kind]
+        whole = max(1, WHOLE_LOGITS[kind] // vocabulary_size(model))
+        rows = 2**62 if recipe.plain_head else whole
+        packs = list(plan.packs(tokens=tokens, rows=rows))[::-1]
+        done: list[tuple[Pack, torch.Tensor, torch.Tensor | None]] = []
+        with PackedModel(model, recipe).prepared() as packed:
+            while packs:
+                pack = packs.pop()
+                try:
+                    done.append((pack, *_score_pack(packed, pack, device, kind, greedy)))
+                except torch.OutOfMemoryError as error:
+                    if pack.n_pairs == 1:
+                        raise EngineError(
+                            f"pair {plan.pairs[int(pack.pair[0])].id} ({len(pack.ids)} tokens) does not fit in the memory of "
+                            f"{device} by itself; free memory or choose another --device"
+                        ) from error
+                    torch.cuda.empty_cache()
+                    tokens, rows = max(1, tokens // 2), max(1, min(rows, whole) // 2)
+                    left = sorted({int(i) for p in (pack, *packs) for i in p.pair})
+                    packs = plan.packs_of(left, tokens=tokens, rows=rows)[::-1]
+                    continue
+                progress.advance(pairs=pack.n_pairs, tokens=pack.n_pair_tokens)
+    return _collect(done, len(plan.pairs), greedy)
 
 
-def _take(pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_budget: int) -> list[int]:
-    """The next batch: the longest pairs left, while width times count stays in the budget. At least one."""
-    width = len(pairs[pending[0]].ids) - 1
-    batch: list[int] = []
-    rows = 0
-    for index in pending:
-        rows += pairs[index].n_tokens
-        if batch and (width * (len(batch) + 1) > budget or rows > rows_budget):
-            break
-        batch.append(index)
-    return batch
+def _collect(done: Sequence[tuple[Pack, torch.Tensor, torch.Tensor | None]], n_pairs: int, greedy: bool) -> Scores:
+    """Sums per pair, in float64 and in a fixed order; one copy from the device."""
+    total = np.zeros(n_pairs, dtype=np.float64)
+    likeliest = np.full(n_pairs, greedy)
+    if done:
+        logprob = torch.cat([entry for _, entry, _ in done]).double().cpu().numpy()
+        pair = np.concatenate([pack.pair for pack, _, _ in done])
+        np.add.at(total, pair, logprob)
+        if greedy:
+            hit = torch.cat([entry for _, _, entry in done if entry is not None]).cpu().numpy()
+            likeliest[pair[~hit]] = False
+    return Scores(total, likeliest)
 
 
-def _score_batch(model: Any, batch: Sequence[TokenPair], device: torch.device) -> npt.NDArray[np.float64]:
-    """Shape [len(batch)], nats. Rows are padded on the right, which causal attention never looks at.
-
-    Padding repeats a row's first token, which it reads anyway: a broken embedding cannot come in from outside.
-    """
-    width = max(len(pair.ids) for pair in batch) - 1
-    ids = np.empty((len(batch), width), dtype=np.int64)
-    owner, position, target = [], [], []
-    for row, pair in enumerate(batch):
-        length = len(pair.ids) - 1
-        ids[row, :length] = pair.ids[:-1]
-        ids[row, length:] = pair.ids[0]
-        owner.append(np.full(pair.n_tokens, row))
-        position.append(np.arange(pair.n_context - 1, length))
-        target.append(pair.ids[pair.n_context :].astype(np.int64))
-    owner_R = torch.from_numpy(np.concatenate(owner)).to(device)
-    position_R = torch.from_numpy(np.concatenate(position)).to(device)
-    target_R = torch.from_numpy(np.concatenate(target)).to(device)
-    logits_RV = _response_logits(model, torch.from_numpy(ids).to(device), owner_R, position_R)
-    logprob_R = _logprob(logits_RV, target_R)
-    total = torch.zeros(len(batch), dtype=torch.float64, device="cpu")
-    # A sum in a fixed order on the CPU: an atomic add on the GPU would not repeat bit for bit.
-    total.index_add_(0, owner_R.cpu(), logprob_R.double().cpu())
-    return np.asarray(total.numpy(), dtype=np.float64)
-
-
-def _response_logits(model: Any, ids_BT: torch.Tensor, owner_R: torch.Tensor, position_R: torch.Tensor) -> torch.Tensor:
-    """Logits at the given rows, shape [R, V]. The head sees only those rows: its input is narrowed on the way in."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-
-    def narrow(_module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        if not inputs or inputs[0].shape[:2] != ids_BT.shape:
-            return inputs
-        hidden = inputs[0]
-        return (hidden[owner_R, position_R].unsqueeze(0), *inputs[1:])
-
-    handle = head.register_forward_pre_hook(narrow) if head is not None else None
-    try:
-        output = model(input_ids=ids_BT, use_cache=False)
-    finally:
-        if handle is not None:
-            handle.remove()
-    logits: torch.Tensor | None = getattr(output, "logits", None)
-    if logits is None:
-        raise EngineError(f"{type(model).__name__} returns no logits; a causal language model is needed")
-    if logits.shape[:2] == ids_BT.shape:
-        return logits[owner_R, position_R]
-    if logits.shape[:2] == (1, len(owner_R)):
-        return logits[0]
-    raise EngineError(
-        f"{type(model).__name__} returns logits of shape {tuple(logits.shape)} for {tuple(ids_BT.shape)} tokens"
-    )
+def _score_pack(
+    packed: PackedModel, pack: Pack, device: torch.device, kind: str, greedy: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-prob of each entry, shape [E], and whether it was the likeliest token."""
+    hidden_RH, logits_RV = packed(pack, device)
+    target = torch.from_numpy(pack.target).to(device, non_blocking=True)
+    entry_row = torch.from_numpy(pack.entry_row).to(device, non_blocking=True)
+    step = len(pack.rows)
+    if packed.recipe.plain_head:
+        step = max(1, CHUNK_LOGITS[kind] // logits_RV.shape[-1])
+    starts = range(0, len(pack.rows), step)
+    bounds = np.searchsorted(pack.entry_row, [*starts, len(pack.rows)]).tolist()
+    parts, hits = [], []
+    for index, start in enumerate(starts):
+        low, high = bounds[index], bounds[index + 1]
+        logits = packed.logits(hidden_RH[start : start + step]) if packed.recipe.plain_head else logits_RV
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        at = entry_row[low:high] - start
+        chosen = wide[at, target[low:high]]
+        parts.append(chosen - torch.logsumexp(wide, dim=-1)[at])
+        if greedy:
+            hits.append(wide.argmax(dim=-1)[at] == target[low:high])
+    return torch.cat(parts), torch.cat(hits) if greedy else None
 
 
-def _logprob(logits_RV: torch.Tensor, target_R: torch.Tensor) -> torch.Tensor:
-    """log-softmax at the targets, shape [R], computed in float32 or wider, a slice of rows at a time."""
-    wide = torch.float64 if logits_RV.dtype == torch.float64 else torch.float32
-    step = max(1, CHUNK_LOGITS // logits_RV.shape[1])
-    parts = []
-    for start in range(0, len(target_R), step):
-        chunk = logits_RV[start : start + step].to(wide)
-        chosen = chunk.gather(1, target_R[start : start + step, None])[:, 0]
-        parts.append(chosen - torch.logsumexp(chunk, dim=1))
-    return torch.cat(parts)
+def find_recipe(model: Any, device: torch.device) -> Recipe | None:
+    """How to run this kind of model on packs, found by trying it once beside the padded path; null: not at all."""
+    config = model.config.to_diff_dict()
+    key = digest_json([type(model).__qualname__, _jsonable(config), str(next(model.parameters()).dtype), device.type])
+    if key not in _RECIPES:
+        _RECIPES[key] = _try_recipes(model, device)
+    return _RECIPES[key]
 
 
-def _vocabulary(model: Any) -> int:
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    weight = getattr(head, "weight", None)
-    if weight is not None:
-        return int(weight.shape[0])
-    return int(getattr(getattr(model.config, "text_config", None) or model.config, "vocab_size", 2**15))
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(v) for v in value]
+    return value if isinstance(value, str | int | bool | type(None)) else str(value)
 
 
-@contextlib.contextmanager
-def _undisturbed(model: Any, device: torch.device) -> Iterator[None]:
-    """Evaluation mode without gradients or autocast, and everything as it was afterwards, module by module."""
-    training = [module for module in model.modules() if module.training]
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.no_grad(),
-        torch.autocast(device.type, enabled=False),
-        _uncompiled(model),
-    ):
-        for module in training:
-            module.training = False
+def _try_recipes(model: Any, device: torch.device) -> Recipe | None:
+    if not hasattr(model, "get_output_embeddings") or model.get_output_embeddings() is None:
+        return _fall_back(model, "it has no output embedding")
+    pairs = trial_pairs(vocabulary_size(model))
+    plan = PackPlan(pairs)
+    expected = score_padded(model, pairs, batch_tokens=None, progress=SilentProgress(), greedy=False).logprob
+    n_tokens = np.array([pair.n_tokens for pair in pairs])
+    reason = "its attention cannot be replaced"
+    for narrow_last in (True, False):
         try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
+            with PackedModel(model, Recipe(narrow_last=narrow_last, plain_head=False)).prepared() as packed:
+                (pack,) = plan.packs(tokens=2**20, rows=2**62)
+                hidden, logits = packed(pack, device)
+                plain_head = bool(torch.equal(packed.logits(hidden), logits))
+                entries, _ = _score_pack(packed, pack, device, "cpu", greedy=False)
+            found = _collect([(pack, entries, None)], len(pairs), greedy=False).logprob
+            worst = float(np.nanmax(np.abs(found - expected) / n_tokens, initial=0.0))
+            if (np.isfinite(found) == np.isfinite(expected)).all() and worst <= TOLERANCE.get(hidden.dtype, 0.2):
+                return Recipe(narrow_last=narrow_last, plain_head=plain_head)
+            reason = f"its scores differ by {worst:.2g} nats per token"
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a trial of somebody else's model code
+            if narrow_last is False:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    return _fall_back(model, reason)
 
 
-def _uncompiled(model: Any) -> contextlib.AbstractContextManager[None]:
-    """Modules compiled in place run as written: no compilation per batch width, no trace of our hook in their graphs."""
-    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
-    if not compiled:
-        return contextlib.nullcontext()
-    stance: contextlib.AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance
+def _fall_back(model: Any, reason: str) -> Recipe | None:
+    """The padded path, with one warning that says why."""
+    warnings.warn(f"{type(model).__name__} is scored by the padded path, which is slower: {reason}", stacklevel=2)
+    return None
+
+
+def trial_pairs(vocabulary: int) -> list[TokenPair]:
+    """A few short pairs that use everything: shared beginnings, one pair inside another, a single response token."""
+    rng = np.random.default_rng(0)
+    shared = rng.integers(0, vocabulary, 20)
+    tails = [rng.integers(0, vocabulary, n) for n in (1, 5, 9, 2)]
+    sequences = [np.concatenate([shared, tail]) for tail in tails] + [shared[:12], rng.integers(0, vocabulary, 7)]
+    return [
+        TokenPair(id=str(i), ids=ids.astype(np.int32), n_context=n, n_bytes=1, cluster=str(i))
+        for i, (ids, n) in enumerate(zip(sequences, (20, 18, 22, 1, 11, 3), strict=True))
+    ]

@@ -23,6 +23,7 @@ from harness.checkpoints.open import Opener
 from harness.core.component import SilentProgress
 from harness.core.errors import CheckpointError
 from harness.core.pair import Pair
+from harness.engines.packs import PackPlan
 from harness.engines.torch_logprob import score
 from harness.tasks.reward_env.encode import encode
 
@@ -32,7 +33,9 @@ PAIRS = [Pair(id="1", q="def add(a, b):", r="\n    return a + b"), Pair(id="2", 
 
 def values(model: Any, tokenizer: Any) -> np.ndarray[Any, Any]:
     tokens = encode(tokenizer, PAIRS).pairs
-    return score(model, tokens, progress=SilentProgress()) / np.array([item.n_tokens for item in tokens])
+    return score(model, PackPlan(tokens), progress=SilentProgress()).logprob / np.array(
+        [item.n_tokens for item in tokens]
+    )
 
 
 def open_values(folder: Path, *, base: Path | None = None, **options: Any) -> np.ndarray[Any, Any]:

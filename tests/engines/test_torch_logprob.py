@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from harness.core.component import SilentProgress
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
-from harness.engines.torch_logprob import score
+from harness.engines.packs import PackPlan
+from harness.engines.padded_logprob import score_padded
+from harness.engines.torch_logprob import find_recipe, score
 
 VOCABULARY = 404
 
@@ -52,7 +55,15 @@ def per_token(values: npt.NDArray[np.float64], pairs: Sequence[TokenPair]) -> np
 
 
 def run(model: Any, pairs: Sequence[TokenPair], batch_tokens: int | None = None) -> npt.NDArray[np.float64]:
-    return score(model, pairs, batch_tokens=batch_tokens, progress=SilentProgress())
+    return score(model, PackPlan(pairs), batch_tokens=batch_tokens, progress=SilentProgress()).logprob
+
+
+def padded(model: Any, pairs: Sequence[TokenPair], batch_tokens: int | None = None) -> npt.NDArray[np.float64]:
+    return score_padded(model, pairs, batch_tokens=batch_tokens, progress=SilentProgress()).logprob
+
+
+NOT_PACKED = {"bloom", "mpt", "mamba"}
+"""Families whose attention transformers does not let anybody replace: they take the padded path."""
 
 
 MIXED = random_pairs([(1, 1), (5, 3), (20, 30), (3, 1), (40, 2), (1, 40), (17, 17), (2, 9)])
@@ -62,8 +73,19 @@ MIXED = random_pairs([(1, 1), (5, 3), (20, 30), (3, 1), (40, 2), (1, 40), (17, 1
 @pytest.mark.parametrize("batch_tokens", [1, 100, None])
 def test_every_architecture_equals_the_slow_reference_within_1e5_per_token(name: str, batch_tokens: int | None) -> None:
     model = tiny.family(name)
-    difference = per_token(run(model, MIXED, batch_tokens) - slow(model, MIXED), MIXED)
-    assert np.abs(difference).max() < 1e-5
+    truth = slow(model, MIXED)
+    assert np.abs(per_token(padded(model, MIXED, batch_tokens) - truth, MIXED)).max() < 1e-5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if name in NOT_PACKED else "error")
+        assert np.abs(per_token(run(model, MIXED, batch_tokens) - truth, MIXED)).max() < 1e-5
+    assert (find_recipe(model, torch.device("cpu")) is None) == (name in NOT_PACKED)
+
+
+def test_a_model_that_cannot_be_packed_is_scored_with_one_warning_that_says_why() -> None:
+    model = tiny.family("bloom", hidden_size=48)
+    with pytest.warns(UserWarning, match="BloomForCausalLM is scored by the padded path, which is slower: .+"):
+        first = run(model, MIXED)
+    assert (run(model, MIXED) == first).all()
 
 
 def test_random_models_differ_enough_for_agreement_to_mean_something() -> None:
@@ -141,16 +163,75 @@ def test_no_pairs_give_no_values() -> None:
     assert run(SMALL, []).shape == (0,)
 
 
-@pytest.mark.parametrize("name", ["llama", "llama tied", "gpt_neox", "gpt2", "opt", "gemma2"])
-def test_the_head_is_applied_to_response_rows_only(name: str) -> None:
+class Counting(torch.nn.Linear):
+    """A head that counts the rows it is applied to."""
+
+    rows = 0
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        self.rows += hidden.shape[0] * hidden.shape[1]
+        return super().forward(hidden)
+
+
+def with_counting_head() -> Any:
+    model = tiny.llama()
+    head = Counting(model.lm_head.in_features, model.lm_head.out_features, bias=False)
+    head.weight = model.lm_head.weight
+    model.lm_head = head
+    return model
+
+
+def test_the_head_is_applied_to_response_rows_only() -> None:
+    model = with_counting_head()
+    padded(model, MIXED, 64)
+    assert model.lm_head.rows == sum(item.n_tokens for item in MIXED)
+
+
+def test_rows_that_predict_for_several_pairs_are_computed_once() -> None:
+    question = list(range(20, 60))
+    choices = [pair([*question, choice, 7], 40, str(choice)) for choice in (100, 101, 102, 103)]
+    model = with_counting_head()
+    run(model, choices)  # the first run also tries how such a model can be packed
+    model.lm_head.rows = 0
+    values = run(model, choices)
+    # One row for what follows the question, one for each choice, and one that tells the model's own code its shape.
+    assert model.lm_head.rows == 1 + 4 + 1
+    assert values == pytest.approx(slow(model, choices), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mistral", "gemma2", "gpt_neox", "olmo2", "phi"])
+def test_shared_beginnings_change_nothing(name: str) -> None:
+    """Adversarial prefixes: a preamble of several pairs, a pair inside another, duplicates, one-token responses."""
+    generator = np.random.default_rng(3)
+    preamble = generator.integers(0, 300, 40).tolist()
+    second = [*preamble, *generator.integers(0, 300, 25).tolist()]
+    pairs = [pair(preamble, n, f"inside {n}") for n in (1, 20, 39)]
+    pairs += [pair([*preamble, *generator.integers(0, 300, n).tolist()], 40, f"tail {n}") for n in (1, 2, 30)]
+    pairs += [pair([*second, *generator.integers(0, 300, n).tolist()], 50, f"second {n}") for n in (1, 3, 18)]
+    pairs += [pair(second, 64, "same"), pair(second, 64, "same again"), pair(second, 3, "same, split elsewhere")]
     model = tiny.family(name)
-    rows: list[int] = []
-    handle = model.get_output_embeddings().register_forward_hook(
-        lambda _module, inputs, _output: rows.append(inputs[0].shape[0] * inputs[0].shape[1])
-    )
-    run(model, MIXED, 64)
-    handle.remove()
-    assert sum(rows) == sum(item.n_tokens for item in MIXED)
+    truth = slow(model, pairs)
+    for order in (pairs, pairs[::-1]):
+        values = run(model, order)
+        assert np.abs(per_token(values - (truth if order is pairs else truth[::-1]), order)).max() < 1e-5
+    packed = PackPlan(pairs).packs(tokens=10_000, rows=10_000)
+    assert sum(len(pack.ids) for pack in packed) < 0.4 * sum(len(item.ids) for item in pairs)
+
+
+def test_greedy_flags_say_whether_every_token_was_the_likeliest() -> None:
+    model = tiny.llama()
+    start = [5, 17, 301]
+    grown = model.generate(
+        torch.tensor([start]), attention_mask=torch.ones(1, 3), max_new_tokens=6, do_sample=False, pad_token_id=1
+    )[0].tolist()
+    broken = [*grown[:-1], (grown[-1] + 1) % VOCABULARY]
+    pairs = [pair(grown, 3, "greedy"), pair(broken, 3, "last token differs"), pair(broken[:-1], 3, "greedy, shorter")]
+    expected = [True, False, True]
+    for scores in (
+        score(model, PackPlan(pairs), progress=SilentProgress(), greedy=True),
+        score_padded(model, pairs, progress=SilentProgress(), greedy=True),
+    ):
+        assert scores.greedy.tolist() == expected
 
 
 class Recorder(SilentProgress):
@@ -167,7 +248,7 @@ class Recorder(SilentProgress):
 @pytest.mark.parametrize("batch_tokens", [1, 64, None])
 def test_progress_adds_up_to_all_pairs_and_all_tokens_read(batch_tokens: int | None) -> None:
     recorder = Recorder()
-    score(SMALL, MIXED, batch_tokens=batch_tokens, progress=recorder)
+    score(SMALL, PackPlan(MIXED), batch_tokens=batch_tokens, progress=recorder)
     assert (recorder.pairs, recorder.tokens) == (len(MIXED), sum(len(item.ids) - 1 for item in MIXED))
 
 
@@ -230,23 +311,52 @@ class Cramped(Bare):
 
 
 def test_a_model_that_hides_its_head_is_scored_at_full_width() -> None:
-    assert run(Bare(SMALL), MIXED) == pytest.approx(run(SMALL, MIXED), abs=1e-4)
+    assert padded(Bare(SMALL), MIXED) == pytest.approx(run(SMALL, MIXED), abs=1e-4)
+    with pytest.warns(
+        UserWarning, match="Bare is scored by the padded path, which is slower: it has no output embedding"
+    ):
+        assert run(Bare(SMALL), MIXED) == pytest.approx(run(SMALL, MIXED), abs=1e-4)
 
 
 def test_a_model_without_logits_is_named() -> None:
     with pytest.raises(EngineError, match="Headless returns no logits"):
-        run(Headless(SMALL), MIXED)
+        padded(Headless(SMALL), MIXED)
 
 
 def test_running_out_of_memory_makes_batches_smaller() -> None:
     model = Cramped(SMALL, room=60)
-    assert run(model, MIXED) == pytest.approx(run(SMALL, MIXED), abs=1e-4)
+    assert padded(model, MIXED) == pytest.approx(run(SMALL, MIXED), abs=1e-4)
     assert 0 < model.refused < 10
 
 
 def test_a_pair_that_does_not_fit_alone_is_named() -> None:
     with pytest.raises(EngineError, match=r"pair 2 \(50 tokens\) does not fit in the memory of cpu"):
-        run(Cramped(SMALL, room=45), MIXED)
+        padded(Cramped(SMALL, room=45), MIXED)
+
+
+def cramped(room: int) -> Any:
+    """A model that runs out of memory when it reads more than `room` tokens at once."""
+    model = tiny.llama()
+    run(model, MIXED[:1])  # how it is packed has been found out before memory gets short
+
+    def refuse(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        if kwargs["input_ids"].numel() > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.register_forward_pre_hook(refuse, with_kwargs=True)
+    return model
+
+
+def test_running_out_of_memory_makes_packs_smaller() -> None:
+    recorder = Recorder()
+    values = score(cramped(60), PackPlan(MIXED), progress=recorder).logprob
+    assert values == pytest.approx(run(tiny.llama(), MIXED), abs=1e-4)
+    assert recorder.pairs == len(MIXED)
+
+
+def test_a_pair_that_does_not_fit_in_a_pack_of_its_own_is_named() -> None:
+    with pytest.raises(EngineError, match=r"pair 2 \(49 tokens\) does not fit in the memory of cpu"):
+        run(cramped(45), MIXED)
 
 
 def test_a_lora_model_scores_as_its_merged_weights() -> None:
@@ -313,7 +423,7 @@ def test_an_interruption_leaves_the_model_as_it_was() -> None:
     model = in_training()
     before, states = snapshot(model), random_states()
     with pytest.raises(KeyboardInterrupt):
-        score(model, MIXED, batch_tokens=1, progress=Interrupting())
+        score(model, PackPlan(MIXED), batch_tokens=1, progress=Interrupting())
     with pytest.raises(IndexError):
         run(model, [pair([1, 2, 10**6, 3], 2)])
     assert snapshot(model) == before

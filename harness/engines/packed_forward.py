@@ -1,0 +1,275 @@
+"""A stock transformers causal LM over packs: attention follows the prefix tree, the last layer and the head see only
+the rows that predict something.
+
+The model's own code runs. Its attention is replaced through transformers' attention interface, its last decoder layer is
+given fewer rows by a hook, and both are as before afterwards. Whether a model allows it is not known here but tried
+(recipe.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from harness.engines.packs import Pack
+
+ATTENTION = "harness_packed"
+ENTRIES = frozenset({"s_aux", "position_bias", "cache", "head_mask"})
+"""What some attentions are given that this one does not do."""
+
+
+class UnsupportedError(Exception):
+    """The model asks for something the packed path does not do. Says what."""
+
+
+class _KeysKnownError(Exception):
+    """The last layer's keys and values have been computed; the rest of that pass is not needed."""
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Query rows [low, high) that read one path of the tree: `spans` are its rows, `depth` the depth of each query row.
+
+    `square` marks a root's own rows, all of them, where attention is plainly causal.
+    """
+
+    low: int
+    high: int
+    spans: tuple[tuple[int, int], ...]
+    depth: torch.Tensor
+    n_keys: int
+    square: bool
+    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int | None) -> torch.Tensor:
+        """Shape [high - low, n_keys], true where a row may look."""
+        if window not in self.masks:
+            at = torch.arange(self.n_keys, device=self.depth.device)
+            allowed = at[None, :] <= self.depth[:, None]
+            if window is not None:
+                allowed &= at[None, :] > self.depth[:, None] - window
+            self.masks[window] = allowed
+        return self.masks[window]
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What the attention function needs to know about the forward pass that is under way."""
+
+    readers: list[_Reader]
+    row_readers: list[_Reader]
+    keys: tuple[torch.Tensor, torch.Tensor] | None = None
+    stage: str = "all"
+    """`all` rows are computed; `keys` of the last layer are wanted; `rows` that predict are computed."""
+
+
+_PASS: ContextVar[_Pass] = ContextVar("harness_pass")
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D]."""
+    current = _PASS.get()
+    for name in ENTRIES & kwargs.keys():
+        if kwargs[name] is not None:
+            raise UnsupportedError(f"attention with {name}")
+    if attention_mask is not None:
+        raise UnsupportedError("an attention mask of its own")
+    if current.stage == "keys":
+        current.keys = (key, value)
+        raise _KeysKnownError
+    readers = current.readers
+    if current.stage == "rows":
+        assert current.keys is not None
+        key, value = current.keys
+        readers = current.row_readers
+    if query.shape[0] != 1:
+        raise UnsupportedError("a batch dimension that is not 1")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
+    for reader in readers:
+        k, v = _rows(key, reader.spans), _rows(value, reader.spans)
+        q = query[:, :, reader.low : reader.high]
+        out[0, reader.low : reader.high] = _attend(q, k, v, reader, scale, sliding_window, softcap)[0].transpose(0, 1)
+    return out, None
+
+
+def _rows(tensor: torch.Tensor, spans: tuple[tuple[int, int], ...]) -> torch.Tensor:
+    parts = [tensor[:, :, low:high] for low, high in spans]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    reader: _Reader,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    window = window if window is not None and reader.n_keys > window else None
+    if softcap is None:
+        plain = reader.square and window is None
+        mask = None if plain else reader.mask(window)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=plain and q.shape[2] > 1, scale=scale)
+    weights = torch.tanh(q @ k.transpose(2, 3) * scale / softcap) * softcap
+    weights = weights.masked_fill(~reader.mask(window), torch.finfo(weights.dtype).min)
+    return torch.softmax(weights, dim=-1, dtype=torch.float32).to(q.dtype) @ v
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How much of the packed path a model allows."""
+
+    narrow_last: bool
+    """The last decoder layer may be given only the rows that predict something."""
+    plain_head: bool
+    """The logits are what the output embedding makes of the last hidden states, nothing more."""
+
+
+class PackedModel:
+    """A model prepared for packs; use it inside its `with` block."""
+
+    def __init__(self, model: Any, recipe: Recipe) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.head: torch.nn.Module = model.get_output_embeddings()
+        self._hidden: torch.Tensor | None = None
+        self._rows: torch.Tensor | None = None
+        self._width = 0
+
+    def __call__(self, pack: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """(hidden, logits) at the pack's rows: shapes [R, H] and [R, V]; with a plain head, logits of the first row only."""
+        self._rows = torch.from_numpy(pack.rows).to(device, non_blocking=True)
+        self._width = len(pack.ids)
+        token = _PASS.set(_Pass(readers=_readers(pack, device), row_readers=_row_readers(pack, device)))
+        try:
+            ids = torch.from_numpy(pack.ids)[None].to(device, non_blocking=True)
+            depth = torch.from_numpy(pack.depth)[None].to(device, non_blocking=True)
+            logits = self.model(input_ids=ids, position_ids=depth, use_cache=False).logits
+        finally:
+            _PASS.reset(token)
+        if self._hidden is None:
+            raise UnsupportedError("an output embedding that is not called")
+        hidden, self._hidden = self._hidden, None
+        return hidden, logits[0]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What a plain head makes of hidden states of shape [R, H]; shape [R, V]. Hooks on the head are not run."""
+        logits: torch.Tensor = self.head.forward(hidden[None])[0]
+        return logits
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[PackedModel]:
+        """Attention and hooks in place; everything as before afterwards."""
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(ATTENTION, attention)
+        found: list[Any] = [getattr(module, "config", None) for module in self.model.modules()]
+        configs = {id(config): config for config in found if hasattr(config, "_attn_implementation_internal")}
+        before = {key: config._attn_implementation_internal for key, config in configs.items()}
+        handles = [self.head.register_forward_pre_hook(self._before_head)]
+        if self.recipe.narrow_last:
+            handles.append(last_layer(self.model).register_forward_pre_hook(self._before_last, with_kwargs=True))
+        try:
+            for config in configs.values():
+                config._attn_implementation_internal = ATTENTION
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+            for key, config in configs.items():
+                config._attn_implementation_internal = before[key]
+
+    def _before_last(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Compute the last layer's keys over all rows, then let it go on with the predicting rows only."""
+        current = _PASS.get()
+        current.stage = "keys"
+        with contextlib.suppress(_KeysKnownError):
+            module.forward(*args, **kwargs)
+        current.stage = "rows"
+        return _narrow(args, self._rows, self._width), _narrow(kwargs, self._rows, self._width)
+
+    def _before_head(self, module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if not inputs:
+            raise UnsupportedError("an output embedding without positional input")
+        hidden = inputs[0] if self.recipe.narrow_last else inputs[0][:, self._rows]
+        self._hidden = hidden[0]
+        return (hidden[:, :1] if self.recipe.plain_head else hidden, *inputs[1:])
+
+
+def last_layer(model: Any) -> Any:
+    """The last decoder layer. Raises UnsupportedError."""
+    depth = getattr(getattr(model.config, "text_config", None) or model.config, "num_hidden_layers", None)
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth]
+    if not stacks:
+        raise UnsupportedError("no list of decoder layers")
+    return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()))[-1]
+
+
+def _narrow(value: Any, rows: Any, width: int) -> Any:
+    """Everything that has one entry per token, at the given rows."""
+    if isinstance(value, torch.Tensor):
+        if value.dim() >= 2 and value.shape[:2] == (1, width):
+            return value[:, rows]
+        return value[rows] if value.dim() == 1 and len(value) == width else value
+    if isinstance(value, tuple | list):
+        return type(value)(_narrow(item, rows, width) for item in value)
+    if isinstance(value, dict):
+        return {key: _narrow(item, rows, width) for key, item in value.items()}
+    return value
+
+
+def _readers(pack: Pack, device: torch.device) -> list[_Reader]:
+    depth = torch.from_numpy(pack.depth).to(device, non_blocking=True)
+    return [
+        _Reader(
+            low=segment.start,
+            high=segment.stop,
+            spans=(*segment.past, (segment.start, segment.stop)),
+            depth=depth[segment.start : segment.stop],
+            n_keys=segment.depth + segment.stop - segment.start,
+            square=not segment.past,
+        )
+        for segment in pack.segments
+    ]
+
+
+def _row_readers(pack: Pack, device: torch.device) -> list[_Reader]:
+    depth = torch.from_numpy(pack.depth[pack.rows]).to(device, non_blocking=True)
+    readers = []
+    for segment in pack.segments:
+        low, high = np.searchsorted(pack.rows, [segment.start, segment.stop]).tolist()
+        if low < high:
+            stop = int(pack.rows[high - 1]) + 1  # no row looks further
+            readers.append(
+                _Reader(
+                    low=low,
+                    high=high,
+                    spans=(*segment.past, (segment.start, stop)),
+                    depth=depth[low:high],
+                    n_keys=segment.depth + stop - segment.start,
+                    square=False,
+                )
+            )
+    return readers

@@ -1,0 +1,131 @@
+"""Packs: what a model reads at once, without padding and with shared beginnings read once. No torch, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.core.tokens import TokenPair
+from harness.engines.prefix_tree import PrefixTree, build_tree
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows [start, stop) of a pack: one node. `past` are the row ranges of its ancestors, root first."""
+
+    start: int
+    stop: int
+    depth: int
+    past: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """T tokens read in one forward pass, R of whose rows predict E response tokens of some pairs."""
+
+    ids: Indices
+    """Shape [T]."""
+    depth: Indices
+    """Position of each token in its sequence, shape [T]."""
+    segments: tuple[Segment, ...]
+    rows: Indices
+    """Rows that predict something, ascending, shape [R]."""
+    entry_row: Indices
+    """Index into `rows` of each predicted token, ascending, shape [E]."""
+    target: Indices
+    """Shape [E]."""
+    pair: Indices
+    """Which pair a predicted token belongs to, shape [E]."""
+    n_pairs: int
+    n_pair_tokens: int
+    """Tokens its pairs would read one by one: at least T."""
+
+
+class PackPlan:
+    """The pairs of a field, to be packed for whatever budget a model turns out to have; packs are kept for the next one."""
+
+    def __init__(self, pairs: Sequence[TokenPair]) -> None:
+        self.pairs = tuple(pairs)
+        self._packs: dict[tuple[int, int], list[Pack]] = {}
+
+    def packs(self, *, tokens: int, rows: int) -> list[Pack]:
+        """All pairs in packs of at most `tokens` tokens and `rows` predicting rows, where a single pair allows it."""
+        if (tokens, rows) not in self._packs:
+            self._packs[tokens, rows] = self.packs_of(range(len(self.pairs)), tokens=tokens, rows=rows)
+        return self._packs[tokens, rows]
+
+    def packs_of(self, chosen: Sequence[int], *, tokens: int, rows: int) -> list[Pack]:
+        """The same for some of the pairs."""
+        return pack_pairs(self.pairs, chosen, tokens=tokens, rows=rows)
+
+
+def pack_pairs(pairs: Sequence[TokenPair], chosen: Sequence[int], *, tokens: int, rows: int) -> list[Pack]:
+    """A pair reads all its ids but the last; its row at depth d predicts the id at d + 1."""
+    if not len(chosen):
+        return []
+    tree = build_tree([pairs[index].ids[:-1] for index in chosen])
+    leaf = dict(zip(chosen, tree.leaf.tolist(), strict=True))
+    packs: list[Pack] = []
+    current: list[int] = []
+    nodes: dict[int, None] = {}
+    n_tokens = n_rows = 0
+    for index in sorted(chosen, key=lambda index: leaf[index]):
+        path = tree.path(leaf[index])
+        new = [node for node in path if node not in nodes]
+        added = sum(len(tree.nodes[node].tokens) for node in new)
+        if current and (n_tokens + added > tokens or n_rows + pairs[index].n_tokens > rows):
+            packs.append(_pack(pairs, tree, leaf, current, list(nodes)))
+            current, nodes, n_rows = [], {}, 0
+            n_tokens, new = 0, path
+            added = sum(len(tree.nodes[node].tokens) for node in new)
+        current.append(index)
+        nodes |= dict.fromkeys(new)
+        n_tokens += added
+        n_rows += pairs[index].n_tokens
+    packs.append(_pack(pairs, tree, leaf, current, list(nodes)))
+    return packs
+
+
+def _pack(
+    pairs: Sequence[TokenPair], tree: PrefixTree, leaf: Mapping[int, int], chosen: Sequence[int], nodes: Sequence[int]
+) -> Pack:
+    start: dict[int, int] = {}
+    segments = []
+    offset = 0
+    for node in nodes:
+        length = len(tree.nodes[node].tokens)
+        start[node] = offset
+        past = tuple((start[n], start[n] + len(tree.nodes[n].tokens)) for n in tree.path(node)[:-1])
+        segments.append(Segment(offset, offset + length, tree.nodes[node].depth, past))
+        offset += length
+    ids = np.concatenate([tree.nodes[node].tokens for node in nodes]).astype(np.int64)
+    depth = np.concatenate([np.arange(tree.nodes[node].depth, tree.nodes[node].end) for node in nodes])
+    row_parts, target_parts, pair_parts = [], [], []
+    for index in chosen:
+        pair = pairs[index]
+        first, last = pair.n_context - 1, len(pair.ids) - 1
+        for node in tree.path(leaf[index]):
+            low, high = max(first, tree.nodes[node].depth), min(last, tree.nodes[node].end)
+            if low < high:
+                row_parts.append(np.arange(low, high) - tree.nodes[node].depth + start[node])
+        target_parts.append(pair.ids[pair.n_context :])
+        pair_parts.append(np.full(pair.n_tokens, index))
+    row = np.concatenate(row_parts)
+    unique, entry = np.unique(row, return_inverse=True)
+    order = np.argsort(entry, kind="stable")
+    return Pack(
+        ids=ids,
+        depth=depth,
+        segments=tuple(segments),
+        rows=unique,
+        entry_row=entry[order],
+        target=np.concatenate(target_parts).astype(np.int64)[order],
+        pair=np.concatenate(pair_parts)[order],
+        n_pairs=len(chosen),
+        n_pair_tokens=sum(len(pairs[index].ids) - 1 for index in chosen),
+    )

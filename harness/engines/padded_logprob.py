@@ -1,0 +1,197 @@
+"""Log-probabilities of responses by padded batches: the path that every causal LM takes, and the yardstick of the other.
+
+No padding effect, log-softmax in float32 or wider, sums in float64. Knows ids and a model, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.core.component import Progress
+from harness.core.errors import EngineError
+from harness.core.tokens import TokenPair
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+"""Default tokens per batch, padding included."""
+BATCH_LOGITS = {"cpu": 2**26, "cuda": 2**29}
+"""Most logits held at once, in elements: rows times vocabulary. A single pair may exceed it."""
+CHUNK_LOGITS = 2**24
+"""Logits widened to float32 at a time."""
+
+
+class Scores(NamedTuple):
+    """Per pair, in the order given: summed nats, shape [n]; whether every response token was the likeliest, shape [n]
+    (meaningful only where it was asked for)."""
+
+    logprob: npt.NDArray[np.float64]
+    greedy: npt.NDArray[np.bool_]
+
+
+def score_padded(
+    model: Any,
+    pairs: Sequence[TokenPair],
+    *,
+    batch_tokens: int | None = None,
+    progress: Progress,
+    greedy: bool = False,
+) -> Scores:
+    """log P(r | q) of every pair in nats.
+
+    The sum runs over the response's tokens; log-softmax is computed in float32 (float64 for a float64 model) and
+    summed in float64 whatever the model's dtype. NaN or infinity in the logits comes out as a value that is not finite.
+    The head is applied to the rows that predict a response token and to no others. The model's train/eval state,
+    gradients, hooks and the random state are as before afterwards. Running out of memory halves the batch and goes on.
+    Raises EngineError when a single pair does not fit, or the model does not return logits.
+    """
+    result = np.full(len(pairs), np.nan, dtype=np.float64)
+    likeliest = np.zeros(len(pairs), dtype=np.bool_)
+    if not pairs:
+        return Scores(result, likeliest)
+    device = next(model.parameters()).device
+    kind = device.type if device.type in BATCH_TOKENS else "cuda"
+    budget = batch_tokens or BATCH_TOKENS[kind]
+    rows_budget = max(1, BATCH_LOGITS[kind] // vocabulary_size(model))
+    pending = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i].ids), i))
+    with undisturbed(model, device):
+        while pending:
+            batch = _take(pending, pairs, budget, rows_budget)
+            try:
+                result[batch], likeliest[batch] = _score_batch(model, [pairs[i] for i in batch], device, greedy)
+            except torch.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                if len(batch) == 1:
+                    pair = pairs[batch[0]]
+                    raise EngineError(
+                        f"pair {pair.id} ({len(pair.ids)} tokens) does not fit in the memory of {device} by itself; "
+                        "free memory, choose another --device, or set overflow: skip with a shorter context"
+                    ) from error
+                budget, rows_budget = max(1, budget // 2), max(1, rows_budget // 2)
+                continue
+            del pending[: len(batch)]
+            progress.advance(pairs=len(batch), tokens=sum(len(pairs[i].ids) - 1 for i in batch))
+    return Scores(result, likeliest)
+
+
+def _take(pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_budget: int) -> list[int]:
+    """The next batch: the longest pairs left, while width times count stays in the budget. At least one."""
+    width = len(pairs[pending[0]].ids) - 1
+    batch: list[int] = []
+    rows = 0
+    for index in pending:
+        rows += pairs[index].n_tokens
+        if batch and (width * (len(batch) + 1) > budget or rows > rows_budget):
+            break
+        batch.append(index)
+    return batch
+
+
+def _score_batch(model: Any, batch: Sequence[TokenPair], device: torch.device, greedy: bool) -> Scores:
+    """Shape [len(batch)], nats. Rows are padded on the right, which causal attention never looks at.
+
+    Padding repeats a row's first token, which it reads anyway: a broken embedding cannot come in from outside.
+    """
+    width = max(len(pair.ids) for pair in batch) - 1
+    ids = np.empty((len(batch), width), dtype=np.int64)
+    owner, position, target = [], [], []
+    for row, pair in enumerate(batch):
+        length = len(pair.ids) - 1
+        ids[row, :length] = pair.ids[:-1]
+        ids[row, length:] = pair.ids[0]
+        owner.append(np.full(pair.n_tokens, row))
+        position.append(np.arange(pair.n_context - 1, length))
+        target.append(pair.ids[pair.n_context :].astype(np.int64))
+    owner_R = torch.from_numpy(np.concatenate(owner)).to(device)
+    position_R = torch.from_numpy(np.concatenate(position)).to(device)
+    target_R = torch.from_numpy(np.concatenate(target)).to(device)
+    logits_RV = _response_logits(model, torch.from_numpy(ids).to(device), owner_R, position_R)
+    owners = np.concatenate(owner)
+    total = np.zeros(len(batch), dtype=np.float64)
+    np.add.at(total, owners, _logprob(logits_RV, target_R).double().cpu().numpy())
+    likeliest = np.full(len(batch), greedy)
+    if greedy:
+        likeliest[owners[(logits_RV.argmax(dim=1) != target_R).cpu().numpy()]] = False
+    return Scores(total, likeliest)
+
+
+def _response_logits(model: Any, ids_BT: torch.Tensor, owner_R: torch.Tensor, position_R: torch.Tensor) -> torch.Tensor:
+    """Logits at the given rows, shape [R, V]. The head sees only those rows: its input is narrowed on the way in."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+
+    def narrow(_module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if not inputs or inputs[0].shape[:2] != ids_BT.shape:
+            return inputs
+        hidden = inputs[0]
+        return (hidden[owner_R, position_R].unsqueeze(0), *inputs[1:])
+
+    handle = head.register_forward_pre_hook(narrow) if head is not None else None
+    try:
+        output = model(input_ids=ids_BT, use_cache=False)
+    finally:
+        if handle is not None:
+            handle.remove()
+    logits: torch.Tensor | None = getattr(output, "logits", None)
+    if logits is None:
+        raise EngineError(f"{type(model).__name__} returns no logits; a causal language model is needed")
+    if logits.shape[:2] == ids_BT.shape:
+        return logits[owner_R, position_R]
+    if logits.shape[:2] == (1, len(owner_R)):
+        return logits[0]
+    raise EngineError(
+        f"{type(model).__name__} returns logits of shape {tuple(logits.shape)} for {tuple(ids_BT.shape)} tokens"
+    )
+
+
+def _logprob(logits_RV: torch.Tensor, target_R: torch.Tensor) -> torch.Tensor:
+    """log-softmax at the targets, shape [R], computed in float32 or wider, a slice of rows at a time."""
+    wide = torch.float64 if logits_RV.dtype == torch.float64 else torch.float32
+    step = max(1, CHUNK_LOGITS // logits_RV.shape[1])
+    parts = []
+    for start in range(0, len(target_R), step):
+        chunk = logits_RV[start : start + step].to(wide)
+        chosen = chunk.gather(1, target_R[start : start + step, None])[:, 0]
+        parts.append(chosen - torch.logsumexp(chunk, dim=1))
+    return torch.cat(parts)
+
+
+def vocabulary_size(model: Any) -> int:
+    """Columns of the logits."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    weight = getattr(head, "weight", None)
+    if weight is not None:
+        return int(weight.shape[0])
+    return int(getattr(getattr(model.config, "text_config", None) or model.config, "vocab_size", 2**15))
+
+
+@contextlib.contextmanager
+def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
+    """Evaluation mode without gradients or autocast, and everything as it was afterwards, module by module."""
+    training = [module for module in model.modules() if module.training]
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+        _uncompiled(model),
+    ):
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def _uncompiled(model: Any) -> contextlib.AbstractContextManager[None]:
+    """Modules compiled in place run as written: no compilation per batch width, no trace of our hook in their graphs."""
+    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    if not compiled:
+        return contextlib.nullcontext()
+    stance: contextlib.AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
