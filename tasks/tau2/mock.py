@@ -60,8 +60,8 @@ class MockDomain(BaseDomain):
         """A fresh environment."""
         from harness.tasks.tau2 import mock_tools
 
-        agent = mock_tools.AgentSide(self._database.open())
-        user = mock_tools.UserSide(self._user_database.open())
+        agent = mock_tools.MockTools(self._database.open())
+        user = mock_tools.MockUserTools(self._user_database.open())
         return Environment(
             agent=Toolkit(target=agent, tools=self.tools, database=self._database),
             user=Toolkit(target=user, tools=self.user_tools, database=self._user_database),

@@ -38,7 +38,7 @@ class Notification(BaseModel):
     task_id: str | None = None
 
 
-class AgentSide:
+class MockTools:
     """The list."""
 
     def __init__(self, db: Any) -> None:
@@ -92,7 +92,7 @@ class AgentSide:
         return bool(self.db.tasks[task_id].status == expected_status)
 
 
-class UserSide:
+class MockUserTools:
     """The inbox."""
 
     def __init__(self, db: Any) -> None:
@@ -133,15 +133,15 @@ def _tool(method: Any, *, changes_state: bool) -> Tool:
 
 AGENT = table(
     [
-        _tool(AgentSide.create_task, changes_state=True),
-        _tool(AgentSide.get_users, changes_state=False),
-        _tool(AgentSide.update_task_status, changes_state=True),
+        _tool(MockTools.create_task, changes_state=True),
+        _tool(MockTools.get_users, changes_state=False),
+        _tool(MockTools.update_task_status, changes_state=True),
         TRANSFER,
     ]
 )
 USER = table(
     [
-        _tool(UserSide.check_notifications, changes_state=False),
-        _tool(UserSide.dismiss_notification, changes_state=True),
+        _tool(MockUserTools.check_notifications, changes_state=False),
+        _tool(MockUserTools.dismiss_notification, changes_state=True),
     ]
 )

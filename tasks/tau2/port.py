@@ -130,13 +130,22 @@ def _inspect_modules() -> dict[str, ModuleType]:
 
 @cache
 def plain_class(store_class: type) -> type:
-    """A class with the methods and properties of a store class and nothing of Inspect's."""
-    members = {
-        name: member
-        for name, member in vars(store_class).items()
-        if isinstance(member, FunctionType | property) and (not name.startswith("__")) and name != "initialize"
-    }
-    return type(store_class.__name__, (), {"__doc__": store_class.__doc__, **members})
+    """A class with the methods and properties of a store class and nothing of Inspect's.
+
+    It has upstream's name for it, since the message for a missing argument shows the name to the model.
+    """
+    title = store_class.__name__.replace("AgentTools", "Tools")
+    members: dict[str, Any] = {}
+    for name, member in vars(store_class).items():
+        if name.startswith("__") or name == "initialize":
+            continue
+        if isinstance(member, FunctionType):
+            copy = FunctionType(member.__code__, member.__globals__, name, member.__defaults__, member.__closure__)
+            copy.__kwdefaults__, copy.__qualname__ = member.__kwdefaults__, f"{title}.{name}"
+            members[name] = copy
+        elif isinstance(member, property):
+            members[name] = member
+    return type(title, (), {"__doc__": store_class.__doc__, **members})
 
 
 def instance(store_class: Any, database: Any) -> Any:
