@@ -37,7 +37,7 @@ $(VENV)/.ready: pyproject.toml
 	else \
 		$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet '$(TORCH)'; \
 	fi
-	$(BIN)/pip install --quiet --editable '.[dev,lm-eval]'
+	$(BIN)/pip install --quiet --editable '.[dev,lm-eval,tau2]'
 	@touch $@
 
 clean:

@@ -20,6 +20,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "harness.reward_models": ("harness.core", "harness.reward_models"),
     "harness.tasks": ("harness.core", "harness.tasks"),
     "harness.engines": ("harness.core", "harness.engines"),
+    "harness.tau2": ("harness.core", "harness.reward_models", "harness.tasks", "harness.tau2"),
     "harness.checkpoints": ("harness.core", "harness.checkpoints", "harness.engines"),
 }
 """Room -> all that it may import of ours."""
@@ -30,7 +31,8 @@ STACKS: dict[str, tuple[str, ...]] = {
     "lm_eval": (),
     "litellm": (),
     "vllm": (),
-    "inspect_evals": (),
+    "inspect_evals": ("harness.tasks.tau2.port",),
+    "inspect_ai": ("harness.tasks.tau2.port",),
     "tau2": (),
     "matplotlib": ("harness.plot",),
     "typer": ("harness.cli",),
@@ -117,6 +119,7 @@ def test_nothing_calls_back_up_to_the_command_line() -> None:
 def test_components_and_formats_do_not_know_the_loop() -> None:
     below = (
         "harness.components",
+        "harness.tau2",
         "harness.spec",
         "harness.plugins",
         "harness.prepared",

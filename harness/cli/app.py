@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import export, fit_reference, ls, schema, score, show, tasks
+from harness.cli import export, fit_reference, ls, schema, score, show, tasks, tau2
 
 app = typer.Typer(
     name="harness",
@@ -42,3 +42,4 @@ app.command("export")(export.export)
 app.command("ls")(ls.ls)
 app.command("schema")(schema.schema)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(tau2.app, name="tau2")

@@ -1,0 +1,112 @@
+"""What rescoring changed, as tables. Writes to stdout, remarks to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.cli.table import number, stdout
+from harness.core.tau2.task import REWARD_TYPES
+from harness.reward_models.tau2.reward import NEEDS_JUDGE
+from harness.reward_models.tau2.summary import Judged, Summary, summarize
+from harness.tau2.rescore import NlJudge, Prepared, Rescored
+
+SHOWN = 20
+"""Simulations listed per file; the rest are counted."""
+
+
+def plain(text: str, width: int = 60) -> Text:
+    """Text from a file, which a model may have written: control characters made visible, cut at `width`."""
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return Text(shown if len(shown) <= width else f"{shown[: width - 1]}…")
+
+
+def _value(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _components(item: Rescored) -> str:
+    """The components whose value is not the recorded one, as `DB 1→0`."""
+    return ", ".join(
+        f"{name} {_value(item.recorded.components[name])}→{_value(item.verdict.components[name])}"
+        for name in REWARD_TYPES
+        if name in item.recorded.components and item.recorded.components[name] != item.verdict.components[name]
+    )
+
+
+def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
+    """The simulations whose reward is not the recorded one, and those that could not be judged."""
+    changed = [item for item in rescored if item.changed]
+    if changed:
+        table = Table(title=f"changed in {prepared.recording.path}", box=None, pad_edge=False, title_justify="left")
+        for heading in ("simulation", "task", "recorded", "now", "components", "why"):
+            table.add_column(heading, overflow="fold", justify="right" if heading in ("recorded", "now") else "left")
+        for item in changed[:SHOWN]:
+            table.add_row(
+                plain(item.id),
+                plain(item.task_id),
+                _value(item.recorded.reward),
+                _value(item.verdict.reward),
+                _components(item),
+                plain(item.verdict.reason or ""),
+            )
+        stdout().print(table)
+        if len(changed) > SHOWN:
+            stdout().print(f"and {len(changed) - SHOWN} more")
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    unjudged = [item for item in rescored if item.verdict.reward is None and item.verdict.reason != NEEDS_JUDGE]
+    for item in unjudged[:SHOWN]:
+        console.print(plain(f"{item.id}: not judged: {item.verdict.reason}", width=300))
+    if len(unjudged) > SHOWN:
+        console.print(f"and {len(unjudged) - SHOWN} more that could not be judged")
+    judgeless = sum(item.verdict.reason == NEEDS_JUDGE for item in rescored)
+    if judgeless:
+        console.print(f"{prepared.recording.path}: {judgeless} simulation(s) need a judge for NL_ASSERTION")
+    differing = sum(item.n_differs > 0 for item in rescored)
+    if differing:
+        console.print(
+            f"{prepared.recording.path}: in {differing} simulation(s) tools answer otherwise than in the recording; "
+            "it was made with other tools or another database"
+        )
+
+
+def _rate(summary: Summary) -> str:
+    if summary.reward is None:
+        return "-"
+    error = "" if summary.reward.stderr is None else f" ± {summary.reward.stderr:.4f}"
+    return f"{summary.reward.mean:.4f}{error}"
+
+
+def _recorded_mean(rescored: Sequence[Rescored]) -> float | None:
+    rewards = [item.recorded.reward for item in rescored if item.recorded.reward is not None]
+    return sum(rewards) / len(rewards) if rewards else None
+
+
+def print_totals(results: Sequence[tuple[Prepared, Sequence[Rescored]]], judge: NlJudge) -> None:
+    """A row per file: counts, reward with its standard error clustered by task, component means, pass^k."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("file", overflow="fold")
+    table.add_column("domain")
+    for heading in ("scored", "changed", "recorded", "reward", *REWARD_TYPES, "pass^k"):
+        table.add_column(heading, justify="right")
+    for prepared, rescored in results:
+        summary = summarize([Judged(item.task_id, item.verdict) for item in rescored])
+        components = [summary.components[name] for name in REWARD_TYPES]
+        table.add_row(
+            prepared.recording.path.name,
+            prepared.domain.name,
+            f"{summary.n_scored}/{summary.n}",
+            str(sum(item.changed for item in rescored)),
+            number(_recorded_mean(rescored)),
+            _rate(summary),
+            *("-" if one.mean is None else f"{one.mean:.4f} ({one.n_applicable})" for one in components),
+            " ".join(f"{k}:{number(value)}" for k, value in summary.pass_hat.items() if value is not None) or "-",
+        )
+    console = stdout()
+    console.print(table)
+    console.print("component means are over the simulations they apply to (in brackets)")
+    if judge is NlJudge.PASS:
+        console.print("NL_ASSERTION: nobody judged, all assertions count as met (--nl-judge pass); not a result")

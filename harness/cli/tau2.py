@@ -1,0 +1,65 @@
+"""harness tau2: tau2-bench simulations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="tau2-bench: simulated customers, tools over a database, verdicts.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _tau2() -> None:
+    pass
+
+
+@app.command("rescore")
+def rescore(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Recorded simulations: upstream's results.json or JSON lines, also .gz."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write one JSON line per simulation to this file.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", "-d", help="The domain, where a file does not say (or to overrule it).")
+    ] = None,
+    tasks_file: Annotated[
+        Path | None, typer.Option("--tasks-file", help="Judge by these tasks instead of those in the files.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with a folder per domain (tasks, policy, database).")
+    ] = None,
+    nl_judge: Annotated[
+        str, typer.Option("--nl-judge", help="none; or pass: every NL assertion counts as met (parity checks only).")
+    ] = "none",
+) -> int:
+    """Judge recorded simulations again, without a model, and show what changed."""
+    from harness.cli.rescore_table import print_changes, print_totals
+    from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
+    from harness.core.journal import write_atomically
+    from harness.tau2.rescore import NlJudge, as_lines, prepare
+    from harness.tau2.rescore import rescore as rescore_recording
+
+    if nl_judge not in list(NlJudge):
+        raise SpecError(f"--nl-judge {nl_judge!r} is unknown; it takes {' or '.join(NlJudge)}")
+    judge = NlJudge(nl_judge)
+    prepared = [prepare(path, domain=domain, data=data, tasks_file=tasks_file) for path in files]
+    results = [(one, list(rescore_recording(one, nl_judge=judge))) for one in prepared]
+    for one, rescored in results:
+        print_changes(one, rescored)
+    print_totals(results, judge)
+    if out is not None:
+        write_atomically(out, as_lines([item for _, rescored in results for item in rescored], judge))
+        typer.echo(f"{sum(len(rescored) for _, rescored in results)} line(s) written to {out}")
+    unknown = any(item.verdict.reward is None for _, rescored in results for item in rescored)
+    return EXIT_INCOMPLETE if unknown else EXIT_OK

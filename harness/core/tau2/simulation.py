@@ -1,0 +1,54 @@
+"""A finished simulation as it was recorded: who said and called what, how it ended, what it was given. Records only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.core.tau2.message import Message
+from harness.core.tau2.task import RewardType
+
+Termination = Literal[
+    "user_stop",
+    "agent_stop",
+    "max_steps",
+    "too_many_errors",
+    "timeout",
+    "agent_error",
+    "user_error",
+    "infrastructure_error",
+    "unexpected_error",
+]
+STOPPED: tuple[Termination, ...] = ("agent_stop", "user_stop")
+"""The ends after which a simulation is judged. Any other end is worth 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The verdict that stands in a file: the reward and, where it says so, the components."""
+
+    reward: float | None = None
+    components: Mapping[RewardType, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """One simulation of one task. `trial` counts from 0."""
+
+    id: str
+    task_id: str
+    termination_reason: str
+    messages: tuple[Message, ...]
+    trial: int | None = None
+    recorded: Recorded = Recorded()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A recorded simulation that cannot be judged, and why. It costs only itself."""
+
+    id: str
+    task_id: str
+    reason: str
+    recorded: Recorded = Recorded()

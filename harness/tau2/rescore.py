@@ -1,0 +1,125 @@
+"""Recorded simulations judged again: no model, no network. One simulation that cannot be judged costs only itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import DataError
+from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
+from harness.core.tau2.task import Task
+from harness.reward_models.tau2.reward import Verdict, judge, needs_end_state, unjudged
+from harness.tasks.tau2.domain import Domain
+from harness.tasks.tau2.recording import Recording, read_recording
+from harness.tasks.tau2.sources import open_domain
+from harness.tasks.tau2.task_file import read_tasks
+
+
+class NlJudge(StrEnum):
+    """Who judges natural-language assertions. `pass`: nobody, all count as met; for parity checks only."""
+
+    NONE = "none"
+    PASS = "pass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescored:
+    """A simulation with the verdict in its file and the verdict now.
+
+    `n_differs`: calls that answer otherwise now than in the recording.
+    """
+
+    id: str
+    task_id: str
+    recorded: Recorded
+    verdict: Verdict
+    n_differs: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file had a reward and it is another one now; unknown rewards did not change."""
+        now, then = self.verdict.reward, self.recorded.reward
+        return now is not None and then is not None and abs(now - then) > 1e-9
+
+    def as_json(self, nl_judge: NlJudge) -> dict[str, Any]:
+        """One line of `--out`."""
+        line: dict[str, Any] = {
+            "id": self.id,
+            "task_id": self.task_id,
+            "reward": self.verdict.reward,
+            "components": dict(self.verdict.components),
+            "nl_judge": nl_judge.value,
+        }
+        return line if self.verdict.reason is None else {**line, "reason": self.verdict.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A recording with its domain and tasks, checked before anything is judged. `tasks_from` says whose tasks."""
+
+    recording: Recording
+    domain: Domain
+    tasks: Mapping[str, Task]
+    tasks_from: str
+
+
+def prepare(path: Path, *, domain: str | None, data: Path | None, tasks_file: Path | None) -> Prepared:
+    """Read a recording and find its tasks: a task file, else those in the recording, else the domain's.
+
+    Raises DataError for anything but a single bad simulation.
+    """
+    recording = read_recording(path)
+    name = domain or recording.domain
+    if not name:
+        raise DataError(f"{path} does not say which domain it is of; name it with --domain")
+    opened = open_domain(name, data=data)
+    if tasks_file is not None:
+        tasks, whence = tuple(read_tasks(tasks_file)), str(tasks_file)
+    elif recording.tasks is not None:
+        tasks, whence = recording.tasks, "the recording"
+    else:
+        tasks, whence = tuple(opened.tasks()), str(data) if data else opened.source
+    opened.check(tasks)
+    return Prepared(recording=recording, domain=opened, tasks={task.id: task for task in tasks}, tasks_from=whence)
+
+
+def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
+    """Judge every simulation of a recording, in its order."""
+    for simulation in prepared.recording.simulations:
+        if isinstance(simulation, Unreadable):
+            verdict, n_differs = unjudged(simulation.reason), 0
+        else:
+            verdict, n_differs = _verdict(prepared, simulation, nl_judge)
+        yield Rescored(
+            id=simulation.id,
+            task_id=simulation.task_id,
+            recorded=simulation.recorded,
+            verdict=verdict,
+            n_differs=n_differs,
+        )
+
+
+def _verdict(prepared: Prepared, simulation: Simulation, nl_judge: NlJudge) -> tuple[Verdict, int]:
+    task = prepared.tasks.get(simulation.task_id)
+    if task is None:
+        return unjudged(f"its task is not among those of {prepared.tasks_from}"), 0
+    assertions = (task.evaluation_criteria.nl_assertions if task.evaluation_criteria else None) or ()
+    met = [True] * len(assertions) if nl_judge is NlJudge.PASS else None
+    try:
+        if not needs_end_state(task, simulation):
+            return judge(task, simulation, None, nl_met=met), 0
+        end = prepared.domain.end_state(task, simulation.messages, solo=prepared.recording.solo)
+        return judge(task, simulation, end, nl_met=met), end.n_differs
+    except Exception as error:  # noqa: BLE001
+        # Arguments of any type reach tools, assertions and comparisons; whatever they raise is this simulation's.
+        return unjudged(f"{type(error).__name__}: {error}"), 0
+
+
+def as_lines(rescored: Sequence[Rescored], nl_judge: NlJudge) -> bytes:
+    """The content of `--out`."""
+    lines = [json.dumps(item.as_json(nl_judge), allow_nan=False) for item in rescored]
+    return "".join(f"{line}\n" for line in lines).encode()

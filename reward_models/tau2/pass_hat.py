@@ -1,0 +1,33 @@
+"""pass^k: the chance that k trials of a task all succeed. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Trials(NamedTuple):
+    """Of one task: how many trials were scored, and how many of them succeeded."""
+
+    n: int
+    successes: int
+
+
+def pass_hat(trials: Trials, k: int) -> float | None:
+    """C(successes, k) / C(n, k), the unbiased estimate; null when fewer than k trials were scored.
+
+    `(successes / n) ** k` is biased upwards: 0.212 against a true 0.153 at n = k = 4.
+    """
+    if k < 1:
+        raise ValueError(f"pass^k needs k >= 1, not {k}")
+    if not 0 <= trials.successes <= trials.n:
+        raise ValueError(f"{trials.successes} successes of {trials.n} trials")
+    return None if trials.n < k else math.comb(trials.successes, k) / math.comb(trials.n, k)
+
+
+def mean_pass_hat(tasks: Sequence[Trials], k: int) -> float | None:
+    """Mean over tasks; null when any task has fewer than k scored trials, or there is no task."""
+    values = [pass_hat(trials, k) for trials in tasks]
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,32 @@
+"""Whether tasks fit a domain, found out before any model is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.core.errors import DataError
+from harness.core.tau2.task import Task
+from harness.tasks.tau2.environment import Environment
+
+
+def check_tasks(tasks: Sequence[Task], domain: str, environment: Environment) -> None:
+    """Raises DataError naming the first task with a reference action or function that the domain does not have."""
+    sides = {"assistant": environment.agent, "user": environment.user}
+    for task in tasks:
+        where = f"task {task.id!r} of domain {domain}"
+        criteria, state = task.evaluation_criteria, task.initial_state
+        for action in (criteria.actions if criteria else None) or ():
+            if not environment.has_tool(action.name):
+                raise DataError(
+                    f"{where}: reference action {action.action_id!r} calls the tool {action.name!r}, "
+                    "which does not exist; correct the task file, or name the right --domain"
+                )
+        calls = [*((state.initialization_actions if state else None) or ())]
+        calls += (criteria.env_assertions if criteria else None) or ()
+        for call in calls:
+            side = sides[call.env_type]
+            if side is None or side.function(call.func_name) is None:
+                raise DataError(
+                    f"{where}: the {call.env_type} side has no function {call.func_name!r}; "
+                    "correct the task file, or name the right --domain"
+                )

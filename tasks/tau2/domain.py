@@ -1,0 +1,51 @@
+"""What a tau2 domain is to the rest of the program. A protocol; sources.py has the domains there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from harness.core.tau2.end_state import EndState
+from harness.core.tau2.message import Message
+from harness.core.tau2.task import Task
+from harness.tasks.tau2.environment import Environment
+from harness.tasks.tau2.tool import Tool
+
+
+class Domain(Protocol):
+    """Tasks, policy, tools and environments of one domain, loaded once per process."""
+
+    name: str
+    source: str
+    """Where the environment comes from, with its version."""
+    tools: Mapping[str, Tool]
+    user_tools: Mapping[str, Tool]
+
+    def tasks(self, split: str | None = None) -> Sequence[Task]:
+        """The tasks of a split; all where none is named. Raises DataError."""
+        ...
+
+    def splits(self) -> Mapping[str, Sequence[str]]:
+        """Split name to task ids. Raises DataError."""
+        ...
+
+    def policy(self, *, solo: bool = False) -> str:
+        """What the agent is told to keep to. Raises DataError where the domain has no solo mode."""
+        ...
+
+    def environment(self, *, solo: bool = False) -> Environment:
+        """A fresh environment that shares nothing that can change with any other."""
+        ...
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Raises DataError for a task that names a tool or a function that does not exist."""
+        ...
+
+    def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
+        """Replay a recorded simulation of a task. Raises TranscriptError, or whatever an assertion raises."""
+        ...
+
+
+def schemas(tools: Mapping[str, Tool]) -> list[dict[str, Any]]:
+    """The descriptions of tools for a model, in the domain's order."""
+    return [tool.schema() for tool in tools.values()]

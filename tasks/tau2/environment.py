@@ -1,0 +1,174 @@
+"""A domain's environment during one simulation: two sides, how they are kept in step, and how calls reach them.
+
+Owns the effects of calls, of initialisation and of replays, as upstream has them. Knows nothing of models or rewards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.tau2.message import Message, ToolCall
+from harness.core.tau2.task import Action, Assertion, FunctionCall, InitialState
+from harness.tasks.tau2.content import as_text
+from harness.tasks.tau2.toolkit import Toolkit
+
+
+class TranscriptError(ValueError):
+    """A recorded transcript whose calls and answers do not belong together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the environment says to a call."""
+
+    content: str
+    error: bool
+
+
+def no_sync(agent: Any, user: Any) -> None:
+    """The two sides share nothing."""
+
+
+class Environment:
+    """One simulation's environment. In solo mode the agent has the user's tools too."""
+
+    def __init__(
+        self,
+        *,
+        agent: Toolkit,
+        user: Toolkit | None,
+        sync: Callable[[Any, Any], None] = no_sync,
+        solo: bool = False,
+    ) -> None:
+        self.agent = agent
+        self.user = user
+        self.solo = solo
+        self._sync = sync
+        self.sync()
+
+    def sync(self) -> None:
+        """Carry what one side did over to the other: a paid bill, an enabled line."""
+        self._sync(self.agent.target, self.user.target if self.user else None)
+
+    def has_tool(self, name: str) -> bool:
+        """Whether either side has the tool."""
+        return name in self.agent.tools or (self.user is not None and name in self.user.tools)
+
+    def changes_state(self, name: str) -> bool:
+        """Whether a tool changes state."""
+        tool = self.agent.tools.get(name) or (self.user.tools.get(name) if self.user else None)
+        return tool is None or tool.changes_state
+
+    def call(self, call: ToolCall) -> Answer:
+        """Answer a call and keep the sides in step. Whatever a tool raises is an answer too."""
+        try:
+            value = self._use(call)
+            self.sync()
+            return Answer(content=as_text(value), error=False)
+        except Exception as error:  # noqa: BLE001
+            return Answer(content=f"Error: {error}", error=True)
+
+    def _use(self, call: ToolCall | Action) -> Any:
+        if call.requestor == "user":
+            if self.solo:
+                raise ValueError("User tool calls are not allowed in solo mode")
+            if self.user is None:
+                raise ValueError("User tools not available")
+            return self.user.use(call.name, call.arguments)
+        if self.solo and self.user is not None and call.name in self.user.tools:
+            return self.user.use(call.name, call.arguments)
+        return self.agent.use(call.name, call.arguments)
+
+    def refer(self, actions: Sequence[Action], *, sync: bool) -> None:
+        """Apply reference actions; one that fails is passed over, as upstream does."""
+        for action in actions:
+            try:
+                self._use(action)
+                if sync:
+                    self.sync()
+            except Exception:  # noqa: BLE001
+                continue  # tools raise what they like; upstream passes over all of it
+
+    def run(self, call: FunctionCall) -> Any:
+        """Call a function of either side. Raises ValueError where there is none, and whatever it raises."""
+        side = self.agent if call.env_type == "assistant" else self.user
+        function = side.function(call.func_name) if side else None
+        if function is None:
+            raise ValueError(f"the {call.env_type} side has no function {call.func_name!r}")
+        result = function(**call.arguments)
+        self.sync()
+        return result
+
+    def holds(self, assertion: Assertion) -> bool:
+        """Whether an assertion is met now. Raises ValueError for a function that returns no truth value."""
+        result = self.run(assertion)
+        if not isinstance(result, bool):
+            raise ValueError(f"{assertion.func_name} returned {type(result).__name__}, not a truth value")
+        return result == assertion.assert_value
+
+    def initialize(self, state: InitialState | None) -> None:
+        """Initialisation data, then initialisation actions. Message history is replayed by whoever has it."""
+        data = state.initialization_data if state else None
+        # Upstream points both sides at the database that was updated, and its verdicts depend on it.
+        if data and data.agent_data is not None:
+            self.agent.merge(data.agent_data)
+            if self.user:
+                self.user.share_database_of(self.agent)
+        if data and data.user_data is not None:
+            if self.user is None:
+                raise ValueError("initialization data for a user who has no database")
+            self.user.merge(data.user_data)
+            self.agent.share_database_of(self.user)
+        for action in (state.initialization_actions if state else None) or ():
+            self.run(action)
+
+    def replay(self, messages: Sequence[Message]) -> int:
+        """Repeat the recorded calls that change state; how many answered otherwise than recorded.
+
+        Unknown tools changed nothing then and are passed over now. Raises TranscriptError for calls without answers.
+        """
+        differs = 0
+        for call, recorded in exchanges(messages):
+            if self.has_tool(call.name) and self.changes_state(call.name):
+                answer = self.call(call)
+                differs += not same_answer(answer, recorded)
+        self.sync()
+        return differs
+
+    def same_databases(self, other: Environment) -> bool:
+        """Whether both sides' databases equal another environment's."""
+        if not self.agent.same_database(other.agent):
+            return False
+        return self.user is None or other.user is None or self.user.same_database(other.user)
+
+
+def exchanges(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message]]:
+    """Every call with its answer, in order. Raises TranscriptError where they do not alternate as they must."""
+    rest = iter(messages)
+    for message in rest:
+        if message.role == "tool":
+            raise TranscriptError(f"the answer {message.id!r} follows no call")
+        if message.role == "system":
+            continue
+        for call in message.tool_calls or ():
+            answer = next(rest, None)
+            if answer is None or answer.role != "tool":
+                raise TranscriptError(f"the call {call.name!r} ({call.id!r}) has no answer")
+            if answer.id != call.id:
+                raise TranscriptError(f"the call {call.id!r} is followed by the answer to {answer.id!r}")
+            yield call, answer
+
+
+def same_answer(now: Answer, then: Message) -> bool:
+    """Whether two answers say the same: as JSON values where both are JSON; errors need not be worded alike."""
+    if now.error or then.error:
+        return now.error == then.error
+    if now.content == then.content:
+        return True
+    try:
+        return bool(json.loads(now.content) == json.loads(then.content or ""))
+    except (ValueError, RecursionError):
+        return False

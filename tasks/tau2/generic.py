@@ -1,0 +1,42 @@
+"""Tools that several domains have and that touch no database: transfer_to_human_agents and calculate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.tasks.tau2 import arithmetic
+from harness.tasks.tau2.tool import Tool
+
+
+def _transfer(_: Any, /, summary: str) -> str:
+    return "Transfer successful"
+
+
+def _calculate(_: Any, /, expression: str) -> str:
+    return arithmetic.evaluate(expression)
+
+
+def transfer_to_human_agents(summary: str) -> str:  # type: ignore[empty-body]
+    """
+    Hand the user over to a human agent, with a summary of the issue.
+    Only do this if the user explicitly asks for a human agent, or if the policy and the tools at hand
+    leave no way to solve the issue.
+
+    Args:
+        summary: A summary of the user's issue.
+    """
+
+
+def calculate(expression: str) -> str:  # type: ignore[empty-body]
+    """
+    Calculate the value of an arithmetic expression.
+
+    Args:
+        expression: The expression, such as '2 + 2': numbers, + - * /, parentheses and spaces.
+    """
+
+
+TRANSFER = Tool(
+    name="transfer_to_human_agents", changes_state=False, run=_transfer, described=lambda: transfer_to_human_agents
+)
+CALCULATE = Tool(name="calculate", changes_state=False, run=_calculate, described=lambda: calculate)

@@ -1,0 +1,16 @@
+"""Initialisation data merged into a record: dictionaries into each other, anything else replaced. Changes neither side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def deep_merge(base: Any, update: Any) -> Any:
+    """`update` over `base`."""
+    if not isinstance(base, Mapping) or not isinstance(update, Mapping):
+        return update
+    merged = dict(base)
+    for key, value in update.items():
+        merged[key] = deep_merge(merged[key], value) if key in merged else value
+    return merged

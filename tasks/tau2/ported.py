@@ -1,0 +1,27 @@
+"""Tools made from the port's classes: the method does the work, the port's Inspect tool has the description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from harness.tasks.tau2.tool import Tool
+
+
+def ported(module: ModuleType, name: str, *, changes_state: bool) -> Tool:
+    """The port's tool `name`, described by the function in `module`."""
+
+    def run(target: Any, /, **arguments: Any) -> Any:
+        return getattr(target, name)(**arguments)
+
+    def describe() -> Callable[..., Any]:
+        return getattr(module, name)()  # type: ignore[no-any-return]
+
+    return Tool(name=name, changes_state=changes_state, run=run, described=describe)
+
+
+def ported_all(module: ModuleType, *, reads: Iterable[str], writes: Iterable[str]) -> list[Tool]:
+    """Several, those that only look first."""
+    looking = [ported(module, name, changes_state=False) for name in reads]
+    return looking + [ported(module, name, changes_state=True) for name in writes]

@@ -1,0 +1,196 @@
+"""Recorded simulations in a file: upstream's results format (a document or a folder), or ours (JSON lines); gzipped or not.
+
+A file that is not what it should be is a DataError. A simulation that cannot be read costs only itself: it comes out as
+Unreadable. Knows nothing of domains and verdicts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import DataError
+from harness.core.tau2.message import Message
+from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
+from harness.core.tau2.task import REWARD_TYPES, RewardType, Task
+from harness.tasks.tau2.document import load_document
+from harness.tasks.tau2.files import read_bytes
+from harness.tasks.tau2.task_file import parse_tasks
+
+FORMATS = "upstream's results.json (plain or .gz, or the folder with simulations/), or JSON lines of simulations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """The simulations of one file. `tasks` is null where the file does not carry them, `domain` where it does not say."""
+
+    path: Path
+    domain: str | None
+    solo: bool
+    tasks: tuple[Task, ...] | None
+    simulations: tuple[Simulation | Unreadable, ...]
+
+
+def read_recording(path: Path) -> Recording:
+    """A file of recorded simulations. Raises DataError."""
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        path = path / "results.json"
+    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}); expected {FORMATS}") from error
+    if _is_lines(path, text):
+        return _from_lines(path, text)
+    document = load_document(text, str(path))
+    if not isinstance(document.rest, dict) or document.simulations is None:
+        raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
+    values = [*document.simulations, *_beside(folder, document.rest)]
+    info = _mapping(document.rest.get("info"))
+    return Recording(
+        path=path,
+        domain=_mapping(info.get("environment_info")).get("domain_name"),
+        solo="solo" in str(_mapping(info.get("agent_info")).get("implementation", "")),
+        tasks=tuple(parse_tasks(document.rest["tasks"], str(path))) if document.rest.get("tasks") else None,
+        simulations=tuple(_simulation(value, f"simulation {n}") for n, value in enumerate(values, start=1)),
+    )
+
+
+def _is_lines(path: Path, text: str) -> bool:
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return True
+    try:
+        first = json.loads(text.lstrip().partition("\n")[0])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and "simulations" not in first and "task_id" in first
+
+
+def _beside(folder: Path, rest: Mapping[str, Any]) -> Iterator[Any]:
+    """Simulations that upstream wrote to a folder of their own."""
+    if "simulation_index" not in rest and not (folder / "simulations").is_dir():
+        return
+    for path in sorted((folder / "simulations").glob("*.json")):
+        try:
+            yield json.loads(read_bytes(path))
+        except (ValueError, RecursionError) as error:
+            yield DataError(f"{path.name}: {error}")
+
+
+def _from_lines(path: Path, text: str) -> Recording:
+    lines = text.split("\n")
+    torn = len(lines) - 1 if lines[-1].strip() else None
+    simulations: list[Simulation | Unreadable] = []
+    tasks: dict[str, Any] = {}
+    domains: dict[str, None] = {}
+    solo = False
+    for index, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if index != torn:
+                simulations.append(Unreadable(id=f"line {index + 1}", task_id="", reason=f"not valid JSON ({error})"))
+            continue
+        simulations.append(_simulation(value, f"line {index + 1}"))
+        if isinstance(value, dict):
+            if isinstance(value.get("domain"), str):
+                domains[value["domain"]] = None
+            if isinstance(value.get("task"), dict) and "id" in value["task"]:
+                tasks.setdefault(str(value["task"]["id"]), value["task"])
+            solo = solo or value.get("solo") is True
+    if len(domains) > 1:
+        raise DataError(f"{path}: simulations of several domains ({', '.join(domains)}); give one file per domain")
+    if not simulations:
+        raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
+    return Recording(
+        path=path,
+        domain=next(iter(domains), None),
+        solo=solo,
+        tasks=tuple(parse_tasks(list(tasks.values()), str(path))) if tasks else None,
+        simulations=tuple(simulations),
+    )
+
+
+@cache
+def _messages() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(tuple[Message, ...])
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _simulation(value: Any, name: str) -> Simulation | Unreadable:
+    if isinstance(value, Exception):
+        return Unreadable(id=name, task_id="", reason=f"not valid JSON ({value})")
+    if not isinstance(value, dict):
+        return Unreadable(id=name, task_id="", reason=f"expected a JSON object, found {type(value).__name__}")
+    identity = value["id"] if isinstance(value.get("id"), str) else name
+    task_id = value["task_id"] if isinstance(value.get("task_id"), str) else ""
+    recorded = _recorded(_mapping(value.get("reward_info")))
+    try:
+        if not task_id or not isinstance(value.get("termination_reason"), str):
+            raise ValueError("task_id or termination_reason is missing or no text")
+        return Simulation(
+            id=identity,
+            task_id=task_id,
+            termination_reason=value["termination_reason"],
+            messages=_messages().validate_python(tuple(_flat(value.get("messages")))),
+            trial=value["trial"] if isinstance(value.get("trial"), int) else None,
+            recorded=recorded,
+        )
+    except (ValueError, RecursionError) as error:
+        return Unreadable(id=identity, task_id=task_id, reason=_first(error), recorded=recorded)
+
+
+def _flat(messages: Any) -> Iterator[Any]:
+    """The messages, with several answers in one taken apart."""
+    if not isinstance(messages, list):
+        raise ValueError("messages is missing or no array")
+    for message in messages:
+        several = message.get("tool_messages") if isinstance(message, dict) else None
+        if isinstance(several, list):
+            yield from several
+        else:
+            yield message
+
+
+def _first(error: Exception) -> str:
+    problems = getattr(error, "errors", None)
+    if problems is None:
+        return str(error)
+    problem = problems()[0]
+    return f"messages.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+
+
+def _recorded(info: Mapping[str, Any]) -> Recorded:
+    """The verdict in the file, with every component that it says anything of."""
+    found: dict[RewardType, float] = {}
+    checks: dict[RewardType, tuple[str, str]] = {
+        "ENV_ASSERTION": ("env_assertions", "met"),
+        "ACTION": ("action_checks", "action_match"),
+        "COMMUNICATE": ("communicate_checks", "met"),
+        "NL_ASSERTION": ("nl_assertions", "met"),
+    }
+    for name, (key, flag) in checks.items():
+        results = info.get(key)
+        if isinstance(results, list) and results:
+            found[name] = float(all(_mapping(result).get(flag) is True for result in results))
+    database = _mapping(info.get("db_check")).get("db_reward")
+    if isinstance(database, int | float):
+        found["DB"] = float(database)
+    breakdown = _mapping(info.get("reward_breakdown"))
+    for name in REWARD_TYPES:
+        if name not in found and isinstance(breakdown.get(name), int | float):
+            found[name] = float(breakdown[name])
+    reward = info.get("reward")
+    return Recorded(reward=float(reward) if isinstance(reward, int | float) else None, components=found)

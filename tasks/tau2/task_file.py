@@ -1,0 +1,69 @@
+"""Tasks as JSON, in upstream's format, and the revision that says which tasks they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.core.digest import digest_json
+from harness.core.errors import DataError
+from harness.core.tau2.task import REWARD_TYPES, Task
+from harness.tasks.tau2.files import read_json
+
+
+@cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Task)
+
+
+def parse_tasks(values: Any, where: str) -> list[Task]:
+    """Tasks from JSON values. Raises DataError for one that is malformed, of unknown reward type, or there twice."""
+    from pydantic import ValidationError
+
+    if not isinstance(values, list):
+        raise DataError(f"{where}: expected a JSON array of tasks, found {type(values).__name__}")
+    tasks: list[Task] = []
+    seen: set[str] = set()
+    for number, value in enumerate(values, start=1):
+        name = f"task {value['id']!r}" if isinstance(value, dict) and "id" in value else f"task {number}"
+        _check_basis(value, f"{where}: {name}")
+        try:
+            task = _adapter().validate_python(value)
+        except (ValidationError, RecursionError) as error:
+            raise DataError(f"{where}: {name}: {_first(error)}; correct the task") from error
+        if task.id in seen:
+            raise DataError(f"{where}: {name} is there twice; task ids must be unique")
+        seen.add(task.id)
+        tasks.append(task)
+    return tasks
+
+
+def _check_basis(value: Any, where: str) -> None:
+    criteria = value.get("evaluation_criteria") if isinstance(value, dict) else None
+    basis = criteria.get("reward_basis") if isinstance(criteria, dict) else None
+    for name in basis if isinstance(basis, list) else ():
+        if name not in REWARD_TYPES:
+            raise DataError(f"{where}: unknown reward type {name!r}; known are {', '.join(sorted(REWARD_TYPES))}")
+
+
+def _first(error: Exception) -> str:
+    problems = getattr(error, "errors", None)
+    if problems is None:
+        return str(error)
+    problem = problems()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """A task file. Raises DataError."""
+    return parse_tasks(read_json(path), str(path))
+
+
+def revision(tasks: Sequence[Task]) -> str:
+    """A digest over what the tasks ask and how they are judged; order and formatting do not enter."""
+    values = _adapter().dump_python
+    return digest_json([values(task, mode="json") for task in sorted(tasks, key=lambda task: task.id)])

@@ -1,0 +1,135 @@
+"""The telecom domain: a carrier's agent and a user with a phone, who both have tools; solo mode.
+
+After every call the two sides are brought in step: a paid bill, an enabled line, a used-up data plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+from harness.tasks.tau2 import port
+from harness.tasks.tau2.base import BaseDomain
+from harness.tasks.tau2.database import Whole
+from harness.tasks.tau2.end import EndStates
+from harness.tasks.tau2.environment import Environment
+from harness.tasks.tau2.files import read_bytes
+from harness.tasks.tau2.generic import TRANSFER
+from harness.tasks.tau2.ported import ported_all
+from harness.tasks.tau2.tool import Tool, table
+from harness.tasks.tau2.toolkit import Toolkit
+
+AGENT_READS = (
+    "get_customer_by_phone",
+    "get_customer_by_id",
+    "get_customer_by_name",
+    "get_details_by_id",
+    "get_bills_for_customer",
+    "get_data_usage",
+)
+AGENT_WRITES = (
+    "suspend_line",
+    "resume_line",
+    "send_payment_request",
+    "enable_roaming",
+    "disable_roaming",
+    "refuel_data",
+)
+USER_READS = (
+    "check_status_bar",
+    "check_network_status",
+    "check_network_mode_preference",
+    "run_speed_test",
+    "check_sim_status",
+    "check_data_restriction_status",
+    "check_apn_settings",
+    "check_wifi_status",
+    "check_wifi_calling_status",
+    "check_vpn_status",
+    "check_installed_apps",
+    "check_app_status",
+    "check_app_permissions",
+    "can_send_mms",
+    "check_payment_request",
+)
+USER_WRITES = (
+    "set_network_mode_preference",
+    "toggle_airplane_mode",
+    "reseat_sim_card",
+    "toggle_data",
+    "toggle_roaming",
+    "toggle_data_saver_mode",
+    "set_apn_settings",
+    "reset_apn_settings",
+    "toggle_wifi",
+    "toggle_wifi_calling",
+    "connect_vpn",
+    "disconnect_vpn",
+    "grant_app_permission",
+    "reboot_device",
+    "make_payment",
+)
+
+
+class TelecomDomain(BaseDomain):
+    """Telecom over the port's tool classes."""
+
+    name = "telecom"
+
+    def _make_end_states(self) -> EndStates:
+        # Upstream does not keep the sides in step between reference actions, so its DB value is wrong here, and gates
+        # nothing. We do, and only where a task's reward_basis asks for DB.
+        return EndStates(lambda solo: self.environment(solo=solo), sync_reference=True, diagnose_database=False)
+
+    @cached_property
+    def tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
+        """The agent's tools by name."""
+        return table([*ported_all(self._port["tools"], reads=AGENT_READS, writes=AGENT_WRITES), TRANSFER])
+
+    @cached_property
+    def user_tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
+        """The user's tools by name."""
+        return table(ported_all(self._port["user_tools"], reads=USER_READS, writes=USER_WRITES))
+
+    @cached_property
+    def _port(self) -> Mapping[str, Any]:
+        return port.modules(self.name)
+
+    @cached_property
+    def _database(self) -> Whole:
+        return Whole(self._toml("db.toml"), self._port["data_model"].TelecomDB)
+
+    @cached_property
+    def _user_database(self) -> Whole:
+        return Whole(self._toml("user_db.toml"), self._port["user_data_model"].TelecomUserDB)
+
+    def _toml(self, name: str) -> Mapping[str, Any]:
+        import tomllib
+
+        return tomllib.loads(read_bytes(self.files.need(name)).decode("utf-8"))
+
+    def policy(self, *, solo: bool = False) -> str:
+        """The main policy and the technical support manual, each in its tags."""
+        names = ("main_policy_solo", "tech_support_workflow_solo") if solo else ("main_policy", "tech_support_manual")
+        main, support = (self.files.text(f"{name}.md", f"{name}.txt") for name in names)
+        return f"<main_policy>\n{main}\n</main_policy>\n<tech_support_policy>\n{support}\n</tech_support_policy>"
+
+    def environment(self, *, solo: bool = False) -> Environment:
+        """A fresh environment."""
+        agent_class = self._port["TelecomAgentTools"].TelecomAgentTools
+        user_class = self._port["TelecomUserTools"].TelecomUserTools
+        step = self._port["environment"].Environment.sync_tools
+
+        def sync(agent: Any, user: Any) -> None:
+            step(SimpleNamespace(tools=agent, user_tools=user))
+
+        agent = port.instance(agent_class, self._database.open())
+        user = port.instance(user_class, self._user_database.open())
+        return Environment(
+            agent=Toolkit(target=agent, tools=self.tools, database=self._database),
+            user=Toolkit(target=user, tools=self.user_tools, database=self._user_database),
+            sync=sync,
+            solo=solo,
+        )

@@ -1,0 +1,74 @@
+"""pass^k is the share of k-subsets of the trials in which all succeed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat, pass_hat
+from harness.reward_models.tau2.reward import NOTHING, Verdict
+from harness.reward_models.tau2.summary import Judged, summarize
+
+TRIALS = st.integers(1, 9).flatmap(lambda n: st.builds(Trials, st.just(n), st.integers(0, n)))
+
+
+@given(TRIALS, st.integers(1, 10))
+def test_it_counts_subsets(trials: Trials, k: int) -> None:
+    outcomes = [True] * trials.successes + [False] * (trials.n - trials.successes)
+    subsets = [all(subset) for subset in itertools.combinations(outcomes, k)]
+    found = pass_hat(trials, k)
+    assert found == (None if k > trials.n else pytest.approx(sum(subsets) / len(subsets)))
+
+
+@given(TRIALS)
+def test_it_never_rises_with_k(trials: Trials) -> None:
+    values = [pass_hat(trials, k) or 0.0 for k in range(1, trials.n + 1)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == pytest.approx(trials.successes / trials.n)
+
+
+def test_it_is_unbiased_where_the_power_of_the_mean_is_not() -> None:
+    rng = random.Random(0)
+    n = k = 4
+    chances = [0.2, 0.5, 0.8]
+    truth = math.fsum(p**k for p in chances) / len(chances)
+    draws = [Trials(n, sum(rng.random() < p for _ in range(n))) for _ in range(20_000) for p in chances]
+    assert mean_pass_hat(draws, k) == pytest.approx(truth, abs=0.01)
+    assert math.fsum((t.successes / t.n) ** k for t in draws) / len(draws) > truth + 0.04
+
+
+def test_one_task_with_too_few_trials_makes_the_mean_unknown() -> None:
+    assert mean_pass_hat([Trials(4, 4), Trials(3, 3)], 4) is None
+    assert mean_pass_hat([Trials(4, 4), Trials(3, 3)], 3) == 1.0
+    assert mean_pass_hat([], 1) is None
+
+
+@pytest.mark.parametrize(("trials", "k"), [(Trials(4, 5), 1), (Trials(4, -1), 1), (Trials(4, 4), 0)])
+def test_impossible_counts_are_refused(trials: Trials, k: int) -> None:
+    with pytest.raises(ValueError):
+        pass_hat(trials, k)
+
+
+def verdict(reward: float | None, database: float | None = None) -> Verdict:
+    return Verdict(reward=reward, components={**NOTHING, "DB": database}, reason="" if reward is None else None)
+
+
+@given(st.permutations([("a", 1.0), ("a", 0.0), ("b", 1.0), ("b", 1.0), ("c", None)]))
+def test_a_summary_ignores_order_and_what_was_not_judged(rows: list[tuple[str, float | None]]) -> None:
+    found = summarize([Judged(task, verdict(reward, reward)) for task, reward in rows])
+    assert (found.n, found.n_scored, found.n_tasks) == (5, 4, 3)
+    assert found.reward is not None and found.reward.mean == 0.75
+    assert found.components["DB"].n_applicable == 4
+    assert found.components["ACTION"].mean is None
+    assert found.pass_hat == {1: None, 2: None}
+
+
+def test_the_standard_error_is_clustered_by_task() -> None:
+    trials = [Judged(task, verdict(reward)) for task, reward in (("a", 1.0), ("b", 0.0)) for _ in range(10)]
+    estimate = summarize(trials).reward
+    assert estimate is not None and estimate.stderr == pytest.approx(0.5)

@@ -1,0 +1,171 @@
+"""`harness tau2 rescore`: what it reads, what it prints and writes, and how it says what is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tau2_samples import calling, needs_port, recorded, results, task_value
+
+from harness.cli import run
+
+pytestmark = needs_port
+
+
+def write(path: Path, value: Any) -> Path:
+    content = (value if isinstance(value, str) else json.dumps(value)).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+Rescore = Callable[..., tuple[int, str, str, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def rescore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Rescore:
+    def call(*arguments: object) -> tuple[int, str, str, list[dict[str, Any]]]:
+        out = tmp_path / "out.jsonl"
+        code = run(["tau2", "rescore", *map(str, arguments), "--out", str(out)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err, lines(out) if out.exists() else []
+
+    return call
+
+
+GOOD = {"DB": 1.0, "ENV_ASSERTION": None, "ACTION": 1.0, "COMMUNICATE": None, "NL_ASSERTION": None}
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.json.gz", "r.jsonl", "r.jsonl.gz"])
+def test_every_format_is_read_and_one_line_written_per_simulation(tmp_path: Path, rescore: Rescore, name: str) -> None:
+    ours = json.dumps({**recorded(), "domain": "mock", "task": task_value()}) + "\n"
+    path = write(tmp_path / name, ours if "jsonl" in name else results(recorded()))
+    code, out, _, written = rescore(path)
+    assert code == 0 and "1/1" in out
+    assert written == [
+        {"id": "good", "task_id": "create_task_1", "reward": 1.0, "components": GOOD, "nl_judge": "none"}
+    ]
+
+
+def test_upstreams_folder_format_is_read(tmp_path: Path, rescore: Rescore) -> None:
+    (tmp_path / "run" / "simulations").mkdir(parents=True)
+    write(tmp_path / "run" / "results.json", results())
+    for number in range(2):
+        write(tmp_path / "run" / "simulations" / f"s{number}.json", recorded(id=f"s{number}"))
+    code, _, _, written = rescore(tmp_path / "run")
+    assert code == 0 and [line["id"] for line in written] == ["s0", "s1"]
+
+
+def test_a_torn_last_line_is_ignored_and_a_broken_one_is_not(tmp_path: Path, rescore: Rescore) -> None:
+    good = json.dumps({**recorded(), "domain": "mock", "task": task_value()})
+    code, _, _, written = rescore(write(tmp_path / "torn.jsonl", f"{good}\n{good[:50]}"))
+    assert code == 0 and len(written) == 1
+    code, _, err, written = rescore(write(tmp_path / "broken.jsonl", f"{good}\n{good[:50]}\n{good}\n"))
+    assert code == 8 and [line["reward"] for line in written] == [1.0, None, 1.0]
+    assert "line 2: not judged: not valid JSON" in err
+
+
+def test_what_changed_is_shown_by_component(tmp_path: Path, rescore: Rescore) -> None:
+    then = {"reward": 0.0, "reward_breakdown": {"DB": 0.0, "COMMUNICATE": 1.0}}
+    same = {"reward": 1.0, "db_check": {"db_match": True, "db_reward": 1.0}}
+    path = write(
+        tmp_path / "r.json", results(recorded(reward_info=then, id="other"), recorded(reward_info=same, id="same"))
+    )
+    code, out, _, _ = rescore(path)
+    shown = [line for line in out.splitlines() if line.startswith("other")]
+    assert code == 0 and "DB 0→1" in shown[0] and not [line for line in out.splitlines() if line.startswith("same")]
+    assert "0.5000" in out
+
+
+def test_nl_assertions_need_a_judge_and_pass_is_marked(tmp_path: Path, rescore: Rescore) -> None:
+    task = task_value(nl_assertions=["polite"], reward_basis=["DB", "NL_ASSERTION"])
+    path = write(tmp_path / "r.json", results(recorded(), tasks=[task]))
+    code, _, err, written = rescore(path)
+    assert code == 8 and "1 simulation(s) need a judge" in err
+    assert written[0]["reward"] is None and written[0]["reason"] == "needs a judge"
+    code, out, _, written = rescore(path, "--nl-judge", "pass")
+    assert code == 0 and "nobody judged" in out
+    assert written[0]["reward"] == 1.0 and written[0]["nl_judge"] == "pass"
+
+
+def test_tools_that_answer_otherwise_are_remarked(tmp_path: Path, rescore: Rescore) -> None:
+    _, _, err, _ = rescore(write(tmp_path / "r.json", results(recorded())))
+    assert "in 1 simulation(s) tools answer otherwise than in the recording" in err
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, rescore: Rescore) -> None:
+    odd = calling("create_task", {}, id="\u001b[2J\u0007[bold]x", reward_info={"reward": 1.0})
+    code, out, _, _ = rescore(write(tmp_path / "r.json", results(odd)))
+    assert code == 0 and "\u001b" not in out and "\u0007" not in out and r"\x1b[2J\x07[bold]x" in out
+
+
+def error(value: Any, tmp_path: Path, rescore: Rescore, *arguments: object) -> str:
+    code, _, err, written = rescore(write(tmp_path / "r.json", value), *arguments)
+    assert code in (3, 4) and not written
+    assert err.startswith("harness: error: ") and err.count("\n") == 1
+    return err
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "not JSON": ("{", "r.json: not valid JSON"),
+    "cut off": (json.dumps(results(recorded()))[:-40], "was it cut off?"),
+    "something else": ({"a": 1}, "no simulations in it; expected upstream's results.json"),
+    "a list": ([1], "no simulations in it"),
+    "empty": ("", "not valid JSON"),
+    "no domain": (results(recorded(), domain=None), "does not say which domain it is of; name it with --domain"),
+    "unknown domain": (results(recorded(), domain="bank"), "unknown tau2 domain 'bank'"),
+    "unknown reward type": (
+        results(recorded(), tasks=[task_value(reward_basis=["DB", "VIBES"])]),
+        "task 'create_task_1': unknown reward type 'VIBES'; known are ACTION, COMMUNICATE, DB",
+    ),
+    "a task id twice": (results(recorded(), tasks=[task_value(), task_value()]), "'create_task_1' is there twice"),
+    "unknown tool": (
+        results(recorded(), tasks=[task_value(actions=[{"action_id": "a7", "name": "fly", "arguments": {}}])]),
+        "reference action 'a7' calls the tool 'fly', which does not exist",
+    ),
+    "unknown function": (
+        results(
+            recorded(),
+            tasks=[task_value(env_assertions=[{"env_type": "user", "func_name": "assert_fun", "arguments": {}}])],
+        ),
+        "the user side has no function 'assert_fun'",
+    ),
+    "malformed task": (results(recorded(), tasks=[task_value(actions=[{"name": "x"}])]), "actions.0.arguments"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_file_is_one_clear_line(tmp_path: Path, rescore: Rescore, name: str) -> None:
+    value, message = WRONG[name]
+    assert message in error(value, tmp_path, rescore)
+
+
+def test_wrong_options_are_one_clear_line(tmp_path: Path, rescore: Rescore) -> None:
+    good = results(recorded())
+    assert "--nl-judge 'yes' is unknown; it takes none or pass" in error(good, tmp_path, rescore, "--nl-judge", "yes")
+    assert "cannot read" in error(good, tmp_path, rescore, "--tasks-file", tmp_path / "absent.json")
+    assert "has no folder 'mock'" in error(good, tmp_path, rescore, "--data", tmp_path)
+    code, _, err, _ = rescore(tmp_path / "absent.json")
+    assert code == 4 and "cannot read" in err and err.count("\n") == 1
+
+
+def test_a_domain_can_be_named_and_tasks_replaced(tmp_path: Path, rescore: Rescore) -> None:
+    path = write(tmp_path / "r.json", results(recorded(), domain=None))
+    assert rescore(path, "--domain", "mock")[0] == 0
+    action = {"action_id": "a", "name": "update_task_status", "arguments": {"task_id": "task_1", "status": "completed"}}
+    tasks = write(tmp_path / "tasks.json", [task_value(actions=[action])])
+    _, _, _, written = rescore(path, "--domain", "mock", "--tasks-file", tasks)
+    assert written[0]["reward"] == 0.0
+
+
+def test_tasks_come_from_the_domain_where_the_file_has_none(tmp_path: Path, rescore: Rescore) -> None:
+    value = results(recorded())
+    del value["tasks"]
+    assert rescore(write(tmp_path / "r.json", value))[3][0]["reward"] == 1.0
