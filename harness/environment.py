@@ -22,9 +22,10 @@ from harness.spec import Spec, default_spec, load_spec
 class LiveSubject:
     """A Subject that is already in memory."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, tokenizer_id: str) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._tokenizer_id = tokenizer_id
 
     def model(self) -> Any:
         """The model as it is; scoring leaves it as it was."""
@@ -33,6 +34,10 @@ class LiveSubject:
     def tokenizer(self) -> Any:
         """Its tokenizer."""
         return self._tokenizer
+
+    def tokenizer_id(self) -> str:
+        """Its tokenizer's identity."""
+        return self._tokenizer_id
 
 
 class RewardEnvironment:
@@ -95,14 +100,15 @@ class RewardEnvironment:
             rho = None if mixture is None else Mixture.parse(mixture)
         except (ValidationError, TypeError) as error:
             raise DataError(f"mixture at step {step}: {' '.join(str(error).split())}") from error
+        tokenizer_id = tokenizer_digest(tokenizer)
         record = CheckpointRecord(
             path=path,
             kind="live",
             fingerprint=live_fingerprint(model),
-            tokenizer=tokenizer_digest(tokenizer),
+            tokenizer=tokenizer_id,
             tokens_seen=tokens_seen,
         )
-        subject = LiveSubject(model, tokenizer)
+        subject = LiveSubject(model, tokenizer, tokenizer_id)
         if self.out is None:
             return self._feedback(subject, record, step, rho, trajectory, None)
         dump: dict[str, JsonValue] = self.prepared.spec.model_dump(mode="json", by_alias=True)

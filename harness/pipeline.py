@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ def run(
         dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
     )
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
-    with open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
+    with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
         vectors = _read(ledger)
         if retry_failed:
             vectors = _retry(prepared, opener, ledger, vectors, checkpoints, observer)

@@ -15,6 +15,7 @@ HOME = tempfile.mkdtemp(prefix="harness-tests-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 os.environ["HF_HOME"] = HOME
+os.environ["HARNESS_CACHE"] = HOME
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"

@@ -129,6 +129,15 @@ def tokenizer_files_digest(folder: Path) -> str:
         raise CheckpointError(f"cannot read the tokenizer in {folder}: {error.strerror or error}") from error
 
 
+def model_type(folder: Path) -> str | None:
+    """`model_type` of a folder's configuration; null where it has none that can be read."""
+    try:
+        value = read_json(folder / "config.json").get("model_type")
+    except CheckpointError:
+        return None
+    return value if isinstance(value, str) else None
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that transformers would read: the single one, else the shards of the index.
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.checkpoints.fingerprint import adapter_fingerprint, full_fingerprint, tokenizer_files_digest
+from harness.checkpoints.fingerprint import (
+    adapter_fingerprint,
+    full_fingerprint,
+    model_type,
+    tokenizer_files_digest,
+    weight_files,
+)
 from harness.checkpoints.hub import fetch, looks_like_hub_id
 from harness.core.checkpoint import Checkpoint
+from harness.core.digest import digest_json
 from harness.core.errors import CheckpointError, HarnessError
 from harness.core.vector import CheckpointRecord
+
+if TYPE_CHECKING:
+    from harness.engines.shelf import Shelf
 
 
 class OpenCheckpoint:
@@ -21,7 +31,6 @@ class OpenCheckpoint:
         self._opener = opener
         self._checkpoint = checkpoint
         self._model: Any = None
-        self._tokenizer: Any = None
         self._failure: HarnessError | None = None
 
     def model(self) -> Any:
@@ -37,28 +46,35 @@ class OpenCheckpoint:
         return self._model
 
     def close(self) -> None:
-        """Give the model's memory back."""
-        if self._model is not None:
-            from harness.engines.torch_model import release
-
-            self._model = None
-            release()
+        """Let go of the model; the opener keeps it for the next checkpoint."""
+        self._model = None
 
     def tokenizer(self) -> Any:
         """Load on first use: the checkpoint's own, for an adapter without one its base's. Raises CheckpointError."""
-        if self._tokenizer is None:
-            self._tokenizer = self._opener.load_tokenizer(self._checkpoint)
-        return self._tokenizer
+        return self._opener.load_tokenizer(self._checkpoint).tokenizer
+
+    def tokenizer_id(self) -> str:
+        """Identity of the tokenizer by what it does. Raises CheckpointError."""
+        return self._opener.load_tokenizer(self._checkpoint).identity
+
+
+class Tokenizer(NamedTuple):
+    """A loaded tokenizer and its identity."""
+
+    tokenizer: Any
+    identity: str
 
 
 class Opener:
-    """Opens checkpoints with one set of options; remembers what it has learnt about bases."""
+    """Opens checkpoints with one set of options; keeps what the next one can use: the model, tokenizers, bases."""
 
     def __init__(self, *, dtype: str, device: str, trust_remote_code: bool = False, allow_pickle: bool = False) -> None:
         self.dtype = dtype
         self.device = device
         self.trust_remote_code = trust_remote_code
         self.allow_pickle = allow_pickle
+        self._shelf: Shelf | None = None
+        self._tokenizers: dict[str, Tokenizer] = {}
         self._bases: dict[str, Path] = {}
         self._fingerprints: dict[Path, str] = {}
 
@@ -92,7 +108,7 @@ class Opener:
 
     @contextlib.contextmanager
     def open(self, checkpoint: Checkpoint) -> Iterator[OpenCheckpoint]:
-        """The checkpoint as a Subject; its memory is given back at the end."""
+        """The checkpoint as a Subject, until the next one is opened."""
         opened = OpenCheckpoint(self, checkpoint)
         try:
             yield opened
@@ -100,23 +116,37 @@ class Opener:
             opened.close()
 
     def load_model(self, checkpoint: Checkpoint) -> Any:
-        """The model with its adapter, if it has one. Raises CheckpointError."""
-        from harness.engines.torch_model import choose_device, load_adapter, load_model
+        """The model with its adapter, if it has one; good until the next call. Raises CheckpointError or EngineError."""
+        from harness.engines.shelf import Shelf
+        from harness.engines.torch_model import choose_device
 
-        model = load_model(
-            self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder,
-            dtype=self.dtype,
-            device=choose_device(self.device),
-            trust_remote_code=self.trust_remote_code,
-            allow_pickle=self.allow_pickle,
-        )
-        return load_adapter(model, checkpoint.folder) if checkpoint.kind == "lora" else model
+        if self._shelf is None:
+            self._shelf = Shelf(
+                dtype=self.dtype,
+                device=choose_device(self.device),
+                trust_remote_code=self.trust_remote_code,
+                allow_pickle=self.allow_pickle,
+            )
+        if checkpoint.kind == "lora":
+            return self._shelf.adapted(self._base(checkpoint), checkpoint.folder)
+        return self._shelf.full(checkpoint.folder, weight_files(checkpoint.folder))
 
-    def load_tokenizer(self, checkpoint: Checkpoint) -> Any:
-        """The tokenizer beside the weights. Raises CheckpointError."""
-        from harness.engines.torch_model import load_tokenizer
+    def close(self) -> None:
+        """Give the memory of the kept model back."""
+        if self._shelf is not None:
+            self._shelf.clear()
 
-        return load_tokenizer(self._tokenizer_folder(checkpoint), trust_remote_code=self.trust_remote_code)
+    def load_tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
+        """The tokenizer beside the weights; the same files are loaded once. Raises CheckpointError."""
+        from harness.engines.torch_model import load_tokenizer, tokenizer_digest
+
+        folder = self._tokenizer_folder(checkpoint)
+        # transformers lets the model type decide what class, and with it what rules, a tokenizer gets.
+        key = digest_json([tokenizer_files_digest(folder), model_type(folder)])
+        if key not in self._tokenizers:
+            tokenizer = load_tokenizer(folder, trust_remote_code=self.trust_remote_code)
+            self._tokenizers = {key: Tokenizer(tokenizer, tokenizer_digest(tokenizer))}
+        return self._tokenizers[key]
 
     def _tokenizer_files(self, checkpoint: Checkpoint) -> str:
         return tokenizer_files_digest(self._tokenizer_folder(checkpoint))

@@ -19,6 +19,7 @@ from harness.tasks.reward_env.catalog import is_named, load_field
 from harness.tasks.reward_env.encode import encode
 from harness.tasks.reward_env.file_field import FileFormat
 from harness.tasks.reward_env.hub_field import expand_files
+from harness.tasks.reward_env.token_store import stored_tokens
 
 if TYPE_CHECKING:
     from harness.engines.packs import PackPlan
@@ -92,11 +93,11 @@ class LogprobComponent:
         from harness.engines.torch_logprob import score
         from harness.engines.torch_model import context_length, dtype_name, first_non_finite
 
-        key, tokens = self._tokens(subject.tokenizer())
+        tokens = self._tokens(subject)
         model = subject.model()
         engine = Engine(name="torch", dtype=dtype_name(model), device=next(model.parameters()).device.type)
         length = context_length(model, subject.tokenizer())
-        plan, fitted = self._fitted(key, tokens, length)
+        plan, fitted = self._fitted(subject.tokenizer_id(), tokens, length)
         logprob = score(model, plan, batch_tokens=self.batch_tokens, progress=progress).logprob
         counts = {
             "n_skipped": len(fitted.skipped),
@@ -117,16 +118,19 @@ class LogprobComponent:
             measurement=measurement, engine=engine, items=_items(tokens, fitted.skipped, fitted.pairs, logprob)
         )
 
-    def _tokens(self, tokenizer: Any) -> tuple[str, TokenSet]:
-        """The field under this tokenizer, and the tokenizer's identity."""
-        from harness.engines.torch_model import tokenizer_digest
-
-        key = tokenizer_digest(tokenizer)
+    def _tokens(self, subject: Subject) -> TokenSet:
+        """The field under the subject's tokenizer: from memory, from disk, or encoded now."""
+        key = subject.tokenizer_id()
         if key not in self._token_sets:
             while len(self._token_sets) >= TOKEN_SETS:
                 self._token_sets.pop(next(iter(self._token_sets)))
-            self._token_sets[key] = encode(tokenizer, self.field.pairs(tokenizer))
-        return key, self._token_sets[key]
+            stored = stored_tokens(key, self.field.digest)
+            tokens = stored.read()
+            if tokens is None:
+                tokens = encode(subject.tokenizer(), self.field.pairs(subject.tokenizer()))
+                stored.write(tokens)
+            self._token_sets[key] = tokens
+        return self._token_sets[key]
 
     def _fitted(self, key: str, tokens: TokenSet, length: int) -> tuple[PackPlan, Fitted]:
         """What fits the context, packed: the same for every checkpoint of one tokenizer and context."""

@@ -32,6 +32,10 @@ class Subject(Protocol):
         """The checkpoint's own tokenizer. Raises CheckpointError."""
         ...
 
+    def tokenizer_id(self) -> str:
+        """Identity of the tokenizer by what it does: equal ids encode alike. Raises CheckpointError."""
+        ...
+
 
 class Progress(Protocol):
     """Told what has been done, so that someone can be shown."""

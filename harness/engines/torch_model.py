@@ -97,13 +97,18 @@ def load_adapter(base: Any, folder: Path) -> Any:
             report = model.load_adapter(str(folder), model.active_adapter)
     except Exception as error:
         raise CheckpointError(f"cannot load the adapter in {folder} on its base: {explain(error)}") from error
+    check_adapter(report, folder)
+    return model.eval()
+
+
+def check_adapter(report: Any, folder: Path) -> None:
+    """Refuse an adapter that was loaded in part: `report` is what peft's load_adapter returns. Raises CheckpointError."""
     for keys, label in (
         (report.missing_keys, "lacks weights that its adapter_config.json asks for"),
         (report.unexpected_keys, "holds weights that have no place in the base"),
     ):
         if keys:
             raise CheckpointError(f"the adapter in {folder} {label} ({min(keys)}); is the base model the right one?")
-    return model.eval()
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:

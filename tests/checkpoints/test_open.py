@@ -110,9 +110,11 @@ def test_dtype_is_as_saved_unless_asked_for(saved: Path, tmp_path: Path) -> None
 
 def test_memory_is_given_back(saved: Path) -> None:
     (checkpoint,) = find_checkpoints([str(saved)])
-    with Opener(dtype="auto", device="cpu").open(checkpoint) as subject:
+    opener = Opener(dtype="auto", device="cpu")
+    with opener.open(checkpoint) as subject:
         model = weakref.ref(subject.model())
         assert subject.model() is model()
+    opener.close()
     gc.collect()
     assert model() is None
 
