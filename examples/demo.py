@@ -11,12 +11,15 @@ import argparse
 import itertools
 import json
 import math
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: its threads sleep while they wait
 
 import numpy as np
 import numpy.typing as npt

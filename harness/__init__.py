@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from harness.callback import RewardCallback
+    from harness.engines.lm_eval_model import HarnessLM as HarnessLM  # not in __all__: needs the lm-eval extra
     from harness.environment import RewardEnvironment
     from harness.feed import Feed, read_feed
     from harness.spec import Spec, load_spec
@@ -20,6 +21,7 @@ _HOME = {
     "read_feed": "harness.feed",
     "RewardEnvironment": "harness.environment",
     "RewardCallback": "harness.callback",
+    "HarnessLM": "harness.engines.lm_eval_model",
     "Spec": "harness.spec",
     "load_spec": "harness.spec",
 }

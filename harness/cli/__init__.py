@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line in this process; its exit code."""
+    # torch's threads otherwise spin while they wait for each other: on a machine that does anything else, ten times the CPU.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = int(app(args=list(arguments), prog_name="harness", standalone_mode=False) or 0)
     except HarnessError as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import export, fit_reference, ls, schema, score, show, tasks, tau2
+from harness.cli import export, fit_reference, lm_eval, ls, schema, score, show, tasks, tau2
 
 app = typer.Typer(
     name="harness",
@@ -42,4 +42,14 @@ app.command("export")(export.export)
 app.command("ls")(ls.ls)
 app.command("schema")(schema.schema)
 app.add_typer(tasks.app, name="tasks")
+app.command(
+    "lm-eval",
+    add_help_option=False,  # lm-eval has its own
+    context_settings={
+        "help_option_names": [],
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+)(lm_eval.lm_eval)
 app.add_typer(tau2.app, name="tau2")

@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from harness.engines.packs import Pack
+from harness.engines.reads import Group
 
 ATTENTION = "harness_packed"
 ENTRIES = frozenset({"s_aux", "position_bias", "cache", "head_mask"})
@@ -33,38 +35,41 @@ class _KeysKnownError(Exception):
     """The last layer's keys and values have been computed; the rest of that pass is not needed."""
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Query rows [low, high) that read one path of the tree: `spans` are its rows, `depth` the depth of each query row.
+class _Call:
+    """One attention call: a group's indices on the device, and its masks, made when a layer first asks."""
 
-    `square` marks a root's own rows, all of them, where attention is plainly causal.
-    """
-
-    low: int
-    high: int
-    spans: tuple[tuple[int, int], ...]
-    depth: torch.Tensor
-    n_keys: int
-    square: bool
-    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+    def __init__(self, group: Group, device: torch.device) -> None:
+        self.shape = group.q.shape
+        self.n_keys = group.k.shape[1]
+        self.q = _on(group.q.reshape(-1), device)
+        self.k = _on(group.k.reshape(-1), device)
+        self.depth = _on(group.depth, device)
+        self.real = None if group.real.all() else _on(np.flatnonzero(group.real), device)
+        self.rows = _on(group.q[group.real], device)
+        self.causal = group.causal
+        self._masks: dict[int | None, torch.Tensor] = {}
 
     def mask(self, window: int | None) -> torch.Tensor:
-        """Shape [high - low, n_keys], true where a row may look."""
-        if window not in self.masks:
+        """Shape [B, 1, Lq, Lk], true where a row may look."""
+        if window not in self._masks:
             at = torch.arange(self.n_keys, device=self.depth.device)
-            allowed = at[None, :] <= self.depth[:, None]
+            allowed = at <= self.depth[:, None, :, None]
             if window is not None:
-                allowed &= at[None, :] > self.depth[:, None] - window
-            self.masks[window] = allowed
-        return self.masks[window]
+                allowed &= at > self.depth[:, None, :, None] - window
+            self._masks[window] = allowed
+        return self._masks[window]
+
+
+def _on(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
 
 
 @dataclass(slots=True)
 class _Pass:
     """What the attention function needs to know about the forward pass that is under way."""
 
-    readers: list[_Reader]
-    row_readers: list[_Reader]
+    calls: list[_Call]
+    row_calls: list[_Call]
     keys: tuple[torch.Tensor, torch.Tensor] | None = None
     stage: str = "all"
     """`all` rows are computed; `keys` of the last layer are wanted; `rows` that predict are computed."""
@@ -94,46 +99,56 @@ def attention(
     if current.stage == "keys":
         current.keys = (key, value)
         raise _KeysKnownError
-    readers = current.readers
+    calls = current.calls
     if current.stage == "rows":
         assert current.keys is not None
         key, value = current.keys
-        readers = current.row_readers
+        calls = current.row_calls
     if query.shape[0] != 1:
         raise UnsupportedError("a batch dimension that is not 1")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    for reader in readers:
-        k, v = _rows(key, reader.spans), _rows(value, reader.spans)
-        q = query[:, :, reader.low : reader.high]
-        out[0, reader.low : reader.high] = _attend(q, k, v, reader, scale, sliding_window, softcap)[0].transpose(0, 1)
-    return out, None
+    out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+    for call in calls:
+        q, k, v = (
+            _take(query, call.q, len(call.depth)),
+            _take(key, call.k, len(call.depth)),
+            _take(value, call.k, len(call.depth)),
+        )
+        seen = _attend(q, k, v, call, scale, sliding_window, softcap).transpose(1, 2).flatten(0, 1)
+        out[call.rows] = seen if call.real is None else seen[call.real]
+    return out[None], None
 
 
-def _rows(tensor: torch.Tensor, spans: tuple[tuple[int, int], ...]) -> torch.Tensor:
-    parts = [tensor[:, :, low:high] for low, high in spans]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+def _take(tensor: torch.Tensor, rows: torch.Tensor, n: int) -> torch.Tensor:
+    """Rows of [1, heads, T, D] as [n, heads, len(rows) / n, D]. Projections lie in memory token by token, so do copies."""
+    taken = tensor[0].transpose(0, 1).index_select(0, rows)
+    return taken.view(n, -1, *taken.shape[1:]).transpose(1, 2)
 
 
 def _attend(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    reader: _Reader,
+    call: _Call,
     scale: float,
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
+    """Shape [B, heads, Lq, D]."""
     groups = q.shape[1] // k.shape[1]
-    if groups > 1:
+    window = window if window is not None and call.n_keys > window else None
+    causal = call.causal and window is None and softcap is None
+    mask = None if causal else call.mask(window)
+    shared = groups > 1 and softcap is None and (mask is None or q.device.type == "cpu")
+    if groups > 1 and not shared:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    window = window if window is not None and reader.n_keys > window else None
     if softcap is None:
-        plain = reader.square and window is None
-        mask = None if plain else reader.mask(window)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=plain and q.shape[2] > 1, scale=scale)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal and q.shape[2] > 1, scale=scale, enable_gqa=shared
+        )
+    assert mask is not None
     weights = torch.tanh(q @ k.transpose(2, 3) * scale / softcap) * softcap
-    weights = weights.masked_fill(~reader.mask(window), torch.finfo(weights.dtype).min)
+    weights = weights.masked_fill(~mask, torch.finfo(weights.dtype).min)
     return torch.softmax(weights, dim=-1, dtype=torch.float32).to(q.dtype) @ v
 
 
@@ -162,7 +177,12 @@ class PackedModel:
         """(hidden, logits) at the pack's rows: shapes [R, H] and [R, V]; with a plain head, logits of the first row only."""
         self._rows = torch.from_numpy(pack.rows).to(device, non_blocking=True)
         self._width = len(pack.ids)
-        token = _PASS.set(_Pass(readers=_readers(pack, device), row_readers=_row_readers(pack, device)))
+        token = _PASS.set(
+            _Pass(
+                calls=[_Call(group, device) for group in pack.groups],
+                row_calls=[_Call(group, device) for group in pack.row_groups],
+            )
+        )
         try:
             ids = torch.from_numpy(pack.ids)[None].to(device, non_blocking=True)
             depth = torch.from_numpy(pack.depth)[None].to(device, non_blocking=True)
@@ -238,38 +258,3 @@ def _narrow(value: Any, rows: Any, width: int) -> Any:
     if isinstance(value, dict):
         return {key: _narrow(item, rows, width) for key, item in value.items()}
     return value
-
-
-def _readers(pack: Pack, device: torch.device) -> list[_Reader]:
-    depth = torch.from_numpy(pack.depth).to(device, non_blocking=True)
-    return [
-        _Reader(
-            low=segment.start,
-            high=segment.stop,
-            spans=(*segment.past, (segment.start, segment.stop)),
-            depth=depth[segment.start : segment.stop],
-            n_keys=segment.depth + segment.stop - segment.start,
-            square=not segment.past,
-        )
-        for segment in pack.segments
-    ]
-
-
-def _row_readers(pack: Pack, device: torch.device) -> list[_Reader]:
-    depth = torch.from_numpy(pack.depth[pack.rows]).to(device, non_blocking=True)
-    readers = []
-    for segment in pack.segments:
-        low, high = np.searchsorted(pack.rows, [segment.start, segment.stop]).tolist()
-        if low < high:
-            stop = int(pack.rows[high - 1]) + 1  # no row looks further
-            readers.append(
-                _Reader(
-                    low=low,
-                    high=high,
-                    spans=(*segment.past, (segment.start, stop)),
-                    depth=depth[low:high],
-                    n_keys=segment.depth + stop - segment.start,
-                    square=False,
-                )
-            )
-    return readers

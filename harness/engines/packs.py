@@ -6,22 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.core.tokens import TokenPair
 from harness.engines.prefix_tree import PrefixTree, build_tree
-
-Indices = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Rows [start, stop) of a pack: one node. `past` are the row ranges of its ancestors, root first."""
-
-    start: int
-    stop: int
-    depth: int
-    past: tuple[tuple[int, int], ...]
+from harness.engines.reads import Group, Indices, Read, group_reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +20,10 @@ class Pack:
     """Shape [T]."""
     depth: Indices
     """Position of each token in its sequence, shape [T]."""
-    segments: tuple[Segment, ...]
+    groups: tuple[Group, ...]
+    """Attention of all rows."""
+    row_groups: tuple[Group, ...]
+    """Attention of the predicting rows alone: query positions count in `rows`, key positions in the pack."""
     rows: Indices
     """Rows that predict something, ascending, shape [R]."""
     entry_row: Indices
@@ -95,13 +86,14 @@ def _pack(
     pairs: Sequence[TokenPair], tree: PrefixTree, leaf: Mapping[int, int], chosen: Sequence[int], nodes: Sequence[int]
 ) -> Pack:
     start: dict[int, int] = {}
-    segments = []
+    reads = []
     offset = 0
     for node in nodes:
         length = len(tree.nodes[node].tokens)
         start[node] = offset
-        past = tuple((start[n], start[n] + len(tree.nodes[n].tokens)) for n in tree.path(node)[:-1])
-        segments.append(Segment(offset, offset + length, tree.nodes[node].depth, past))
+        path = np.concatenate([np.arange(start[n], start[n] + len(tree.nodes[n].tokens)) for n in tree.path(node)])
+        first = tree.nodes[node].depth
+        reads.append(Read(np.arange(offset, offset + length), path, np.arange(first, first + length)))
         offset += length
     ids = np.concatenate([tree.nodes[node].tokens for node in nodes]).astype(np.int64)
     depth = np.concatenate([np.arange(tree.nodes[node].depth, tree.nodes[node].end) for node in nodes])
@@ -121,7 +113,8 @@ def _pack(
     return Pack(
         ids=ids,
         depth=depth,
-        segments=tuple(segments),
+        groups=tuple(group_reads(reads)),
+        row_groups=tuple(group_reads(_row_reads(reads, unique))),
         rows=unique,
         entry_row=entry[order],
         target=np.concatenate(target_parts).astype(np.int64)[order],
@@ -129,3 +122,14 @@ def _pack(
         n_pairs=len(chosen),
         n_pair_tokens=sum(len(pairs[index].ids) - 1 for index in chosen),
     )
+
+
+def _row_reads(reads: Sequence[Read], rows: Indices) -> list[Read]:
+    """The same reads by predicting rows only, each path as far as its last one sees."""
+    found = []
+    for read in reads:
+        low, high = np.searchsorted(rows, [read.q[0], read.q[-1] + 1]).tolist()
+        if low < high:
+            depth = read.depth[rows[low:high] - read.q[0]]
+            found.append(Read(np.arange(low, high), read.k[: int(depth[-1]) + 1], depth))
+    return found

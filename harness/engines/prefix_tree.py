@@ -31,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class PrefixTree:
-    """Nodes, parents before children; sequence i is the path down to `leaf[i]`, cut at its own length."""
+    """Nodes, parents before children; sequence i is the path down to `leaf[i]`."""
 
     nodes: tuple[Node, ...]
     leaf: npt.NDArray[np.int64]
@@ -56,13 +56,14 @@ def build_tree(sequences: Sequence[Ids], *, min_shared: int = MIN_SHARED) -> Pre
     """The prefix tree of sequences of at least one token each.
 
     Sorted, sequences share most with their neighbours, so the tree is the hierarchy of minima of the neighbours' common
-    prefixes. A duplicate, or a beginning of another sequence, ends inside that sequence's path and adds nothing.
+    prefixes. A duplicate adds nothing. Every sequence ends where a node ends, so whatever passes through a node reads all
+    of it: what is broken in one sequence cannot reach another.
     """
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">u4").tobytes())
     owner = list(range(len(order)))
     for rank in range(len(order) - 2, -1, -1):
         here, after = sequences[order[rank]], sequences[order[rank + 1]]
-        if common_prefix(here, after) == len(here):
+        if len(here) == len(after) and (here == after).all():
             owner[rank] = owner[rank + 1]
     kept = [rank for rank in range(len(order)) if owner[rank] == rank]
     chosen = [sequences[order[rank]] for rank in kept]
@@ -75,6 +76,9 @@ def build_tree(sequences: Sequence[Ids], *, min_shared: int = MIN_SHARED) -> Pre
     while todo:
         low, high, depth, parent = todo.pop()
         if high - low == 1:
+            if len(chosen[low]) == depth:
+                leaf_of[low] = parent
+                continue
             leaf_of[low] = len(nodes)
             nodes.append(Node(parent, depth, chosen[low][depth:]))
             continue

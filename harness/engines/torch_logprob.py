@@ -119,7 +119,8 @@ def find_recipe(model: Any, device: torch.device) -> Recipe | None:
     config = model.config.to_diff_dict()
     key = digest_json([type(model).__qualname__, _jsonable(config), str(next(model.parameters()).dtype), device.type])
     if key not in _RECIPES:
-        _RECIPES[key] = _try_recipes(model, device)
+        with undisturbed(model, device):
+            _RECIPES[key] = _try_recipes(model, device)
     return _RECIPES[key]
 
 

@@ -1,0 +1,105 @@
+"""The prefix tree and its packs hold every sequence exactly, whatever they share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.core.component import SilentProgress
+from harness.core.tokens import TokenPair
+from harness.engines.packs import PackPlan
+from harness.engines.prefix_tree import build_tree
+from harness.engines.reads import MOST_SCORES, WASTE
+from harness.engines.torch_logprob import score
+
+SEQUENCES = st.lists(
+    st.lists(st.integers(0, 2), min_size=1, max_size=30).map(lambda ids: np.array(ids, dtype=np.int32)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(SEQUENCES, st.integers(1, 8))
+def test_every_sequence_is_the_tokens_on_its_path(sequences: list[np.ndarray], min_shared: int) -> None:
+    tree = build_tree(sequences, min_shared=min_shared)
+    for sequence, leaf in zip(sequences, tree.leaf.tolist(), strict=True):
+        path = tree.path(leaf)
+        assert np.concatenate([tree.nodes[node].tokens for node in path]).tolist() == sequence.tolist()
+        depths = [tree.nodes[node].depth for node in path]
+        assert depths == np.cumsum([0, *(len(tree.nodes[node].tokens) for node in path[:-1])]).tolist()
+
+
+@given(SEQUENCES)
+def test_nothing_is_read_twice_when_everything_may_be_shared(sequences: list[np.ndarray]) -> None:
+    tree = build_tree(sequences, min_shared=1)
+    distinct = {tuple(sequence[:n].tolist()) for sequence in sequences for n in range(1, len(sequence) + 1)}
+    assert sum(len(node.tokens) for node in tree.nodes) == len(distinct)
+
+
+@given(SEQUENCES, st.data(), st.integers(1, 60), st.integers(1, 20))
+def test_packs_predict_every_response_token_once_from_its_own_past(
+    sequences: list[np.ndarray], data: st.DataObject, tokens: int, rows: int
+) -> None:
+    pairs = []
+    for index, ids in enumerate(sequences):
+        whole = np.append(ids, 9).astype(np.int32)
+        n_context = data.draw(st.integers(1, len(ids)))
+        pairs.append(TokenPair(id=str(index), ids=whole, n_context=n_context, n_bytes=1, cluster=str(index)))
+    seen: dict[int, list[int]] = {index: [] for index in range(len(pairs))}
+    for pack in PackPlan(pairs).packs(tokens=tokens, rows=rows):
+        past: dict[int, list[int]] = {}
+        for group in pack.groups:
+            for q, k, depth, real in zip(group.q, group.k, group.depth, group.real, strict=True):
+                for row, at in zip(q[real].tolist(), depth[real].tolist(), strict=True):
+                    assert row not in past
+                    past[row] = pack.ids[k[: at + 1]].tolist()
+                    assert pack.depth[row] == at
+                    assert k[at] == row
+        assert sorted(past) == list(range(len(pack.ids)))
+        narrowed: dict[int, list[int]] = {}
+        for group in pack.row_groups:
+            for q, k, depth, real in zip(group.q, group.k, group.depth, group.real, strict=True):
+                for row, at in zip(q[real].tolist(), depth[real].tolist(), strict=True):
+                    narrowed[row] = pack.ids[k[: at + 1]].tolist()
+        assert narrowed == {index: past[row] for index, row in enumerate(pack.rows.tolist())}
+        for entry, target, index in zip(pack.entry_row.tolist(), pack.target.tolist(), pack.pair.tolist(), strict=True):
+            before = past[int(pack.rows[entry])]
+            assert pairs[index].ids[: len(before)].tolist() == before
+            assert pairs[index].ids[len(before)] == target
+            seen[index].append(len(before))
+        if pack.n_pairs > 1:
+            assert len(pack.ids) <= tokens
+    for index, pair in enumerate(pairs):
+        assert sorted(seen[index]) == list(range(pair.n_context, len(pair.ids)))
+
+
+def test_groups_waste_little_and_stay_small() -> None:
+    generator = np.random.default_rng(0)
+    pairs = [
+        TokenPair(id=str(i), ids=generator.integers(0, 99, n).astype(np.int32), n_context=1, n_bytes=1, cluster="")
+        for i, n in enumerate(generator.integers(5, 400, 200).tolist())
+    ]
+    for pack in PackPlan(pairs).packs(tokens=4096, rows=2**30):
+        for group in pack.groups:
+            needed = (group.real.sum(axis=1) ** 2).sum()
+            assert group.real.size * group.k.shape[1] <= min(WASTE * needed, MOST_SCORES) or len(group.q) == 1
+        assert len(pack.groups) <= 12
+
+
+@pytest.mark.parametrize("length", [1, 5, 20, 39])
+def test_a_broken_token_reaches_no_pair_that_does_not_read_it(length: int) -> None:
+    """A pair that is the beginning of another is clean where the other goes on with a token whose embedding is NaN."""
+    model = tiny.llama()
+    with torch.no_grad():
+        model.model.embed_tokens.weight[77] = float("nan")
+    ids = np.arange(100, 140, dtype=np.int32)
+    spoilt = ids.copy()
+    spoilt[-1] = 77
+    inside = TokenPair(id="inside", ids=np.append(ids[:length], 5), n_context=1, n_bytes=1, cluster="a")
+    longer = TokenPair(id="longer", ids=np.append(spoilt, [6, 7]), n_context=30, n_bytes=1, cluster="b")
+    values = score(model, PackPlan([inside, longer]), progress=SilentProgress()).logprob
+    assert np.isfinite(values).tolist() == [True, False]
