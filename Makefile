@@ -1,4 +1,4 @@
-# make demo, make test, make check: each sets up what it needs, in .venv.
+# make demo, make test, make check, make bench: each sets up what it needs, in .venv.
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=dir the environment, TORCH='torch==2.13.0' the requirement for torch.
 # pip's own settings (index, find-links) decide where packages come from.
@@ -9,13 +9,17 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format lint types clean
+.PHONY: demo test bench check format lint types clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest
+
+# Ours beside lm-eval on one core, docs/performance.md. BENCH="--full" for sets of real size.
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
 check: format lint types test
 
@@ -28,14 +32,18 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(BIN)/mypy
 
-# A torch that the interpreter already has is used as it is (a GPU user's own). Otherwise one is installed: what $(TORCH)
-# names, which without a GPU should be a CPU build.
+# A torch of 2.6 or newer that $(PYTHON) already has (a GPU user's own, in a virtual environment, conda or the system) is seen
+# from the new environment through a path file, and pip leaves it alone. Otherwise one is installed: what $(TORCH) names.
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try make PYTHON=python3.12"; exit 1; }
-	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
-		echo "using the torch that $(PYTHON) has"; $(PYTHON) -m venv --system-site-packages $(VENV); \
+	@$(PYTHON) -m venv $(VENV)
+	@theirs=$$($(PYTHON) -c 'import pathlib, torch; v = torch.__version__.split("."); \
+		print(pathlib.Path(torch.__file__).parents[1] if (int(v[0]), int(v[1])) >= (2, 6) else "")' 2>/dev/null); \
+	if [ -n "$$theirs" ]; then \
+		echo "using the torch in $$theirs"; \
+		echo "$$theirs" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/their-torch.pth"; \
 	else \
-		$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet '$(TORCH)'; \
+		$(BIN)/pip install --quiet '$(TORCH)'; \
 	fi
 	$(BIN)/pip install --quiet --editable '.[dev,lm-eval,tau2]'
 	@touch $@

@@ -94,8 +94,8 @@ class RewardEnvironment:
             raise SpecError(
                 f"the spec asks for dtype {wanted}, but the live model is {dtype_name(model)}; set dtype: auto"
             )
-        if step < 0 or (tokens_seen is not None and tokens_seen < 0):
-            raise DataError(f"step {step} and tokens_seen {tokens_seen} must not be negative")
+        if not isinstance(step, int) or step < 0 or (tokens_seen is not None and tokens_seen < 0):
+            raise DataError(f"step {step} and tokens_seen {tokens_seen} must be whole numbers, not negative")
         try:
             rho = None if mixture is None else Mixture.parse(mixture)
         except (ValidationError, TypeError) as error:
@@ -128,7 +128,11 @@ class RewardEnvironment:
     ) -> RewardVector:
         history = [vector for vector in self._vectors if vector.trajectory == trajectory]
         for vector in history:
-            if vector.step == step and vector.checkpoint.fingerprint == record.fingerprint:
+            same = (vector.checkpoint.fingerprint, vector.checkpoint.tokenizer) == (
+                record.fingerprint,
+                record.tokenizer,
+            )
+            if vector.step == step and same and vector.mixture == mixture and vector.status != "failed":
                 return vector
         entries = [
             measure_component(self.prepared, component, subject, record, ledger, Observer())

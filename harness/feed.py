@@ -32,6 +32,9 @@ class Feed(Sequence[RewardVector]):
 
     def __init__(self, vectors: Sequence[RewardVector]) -> None:
         self.vectors = tuple(vectors)
+        self._of_trajectory: dict[str, list[RewardVector]] = {}
+        for vector in self.vectors:
+            self._of_trajectory.setdefault(vector.trajectory, []).append(vector)
 
     @overload
     def __getitem__(self, index: int) -> RewardVector: ...
@@ -49,14 +52,13 @@ class Feed(Sequence[RewardVector]):
     @property
     def trajectories(self) -> list[str]:
         """Names in order of first appearance."""
-        return list(dict.fromkeys(vector.trajectory for vector in self.vectors))
+        return list(self._of_trajectory)
 
     def trajectory(self, name: str) -> Feed:
         """The vectors of one trajectory, by step. Raises DataError for an unknown name."""
-        if name not in self.trajectories:
+        if name not in self._of_trajectory:
             raise DataError(f"no trajectory {name!r} in the feed; it has {', '.join(self.trajectories) or 'none'}")
-        chosen = [vector for vector in self.vectors if vector.trajectory == name]
-        return Feed(sorted(chosen, key=lambda vector: -1 if vector.step is None else vector.step))
+        return Feed(sorted(self._of_trajectory[name], key=lambda vector: -1 if vector.step is None else vector.step))
 
     def latest(self) -> Feed:
         """Without what was measured again: of every step of a trajectory, the vector written last, in feed order."""

@@ -2,7 +2,7 @@
 
 run.json         which run this is: schema, run, spec digest, spec
 ledger.jsonl     one line per finished measurement, written before any vector uses it
-items/           per-item scores, Parquet, one folder per fingerprint
+items/           per-item scores, Parquet, one folder per measurement
 rewards.jsonl    the feed, one line per checkpoint
 .lock            held while somebody writes
 """
@@ -70,13 +70,13 @@ class Ledger:
         """The finished measurement, if there is one."""
         return self._entries.get(key)
 
-    def put(self, entry: Entry, *, fingerprint: str, items: Mapping[str, Sequence[Any]]) -> Entry:
+    def put(self, entry: Entry, *, items: Mapping[str, Sequence[Any]]) -> Entry:
         """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.
 
         A failure belongs to one attempt, not to these weights: it goes into the vector and is never reused.
         """
         if items:
-            where = f"items/{fingerprint.removeprefix('sha256:')[:16]}/{entry.component}.parquet"
+            where = f"items/{entry.key.removeprefix('sha256:')[:16]}/{entry.component}.parquet"
             write_atomically(self.folder / where, _parquet(items))
             entry = entry.model_copy(update={"items": where})
         if entry.measurement.status != "failed":
@@ -142,7 +142,7 @@ def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValu
     if digest != spec_digest:
         raise StateError(
             f"{folder} holds a run of another spec ({digest[:19]}, this one is {spec_digest[:19]}): "
-            "its components, field contents, weights or dtype differ; use another --out"
+            "its components, field contents, weights, overflow, standardisation, dtype or seed differ; use another --out"
         )
     if name != run:
         raise StateError(f"{folder} holds run {name!r}, not {run!r}; use another --out or the same --run")

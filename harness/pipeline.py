@@ -34,11 +34,12 @@ PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run did. `feed` holds every vector of the folder, `n_new` of them from this call."""
+    """What a run did. `feed` holds every vector of the folder, `n_new` of them from this call, `n_again` measured again."""
 
     feed: Feed
     path: Path
     n_new: int
+    n_again: int
 
 
 def run(
@@ -60,23 +61,29 @@ def run(
     opener = Opener(
         dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
     )
+    opener.check()
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
         vectors = _read(ledger)
-        if retry_failed:
-            vectors = _retry(prepared, opener, ledger, vectors, checkpoints, observer)
-        done = {(vector.trajectory, vector.step): vector for vector in vectors}
+        done = {(vector.trajectory, vector.step): index for index, vector in enumerate(vectors)}
         observer.starting(checkpoints=len(checkpoints), pairs=len(checkpoints) * prepared.n_items)
-        n_new = 0
+        n_new = n_again = 0
+        rewrite = False
         for checkpoint in checkpoints:
             observer.opening(checkpoint)
-            known = done.get((checkpoint.trajectory, checkpoint.step))
-            if known is not None:
+            place = checkpoint.trajectory, checkpoint.step
+            known = vectors[done[place]] if place in done else None
+            again = known is not None and retry_failed and any(c.status == "failed" for c in known.components)
+            if known is not None and not again:
                 _check_same(known, opener, checkpoint, ledger)
+                if checkpoint.mixture is not None and checkpoint.mixture != known.mixture:
+                    vectors[done[place]] = known.model_copy(update={"mixture": checkpoint.mixture})
+                    rewrite = True
                 observer.advance(pairs=prepared.n_items, tokens=0)
                 observer.finished(known, new=False)
                 continue
             record, entries = _measure(prepared, opener, ledger, checkpoint, observer)
+            history = [v for v in vectors if v.trajectory == checkpoint.trajectory]
             vector = assemble(
                 prepared,
                 run=run_name,
@@ -85,14 +92,23 @@ def run(
                 record=record,
                 mixture=checkpoint.mixture,
                 entries=entries,
-                history=[v for v in vectors if v.trajectory == checkpoint.trajectory],
+                history=history,
             )
-            ledger.feed.append(vector.to_line())
-            vectors.append(vector)
-            done[(vector.trajectory, vector.step)] = vector
-            n_new += 1
+            if known is not None:
+                vectors[done[place]] = vector
+                n_again += 1
+                rewrite = True
+            else:
+                ledger.feed.append(vector.to_line())
+                done[place] = len(vectors)
+                vectors.append(vector)
+                n_new += 1
+                rewrite |= vector.step is not None and any(v.step is not None and v.step > vector.step for v in history)
             observer.finished(vector, new=True)
-        return Summary(feed=Feed(vectors), path=ledger.feed.path, n_new=n_new)
+        if rewrite:
+            vectors = _rebuilt(prepared, vectors)
+            write_atomically(ledger.feed.path, "".join(vector.to_line() + "\n" for vector in vectors).encode())
+        return Summary(feed=Feed(vectors), path=ledger.feed.path, n_new=n_new, n_again=n_again)
 
 
 def _read(ledger: Ledger) -> list[RewardVector]:
@@ -105,12 +121,17 @@ def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, led
         now = opener.identify(checkpoint)
     except HarnessError:
         return
-    if known.checkpoint.fingerprint in (None, now.fingerprint):
+    if known.checkpoint.fingerprint is None:
         return
-    raise StateError(
-        f"{label(known)} in {ledger.feed.path} was measured with other weights than {checkpoint.label} holds now; "
-        "use another --out for the new ones"
-    )
+    for what, before, here in (
+        ("weights", known.checkpoint.fingerprint, now.fingerprint),
+        ("tokenizer files", known.checkpoint.tokenizer, now.tokenizer),
+    ):
+        if before != here:
+            raise StateError(
+                f"{label(known)} in {ledger.feed.path} was measured with other {what} than {checkpoint.label} holds now; "
+                "use another --out for the new ones"
+            )
 
 
 def _measure(
@@ -156,8 +177,7 @@ def measure_component(
 
     Only what is nobody's measurement is raised: StateError (the folder) and SpecError (what the user asked for).
     """
-    fingerprint = record.fingerprint or ""
-    key = entry_key(fingerprint, record.tokenizer, prepared.definition(component))
+    key = entry_key(record.fingerprint or "", record.tokenizer, prepared.definition(component))
     known = ledger.get(key) if ledger else None
     if known is not None:
         observer.advance(pairs=component.n_items, tokens=0)
@@ -189,7 +209,7 @@ def measure_component(
     )
     if ledger is None:
         return entry
-    return ledger.put(entry, fingerprint=fingerprint, items=items)
+    return ledger.put(entry, items=items)
 
 
 def _failure(component: Component, reason: str) -> Measurement:
@@ -244,39 +264,30 @@ def assemble(
     )
 
 
-def _retry(
-    prepared: Prepared,
-    opener: Opener,
-    ledger: Ledger,
-    vectors: Sequence[RewardVector],
-    checkpoints: Sequence[Checkpoint],
-    observer: Observer,
-) -> list[RewardVector]:
-    """Measure failed vectors of these checkpoints again, and rewrite the feed at once with gains that fit."""
-    places = {(checkpoint.trajectory, checkpoint.step): checkpoint for checkpoint in checkpoints}
-    result: list[RewardVector] = []
+def _rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[RewardVector]:
+    """The feed as if every checkpoint had come in order: each trajectory by step, gains and running statistics anew.
+
+    Needed when an earlier step, a mixture or a failed measurement came in later. Measurements stay as they are.
+    """
+    trajectories: dict[str, list[RewardVector]] = {}
     for vector in vectors:
-        checkpoint = places.get((vector.trajectory, vector.step))
-        again = checkpoint is not None and any(component.status == "failed" for component in vector.components)
-        if checkpoint is not None and again:
-            record, entries = _measure(prepared, opener, ledger, checkpoint, observer)
-            mixture = checkpoint.mixture
-        else:
-            record, mixture = vector.checkpoint, vector.mixture
-            entries = [_entry_of(vector, index) for index in range(len(vector.components))]
-        rebuilt = assemble(
-            prepared,
-            run=vector.run,
-            trajectory=vector.trajectory,
-            step=vector.step,
-            record=record,
-            mixture=mixture,
-            entries=entries,
-            history=[v for v in result if v.trajectory == vector.trajectory],
-        )
-        result.append(rebuilt if again else rebuilt.model_copy(update={"provenance": vector.provenance}))
-    if result:
-        write_atomically(ledger.feed.path, "".join(vector.to_line() + "\n" for vector in result).encode())
+        trajectories.setdefault(vector.trajectory, []).append(vector)
+    result: list[RewardVector] = []
+    for steps in trajectories.values():
+        history: list[RewardVector] = []
+        for vector in sorted(steps, key=lambda vector: -1 if vector.step is None else vector.step):
+            rebuilt = assemble(
+                prepared,
+                run=vector.run,
+                trajectory=vector.trajectory,
+                step=vector.step,
+                record=vector.checkpoint,
+                mixture=vector.mixture,
+                entries=[_entry_of(vector, index) for index in range(len(vector.components))],
+                history=history,
+            )
+            history.append(rebuilt.model_copy(update={"provenance": vector.provenance}))
+        result += history
     return result
 
 

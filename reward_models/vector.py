@@ -117,7 +117,8 @@ def build_vector(
     of the raw scores, `gain` its difference to the previous step. What is undefined is null and named in `warnings`.
     """
     warnings: list[str] = []
-    earlier = earlier_steps(step, [vector for vector in history if vector.provenance.spec == provenance.spec])
+    alike = [v for v in history if v.provenance.spec == provenance.spec and _same_tokenizer(v.checkpoint, checkpoint)]
+    earlier = earlier_steps(step, alike)
     components = []
     spreads = []
     for config, measurement, weight in zip(configs, measurements, weights, strict=True):
@@ -146,7 +147,7 @@ def build_vector(
     missing = [c.name for c in components if c.raw is None and c.weight != 0]
     if missing:
         warnings.append(f"scalar is null: {', '.join(missing)} missing")
-    gain, warning = _gain(step, scalar, history, spec=provenance.spec)
+    gain, warning = _gain(step, scalar, history, checkpoint, spec=provenance.spec)
     if warning:
         warnings.append(warning)
     statuses = {c.status for c in components}
@@ -175,7 +176,12 @@ def build_vector(
 
 
 def _gain(
-    step: int | None, scalar: float | None, history: Sequence[RewardVector], *, spec: str
+    step: int | None,
+    scalar: float | None,
+    history: Sequence[RewardVector],
+    checkpoint: CheckpointRecord,
+    *,
+    spec: str,
 ) -> tuple[float | None, str | None]:
     """Eq. 6, and why it is null where that is not obvious."""
     numbered = [vector for vector in earlier_steps(step, history) if vector.step is not None]
@@ -184,6 +190,13 @@ def _gain(
     previous = numbered[-1]
     if previous.provenance.spec != spec:
         return None, f"gain is null: {label(previous)} was measured with another spec or other field content"
+    if not _same_tokenizer(previous.checkpoint, checkpoint):
+        return None, f"gain is null: {label(previous)} has another tokenizer, and scores are per token"
     if previous.scalar is None:
         return None, f"gain is null: {label(previous)} has no scalar"
     return scalar - previous.scalar, None
+
+
+def _same_tokenizer(first: CheckpointRecord, second: CheckpointRecord) -> bool:
+    """Whether per-token scores of two checkpoints compare; one whose tokenizer is not known is taken to."""
+    return None in (first.tokenizer, second.tokenizer) or first.tokenizer == second.tokenizer

@@ -216,7 +216,7 @@ def test_every_kind_of_error_has_its_own_exit_code() -> None:
         (["export", "one", "-F", "olmix"], DataError, "carries no mixture"),
         (["score", "no/such/checkpoint"], CheckpointError, "no checkpoint at no/such/checkpoint"),
         (["fit-reference", "feed", "-o", "feed/rewards.jsonl/ref.json"], StateError, "cannot write"),
-        (["export", "feed", "-F", "csv", "-o", "feed"], StateError, "cannot write feed"),
+        (["export", "feed", "-F", "csv", "-o", "feed/rewards.jsonl/x.csv"], StateError, "cannot write feed"),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_its_exit_code(

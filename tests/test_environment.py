@@ -185,7 +185,7 @@ def test_a_malformed_mixture_is_a_data_error_that_names_the_step(spec: Spec, mix
 
 @pytest.mark.parametrize("wrong", [{"step": -1}, {"step": 1, "tokens_seen": -5}])
 def test_negative_counts_are_a_data_error(spec: Spec, wrong: dict[str, int]) -> None:
-    with pytest.raises(DataError, match="must not be negative"):
+    with pytest.raises(DataError, match="must be whole numbers, not negative"):
         RewardEnvironment(spec).feedback(tiny.llama(), tiny.tokenizer(), **wrong)  # type: ignore[arg-type]
 
 

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
+from harness.cli import run
+
 HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
 
 
@@ -201,3 +203,59 @@ def test_a_failed_checkpoint_is_measured_again_on_request_and_later_gains_follow
     for before, after in itertools.pairwise(healed):
         assert after["gain"] == after["scalar"] - before["scalar"]
     assert undisturbed[3]["gain"] is None
+
+
+def scored(folder: Path, *arguments: str) -> list[dict[str, Any]]:
+    assert run(["score", *arguments, "--field", str(folder / "a.jsonl"), "--out", str(folder / "out"), "--quiet"]) == 0
+    return timeless(folder / "out" / "rewards.jsonl")
+
+
+def test_an_earlier_step_that_comes_later_takes_its_place_as_in_an_undisturbed_run(tmp_path: Path) -> None:
+    write_field(tmp_path / "a.jsonl", 5)
+    for step in (5, 10, 20):
+        tiny.save(tmp_path / "sft" / f"checkpoint-{step}", tiny.llama(step))
+    steps = [str(tmp_path / "sft" / f"checkpoint-{step}") for step in (5, 10, 20)]
+    scored(tmp_path, steps[1], steps[2])
+    late = scored(tmp_path, steps[0])
+    (tmp_path / "out").rename(tmp_path / "late")
+    assert late == scored(tmp_path, str(tmp_path / "sft"))
+    assert [vector["step"] for vector in late] == [5, 10, 20]
+    assert all(vector["gain"] is not None for vector in late[1:])
+
+
+def test_a_mixture_given_later_comes_into_the_feed(tmp_path: Path) -> None:
+    write_field(tmp_path / "a.jsonl", 5)
+    folder = tiny.save(tmp_path / "sft" / "checkpoint-1")
+    before = scored(tmp_path, str(tmp_path / "sft"))[0]
+    assert before["mixture"] is None
+    (folder / "mixture.json").write_text('{"code": 0.25, "prose": 0.75}')
+    after = scored(tmp_path, str(tmp_path / "sft"))[0]
+    assert after == {**before, "mixture": {"domains": ["code", "prose"], "weights": [0.25, 0.75]}}
+
+
+def test_a_tokenizer_replaced_beside_the_same_weights_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_field(tmp_path / "a.jsonl", 5)
+    folder = tiny.save(tmp_path / "sft" / "checkpoint-1")
+    scored(tmp_path, str(tmp_path / "sft"))
+    tiny.tokenizer(vocab_size=300).save_pretrained(folder)
+    again = ["score", str(folder), "--field", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "out")]
+    assert run(again) == 7
+    assert "measured with other tokenizer files" in capsys.readouterr().err
+
+
+def test_equal_weights_under_two_tokenizers_are_two_measurements_with_their_own_items_and_no_gain(
+    tmp_path: Path,
+) -> None:
+    write_field(tmp_path / "a.jsonl", 5)
+    tiny.save(tmp_path / "sft" / "checkpoint-1")
+    tiny.save(tmp_path / "sft" / "checkpoint-2", tok=tiny.tokenizer(vocab_size=300))
+    first, second = scored(tmp_path, str(tmp_path / "sft"))
+    assert first["checkpoint"]["fingerprint"] == second["checkpoint"]["fingerprint"]
+    assert second["gain"] is None
+    assert "another tokenizer" in " ".join(second["warnings"])
+    for vector in (first, second):
+        detail = vector["components"][0]["detail"]
+        items = pq.read_table(tmp_path / "out" / detail["items"]).to_pydict()
+        assert sum(items["n_tokens"]) == detail["n_tokens"]

@@ -32,11 +32,13 @@ def find_checkpoints(
 ) -> list[Checkpoint]:
     """Every checkpoint below the arguments, each trajectory in step order. Raises CheckpointError.
 
-    An argument is a model or adapter folder, a training output folder with `checkpoint-*` in it (those are scored, not
-    a final model beside them), a folder of such folders, or a hub id `org/name@revision`; revisions that name a step
+    An argument is a model or adapter folder (nothing inside it is looked at), a training output folder with
+    `checkpoint-*` in it (those are scored, not a final model beside them), a folder of such folders, or a hub id `org/name@revision`; revisions that name a step
     (`step1000`) are steps of one trajectory. `base` replaces the base that adapters name; `trajectory` names the
     trajectory instead of its folder.
     """
+    if base is not None and not (Path(base) / "config.json").exists() and not looks_like_hub_id(base):
+        raise CheckpointError(f"--base {base} is not a model folder (no config.json) and not a hub id")
     found: list[Checkpoint] = []
     for argument in arguments:
         path = Path(argument)
@@ -48,10 +50,15 @@ def find_checkpoints(
                 )
             found += here
         elif looks_like_hub_id(argument):
-            found.append(_from_hub(argument, base, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
+            try:
+                found.append(_from_hub(argument, base, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
+            except CheckpointError as error:
+                if len(arguments) == 1:
+                    raise
+                found.append(_missing_from_hub(argument, str(error)))
         else:
             raise CheckpointError(f"no checkpoint at {argument}: the folder does not exist")
-    unique = list({str(item.folder.resolve()): item for item in found}.values())
+    unique = list({(str(item.folder.resolve()), item.trajectory, item.step): item for item in found}.values())
     named = [replace(item, trajectory=trajectory) for item in unique] if trajectory else _distinct(unique)
     _check_places(named)
     first = {item.trajectory: index for index, item in reversed(list(enumerate(named)))}
@@ -65,17 +72,31 @@ def is_checkpoint(folder: Path) -> bool:
 
 def _from_hub(hub_id: str, base: str | None, *, allow_pickle: bool, trust_remote_code: bool) -> Checkpoint:
     snapshot = fetch(hub_id, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    name, _, revision = hub_id.partition("@")
-    step = REVISION_STEP.search(revision)
+    trajectory, step = _hub_place(hub_id)
     item = _checkpoint(snapshot.folder, base)
     return replace(
         item,
         label=hub_id,
         kind="hub" if item.kind == "full" else item.kind,
         revision=snapshot.commit,
-        trajectory=name if step else hub_id,
-        step=int(step.group(1)) if step else None,
+        trajectory=trajectory,
+        step=step,
     )
+
+
+def _missing_from_hub(hub_id: str, problem: str) -> Checkpoint:
+    """One of several that the hub does not give: a failed vector, so that the rest are still scored."""
+    trajectory, step = _hub_place(hub_id)
+    return Checkpoint(
+        label=hub_id, folder=Path(hub_id), kind="hub", trajectory=trajectory, step=step, revision="", problem=problem
+    )
+
+
+def _hub_place(hub_id: str) -> tuple[str, int | None]:
+    """Trajectory and step: a revision that names a step is a step of the repository's trajectory."""
+    name, _, revision = hub_id.partition("@")
+    step = REVISION_STEP.search(revision)
+    return (name, int(step.group(1))) if step else (hub_id, None)
 
 
 def _check_places(found: Sequence[Checkpoint]) -> None:
@@ -97,13 +118,14 @@ def _below(folder: Path, base: str | None, above: frozenset[Path] = frozenset())
         children = sorted((child for child in folder.iterdir() if child.is_dir()), key=_natural)
     except OSError as error:
         raise CheckpointError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    steps = [child for child in children if STEP.match(child.name)]
-    if steps:
-        return [_checkpoint(child, base) for child in sorted(steps, key=_step)]
-    if is_checkpoint(folder):
-        return [_checkpoint(folder, base)]
-    deeper = [child for child in children if not child.name.startswith(".") and child.resolve() not in above]
-    return [item for child in deeper for item in _below(child, base, above)]
+    steps = sorted((child for child in children if STEP.match(child.name)), key=_step)
+    if is_checkpoint(folder) and not any(is_checkpoint(step) for step in steps):
+        return [_checkpoint(folder, base)]  # what training frameworks keep inside (global_step500/) is no checkpoint
+    found = [_checkpoint(step, base) for step in steps]
+    if not is_checkpoint(folder):
+        others = [child for child in children if child not in steps and not child.name.startswith(".")]
+        found += [item for child in others if child.resolve() not in above for item in _below(child, base, above)]
+    return found
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -78,8 +78,14 @@ class Opener:
         self._bases: dict[str, Path] = {}
         self._fingerprints: dict[Path, str] = {}
 
+    def check(self) -> None:
+        """Refuse a device that is not there, before anything is written. Raises SpecError."""
+        from harness.engines.torch_model import choose_device
+
+        choose_device(self.device)
+
     def identify(self, checkpoint: Checkpoint) -> CheckpointRecord:
-        """Who this is, by weights. Raises CheckpointError for what cannot be scored."""
+        """Who this is, by weights and tokenizer. Raises CheckpointError for what cannot be scored."""
         if checkpoint.problem:
             raise CheckpointError(checkpoint.problem)
         if checkpoint.kind == "lora":
@@ -89,7 +95,7 @@ class Opener:
             fingerprint = adapter_fingerprint(checkpoint.folder, self._fingerprints[base])
         else:
             fingerprint = full_fingerprint(checkpoint.folder, allow_pickle=self.allow_pickle)
-        return self.record(checkpoint, fingerprint=fingerprint, tokenizer=self._tokenizer_files(checkpoint))
+        return self.record(checkpoint, fingerprint=fingerprint, tokenizer=self.load_tokenizer(checkpoint).identity)
 
     @staticmethod
     def record(
@@ -147,9 +153,6 @@ class Opener:
             tokenizer = load_tokenizer(folder, trust_remote_code=self.trust_remote_code)
             self._tokenizers = {key: Tokenizer(tokenizer, tokenizer_digest(tokenizer))}
         return self._tokenizers[key]
-
-    def _tokenizer_files(self, checkpoint: Checkpoint) -> str:
-        return tokenizer_files_digest(self._tokenizer_folder(checkpoint))
 
     def _tokenizer_folder(self, checkpoint: Checkpoint) -> Path:
         own = checkpoint.folder

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from harness.cli.app import app
-from harness.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
+from harness.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, StateError
 
 
 def main() -> None:
@@ -29,9 +29,11 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        typer.echo(f"harness: error: cannot write the output: {error.strerror}; what is on disk is complete", err=True)
+        return StateError.exit_code
     except Exception as error:
         show = getattr(error, "show", None)
         if show is None:

@@ -35,9 +35,9 @@ def export(
     vectors = read_feed(feed)
     if form is Format.OLMIX:
         written = write_olmix(vectors, output or beside)
-    elif form is Format.CSV:
-        written = [write_csv(vectors, output or beside / "rewards.csv")]
     else:
-        written = [write_parquet(vectors, output or beside / "rewards.parquet")]
+        name = f"rewards.{form}"
+        path = beside / name if output is None else output / name if output.is_dir() else output
+        written = [write_csv(vectors, path) if form is Format.CSV else write_parquet(vectors, path)]
     for path in written:
         typer.echo(str(path))

@@ -15,10 +15,15 @@ def fit_reference(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the reference is written (JSON).")],
 ) -> None:
     """Fit mean and standard deviation per component over all steps of all trajectories."""
+    from harness.core.errors import DataError
     from harness.core.journal import write_atomically
     from harness.feed import read_feed
+    from harness.ledger import FEED_FILE
     from harness.reward_models.reference import fit_reference as fit
 
+    places = [(feed / FEED_FILE if feed.is_dir() else feed).resolve() for feed in feeds]
+    if len(set(places)) < len(places):
+        raise DataError("a feed is given twice, so its vectors would count twice; name each feed once")
     vectors = [vector for feed in feeds for vector in read_feed(feed).latest()]
     reference = fit(vectors)
     write_atomically(output, reference.model_dump_json(by_alias=True, indent=2).encode() + b"\n")

@@ -95,7 +95,8 @@ def score(
     here = [vector for vector in summary.feed if (vector.trajectory, vector.step) in places]
     print_vectors(here)
     known = f", {len(here) - summary.n_new} were there before" if summary.n_new < len(here) else ""
-    typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}{known}")
+    again = f", {summary.n_again} measured again" if summary.n_again else ""
+    typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}{known}{again}")
     code = incomplete(here)
     if code and summary.n_new < len(here) and not retry_failed:
         typer.echo("failures of earlier runs are kept; --retry-failed measures them again", err=True)

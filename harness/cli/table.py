@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
@@ -74,7 +75,12 @@ def print_vectors(vectors: Sequence[RewardVector]) -> None:
                     "-" if component is None or component.standardized is None else f"{component.standardized:+.2f}"
                 )
         table.add_row(*row, number(vector.scalar), number(vector.gain, sign=True))
-    stdout().print(table)
+    console = stdout()
+    if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum <= console.width:
+        console.print(table)
+        return
+    for vector in vectors:  # a table squeezed into a narrow terminal would lose its digits
+        console.print(summary_line(vector), soft_wrap=True)
 
 
 def incomplete(vectors: Sequence[RewardVector]) -> int:

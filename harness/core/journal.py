@@ -18,8 +18,8 @@ from harness.core.errors import DataError, StateError
 def write_failure(path: Path, error: OSError) -> StateError:
     """The one message for a write that the file system refused."""
     return StateError(
-        f"cannot write {path}: {error.strerror or error}; free some space or choose another place (--out), "
-        "then run the same command again: it continues where it stopped"
+        f"cannot write {path}: {error.strerror or error}; make room or choose another place, then run the same command "
+        "again: what was finished is kept"
     )
 
 

@@ -131,6 +131,12 @@ def _render(
         r = _without_template_tail(whole[len(q) :], ends)
         if not r.strip():
             raise DataError(f"{conversation.where}: the chat template renders message {turn + 1} to nothing")
+        for call in conversation.messages[turn].get("tool_calls", ()):
+            if call["function"]["name"] not in r:
+                raise DataError(
+                    f"{conversation.where}: the chat template leaves out the tool call {call['function']['name']!r} of message "
+                    f"{turn + 1}, so it cannot be scored; set a chat_template that renders tool calls, or remove the turn"
+                )
         pairs.append(Pair(id=f"{conversation.id}.{turn}", q=q, r=r, cluster=conversation.id))
     return pairs
 

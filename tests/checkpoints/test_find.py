@@ -202,8 +202,9 @@ def test_the_base_may_be_a_path_from_the_adapters_folder(tmp_path: Path) -> None
 
 
 def test_a_given_base_wins_over_the_named_one(tmp_path: Path) -> None:
-    (item,) = find(folder(tmp_path / "adapter", adapter_of="/gone"), base="/other/base")
-    assert (item.base, item.problem) == ("/other/base", None)
+    other = str(folder(tmp_path / "other"))
+    (item,) = find(folder(tmp_path / "adapter", adapter_of="/gone"), base=other)
+    assert (item.base, item.problem) == (other, None)
 
 
 def test_a_base_on_the_hub_stays_a_hub_id(tmp_path: Path) -> None:
@@ -279,3 +280,24 @@ def test_a_hub_id_that_cannot_be_had_says_what_to_check(tmp_path: Path) -> None:
     message = find_offline(tmp_path, "org/m@gone")
     assert message.startswith("no folder org/m@gone here, and the hub does not give it either")
     assert "check the name, the revision and the connection" in message
+
+
+def test_what_a_training_framework_keeps_inside_a_checkpoint_is_no_checkpoint(tmp_path: Path) -> None:
+    folder(tmp_path / "run" / "checkpoint-500")
+    (tmp_path / "run" / "checkpoint-500" / "global_step500").mkdir()
+    for argument in ("run", "run/checkpoint-500"):
+        (found,) = find_checkpoints([str(tmp_path / argument)])
+        assert (found.folder.name, found.trajectory, found.step, found.problem) == ("checkpoint-500", "run", 500, None)
+
+
+def test_trajectories_beside_steps_are_found_as_well(tmp_path: Path) -> None:
+    for name in ("checkpoint-0", "mix-0/checkpoint-1", "mix-1/checkpoint-1"):
+        folder(tmp_path / "nest" / name)
+    found = find_checkpoints([str(tmp_path / "nest")])
+    assert [(item.trajectory, item.step) for item in found] == [("nest", 0), ("mix-0", 1), ("mix-1", 1)]
+
+
+def test_a_base_that_is_no_model_is_one_error_at_once(tmp_path: Path) -> None:
+    folder(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"--base .*typo is not a model folder"):
+        find_checkpoints([str(tmp_path / "model")], base=str(tmp_path / "typo"))

@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
     before = journal.path.read_bytes()
     message = write_with_limit("Journal(path).append('x' * size)", journal.path, limit=len(before) + 5_000, size=20_000)
     assert "cannot write" in message
-    assert "free some space" in message
+    assert "make room" in message
     assert journal.path.read_bytes() == before
 
 

@@ -384,3 +384,10 @@ def test_each_q_is_the_earlier_q_and_r_with_more_after_them(
     for pair in found:
         assert pair.r.endswith("<|im_end|>")
         assert pair.q.endswith(CHATML_PROMPT)
+
+
+def test_a_template_that_leaves_out_tool_calls_is_refused_not_scored_as_nothing(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "lookup", "arguments": "{}"}}]}
+    chats = field(tmp_path, {"messages": [{"role": "user", "content": "Hi"}, call], "tools": TOOLS}, template=PLAIN)
+    with pytest.raises(DataError, match="leaves out the tool call 'lookup' of message 2"):
+        chats.pairs(tiny.tokenizer())

@@ -1,0 +1,39 @@
+"""The demo does what it shows, at a fraction of its size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.feed import read_feed
+from harness.prepared import read_reference
+
+DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
+
+
+def test_the_demo_trains_scores_fits_exports_and_plots(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    sizes = ["--steps", "2", "--updates", "6", "--warmup", "6", "--rows", "4"]
+    done = subprocess.run(
+        [sys.executable, str(DEMO), "--out", str(out), *sizes],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    feed = read_feed(out)
+    assert [(vector.trajectory, vector.step) for vector in feed] == [
+        (f"mix-{t}", s) for t in range(3) for s in range(3)
+    ]
+    assert all(vector.status == "ok" and vector.mixture is not None for vector in feed)
+    for name in feed.trajectories:
+        steps = feed.trajectory(name)
+        first, last = steps[0].components[0].raw, steps[-1].components[0].raw
+        assert first is not None and last is not None and last > first, "code in the mixture must raise the code score"
+    assert feed.matrix(read_reference(out / "reference.json")).shape == (9, 4)
+    assert (out / "reward.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert (out / "olmix" / "ratios.csv").exists()
+    assert "scores higher on code in" in done.stdout
