@@ -388,6 +388,10 @@ def test_each_q_is_the_earlier_q_and_r_with_more_after_them(
 
 def test_a_template_that_leaves_out_tool_calls_is_refused_not_scored_as_nothing(tmp_path: Path) -> None:
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "lookup", "arguments": "{}"}}]}
-    chats = field(tmp_path, {"messages": [{"role": "user", "content": "Hi"}, call], "tools": TOOLS}, template=PLAIN)
+    chatml = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    chats = field(tmp_path, {"messages": [{"role": "user", "content": "Hi"}, call], "tools": TOOLS}, template=chatml)
     with pytest.raises(DataError, match="leaves out the tool call 'lookup' of message 2"):
         chats.pairs(tiny.tokenizer())
