@@ -6,6 +6,7 @@ One attempt per request: retry.py asks again. Importing litellm takes seconds, s
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -57,7 +58,7 @@ class LitellmChat:
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         """One answer, one attempt. Raises TransientError, EndpointError or ContextOverflow."""
         litellm = _litellm()
-        body = body_of(self.name, request, self._arguments)
+        body = {**body_of(self.name, request, self._arguments), **_without_mcp()}
         try:
             response = await asyncio.wait_for(
                 litellm.acompletion(**body, **self._where, timeout=self._timeout_s, num_retries=0, max_retries=0),
@@ -99,6 +100,12 @@ class LitellmChat:
         closing = getattr(_litellm(), "close_litellm_async_clients", None)
         if closing is not None:
             await closing()
+
+
+@cache
+def _without_mcp() -> dict[str, bool]:
+    """litellm (1.106) imports `mcp` for every request with tools, and fails where it is absent, unless told not to."""
+    return {} if importlib.util.find_spec("mcp") else {"_skip_mcp_handler": True}
 
 
 def _cost(response: Any) -> float | None:
