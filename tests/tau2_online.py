@@ -12,12 +12,12 @@ from harness.core.tau2.task import Task
 from harness.engines.chat import ChatSettings, open_chat
 from harness.engines.retry import Backoff
 from harness.engines.scripted_chat import Reply, ScriptedChat
+from harness.tasks.tau2.sources import open_domain
 from harness.tau2.loop import Limits, Played, Setting, Simulator
 from harness.tau2.prompts import Prompts
 from harness.tau2.run import Models, Report, run
 from harness.tau2.run_folder import open_run
 from harness.tau2.run_plan import Plan, Selection, make_plan
-from harness.tasks.tau2.sources import open_domain
 
 Script = Sequence[Reply] | Callable[[ChatRequest], Reply]
 QUICK = Backoff(attempts=2, first_s=0.01)

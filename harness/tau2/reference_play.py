@@ -76,9 +76,9 @@ class ReferencePlay:
                 self._tickets.setdefault(task.ticket, []).append(task)
         self._scripts: dict[tuple[str, str], list[ChatAnswer]] = {}
 
-    def recognisable(self) -> list[Task]:
-        """The tasks that can be told apart by their scenarios, so also without a tag."""
-        return [found[0] for found in self._scenarios.values() if len(found) == 1]
+    def recognisable(self, *, solo: bool = False) -> list[Task]:
+        """The tasks that are recognised without a tag: of those with one scenario (solo: one ticket) the first."""
+        return [found[0] for found in (self._tickets if solo else self._scenarios).values()]
 
     def __call__(self, request: ChatRequest) -> ChatAnswer:
         """The next line of whoever is asked. Raises LookupError for a conversation that nobody knows."""

@@ -82,15 +82,19 @@ def test_what_may_pass_is_tried_again(kind: str) -> None:
 def test_a_hang_is_cut_off_and_tried_again() -> None:
     with serving(ScriptedServer(echo, troubles=[Trouble(kind="hang", when=lambda number, _: number == 1)])) as server:
         assert ask(server.url, timeout_s=0.2).content
-    with serving(ScriptedServer(echo, troubles=[Trouble.every(1, "hang")])) as server:
-        with pytest.raises(EndpointError, match=r"no answer within 0.1 s \(3 attempts\)"):
-            ask(server.url, timeout_s=0.1)
+    with (
+        serving(ScriptedServer(echo, troubles=[Trouble.every(1, "hang")])) as server,
+        pytest.raises(EndpointError, match=r"no answer within 0.1 s \(3 attempts\)"),
+    ):
+        ask(server.url, timeout_s=0.1)
 
 
 def test_an_answer_that_never_ends_is_cut_off() -> None:
-    with serving(ScriptedServer(echo, troubles=[Trouble.every(1, "endless")])) as server:
-        with pytest.raises(ContextOverflow, match="longer than 16 MiB"):
-            ask(server.url)
+    with (
+        serving(ScriptedServer(echo, troubles=[Trouble.every(1, "endless")])) as server,
+        pytest.raises(ContextOverflow, match="longer than 16 MiB"),
+    ):
+        ask(server.url)
 
 
 def test_nobody_listening_is_the_endpoints_fault() -> None:

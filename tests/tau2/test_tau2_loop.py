@@ -30,7 +30,14 @@ def ends(*arguments: Any, **more: Any) -> tuple[str, str | None]:
 
 def test_the_greeting_comes_first_and_then_the_user_speaks() -> None:
     played, agent, user = simulate([calling(CREATE), "Done."], ["A task, please.", "Thanks. ###STOP###"])
-    assert [message.role for message in played.messages] == ["assistant", "user", "assistant", "tool", "assistant", "user"]
+    assert [message.role for message in played.messages] == [
+        "assistant",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
     assert played.messages[0] == GREETING and played.usages[0] is None
     assert (played.termination, played.steps, played.errors) == ("user_stop", 5, 0)
     assert len(agent.requests) == len(user.requests) == 2
@@ -62,10 +69,20 @@ def test_the_users_calls_are_hidden_from_the_agent() -> None:
     assert [m["content"] for m in agent.requests[-1].messages[1:]] == [
         GREETING.content, "Hello.", "Look at your phone.", "Nothing.",
     ]  # fmt: skip
-    assert [m["role"] for m in user.requests[2].messages] == ["system", "user", "assistant", "user", "assistant", "tool"]
+    assert [m["role"] for m in user.requests[2].messages] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "tool",
+    ]
     answer = next(message for message in played.messages if message.role == "tool")
     assert answer.requestor == "user" and not answer.error
-    assert {tool["function"]["name"] for tool in user.requests[0].tools} == {"check_notifications", "dismiss_notification"}
+    assert {tool["function"]["name"] for tool in user.requests[0].tools} == {
+        "check_notifications",
+        "dismiss_notification",
+    }
     assert "check_notifications" not in {tool["function"]["name"] for tool in agent.requests[0].tools}
 
 
@@ -87,7 +104,13 @@ def test_prompts_have_upstreams_structure() -> None:
 
 
 def test_a_scenario_is_worded_as_upstream_words_it() -> None:
-    parts = {"domain": "retail", "reason_for_call": "a\nb", "known_info": "k", "unknown_info": None, "task_instructions": "t"}
+    parts = {
+        "domain": "retail",
+        "reason_for_call": "a\nb",
+        "known_info": "k",
+        "unknown_info": None,
+        "task_instructions": "t",
+    }
     assert scenario({"persona": "P", "instructions": parts}) == (
         "Persona:\n\tP\nInstructions:\n\tDomain: retail\n\tReason for call:\n\t\ta\n\t\tb\n"
         "\tKnown info:\n\t\tk\n\tTask instructions:\n\t\tt"
@@ -182,7 +205,10 @@ def test_the_seed_reaches_every_request_and_trials_have_upstreams() -> None:
     _, agent, user = simulate(["Done."], seed=626729)
     assert {request.seed for request in agent.requests + user.requests} == {626729}
     assert trial_seeds(300, 4) == [626729, 373753, 361454, 1567] and trial_seeds(300, 2) == [626729, 373753]
-    assert [(job.trial, job.seed) for job in plan("mock", "create_task_1", trials=2).jobs()] == [(0, 626729), (1, 373753)]
+    assert [(job.trial, job.seed) for job in plan("mock", "create_task_1", trials=2).jobs()] == [
+        (0, 626729),
+        (1, 373753),
+    ]
 
 
 def test_solo_there_is_no_user_and_done_ends_it() -> None:
