@@ -65,14 +65,21 @@ def _call(value: Any, number: int) -> ChatCall:
     )
 
 
+def _text(content: Any) -> str | None:
+    """The content; where it comes in parts, those that are text."""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
+    if not isinstance(content, str | None):
+        raise TypeError("the content is no text")
+    return content
+
+
 def parse_completion(body: Any) -> ChatAnswer:
     """The answer in a body. Raises TransientError for a body that is no completion: cut off, an error, a stream."""
     try:
         choice = body["choices"][0]
         message = choice["message"]
-        content, calls = message.get("content"), message.get("tool_calls") or ()
-        if not isinstance(content, str | None):
-            raise TypeError("the content is no text")
+        content, calls = _text(message.get("content")), message.get("tool_calls") or ()
         return ChatAnswer(
             content=content,
             tool_calls=tuple(_call(call, number) for number, call in enumerate(calls)),

@@ -34,6 +34,7 @@ class HttpChat:
         self.name = name
         self._model = model
         self._url = f"{api_base.rstrip('/')}/chat/completions"
+        self._api_key = api_key
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -46,7 +47,8 @@ class HttpChat:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+                # Servers (uvicorn, so vLLM too) hang up after 5 s of silence; a request that crosses with that is lost.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 headers=self._headers,
             )
@@ -62,7 +64,7 @@ class HttpChat:
                 content = await _read(response)
                 if response.status != 200:
                     wait = _seconds(response.headers.get("Retry-After"))
-                    raise failure(response.status, content.decode("utf-8", "replace"), retry_after_s=wait)
+                    raise failure(response.status, self._said(content), retry_after_s=wait)
         except TimeoutError as error:
             raise TransientError(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -72,6 +74,11 @@ class HttpChat:
         except (ValueError, RecursionError) as error:
             raise TransientError(f"the endpoint answered with broken JSON ({str(error)[:100]})") from error
         return parse_completion(parsed)
+
+    def _said(self, content: bytes) -> str:
+        """What an endpoint complains of, without the key should it repeat it."""
+        text = content.decode("utf-8", "replace")
+        return text.replace(self._api_key, "***") if self._api_key else text
 
     async def close(self) -> None:
         """Close the connections."""

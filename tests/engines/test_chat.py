@@ -150,6 +150,22 @@ def test_a_body_that_is_no_completion_is_the_endpoints_fault(body: Any) -> None:
         parse_completion(body)
 
 
+def test_content_in_parts_is_put_together() -> None:
+    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert parse_completion({"choices": [{"message": {"content": parts}}]}).content == "ab"
+
+
+def test_a_key_that_an_endpoint_repeats_is_not_shown() -> None:
+    def repeat(request: ChatRequest) -> ChatAnswer:
+        raise LookupError("who is sk-secret?")
+
+    with (
+        serving(ScriptedServer(repeat)) as server,
+        pytest.raises(EndpointError, match=r"who is \*\*\*\?"),
+    ):
+        ask(server.url, api_key="sk-secret")
+
+
 def test_calls_without_an_id_get_one() -> None:
     call = {"function": {"name": "f", "arguments": None}}
     answer = parse_completion({"choices": [{"message": {"content": None, "tool_calls": [call, call]}}]})
