@@ -48,9 +48,8 @@ class PlainRun(RunObserver):
         if not outcome.finished:
             self._unfinished += 1
             if self._unfinished <= 10:
-                self.write(
-                    f"  {outcome.key.task_id} trial {outcome.key.trial}: {_plain(outcome.reason or outcome.verdict.reason or '')}"
-                )
+                why = outcome.reason or outcome.verdict.reason or ""
+                self.write(_plain(f"  {outcome.key.task_id} trial {outcome.key.trial}: {why}"))
             elif self._unfinished == 11:
                 self.write("  further ones like these are only counted")
         self.look()

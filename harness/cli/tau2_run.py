@@ -125,9 +125,10 @@ def run(
     )
 
     def settings(model: str, base: str | None, key_env: str | None, arguments: dict[str, Any]) -> ChatSettings:
+        address = arguments.pop("api_base", None)  # where upstream's users put it; it is no part of what is measured
         return ChatSettings(
             model=model,
-            api_base=base,
+            api_base=base or address,
             api_key=_key(key_env),
             arguments=arguments,
             timeout_s=request_timeout,
@@ -187,6 +188,11 @@ def _arguments(option: str, text: str) -> dict[str, Any]:
         raise SpecError(f"{option} {text!r} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise SpecError(f"{option} {text!r} is no JSON object")
+    if "api_key" in value:
+        raise SpecError(
+            f"{option} holds an api_key, which would end in histories and files; export it in a variable "
+            "and name that with --agent-api-key-env (--user-api-key-env)"
+        )
     return value
 
 

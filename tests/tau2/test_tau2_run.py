@@ -127,6 +127,15 @@ def test_the_recording_is_read_back_and_judged_the_same(undisturbed: Path) -> No
     assert all(dict(item.recorded.components).items() <= dict(item.verdict.components).items() for item in again)
 
 
+def test_an_address_among_the_arguments_is_one_and_not_a_setting(endpoint: ScriptedServer, tmp_path: Path) -> None:
+    where = json.dumps({"temperature": 0.0, "api_base": endpoint.url})
+    command = ["tau2", "run", "-d", "airline", "--num-tasks", "2", "--out", str(tmp_path), "--quiet"]
+    for side in ("agent", "user"):
+        command += [f"--{side}-llm", "hosted_vllm/m", f"--{side}-llm-args", where]
+    assert harness(command) == 0 and len(lines(tmp_path)) == 2
+    assert "127.0.0.1" not in (tmp_path / "run.json").read_text()
+
+
 def test_what_is_printed(endpoint: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert harness(command(endpoint, tmp_path / "o", "--num-trials", "2")) == 0
     printed = capsys.readouterr()
@@ -208,6 +217,11 @@ BEFORE: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no trials": (lambda _: ["-d", "mock", "--num-trials", "0"], 3, "--num-trials 0"),
     "no tasks": (lambda _: ["-d", "mock", "--num-tasks", "0"], 3, "--num-tasks 0"),
     "bad arguments": (lambda _: ["-d", "mock", "--agent-llm-args", "{"], 3, "is not valid JSON"),
+    "a key in the arguments": (
+        lambda _: ["-d", "mock", "--agent-llm-args", '{"api_key": "sk-1"}'],
+        3,
+        "--agent-llm-args holds an api_key",
+    ),
     "no key": (lambda _: ["-d", "mock", "--agent-api-key-env", "NOT_THERE"], 3, "NOT_THERE is not set"),
     "solo and a user": (lambda _: ["-d", "mock", "--solo"], 3, "no --user-llm"),
     "transport": (lambda _: ["-d", "mock", "--transport", "pigeon"], 3, "--transport 'pigeon' is unknown"),
