@@ -29,7 +29,8 @@ STACKS: dict[str, tuple[str, ...]] = {
     "peft": ("harness.engines",),
     "accelerate": (),
     "lm_eval": ("harness.engines.lm_eval_model", "harness.cli.lm_eval"),
-    "litellm": (),
+    "litellm": ("harness.engines.litellm_chat",),
+    "aiohttp": ("harness.engines",),
     "vllm": (),
     "inspect_evals": ("harness.tasks.tau2.port",),
     "inspect_ai": ("harness.tasks.tau2.port",),
@@ -42,7 +43,19 @@ STACKS: dict[str, tuple[str, ...]] = {
     "datasets": ("harness.tasks",),
 }
 """Foreign stack -> the only places that may import it, at any depth."""
-LAZY = ("transformers", "peft", "datasets", "huggingface_hub", "matplotlib", "pandas", "pyarrow", "lm_eval", "scipy")
+LAZY = (
+    "litellm",
+    "aiohttp",
+    "transformers",
+    "peft",
+    "datasets",
+    "huggingface_hub",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "lm_eval",
+    "scipy",
+)
 
 
 class Import(NamedTuple):
@@ -165,7 +178,19 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-HEAVY = {"torch", "transformers", "pandas", "pyarrow", "datasets", "lm_eval", "matplotlib", "scipy", "peft"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "pandas",
+    "pyarrow",
+    "datasets",
+    "lm_eval",
+    "matplotlib",
+    "scipy",
+    "peft",
+    "litellm",
+    "aiohttp",
+}
 
 
 def test_the_command_line_starts_without_any_stack() -> None:

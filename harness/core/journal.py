@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,29 @@ class Journal:
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
         committed = content[: content.rfind(b"\n") + 1]
-        lines: list[tuple[int, dict[str, Any]]] = []
-        for number, line in enumerate(committed.split(b"\n")[:-1], start=1):
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{self.path} line {number}: not valid JSON ({error}); restore or delete it") from error
-            if not isinstance(value, dict):
-                raise DataError(f"{self.path} line {number}: expected a JSON object, found {type(value).__name__}")
-            lines.append((number, value))
-        return lines
+        lines = committed.split(b"\n")[:-1]
+        return [(number, self._object(line, number)) for number, line in enumerate(lines, start=1)]
+
+    def stream(self) -> Iterator[dict[str, Any]]:
+        """The same objects one after the other, for files that memory should not hold at once. Raises DataError."""
+        try:
+            with self.path.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.endswith(b"\n"):
+                        yield self._object(line, number)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+
+    def _object(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{self.path} line {number}: not valid JSON ({error}); restore or delete it") from error
+        if not isinstance(value, dict):
+            raise DataError(f"{self.path} line {number}: expected a JSON object, found {type(value).__name__}")
+        return value
 
     def append(self, line: str) -> None:
         """Commit one line: all of it reaches the disk, or the file is left as it was. Raises StateError."""

@@ -1,0 +1,208 @@
+"""harness tau2 run: simulations with live models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def run(
+    domain: Annotated[str, typer.Option("--domain", "-d", help="airline, retail, telecom or mock.")],
+    agent_llm: Annotated[
+        str,
+        typer.Option(
+            "--agent-llm", help="The model that is measured: hosted_vllm/NAME, openai/NAME, any of litellm's."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; the same command again goes on in it.")],
+    user_llm: Annotated[
+        str | None, typer.Option("--user-llm", help="The model that plays the user; not with --solo.")
+    ] = None,
+    nl_judge: Annotated[
+        str | None,
+        typer.Option("--nl-judge", help="The model that judges natural-language assertions; none by default."),
+    ] = None,
+    num_trials: Annotated[int, typer.Option("--num-trials", help="Simulations per task.")] = 1,
+    max_concurrency: Annotated[int, typer.Option("--max-concurrency", help="Simulations in flight.")] = 64,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Which tasks; base by default, all of --tasks-file where that is given."),
+    ] = None,
+    task_ids: Annotated[
+        list[str] | None, typer.Option("--task-ids", help="Only these tasks: repeat it, or separate them by commas.")
+    ] = None,
+    num_tasks: Annotated[int | None, typer.Option("--num-tasks", help="Only the first so many tasks.")] = None,
+    tasks_file: Annotated[Path | None, typer.Option("--tasks-file", help="Tasks of another revision.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with a folder per domain (tasks, policy, database).")
+    ] = None,
+    solo: Annotated[
+        bool, typer.Option("--solo", help="No user: a ticket, and the tools of both sides (telecom, mock).")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="The trials' seeds are drawn from it.")] = 300,
+    max_steps: Annotated[int, typer.Option("--max-steps", help="Steps of a simulation.")] = 200,
+    max_errors: Annotated[int, typer.Option("--max-errors", help="Tool errors of a simulation.")] = 10,
+    max_calls: Annotated[int, typer.Option("--max-calls", help="Tool calls of one message.")] = 256,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", help="Seconds of a simulation; none by default.")
+    ] = None,
+    agent_api_base: Annotated[
+        str | None, typer.Option("--agent-api-base", help="Address of the agent's endpoint.")
+    ] = None,
+    user_api_base: Annotated[
+        str | None, typer.Option("--user-api-base", help="Address of the user's endpoint.")
+    ] = None,
+    judge_api_base: Annotated[
+        str | None, typer.Option("--judge-api-base", help="Address of the judge's endpoint.")
+    ] = None,
+    agent_key_env: Annotated[
+        str | None, typer.Option("--agent-api-key-env", help="Environment variable that holds the agent's key.")
+    ] = None,
+    user_key_env: Annotated[
+        str | None, typer.Option("--user-api-key-env", help="Environment variable that holds the user's key.")
+    ] = None,
+    judge_key_env: Annotated[
+        str | None, typer.Option("--judge-api-key-env", help="Environment variable that holds the judge's key.")
+    ] = None,
+    agent_args: Annotated[
+        str, typer.Option("--agent-llm-args", help="Sampling options as JSON, sent with every request.")
+    ] = '{"temperature": 0.0}',
+    user_args: Annotated[str, typer.Option("--user-llm-args", help="The same for the user.")] = '{"temperature": 0.0}',
+    agent_instructions: Annotated[
+        Path | None,
+        typer.Option("--agent-instructions", help="A text that replaces ours at the top of the agent's prompt."),
+    ] = None,
+    request_timeout: Annotated[float, typer.Option("--request-timeout", help="Seconds of one answer.")] = 300.0,
+    attempts: Annotated[int, typer.Option("--attempts", help="Attempts at one answer when the endpoint fails.")] = 6,
+    transport: Annotated[
+        str, typer.Option("--transport", help="auto, direct (OpenAI's protocol) or litellm.")
+    ] = "auto",
+    upstream_exclusions: Annotated[
+        bool,
+        typer.Option(
+            "--upstream-exclusions", help="Leave out what agent or user broke, as upstream does, and count it."
+        ),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> int:
+    """Run simulations of a domain's tasks and say what they are worth."""
+    import asyncio
+
+    from harness.cli.progress import stderr
+    from harness.cli.tau2_progress import PlainRun, RichRun
+    from harness.cli.tau2_summary import print_plan, print_report
+    from harness.core.errors import SpecError
+    from harness.engines.chat import ChatSettings, open_chat
+    from harness.engines.retry import Backoff
+    from harness.tau2.loop import Limits
+    from harness.tau2.run import Models
+    from harness.tau2.run import run as run_plan
+    from harness.tau2.run_folder import open_run
+    from harness.tau2.run_observer import RunObserver
+    from harness.tau2.run_plan import Selection, make_plan
+    from harness.tau2.utterance import AnswerLimits
+
+    if solo == (user_llm is not None):
+        raise SpecError(
+            "--solo has no user, so no --user-llm" if solo else "name the user's model with --user-llm, or give --solo"
+        )
+    if max_concurrency < 1 or attempts < 1 or request_timeout <= 0:
+        raise SpecError("--max-concurrency, --attempts and --request-timeout must be positive")
+    plan = make_plan(
+        domain,
+        selection=Selection(split=split, task_ids=_names(task_ids), num_tasks=num_tasks),
+        data=data,
+        tasks_file=tasks_file,
+        solo=solo,
+        seed=seed,
+        trials=num_trials,
+        limits=Limits(
+            max_steps=max_steps, max_errors=max_errors, timeout_s=timeout, answer=AnswerLimits(calls=max_calls)
+        ),
+        agent_instructions=_text(agent_instructions),
+    )
+
+    def settings(model: str, base: str | None, key_env: str | None, arguments: dict[str, Any]) -> ChatSettings:
+        address = arguments.pop("api_base", None)  # where upstream's users put it; it is no part of what is measured
+        return ChatSettings(
+            model=model,
+            api_base=base or address,
+            api_key=_key(key_env),
+            arguments=arguments,
+            timeout_s=request_timeout,
+            backoff=Backoff(attempts=attempts),
+            transport=transport,  # type: ignore[arg-type]
+        )
+
+    agent = settings(agent_llm, agent_api_base, agent_key_env, _arguments("--agent-llm-args", agent_args))
+    user = (
+        settings(user_llm, user_api_base, user_key_env, _arguments("--user-llm-args", user_args)) if user_llm else None
+    )
+    judge = settings(nl_judge, judge_api_base, judge_key_env, {"temperature": 0.0}) if nl_judge else None
+    models = Models(
+        agent=open_chat(agent), user=open_chat(user) if user else None, judge=open_chat(judge) if judge else None
+    )
+    identity = {
+        **plan.identity(),
+        "agent": {"model": agent.model, "arguments": dict(agent.arguments)},
+        "user": {"model": user.model, "arguments": dict(user.arguments)} if user else None,
+        "nl_judge": nl_judge,
+        "upstream_exclusions": upstream_exclusions,
+    }
+    with open_run(out, identity=identity) as folder:
+        print_plan(plan, judge=nl_judge)
+        with RunObserver() if quiet else RichRun() if stderr.is_terminal else PlainRun() as observer:
+            report = asyncio.run(
+                run_plan(
+                    plan,
+                    models,
+                    folder,
+                    observer=observer,
+                    max_concurrency=max_concurrency,
+                    upstream_exclusions=upstream_exclusions,
+                )
+            )
+        return print_report(plan, report, folder.path)
+
+
+def _names(values: list[str] | None) -> tuple[str, ...]:
+    return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+
+
+def _text(path: Path | None) -> str | None:
+    from harness.tasks.tau2.files import read_bytes
+
+    return None if path is None else read_bytes(path).decode("utf-8").strip()
+
+
+def _arguments(option: str, text: str) -> dict[str, Any]:
+    import json
+
+    from harness.core.errors import SpecError
+
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{option} {text!r} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise SpecError(f"{option} {text!r} is no JSON object")
+    if "api_key" in value:
+        raise SpecError(
+            f"{option} holds an api_key, which would end in histories and files; export it in a variable "
+            "and name that with --agent-api-key-env (--user-api-key-env)"
+        )
+    return value
+
+
+def _key(variable: str | None) -> str | None:
+    import os
+
+    from harness.core.errors import SpecError
+
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise SpecError(f"the environment variable {variable} is not set; export the key in it")
+    return os.environ[variable]

@@ -1,0 +1,90 @@
+"""A chat model as the rest of the program sees it: one request in, one answer out, and what can go wrong. Records only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What answers cost: tokens as the endpoint counted them, money in US dollars. `cost` null: nobody knows."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        known = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost=sum(known) if known else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatCall:
+    """A tool call as the model wrote it: `arguments` is text that need not be JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatAnswer:
+    """One answer. `finish_reason` is the endpoint's: `stop`, `length`, `tool_calls`, ..."""
+
+    content: str | None = None
+    tool_calls: tuple[ChatCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """What a model is asked: messages and tools in OpenAI's format.
+
+    `tag` names the conversation for logs and scripted models; no endpoint is sent it.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] = field(default=())
+    tool_choice: str | None = None
+    seed: int | None = None
+    tag: str = ""
+
+
+class ChatModel(Protocol):
+    """Any chat model. `name` says which one, as the user named it."""
+
+    name: str
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer:
+        """One answer. Raises EndpointError or ContextOverflow."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class EndpointError(Exception):
+    """There was no answer, and the model is not to blame. Says what happened, never a key."""
+
+
+class TransientError(EndpointError):
+    """Worth another attempt: a timeout, a lost connection, 429, 5xx, an answer that was cut off.
+
+    `retry_after_s`: how long the endpoint asked to be left alone.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ContextOverflow(Exception):  # noqa: N818
+    """The conversation is longer than the model can read; or the answer is longer than anybody will."""

@@ -1,0 +1,92 @@
+"""OpenAI's chat completions as JSON: what is asked, and what an answer must look like. Knows no transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
+
+OVERFLOWS = (
+    "context_length_exceeded",
+    "context length",
+    "context window",
+    "maximum context",
+    "maximum model length",
+    "max_model_len",
+    "prompt is too long",
+    "input is too long",
+    "longer than the maximum",
+)
+"""What endpoints say when a conversation is too long for the model."""
+
+
+def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON body of a request. `arguments` are the sampling options; the request's seed wins over theirs."""
+    body: dict[str, Any] = {"model": model, "messages": list(request.messages), **arguments}
+    if request.tools:
+        body["tools"] = list(request.tools)
+        body["tool_choice"] = request.tool_choice or "auto"
+    if request.seed is not None:
+        body["seed"] = request.seed
+    return body
+
+
+def failure(status: int, text: str, *, retry_after_s: float | None = None) -> EndpointError | ContextOverflow:
+    """The error that an HTTP status with this text stands for."""
+    said = " ".join(text.split())[:300]
+    if status in (400, 413, 422) and any(sign in text.lower() for sign in OVERFLOWS):
+        return ContextOverflow(said)
+    if status in (408, 409, 425, 429) or status >= 500:
+        return TransientError(f"HTTP {status}: {said}", retry_after_s=retry_after_s)
+    return EndpointError(f"HTTP {status}: {said}")
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def usage_of(value: Any) -> Usage:
+    """The tokens in a body's `usage`; what is missing counts as 0."""
+    found = value if isinstance(value, Mapping) else {}
+    return Usage(
+        prompt_tokens=_count(found.get("prompt_tokens")), completion_tokens=_count(found.get("completion_tokens"))
+    )
+
+
+def _call(value: Any, number: int) -> ChatCall:
+    function = value["function"]
+    name, arguments = function["name"], function.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, str | None):
+        raise TypeError("a tool call's name or arguments are no text")
+    given = value.get("id")
+    return ChatCall(
+        id=given if isinstance(given, str) and given else f"call_{number}", name=name, arguments=arguments or ""
+    )
+
+
+def _text(content: Any) -> str | None:
+    """The content; where it comes in parts, those that are text."""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
+    if not isinstance(content, str | None):
+        raise TypeError("the content is no text")
+    return content
+
+
+def parse_completion(body: Any) -> ChatAnswer:
+    """The answer in a body. Raises TransientError for a body that is no completion: cut off, an error, a stream."""
+    try:
+        choice = body["choices"][0]
+        message = choice["message"]
+        content, calls = _text(message.get("content")), message.get("tool_calls") or ()
+        return ChatAnswer(
+            content=content,
+            tool_calls=tuple(_call(call, number) for number, call in enumerate(calls)),
+            finish_reason=choice.get("finish_reason"),
+            usage=usage_of(body.get("usage")),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        said = body.get("error") if isinstance(body, dict) else None
+        what = f"an error: {str(said)[:300]}" if said else f"no chat completion ({type(error).__name__}: {error})"
+        raise TransientError(f"the endpoint answered with {what}") from error

@@ -1,0 +1,176 @@
+"""A scripted model behind HTTP: an endpoint that speaks OpenAI's protocol, with any latency, and misbehaves on request.
+
+For demonstrations, benchmarks and tests. The script is the same that ScriptedChat takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from harness.core.chat import ChatAnswer, ChatRequest
+from harness.core.errors import SpecError, StateError
+from harness.engines.trouble import TROUBLES, Sent, Trouble, encode
+
+LARGEST_REQUEST = 64 * 2**20
+"""Bytes."""
+
+
+def completion(answer: ChatAnswer, number: int, model: str) -> dict[str, Any]:
+    """An answer as a chat completion."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.content}
+    if answer.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in answer.tool_calls
+        ]
+    prompt, completed = answer.usage.prompt_tokens, answer.usage.completion_tokens
+    return {
+        "id": f"chatcmpl-{number}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason or "stop"}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": completed, "total_tokens": prompt + completed},
+    }
+
+
+class ScriptedServer:
+    """`async with` it; `url` is then the api base. `requests` counts what came, `in_flight_most` how many at a time."""
+
+    def __init__(
+        self,
+        script: Callable[[ChatRequest], ChatAnswer],
+        *,
+        latency_s: float = 0.0,
+        troubles: Sequence[Trouble] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        key: str | None = None,
+    ) -> None:
+        self.requests = 0
+        self.in_flight_most = 0
+        self.url = ""
+        self._in_flight = 0
+        self._script = script
+        self._latency_s = latency_s
+        self._troubles = troubles
+        self._host, self._port = host, port
+        self._key = key
+        self._runner: Any = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            from aiohttp import web
+        except ImportError as error:
+            raise SpecError("aiohttp is not installed; run: pip install 'mixture-harness[tau2]'") from error
+        app = web.Application(client_max_size=LARGEST_REQUEST)
+        app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_get("/v1/models", self._models)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port, backlog=4096)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise StateError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}/v1"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _models(self, _: Any) -> Any:
+        from aiohttp import web
+
+        return web.json_response({"object": "list", "data": [{"id": "scripted", "object": "model"}]})
+
+    async def _answer(self, request: Any) -> Any:
+        self.requests += 1
+        self._in_flight += 1
+        self.in_flight_most = max(self.in_flight_most, self._in_flight)
+        number = self.requests
+        try:
+            return await self._send(request, self._decide(number, await request.read(), request))
+        finally:
+            self._in_flight -= 1
+
+    def _decide(self, number: int, content: bytes, request: Any) -> Sent:
+        if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
+            return TROUBLES["401"]({})
+        try:
+            body = json.loads(content)
+            asked = ChatRequest(
+                messages=body["messages"],
+                tools=body.get("tools") or (),
+                tool_choice=body.get("tool_choice"),
+                seed=body.get("seed"),
+            )
+            model = body["model"]
+        except (ValueError, KeyError, RecursionError, TypeError) as error:
+            return Sent(body=json.dumps({"error": {"message": f"bad request: {error}"}}).encode(), status=400)
+        try:
+            good = completion(self._script(asked), number, model)
+        except LookupError as error:
+            return Sent(body=json.dumps({"error": {"message": str(error)}}).encode(), status=404)
+        for trouble in self._troubles:
+            if trouble.when(number, asked):
+                return TROUBLES[trouble.kind](good)
+        return Sent(body=encode(good))
+
+    async def _send(self, request: Any, sent: Sent) -> Any:
+        from aiohttp import web
+
+        if sent.hangs:
+            await asyncio.Event().wait()
+        if self._latency_s:
+            await asyncio.sleep(self._latency_s)
+        if not sent.missing and not sent.endless:
+            return web.Response(
+                body=sent.body, status=sent.status, headers=sent.headers, content_type="application/json"
+            )
+        response = web.StreamResponse(status=sent.status)
+        if sent.missing:
+            response.content_length = len(sent.body) + sent.missing
+        await response.prepare(request)
+        await response.write(sent.body)
+        while sent.endless:
+            await response.write(b" " * 65536)
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+
+
+@contextmanager
+def serving(server: ScriptedServer) -> Iterator[ScriptedServer]:
+    """The same from code that is not asynchronous: the server lives in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    started, stop = threading.Event(), asyncio.Event()
+    failed: list[BaseException] = []
+
+    async def live() -> None:
+        try:
+            async with server:
+                started.set()
+                await stop.wait()
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+            started.set()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(live(),), daemon=True)
+    thread.start()
+    started.wait()
+    if failed:
+        raise failed[0]
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(timeout=10)
+        loop.close()

@@ -1,0 +1,203 @@
+"""One simulation as a line of a run's file, with upstream's keys, and the little of it that a summary needs.
+
+Pure functions. tasks/tau2/recording.py reads the lines back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from harness.core.chat import Usage
+from harness.core.tau2.message import Message
+from harness.core.tau2.simulation import Simulation
+from harness.core.tau2.task import REWARD_TYPES, Task
+from harness.reward_models.tau2.reward import NOTHING, Verdict
+from harness.tau2.loop import Played
+from harness.tau2.nl_judge import Judged
+
+INFRASTRUCTURE = "infrastructure_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What a run never does twice."""
+
+    task_id: str
+    trial: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A simulation without its transcript. `verdict.reward` null: it is not finished, and `verdict.reason` says why.
+
+    `excluded`: upstream would have left it out for a fault of agent or user (`--upstream-exclusions`).
+    """
+
+    key: Key
+    termination: str
+    reason: str | None
+    verdict: Verdict
+    agent: Usage = field(default_factory=Usage)
+    user: Usage = field(default_factory=Usage)
+    judge: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    n_messages: int = 0
+    excluded: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a reward, so that it need not be looked at again."""
+        return self.verdict.reward is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A simulation that ran, with its transcript; `played` null where no attempt came to an end."""
+
+    key: Key
+    outcome: Outcome
+    played: Played | None
+    judged: Judged | None = None
+    started: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+
+
+def message_json(message: Message, usage: Usage | None) -> dict[str, Any]:
+    """A message with upstream's keys; what is empty is left out."""
+    value: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.role == "tool":
+        return {**value, "id": message.id, "requestor": message.requestor, "error": message.error}
+    if message.tool_calls:
+        value["tool_calls"] = [
+            {"id": call.id, "name": call.name, "arguments": call.arguments, "requestor": call.requestor}
+            for call in message.tool_calls
+        ]
+    if usage is not None:
+        value["usage"] = _usage(usage)
+        if usage.cost is not None:
+            value["cost"] = usage.cost
+    return value
+
+
+@cache
+def _tasks() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Task)
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    """A task as it stands in a task file."""
+    return dict(_tasks().dump_python(task, mode="json"))
+
+
+def _reward_info(verdict: Verdict, judged: Judged | None, assertions: tuple[str, ...]) -> dict[str, Any] | None:
+    if verdict.reward is None:
+        return None
+    known = {name: value for name, value in verdict.components.items() if value is not None}
+    info: dict[str, Any] = {
+        "reward": verdict.reward,
+        "reward_basis": list(verdict.basis),
+        "reward_breakdown": known,
+    }
+    if judged is not None and judged.met is not None:
+        info["nl_assertions"] = [
+            {"nl_assertion": assertion, "met": met, "justification": reason}
+            for assertion, met, reason in zip(assertions, judged.met, judged.reasons, strict=True)
+        ]
+    return info
+
+
+def as_line(done: Done, *, task: dict[str, Any], domain: str, source: str, solo: bool) -> str:
+    """One line of JSON. No NaN gets in: arguments with one are refused where they are read."""
+    outcome, played = done.outcome, done.played
+    criteria = task.get("evaluation_criteria") or {}
+    value: dict[str, Any] = {
+        "id": f"{domain}-{done.key.task_id}-{done.key.trial}",
+        "task_id": done.key.task_id,
+        "trial": done.key.trial,
+        "seed": done.key.seed,
+        "domain": domain,
+        "source": source,
+        "solo": solo,
+        "termination_reason": outcome.termination,
+        "reason": outcome.reason or outcome.verdict.reason,
+        "reward_info": _reward_info(outcome.verdict, done.judged, tuple(criteria.get("nl_assertions") or ())),
+        "start_time": done.started,
+        "duration": round(outcome.seconds, 3),
+        "agent_cost": outcome.agent.cost,
+        "user_cost": outcome.user.cost,
+        "usage": {
+            "agent": _usage(outcome.agent),
+            "user": _usage(outcome.user),
+            "judge": {**_usage(outcome.judge), "cost": outcome.judge.cost},
+        },
+        "excluded": outcome.excluded,
+        "messages": []
+        if played is None
+        else [message_json(message, usage) for message, usage in zip(played.messages, played.usages, strict=True)],
+        "task": task,
+    }
+    return json.dumps(value, allow_nan=False)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _read_usage(value: Any, cost: Any) -> Usage:
+    found = value if isinstance(value, dict) else {}
+    return Usage(
+        prompt_tokens=int(found.get("prompt_tokens", 0)),
+        completion_tokens=int(found.get("completion_tokens", 0)),
+        cost=_number(cost),
+    )
+
+
+def read_outcome(line: Mapping[str, Any]) -> Outcome:
+    """The outcome in a line. Raises KeyError, TypeError or ValueError for a line that is none of ours."""
+    info = line["reward_info"]
+    usage = line["usage"]
+    components = dict(NOTHING)
+    basis: tuple[Any, ...] = ()
+    if info is not None:
+        components.update({name: info["reward_breakdown"].get(name) for name in REWARD_TYPES})
+        basis = tuple(info["reward_basis"])
+    verdict = Verdict(
+        reward=None if info is None else float(info["reward"]),
+        components=components,
+        basis=basis,
+        reason=line["reason"],
+    )
+    return Outcome(
+        key=Key(task_id=str(line["task_id"]), trial=int(line["trial"]), seed=int(line["seed"])),
+        termination=str(line["termination_reason"]),
+        reason=line["reason"],
+        verdict=verdict,
+        agent=_read_usage(usage["agent"], line["agent_cost"]),
+        user=_read_usage(usage["user"], line["user_cost"]),
+        judge=_read_usage(usage["judge"], usage["judge"]["cost"]),
+        seconds=float(line["duration"]),
+        n_messages=len(line["messages"]),
+        excluded=bool(line["excluded"]),
+    )
+
+
+def simulation_of(key: Key, played: Played) -> Simulation:
+    """The record that a verdict is a function of."""
+    return Simulation(
+        id=f"{key.task_id}-{key.trial}",
+        task_id=key.task_id,
+        termination_reason=played.termination,
+        messages=played.messages,
+        trial=key.trial,
+    )

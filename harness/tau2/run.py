@@ -1,0 +1,298 @@
+"""Runs a plan: every simulation of every trial that is not finished yet, many at a time, each on disk once it ended.
+
+Owns concurrency, failures and verdicts. Models, folder and observer are handed in. Stopping is safe at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.core.chat import ChatModel, EndpointError, Usage
+from harness.core.errors import HarnessError
+from harness.core.tau2.message import Requestor
+from harness.core.tau2.simulation import STOPPED, Termination
+from harness.core.tau2.task import Task
+from harness.reward_models.tau2.reward import NEEDS_JUDGE, Verdict, judge, unjudged
+from harness.tau2.loop import Played, Setting, Simulator
+from harness.tau2.nl_judge import Judged, judge_assertions
+from harness.tau2.record import (
+    INFRASTRUCTURE,
+    Done,
+    Key,
+    Outcome,
+    as_line,
+    simulation_of,
+    task_json,
+)
+from harness.tau2.run_folder import RunFolder
+from harness.tau2.run_observer import RunObserver
+from harness.tau2.run_plan import Job, Plan
+from harness.tau2.transcript import read_played
+
+EXCLUDED_AFTER = 4
+"""Attempts at a simulation before `--upstream-exclusions` leaves it out, as upstream's three retries make."""
+FAULTS: tuple[Termination, ...] = ("agent_error", "user_error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Who answers. `user` is null in a solo run, `judge` where natural-language assertions are not judged."""
+
+    agent: ChatModel
+    user: ChatModel | None
+    judge: ChatModel | None = None
+
+    async def close(self) -> None:
+        """Close each once, though one model may play several parts."""
+        for model in {id(model): model for model in (self.agent, self.user, self.judge) if model}.values():
+            await model.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run came to: all outcomes in the plan's order. `gave_up`: why it stopped before it had tried everything."""
+
+    outcomes: tuple[Outcome, ...]
+    n_new: int
+    n_untried: int
+    gave_up: str | None = None
+
+
+class Runner:
+    """One run in one process. Use `run`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        models: Models,
+        folder: RunFolder,
+        observer: RunObserver,
+        *,
+        max_concurrency: int,
+        upstream_exclusions: bool,
+    ) -> None:
+        self._plan = plan
+        self._models = models
+        self._folder = folder
+        self._observer = observer
+        self._max_concurrency = max_concurrency
+        self._upstream_exclusions = upstream_exclusions
+        self._tasks = {task.id: task_json(task) for task in plan.tasks}
+        self._fresh: dict[Key, Outcome] = {}
+        self._failed_in_a_row = 0
+        self._gave_up: str | None = None
+        self._setting = Setting(
+            environment=lambda: plan.domain.environment(solo=plan.solo),
+            prompts=plan.prompts,
+            agent_tools=plan.agent_tools,
+            user_tools=plan.user_tools,
+            agent=models.agent,
+            user=models.user,
+            limits=plan.limits,
+            solo=plan.solo,
+            asked=observer.asked,
+        )
+
+    async def run(self) -> Report:
+        """Run what is left; cancelling it leaves the folder whole. Raises StateError when the disk refuses a line."""
+        jobs = self._plan.jobs()
+        known = self._folder.outcomes
+        todo = [job for job in jobs if _key(job) not in known]
+        transcripts = self._folder.transcripts() if todo else {}
+        before = [known[_key(job)] for job in jobs if _key(job) in known]
+        self._observer.starting(total=len(jobs), known=before, concurrency=self._max_concurrency)
+        rest = iter(todo)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._max_concurrency, len(todo))):
+                    group.create_task(self._work(rest, transcripts))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        found = {**known, **self._fresh}
+        outcomes = tuple(found[_key(job)] for job in jobs if _key(job) in found)
+        return Report(
+            outcomes=outcomes,
+            n_new=sum(outcome.finished for outcome in self._fresh.values()),
+            n_untried=len(jobs) - len(outcomes),
+            gave_up=self._gave_up,
+        )
+
+    async def _work(self, jobs: Iterator[Job], transcripts: Mapping[Key, dict[str, Any]]) -> None:
+        for job in jobs:
+            if self._gave_up:
+                return
+            self._observer.began()
+            heard = transcripts.get(_key(job))
+            done = await self._contained(job, heard)
+            await self._keep(job, done, heard)
+
+    async def _keep(self, job: Job, done: Done, heard: Mapping[str, Any] | None) -> None:
+        """Put it on disk, unless it is there already and nothing was added."""
+        if done.outcome.finished or heard is None:
+            line = as_line(
+                done,
+                task=self._tasks[job.task.id],
+                domain=self._plan.domain.name,
+                source=self._plan.domain.source,
+                solo=self._plan.solo,
+            )
+            await self._folder.append(done.outcome, line)
+        self._fresh[done.key] = done.outcome
+        self._observer.ended(done.outcome)
+        self._count(done.outcome)
+
+    async def _contained(self, job: Job, heard: Mapping[str, Any] | None) -> Done:
+        """One simulation; whatever goes wrong in it that nobody foresaw costs no other. Raises HarnessError."""
+        try:
+            return await self._job(job, heard)
+        except HarnessError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            started = datetime.now(UTC).isoformat(timespec="milliseconds")
+            return self._without_end(job, f"unexpected: {type(error).__name__}: {error}", started, {})
+
+    def _count(self, outcome: Outcome) -> None:
+        """An endpoint that is gone for good fails everything in a row: better to stop than to try it on all."""
+        if outcome.termination != INFRASTRUCTURE or outcome.excluded:
+            self._failed_in_a_row = 0
+            return
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= max(8, self._max_concurrency):
+            self._gave_up = f"the last {self._failed_in_a_row} simulations got no answer ({outcome.reason})"
+
+    async def _job(self, job: Job, line: Mapping[str, Any] | None) -> Done:
+        started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        played = None if line is None else read_played(line)
+        excluded: str | None = None
+        spent: dict[Requestor, Usage] = {}
+        attempts = EXCLUDED_AFTER if self._upstream_exclusions else 1
+        for _ in range(attempts if played is None else 0):
+            simulator = Simulator(self._setting, job.task, seed=job.seed, tag=job.task.id)
+            try:
+                played = await simulator.run()
+            except EndpointError as error:
+                return self._without_end(job, str(error), started, _plus(spent, simulator.spent))
+            spent = _plus(spent, played.spent)
+            if not (self._upstream_exclusions and played.termination in FAULTS):
+                excluded = None
+                break
+            excluded = f"{played.termination}: {played.reason}"
+        assert played is not None
+        if excluded is not None:
+            return self._without_end(job, excluded, started, spent, excluded=True)
+        return await self._judged(job, replace(played, spent={**played.spent, **spent}), started)
+
+    def _without_end(
+        self, job: Job, reason: str, started: str, spent: Mapping[Requestor, Usage], *, excluded: bool = False
+    ) -> Done:
+        outcome = Outcome(
+            key=_key(job),
+            termination=INFRASTRUCTURE,
+            reason=reason,
+            verdict=unjudged(reason),
+            agent=spent.get("assistant", Usage()),
+            user=spent.get("user", Usage()),
+            excluded=excluded,
+        )
+        return Done(key=outcome.key, outcome=outcome, played=None, started=started)
+
+    async def _judged(self, job: Job, played: Played, started: str) -> Done:
+        judged: Judged | None = None
+        reason = played.reason
+        try:
+            judged = await self._ask_judge(job.task, played)
+        except EndpointError as error:
+            judged = Judged(met=None, failure=f"no answer ({error})")
+        verdict = self._verdict(job, played, judged)
+        if judged is not None and judged.failure is not None:
+            reason = f"judge: {judged.failure}"
+            if verdict.reward is None:
+                verdict = unjudged(reason)
+        outcome = Outcome(
+            key=_key(job),
+            termination=played.termination,
+            reason=reason,
+            verdict=verdict,
+            agent=played.spent.get("assistant", Usage()),
+            user=played.spent.get("user", Usage()),
+            judge=judged.usage if judged else Usage(),
+            seconds=played.seconds,
+            n_messages=len(played.messages),
+        )
+        return Done(key=outcome.key, outcome=outcome, played=played, judged=judged, started=started)
+
+    async def _ask_judge(self, task: Task, played: Played) -> Judged | None:
+        assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
+        if self._models.judge is None or not assertions or played.termination not in STOPPED:
+            return None
+        try:
+            return await judge_assertions(self._models.judge, assertions, played.messages, tag=task.id)
+        finally:
+            self._observer.asked()
+
+    def _verdict(self, job: Job, played: Played, judged: Judged | None) -> Verdict:
+        simulation = simulation_of(_key(job), played)
+        met = judged.met if judged else None
+        try:
+            if played.termination not in STOPPED:
+                return judge(job.task, simulation, None, nl_met=met)
+            end = self._plan.domain.end_state(job.task, played.messages, solo=self._plan.solo)
+            return judge(job.task, simulation, end, nl_met=met)
+        except Exception as error:  # noqa: BLE001
+            # What a model did to the environment reaches assertions and comparisons, which raise what they like. It
+            # ended by itself and its end cannot be looked at: the agent's failure, not a missing value.
+            return Verdict(
+                reward=0.0,
+                components=unjudged("").components,
+                reason=f"cannot be judged: {type(error).__name__}: {error}",
+            )
+
+
+def _key(job: Job) -> Key:
+    return Key(task_id=job.task.id, trial=job.trial, seed=job.seed)
+
+
+def _plus(one: Mapping[Requestor, Usage], other: Mapping[Requestor, Usage]) -> dict[Requestor, Usage]:
+    total = dict(one)
+    for side, usage in other.items():
+        total[side] = total.get(side, Usage()) + usage
+    return total
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group that is one itself."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def run(
+    plan: Plan,
+    models: Models,
+    folder: RunFolder,
+    *,
+    observer: RunObserver | None = None,
+    max_concurrency: int = 64,
+    upstream_exclusions: bool = False,
+) -> Report:
+    """Run what is not finished; the models are closed at the end."""
+    runner = Runner(
+        plan,
+        models,
+        folder,
+        observer or RunObserver(),
+        max_concurrency=max_concurrency,
+        upstream_exclusions=upstream_exclusions,
+    )
+    try:
+        return await runner.run()
+    finally:
+        await models.close()
+
+
+def needs_judge(outcome: Outcome) -> bool:
+    """Whether nothing but a judge is missing."""
+    return outcome.verdict.reason == NEEDS_JUDGE

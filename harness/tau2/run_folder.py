@@ -1,0 +1,130 @@
+"""A run's folder: which simulations are finished and which are not. Survives kill -9 at any moment.
+
+run.json            which run this is
+simulations.jsonl   one line per simulation that has a reward, appended the moment it has one; never rewritten
+unfinished.jsonl    simulations without one: the endpoint failed, or nobody could judge; the next run takes them up
+.lock               held while somebody writes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import StateError
+from harness.core.journal import Journal, write_atomically, write_failure
+from harness.tau2.record import Key, Outcome, read_outcome
+
+SCHEMA = "harness.tau2_run/1"
+SIMULATIONS = "simulations.jsonl"
+UNFINISHED = "unfinished.jsonl"
+
+
+class RunFolder:
+    """The lines of a run. Use `open_run` to get one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / SIMULATIONS
+        self._finished = Journal(folder / SIMULATIONS)
+        self._unfinished = Journal(folder / UNFINISHED)
+        self._writing = threading.Lock()
+        self.outcomes: dict[Key, Outcome] = {}
+        for number, line in enumerate(self._finished.stream(), start=1):
+            try:
+                outcome = read_outcome(line)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise StateError(
+                    f"{self.path} line {number} is no simulation of a run ({type(error).__name__}: {error}); "
+                    "it was written by another version or edited; use another --out"
+                ) from error
+            self.outcomes[outcome.key] = outcome
+
+    def transcripts(self) -> dict[Key, dict[str, Any]]:
+        """The unfinished lines that lack nothing but a judge, the last one of each simulation."""
+        found: dict[Key, dict[str, Any]] = {}
+        for line in self._unfinished.stream():
+            try:
+                key = read_outcome(line).key
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue
+            if key not in self.outcomes and line["termination_reason"] in ("user_stop", "agent_stop"):
+                found[key] = line
+        return found
+
+    async def append(self, outcome: Outcome, line: str) -> None:
+        """Commit one simulation, off the event loop. Whole or not at all, also when cancelled. Raises StateError."""
+        await asyncio.to_thread(self._append, outcome, line)
+
+    def _append(self, outcome: Outcome, line: str) -> None:
+        with self._writing:
+            (self._finished if outcome.finished else self._unfinished).append(line)
+            if outcome.finished:
+                self.outcomes[outcome.key] = outcome
+
+
+@contextlib.contextmanager
+def open_run(folder: Path, *, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """Take the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise write_failure(folder, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            raise StateError(
+                f"{folder} is in use by another run{f' (process {owner})' if owner else ''}; "
+                "wait for it or use another --out"
+            ) from error
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            raise write_failure(folder, error) from error
+        _claim(folder, identity)
+        yield RunFolder(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Write run.json into a new folder; refuse one that holds a run with other settings."""
+    path = folder / "run.json"
+    content = {"schema": SCHEMA, "settings": dict(identity)}
+    if not path.exists():
+        if (folder / SIMULATIONS).exists() or (folder / "ledger.jsonl").exists():
+            raise StateError(f"{folder} has results in it but no run.json of this kind; use another --out")
+        write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        schema = known["schema"]
+        settings = known["settings"] if schema == SCHEMA else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"cannot read {path} ({error}); restore it or use another --out") from error
+    if schema != SCHEMA:
+        raise StateError(f"{folder} holds something else ({schema}); use another --out")
+    names = sorted(settings.keys() | identity.keys())
+    other = [name for name in names if settings.get(name) != identity.get(name)]
+    judge_added = other == ["nl_judge"] and settings.get("nl_judge") is None
+    if judge_added:
+        write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
+    elif other:
+        shown = ", ".join(f"{name} {_short(settings.get(name))}, here {_short(identity.get(name))}" for name in other)
+        raise StateError(f"{folder} holds a run with other settings ({shown}); use another --out")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

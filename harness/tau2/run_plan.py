@@ -1,0 +1,172 @@
+"""What is to be run: domain, tasks, trials, prompts and limits, all checked before any model is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.digest import digest_json
+from harness.core.errors import DataError, SpecError
+from harness.core.tau2.task import Task
+from harness.tasks.tau2.domain import Domain, schemas
+from harness.tasks.tau2.guidelines import read_guidelines
+from harness.tasks.tau2.sources import open_domain
+from harness.tasks.tau2.task_file import revision
+from harness.tau2.loop import Limits
+from harness.tau2.prompts import AGENT_INSTRUCTIONS, DONE, SOLO_INSTRUCTIONS, Prompts
+from harness.tau2.seeds import DEFAULT_SEED, trial_seeds
+
+DEFAULT_SPLIT = "base"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which tasks. Without a split: those of the task file where there is one, else of the split `base`."""
+
+    split: str | None = None
+    task_ids: tuple[str, ...] = ()
+    num_tasks: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One simulation to be run; `trial` counts from 0."""
+
+    task: Task
+    trial: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything about a run but its models and its folder. `n_ticketless`: tasks left out of a solo run."""
+
+    domain: Domain
+    tasks: tuple[Task, ...]
+    solo: bool
+    seed: int
+    trials: int
+    limits: Limits
+    prompts: Prompts
+    agent_tools: tuple[dict[str, Any], ...]
+    user_tools: tuple[dict[str, Any], ...]
+    n_ticketless: int = 0
+
+    def jobs(self) -> list[Job]:
+        """Every simulation, the first trial of all tasks first."""
+        seeds = trial_seeds(self.seed, self.trials)
+        return [Job(task=task, trial=trial, seed=seed) for trial, seed in enumerate(seeds) for task in self.tasks]
+
+    @property
+    def n_judged_by_model(self) -> int:
+        """Tasks whose reward needs somebody who judges assertions."""
+        criteria = [task.evaluation_criteria for task in self.tasks]
+        return sum(bool(one and one.nl_assertions and "NL_ASSERTION" in one.reward_basis) for one in criteria)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same measurement, as JSON. The number of trials is not part of it: a run can grow."""
+        return {
+            "domain": self.domain.name,
+            "source": self.domain.source,
+            "tasks": revision(self.tasks),
+            "n_tasks": len(self.tasks),
+            "solo": self.solo,
+            "seed": self.seed,
+            "max_steps": self.limits.max_steps,
+            "max_errors": self.limits.max_errors,
+            "timeout_s": self.limits.timeout_s,
+            "max_calls": self.limits.answer.calls,
+            "prompts": self.prompts.digest,
+            "tools": digest_json([self.agent_tools, self.user_tools]),
+        }
+
+
+def make_plan(
+    domain: str,
+    *,
+    selection: Selection | None = None,
+    data: Path | None = None,
+    tasks_file: Path | None = None,
+    solo: bool = False,
+    seed: int = DEFAULT_SEED,
+    trials: int = 1,
+    limits: Limits | None = None,
+    agent_instructions: str | None = None,
+) -> Plan:
+    """Open the domain, choose and check the tasks. Raises DataError or SpecError in one line."""
+    selection, limits = selection or Selection(), limits or Limits()
+    if trials < 1:
+        raise SpecError(f"--num-trials {trials} is no number of trials; 1 is the least")
+    if limits.max_steps < 1 or limits.max_errors < 1:
+        raise SpecError("--max-steps and --max-errors must be at least 1")
+    opened = open_domain(domain, data=data, tasks_file=tasks_file)
+    policy = opened.policy(solo=solo)
+    tasks = _select(opened, selection, tasks_file)
+    ticketed = tuple(task for task in tasks if task.ticket is not None) if solo else tasks
+    if solo and selection.task_ids and len(ticketed) < len(tasks):
+        without = next(task.id for task in tasks if task.ticket is None)
+        raise DataError(f"task {without!r} of domain {opened.name} has no ticket, so no --solo")
+    if not ticketed:
+        raise DataError(f"no task of domain {opened.name} is left to run; choose others")
+    opened.check(ticketed)
+    for task in ticketed:
+        _check_start(opened, task, solo=solo)
+    agent_tools, user_tools = schemas(opened.tools), schemas(opened.user_tools)
+    return Plan(
+        domain=opened,
+        tasks=ticketed,
+        solo=solo,
+        seed=seed,
+        trials=trials,
+        limits=limits,
+        prompts=Prompts(
+            policy=policy,
+            guidelines=read_guidelines(data, tools=bool(opened.user_tools)),
+            agent_instructions=agent_instructions or (SOLO_INSTRUCTIONS if solo else AGENT_INSTRUCTIONS),
+        ),
+        agent_tools=tuple([*agent_tools, *user_tools, DONE] if solo else agent_tools),
+        user_tools=() if solo else tuple(user_tools),
+        n_ticketless=len(tasks) - len(ticketed),
+    )
+
+
+def _select(domain: Domain, selection: Selection, tasks_file: Path | None) -> tuple[Task, ...]:
+    split = selection.split
+    if split is None and tasks_file is None and not selection.task_ids:
+        split = DEFAULT_SPLIT
+    tasks: Sequence[Task] = domain.tasks(split)
+    if selection.task_ids:
+        known = {task.id: task for task in tasks}
+        for name in selection.task_ids:
+            if name not in known:
+                where = (
+                    f"split {split} of domain {domain.name}" if split else str(tasks_file or f"domain {domain.name}")
+                )
+                raise DataError(f"unknown task {name!r}; {where} has {_some(list(known))}")
+        tasks = [known[name] for name in dict.fromkeys(selection.task_ids)]
+    if selection.num_tasks is not None:
+        if selection.num_tasks < 1:
+            raise SpecError(f"--num-tasks {selection.num_tasks} is no number of tasks; 1 is the least")
+        tasks = tasks[: selection.num_tasks]
+    return tuple(tasks)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"
+
+
+def _check_start(domain: Domain, task: Task, *, solo: bool) -> None:
+    """Whether a task's initial state can be made."""
+    environment = domain.environment(solo=solo)
+    try:
+        environment.initialize(task.initial_state)
+        environment.replay((task.initial_state and task.initial_state.message_history) or ())
+    except Exception as error:
+        # Initialisation calls functions of the environment, which raise what they like.
+        raise DataError(
+            f"task {task.id!r} of domain {domain.name}: its initial state cannot be made "
+            f"({type(error).__name__}: {error}); correct the task file"
+        ) from error

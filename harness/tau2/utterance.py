@@ -1,0 +1,90 @@
+"""What a model answered, as a message of a simulation, or the reason why it cannot be one. Pure functions.
+
+The limits bound what a broken model can cost its simulation; nothing that works comes near them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from harness.core.chat import ChatAnswer, ChatCall
+from harness.core.tau2.message import Message, Requestor, ToolCall
+
+DEEPEST = 100
+"""Levels of nesting in a call's arguments."""
+
+
+class ParticipantError(Exception):
+    """An answer that the simulation cannot go on with; whoever gave it is to blame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerLimits:
+    """The most that one answer may hold. Upstream has no such limits."""
+
+    calls: int = 256
+    characters: int = 1_000_000
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_values(value: Any) -> None:
+    """Raises ValueError for nesting that is too deep and for numbers that JSON cannot hold (1e999 is read as infinity)."""
+    level = [value]
+    for _ in range(DEEPEST):
+        if any(isinstance(item, float) and not math.isfinite(item) for item in level):
+            raise ValueError("a number beyond all bounds")
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested more than {DEEPEST} levels deep")
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """A call's arguments; no text at all means none. Raises ValueError with the reason."""
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} levels deep") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, found {type(value).__name__}")
+    _check_values(value)
+    return value
+
+
+def _call(call: ChatCall, side: Requestor, *, cut: bool) -> ToolCall:
+    try:
+        arguments = parse_arguments(call.arguments)
+    except ValueError as error:
+        why = "; the answer was cut off at its longest" if cut else ""
+        raise ParticipantError(
+            f"malformed arguments in the call of {call.name[:80]!r}: {error}{why} ({call.arguments[:120]!r})"
+        ) from None
+    return ToolCall(id=call.id, name=call.name, arguments=arguments, requestor=side)
+
+
+def message_of(answer: ChatAnswer, side: Requestor, limits: AnswerLimits) -> Message:
+    """The answer as this side's message. Raises ParticipantError for one that is empty, malformed or beyond all bounds."""
+    size = len(answer.content or "") + sum(len(call.arguments) + len(call.name) for call in answer.tool_calls)
+    if size > limits.characters:
+        raise ParticipantError(f"an answer of {size:,} characters; at most {limits.characters:,} are read")
+    if len(answer.tool_calls) > limits.calls:
+        raise ParticipantError(f"{len(answer.tool_calls):,} tool calls in one message; at most {limits.calls} are made")
+    cut = answer.finish_reason == "length"
+    calls = tuple(_call(call, side, cut=cut) for call in answer.tool_calls)
+    message = Message(role=side, content=answer.content, tool_calls=calls or None)
+    if not calls and not message.text:
+        raise ParticipantError(f"an empty message{' (the answer was cut off at its longest)' if cut else ''}")
+    return message

@@ -1,0 +1,41 @@
+"""A transcript as each side sees it, in OpenAI's format: the agent sees no calls of the user, the user only text of the agent.
+
+Pure functions. Both views are of the one list of messages, so neither side can hold another truth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from harness.core.tau2.message import Message, Requestor, ToolCall
+
+Wire = dict[str, Any]
+
+
+def _calls(calls: Sequence[ToolCall]) -> list[Wire]:
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json.dumps(call.arguments)}}
+        for call in calls
+    ]
+
+
+def _own(message: Message) -> Wire:
+    wire: Wire = {"role": "assistant", "content": message.content}
+    if message.tool_calls:
+        wire["tool_calls"] = _calls(message.tool_calls)
+    return wire
+
+
+def seen_by(side: Requestor, message: Message) -> Wire | None:
+    """One message as a side is sent it; null where it never sees it. Whoever is asked is `assistant` to the model."""
+    if message.role == "tool":
+        if message.requestor != side:
+            return None
+        return {"role": "tool", "content": message.content, "tool_call_id": message.id}
+    if message.role == side:
+        return _own(message)
+    if message.role == "system" or message.tool_calls or not message.text:
+        return None
+    return {"role": "user", "content": message.content}

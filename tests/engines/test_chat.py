@@ -1,0 +1,191 @@
+"""Chat with a real HTTP endpoint: what is sent, what is retried, whose fault it is, and that keys stay secret."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import random
+import socket
+from typing import Any
+
+import pytest
+
+from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
+from harness.core.errors import SpecError
+from harness.engines.chat import ChatSettings, open_chat
+from harness.engines.completion import body_of, failure, parse_completion
+from harness.engines.retry import Backoff, RetryingChat
+from harness.engines.scripted_chat import ScriptedChat, calling
+from harness.engines.scripted_server import ScriptedServer, serving
+from harness.engines.trouble import TROUBLES, Trouble
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed")
+QUICK = Backoff(attempts=3, first_s=0.01)
+REQUEST = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
+
+
+def ask(base: str, request: ChatRequest = REQUEST, **settings: Any) -> ChatAnswer:
+    """One answer."""
+
+    async def once() -> ChatAnswer:
+        chat = open_chat(ChatSettings(**{"model": "hosted_vllm/m", "api_base": base, "backoff": QUICK, **settings}))
+        try:
+            return await chat.answer(request)
+        finally:
+            await chat.close()
+
+    return asyncio.run(once())
+
+
+def echo(request: ChatRequest) -> ChatAnswer:
+    """Says what it was asked, and calls the first tool."""
+    if request.tools:
+        return calling((request.tools[0]["function"]["name"], {"seed": request.seed, "choice": request.tool_choice}))
+    return ChatAnswer(content=str(request.messages), usage=Usage(prompt_tokens=3, completion_tokens=4))
+
+
+TOOL = {"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}
+TRANSPORTS = ["direct", "litellm"] if importlib.util.find_spec("litellm") else ["direct"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_both_transports_say_and_hear_the_same(transport: str) -> None:
+    with serving(ScriptedServer(echo)) as server:
+        answer = ask(server.url, transport=transport)
+        assert answer.content == str(REQUEST.messages) and not answer.tool_calls
+        assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.cost) == (3, 4, None)
+        asked = ChatRequest(messages=REQUEST.messages, tools=[TOOL], tool_choice="required", seed=7)
+        called = ask(server.url, asked, transport=transport).tool_calls
+        assert [(call.name, call.arguments) for call in called] == [("look", '{"seed": 7, "choice": "required"}')]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_both_transports_blame_the_same(transport: str) -> None:
+    with serving(ScriptedServer(echo, troubles=[Trouble.every(1, "overflow")])) as server:
+        with pytest.raises(ContextOverflow):
+            ask(server.url, transport=transport)
+        assert server.requests == 1
+    with serving(ScriptedServer(echo, troubles=[Trouble.every(1, "500")])) as server:
+        with pytest.raises(EndpointError, match=r"500.*\(3 attempts\)"):
+            ask(server.url, transport=transport)
+        assert server.requests == 3
+
+
+@pytest.mark.parametrize("kind", ["500", "429", "truncated", "lost", "html", "sse", "error in 200", "deep body"])
+def test_what_may_pass_is_tried_again(kind: str) -> None:
+    troubles = [Trouble(kind=kind, when=lambda number, _: number < 3)]
+    with serving(ScriptedServer(echo, troubles=troubles)) as server:
+        assert ask(server.url).content
+        assert server.requests == 3
+
+
+def test_a_hang_is_cut_off_and_tried_again() -> None:
+    with serving(ScriptedServer(echo, troubles=[Trouble(kind="hang", when=lambda number, _: number == 1)])) as server:
+        assert ask(server.url, timeout_s=0.2).content
+    with (
+        serving(ScriptedServer(echo, troubles=[Trouble.every(1, "hang")])) as server,
+        pytest.raises(EndpointError, match=r"no answer within 0.1 s \(3 attempts\)"),
+    ):
+        ask(server.url, timeout_s=0.1)
+
+
+def test_an_answer_that_never_ends_is_cut_off() -> None:
+    with (
+        serving(ScriptedServer(echo, troubles=[Trouble.every(1, "endless")])) as server,
+        pytest.raises(ContextOverflow, match="longer than 16 MiB"),
+    ):
+        ask(server.url)
+
+
+def test_nobody_listening_is_the_endpoints_fault() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with pytest.raises(EndpointError, match="3 attempts"):
+        ask(f"http://127.0.0.1:{port}/v1")
+
+
+def test_a_wrong_key_is_not_tried_again_and_the_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOSTED_VLLM_API_KEY", "from-the-environment")
+    with serving(ScriptedServer(echo, key="from-the-environment")) as server:
+        assert ask(server.url).content
+        with pytest.raises(EndpointError, match="HTTP 401") as caught:
+            ask(server.url, api_key="sk-secret")
+        assert server.requests == 2 and "sk-secret" not in str(caught.value)
+    assert "sk-secret" not in repr(ChatSettings(model="m", api_key="sk-secret"))
+
+
+@pytest.mark.parametrize("name", ["", "hosted_vllm/m"])
+def test_a_model_that_cannot_be_found_is_one_clear_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    with pytest.raises(SpecError):
+        open_chat(ChatSettings(model=name))
+    with pytest.raises(SpecError, match="is no address"):
+        open_chat(ChatSettings(model="hosted_vllm/m", api_base="localhost:8000"))
+    with pytest.raises(SpecError, match="cannot be asked directly"):
+        open_chat(ChatSettings(model="anthropic/m", transport="direct"))
+
+
+def test_the_pause_grows_to_a_limit_and_grants_what_is_asked_for() -> None:
+    backoff, dice = Backoff(first_s=1, longest_s=8), random.Random(0)
+    for failures, most in ((1, 1), (2, 2), (3, 4), (4, 8), (9, 8)):
+        assert most / 2 <= backoff.pause_s(failures, None, dice) <= most
+    assert backoff.pause_s(1, 20.0, dice) == 20.0 and backoff.pause_s(1, 9e9, dice) == 32.0
+
+
+def test_only_what_may_pass_is_retried() -> None:
+    inner = ScriptedChat([TransientError("x"), EndpointError("final"), "never"])
+    with pytest.raises(EndpointError, match="final"):
+        asyncio.run(RetryingChat(inner, QUICK).answer(REQUEST))
+    assert len(inner.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, [], {}, {"choices": []}, {"choices": [{}]}, {"choices": [{"message": None}]}, {"choices": [{"message": {"content": 1}}]},
+     {"choices": [{"message": {"tool_calls": [{}]}}]}, {"choices": [{"message": {"tool_calls": [{"function": {"name": 1}}]}}]}],
+)  # fmt: skip
+def test_a_body_that_is_no_completion_is_the_endpoints_fault(body: Any) -> None:
+    with pytest.raises(TransientError):
+        parse_completion(body)
+
+
+def test_content_in_parts_is_put_together() -> None:
+    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert parse_completion({"choices": [{"message": {"content": parts}}]}).content == "ab"
+
+
+def test_a_key_that_an_endpoint_repeats_is_not_shown() -> None:
+    def repeat(request: ChatRequest) -> ChatAnswer:
+        raise LookupError("who is sk-secret?")
+
+    with (
+        serving(ScriptedServer(repeat)) as server,
+        pytest.raises(EndpointError, match=r"who is \*\*\*\?"),
+    ):
+        ask(server.url, api_key="sk-secret")
+
+
+def test_calls_without_an_id_get_one() -> None:
+    call = {"function": {"name": "f", "arguments": None}}
+    answer = parse_completion({"choices": [{"message": {"content": None, "tool_calls": [call, call]}}]})
+    assert [(one.id, one.arguments) for one in answer.tool_calls] == [("call_0", ""), ("call_1", "")]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, TransientError), (503, TransientError), (404, EndpointError)])
+def test_a_status_says_whose_fault_it_is(status: int, kind: type[Exception]) -> None:
+    assert type(failure(status, "x")) is kind
+    assert isinstance(failure(400, "maximum context length"), ContextOverflow)
+    assert isinstance(failure(500, "maximum context length"), TransientError)
+
+
+def test_the_requests_seed_wins_and_the_tag_is_not_sent() -> None:
+    body = body_of("m", ChatRequest(messages=(), seed=3, tag="secret task"), {"temperature": 0.0, "seed": 1})
+    assert body == {"model": "m", "messages": [], "temperature": 0.0, "seed": 3}
+
+
+def test_every_trouble_can_be_asked_for() -> None:
+    for kind in TROUBLES:
+        Trouble.every(2, kind)
+    with pytest.raises(ValueError, match="unknown trouble 'x'"):
+        Trouble.every(1, "x")
