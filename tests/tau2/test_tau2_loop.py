@@ -278,7 +278,7 @@ def test_prompts_are_told_apart() -> None:
 
 
 def test_tools_are_shown_in_upstreams_order() -> None:
-    first_and_last = {name: (list(tools)[0], list(tools)[-1]) for name, tools in _tools().items()}
+    first_and_last = {name: (next(iter(tools)), list(tools)[-1]) for name, tools in _tools().items()}
     assert first_and_last == {
         "airline": ("book_reservation", "get_flight_status"),
         "retail": ("calculate", "transfer_to_human_agents"),
