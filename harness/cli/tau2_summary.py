@@ -25,8 +25,8 @@ def _remark(text: str) -> None:
 
 def print_plan(plan: Plan, *, judge: str | None) -> None:
     """What a user should know before models are called."""
-    if plan.n_ticketless:
-        _remark(f"{plan.n_ticketless} task(s) have no ticket and are left out")
+    if plan.n_unfit:
+        _remark(f"{plan.n_unfit} task(s) are not for an agent alone (no ticket, or they begin with a conversation)")
     if plan.n_judged_by_model and judge is None:
         _remark(
             f"{plan.n_judged_by_model} task(s) are gated by natural-language assertions, which nobody judges: "

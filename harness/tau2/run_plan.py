@@ -41,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything about a run but its models and its folder. `n_ticketless`: tasks left out of a solo run."""
+    """Everything about a run but its models and its folder. `n_unfit`: tasks that are not for a solo run."""
 
     domain: Domain
     tasks: tuple[Task, ...]
@@ -52,7 +52,7 @@ class Plan:
     prompts: Prompts
     agent_tools: tuple[dict[str, Any], ...]
     user_tools: tuple[dict[str, Any], ...]
-    n_ticketless: int = 0
+    n_unfit: int = 0
 
     def jobs(self) -> list[Job]:
         """Every simulation, the first trial of all tasks first."""
@@ -104,19 +104,22 @@ def make_plan(
     opened = open_domain(domain, data=data, tasks_file=tasks_file)
     policy = opened.policy(solo=solo)
     tasks = _select(opened, selection, tasks_file)
-    ticketed = tuple(task for task in tasks if task.ticket is not None) if solo else tasks
-    if solo and selection.task_ids and len(ticketed) < len(tasks):
-        without = next(task.id for task in tasks if task.ticket is None)
-        raise DataError(f"task {without!r} of domain {opened.name} has no ticket, so no --solo")
-    if not ticketed:
+    chosen = tuple(task for task in tasks if fits_solo(task)) if solo else tasks
+    if solo and selection.task_ids and len(chosen) < len(tasks):
+        unfit = next(task.id for task in tasks if not fits_solo(task))
+        raise DataError(
+            f"task {unfit!r} of domain {opened.name} is not for --solo: it has no ticket, nothing to do, "
+            "or begins with a conversation"
+        )
+    if not chosen:
         raise DataError(f"no task of domain {opened.name} is left to run; choose others")
-    opened.check(ticketed)
-    for task in ticketed:
+    opened.check(chosen)
+    for task in chosen:
         _check_start(opened, task, solo=solo)
     agent_tools, user_tools = schemas(opened.tools), schemas(opened.user_tools)
     return Plan(
         domain=opened,
-        tasks=ticketed,
+        tasks=chosen,
         solo=solo,
         seed=seed,
         trials=trials,
@@ -128,8 +131,18 @@ def make_plan(
         ),
         agent_tools=tuple([*agent_tools, *user_tools, DONE] if solo else agent_tools),
         user_tools=() if solo else tuple(user_tools),
-        n_ticketless=len(tasks) - len(ticketed),
+        n_unfit=len(tasks) - len(chosen),
     )
+
+
+def fits_solo(task: Task) -> bool:
+    """Whether an agent can do the task without a user, as upstream decides it; but a ticket there must be."""
+    if task.ticket is None:
+        return False
+    if task.initial_state is not None:
+        history = task.initial_state.message_history or ()
+        return all(message.role == "tool" or (message.role != "user" and message.tool_calls) for message in history)
+    return bool(task.evaluation_criteria and task.evaluation_criteria.actions)
 
 
 def _select(domain: Domain, selection: Selection, tasks_file: Path | None) -> tuple[Task, ...]:

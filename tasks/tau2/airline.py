@@ -33,6 +33,24 @@ WRITES = (
     "update_reservation_passengers",
 )
 
+ORDER = (
+    "book_reservation",
+    "calculate",
+    "cancel_reservation",
+    "get_reservation_details",
+    "get_user_details",
+    "list_all_airports",
+    "search_direct_flight",
+    "search_onestop_flight",
+    "send_certificate",
+    "transfer_to_human_agents",
+    "update_reservation_baggages",
+    "update_reservation_flights",
+    "update_reservation_passengers",
+    "get_flight_status",
+)
+"""The order in which a model is shown them: upstream's."""
+
 
 class AirlineDomain(BaseDomain):
     """Airline over the port's tool class."""
@@ -44,7 +62,7 @@ class AirlineDomain(BaseDomain):
     def tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
         """The agent's tools by name."""
         module = port.modules(self.name)["tools"]
-        return table([*ported_all(module, reads=READS, writes=WRITES), CALCULATE, TRANSFER])
+        return table([*ported_all(module, reads=READS, writes=WRITES), CALCULATE, TRANSFER], ORDER)
 
     @cached_property
     def _database(self) -> Shared:

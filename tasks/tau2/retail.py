@@ -34,6 +34,26 @@ WRITES = (
     "return_delivered_order_items",
 )
 
+ORDER = (
+    "calculate",
+    "cancel_pending_order",
+    "exchange_delivered_order_items",
+    "find_user_id_by_name_zip",
+    "find_user_id_by_email",
+    "get_order_details",
+    "get_product_details",
+    "get_item_details",
+    "get_user_details",
+    "list_all_product_types",
+    "modify_pending_order_address",
+    "modify_pending_order_items",
+    "modify_pending_order_payment",
+    "modify_user_address",
+    "return_delivered_order_items",
+    "transfer_to_human_agents",
+)
+"""The order in which a model is shown them: upstream's."""
+
 
 def get_item_details(item_id: str) -> Any:
     """
@@ -65,7 +85,7 @@ class RetailDomain(BaseDomain):
     def tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
         """The agent's tools by name."""
         module = port.modules(self.name)["tools"]
-        return table([*ported_all(module, reads=READS, writes=WRITES), ITEM, CALCULATE, TRANSFER])
+        return table([*ported_all(module, reads=READS, writes=WRITES), ITEM, CALCULATE, TRANSFER], ORDER)
 
     @cached_property
     def _database(self) -> Shared:

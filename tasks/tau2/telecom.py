@@ -72,6 +72,55 @@ USER_WRITES = (
     "make_payment",
 )
 
+AGENT_ORDER = (
+    "get_customer_by_phone",
+    "get_customer_by_id",
+    "get_customer_by_name",
+    "get_details_by_id",
+    "suspend_line",
+    "resume_line",
+    "get_bills_for_customer",
+    "send_payment_request",
+    "get_data_usage",
+    "enable_roaming",
+    "disable_roaming",
+    "transfer_to_human_agents",
+    "refuel_data",
+)
+USER_ORDER = (
+    "check_status_bar",
+    "check_network_status",
+    "check_network_mode_preference",
+    "set_network_mode_preference",
+    "run_speed_test",
+    "toggle_airplane_mode",
+    "check_sim_status",
+    "reseat_sim_card",
+    "toggle_data",
+    "toggle_roaming",
+    "check_data_restriction_status",
+    "toggle_data_saver_mode",
+    "check_apn_settings",
+    "set_apn_settings",
+    "reset_apn_settings",
+    "check_wifi_status",
+    "toggle_wifi",
+    "check_wifi_calling_status",
+    "toggle_wifi_calling",
+    "check_vpn_status",
+    "connect_vpn",
+    "disconnect_vpn",
+    "check_installed_apps",
+    "check_app_status",
+    "check_app_permissions",
+    "grant_app_permission",
+    "can_send_mms",
+    "reboot_device",
+    "check_payment_request",
+    "make_payment",
+)
+"""The order in which a model is shown them: upstream's."""
+
 
 class TelecomDomain(BaseDomain):
     """Telecom over the port's tool classes."""
@@ -86,12 +135,12 @@ class TelecomDomain(BaseDomain):
     @cached_property
     def tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
         """The agent's tools by name."""
-        return table([*ported_all(self._port["tools"], reads=AGENT_READS, writes=AGENT_WRITES), TRANSFER])
+        return table([*ported_all(self._port["tools"], reads=AGENT_READS, writes=AGENT_WRITES), TRANSFER], AGENT_ORDER)
 
     @cached_property
     def user_tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
         """The user's tools by name."""
-        return table(ported_all(self._port["user_tools"], reads=USER_READS, writes=USER_WRITES))
+        return table(ported_all(self._port["user_tools"], reads=USER_READS, writes=USER_WRITES), USER_ORDER)
 
     @cached_property
     def _port(self) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,11 @@ class Tool:
         return function_schema(self.name, self.described())
 
 
-def table(tools: list[Tool]) -> dict[str, Tool]:
-    """Tools by name. Raises ValueError for a name that stands twice."""
+def table(tools: list[Tool], order: Sequence[str] = ()) -> dict[str, Tool]:
+    """Tools by name, in `order` where one is given. Raises ValueError for a name that stands twice or not in the order."""
     found = {tool.name: tool for tool in tools}
     if len(found) != len(tools):
         raise ValueError("a tool's name stands twice")
-    return found
+    if order and sorted(order) != sorted(found):
+        raise ValueError("the order names other tools")
+    return {name: found[name] for name in order or found}

@@ -14,6 +14,7 @@ from harness.core.chat import ChatAnswer, ContextOverflow, EndpointError, Usage
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import InitialState
 from harness.engines.scripted_chat import calling
+from harness.tasks.tau2.sources import open_domain
 from harness.tau2.loop import GREETING, Limits
 from harness.tau2.prompts import Prompts, scenario
 from harness.tau2.seeds import trial_seeds
@@ -274,3 +275,17 @@ def test_a_history_that_created_something_starts_there() -> None:
 def test_prompts_are_told_apart() -> None:
     one = Prompts(policy="a", guidelines="b")
     assert one.digest != dataclasses.replace(one, agent_instructions="c").digest
+
+
+def test_tools_are_shown_in_upstreams_order() -> None:
+    first_and_last = {name: (next(iter(tools)), list(tools)[-1]) for name, tools in _tools().items()}
+    assert first_and_last == {
+        "airline": ("book_reservation", "get_flight_status"),
+        "retail": ("calculate", "transfer_to_human_agents"),
+        "telecom": ("get_customer_by_phone", "refuel_data"),
+        "mock": ("create_task", "transfer_to_human_agents"),
+    }
+
+
+def _tools() -> dict[str, Any]:
+    return {name: open_domain(name).tools for name in ("airline", "retail", "telecom", "mock")}

@@ -261,7 +261,7 @@ def test_solo_is_refused_where_there_is_none_or_no_ticket(
     assert "airline has no solo mode" in capsys.readouterr().err
     without = next(task.id for task in open_domain("mock").tasks() if task.ticket is None)
     assert harness([*solo, "-d", "mock", "--task-ids", without]) == 4
-    assert "has no ticket" in capsys.readouterr().err
+    assert "is not for --solo: it has no ticket" in capsys.readouterr().err
 
 
 def test_solo_from_the_command_line(tmp_path: Path, capsys: Any) -> None:
