@@ -18,6 +18,7 @@ from harness.core.component import Progress, SilentProgress
 from harness.core.digest import digest_json
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
+from harness.engines.blocked_head import blocked_logprob
 from harness.engines.packed_forward import PackedModel, Recipe
 from harness.engines.packs import Pack, PackPlan
 from harness.engines.padded_logprob import Scores, score_padded, undisturbed, vocabulary_size
@@ -96,6 +97,8 @@ def _score_pack(
     hidden_RH, logits_RV = packed(pack, device)
     target = torch.from_numpy(pack.target).to(device, non_blocking=True)
     entry_row = torch.from_numpy(pack.entry_row).to(device, non_blocking=True)
+    if packed.recipe.plain_head and kind == "cpu" and type(packed.head) is torch.nn.Linear:
+        return blocked_logprob(packed.head, hidden_RH, entry_row, target, greedy=greedy)
     step = len(pack.rows)
     if packed.recipe.plain_head:
         step = max(1, CHUNK_LOGITS[kind] // logits_RV.shape[-1])

@@ -1,0 +1,60 @@
+"""The output embedding and log-softmax at once, a block of rows and columns at a time: [rows, vocabulary] never exists.
+
+A block of weights is used for many rows while it is in the processor's cache, and its logits never leave it. The running
+maximum and sum are the online form of log-sum-exp (Milakov and Gimelshein, arXiv 1805.02867).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+ROWS = 512
+COLUMNS = 2048
+
+
+def blocked_logprob(
+    head: torch.nn.Linear, hidden_RH: torch.Tensor, entry_row: torch.Tensor, target: torch.Tensor, *, greedy: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """log-softmax of each entry's target at its row, shape [E], and whether that target is the row's likeliest.
+
+    `entry_row` is ascending. Logits are computed in the head's dtype and widened to float32 (float64 stays).
+    """
+    logprob, hits = [], []
+    for start in range(0, len(hidden_RH), ROWS):
+        low, high = torch.searchsorted(entry_row, torch.tensor([start, start + ROWS])).tolist()
+        part, hit = _rows(head, hidden_RH[start : start + ROWS], entry_row[low:high] - start, target[low:high], greedy)
+        logprob.append(part)
+        hits.append(hit)
+    return torch.cat(logprob), torch.cat(hits) if greedy else None
+
+
+def _rows(
+    head: torch.nn.Linear, hidden: torch.Tensor, row: torch.Tensor, target: torch.Tensor, greedy: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    most = torch.full((len(hidden),), float("-inf"), dtype=wide)
+    total = torch.zeros(len(hidden), dtype=wide)
+    likeliest = torch.zeros(len(hidden), dtype=torch.int64)
+    chosen = torch.empty(len(target), dtype=wide)
+    by_target = torch.argsort(target, stable=True)
+    starts = range(0, head.out_features, COLUMNS)
+    bounds = torch.searchsorted(target[by_target], torch.tensor([*starts, head.out_features])).tolist()
+    for index, start in enumerate(starts):
+        bias = None if head.bias is None else head.bias[start : start + COLUMNS]
+        logits = F.linear(hidden, head.weight[start : start + COLUMNS], bias).to(wide)
+        here = by_target[bounds[index] : bounds[index + 1]]
+        if len(here):
+            chosen[here] = logits[row[here], target[here] - start]
+        if greedy:
+            top, at = logits.max(dim=1)
+            likeliest = torch.where(top > most, at + start, likeliest)
+        else:
+            top = logits.amax(dim=1)
+        new = torch.maximum(most, top)
+        # A block of minus infinities alone has no maximum to subtract.
+        shift = torch.where(new == float("-inf"), 0.0, new)
+        total = total * torch.exp(most - shift) + torch.exp(logits.sub_(shift[:, None])).sum(dim=1)
+        most = new
+    lse = most + torch.log(total)
+    return chosen - lse[row], likeliest[row] == target
