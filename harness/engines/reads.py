@@ -76,8 +76,17 @@ def _batches(reads: Sequence[Read]) -> list[list[Read]]:
 
 def _group(batch: Sequence[Read], *, causal: bool) -> Group:
     n_q, n_k = max(len(read.q) for read in batch), max(len(read.k) for read in batch)
-    q = np.stack([np.pad(read.q, (0, n_q - len(read.q)), mode="edge") for read in batch])
-    k = np.stack([np.pad(read.k, (0, n_k - len(read.k)), mode="edge") for read in batch])
-    depth = np.stack([np.pad(read.depth, (0, n_q - len(read.depth)), mode="edge") for read in batch])
+    q = _padded([read.q for read in batch], n_q)
+    k = _padded([read.k for read in batch], n_k)
+    depth = _padded([read.depth for read in batch], n_q)
     real = np.arange(n_q)[None, :] < np.array([len(read.q) for read in batch])[:, None]
     return Group(q=q, k=k, depth=depth, real=real, causal=causal)
+
+
+def _padded(rows: Sequence[Indices], width: int) -> Indices:
+    """Shape [len(rows), width]; short rows repeat their last entry."""
+    table = np.empty((len(rows), width), dtype=np.int64)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+        table[index, len(row) :] = row[-1]
+    return table
