@@ -10,10 +10,8 @@ rewards.jsonl    the feed, one line per checkpoint
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from pydantic import Field, JsonValue, ValidationError
 
 from harness.core.digest import digest_json
 from harness.core.errors import StateError
-from harness.core.journal import Journal, write_atomically, write_failure
+from harness.core.held_folder import held_folder
+from harness.core.journal import Journal, write_atomically
 from harness.core.measurement import Measurement, Record
 
 RUN_SCHEMA = "harness.run/1"
@@ -97,28 +96,9 @@ def _parquet(items: Mapping[str, Sequence[Any]]) -> bytes:
 @contextlib.contextmanager
 def open_run(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> Iterator[Ledger]:
     """Take the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise write_failure(folder, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            raise StateError(
-                f"{folder} is in use by another run{f' (process {owner})' if owner else ''}; wait for it or use another --out"
-            ) from error
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        except OSError as error:
-            raise write_failure(folder, error) from error
+    with held_folder(folder):
         _claim(folder, run=run, spec_digest=spec_digest, spec=spec)
         yield Ledger(folder)
-    finally:
-        os.close(descriptor)
 
 
 def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> None:

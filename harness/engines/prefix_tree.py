@@ -72,9 +72,9 @@ def build_tree(sequences: Sequence[Ids], *, min_shared: int = MIN_SHARED) -> Pre
     nodes: list[Node] = []
     leaf_of = [0] * len(chosen)
     # (first, after the last, depth already read, parent): a stack instead of recursion, pushed in reverse.
-    todo = [(0, len(chosen), 0, -1)] if chosen else []
-    while todo:
-        low, high, depth, parent = todo.pop()
+    pending = [(0, len(chosen), 0, -1)] if chosen else []
+    while pending:
+        low, high, depth, parent = pending.pop()
         if high - low == 1:
             if len(chosen[low]) == depth:
                 leaf_of[low] = parent
@@ -88,7 +88,7 @@ def build_tree(sequences: Sequence[Ids], *, min_shared: int = MIN_SHARED) -> Pre
             nodes.append(Node(parent, depth, chosen[low][depth:common]))
             depth, parent = common, len(nodes) - 1
         cuts = [low, *(low + 1 + np.flatnonzero(inner == common)).tolist(), high]
-        todo += [(a, b, depth, parent) for a, b in zip(cuts[-2::-1], cuts[:0:-1], strict=True)]
+        pending += [(a, b, depth, parent) for a, b in zip(cuts[-2::-1], cuts[:0:-1], strict=True)]
     position = {rank: index for index, rank in enumerate(kept)}
     leaf = np.zeros(len(sequences), dtype=np.int64)
     for rank, index in enumerate(order):

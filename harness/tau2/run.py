@@ -101,14 +101,14 @@ class Runner:
         """Run what is left; cancelling it leaves the folder whole. Raises StateError when the disk refuses a line."""
         jobs = self._plan.jobs()
         known = self._folder.outcomes
-        todo = [job for job in jobs if _key(job) not in known]
-        transcripts = self._folder.transcripts() if todo else {}
+        pending = [job for job in jobs if _key(job) not in known]
+        transcripts = self._folder.transcripts() if pending else {}
         before = [known[_key(job)] for job in jobs if _key(job) in known]
         self._observer.starting(total=len(jobs), known=before, concurrency=self._max_concurrency)
-        rest = iter(todo)
+        rest = iter(pending)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._max_concurrency, len(todo))):
+                for _ in range(min(self._max_concurrency, len(pending))):
                     group.create_task(self._work(rest, transcripts))
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StateError
-from harness.core.journal import Journal, write_atomically, write_failure
+from harness.core.held_folder import held_folder
+from harness.core.journal import Journal, write_atomically
 from harness.tau2.record import Key, Outcome, read_outcome
 
 SCHEMA = "harness.tau2_run/1"
@@ -73,29 +72,9 @@ class RunFolder:
 @contextlib.contextmanager
 def open_run(folder: Path, *, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
     """Take the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise write_failure(folder, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            raise StateError(
-                f"{folder} is in use by another run{f' (process {owner})' if owner else ''}; "
-                "wait for it or use another --out"
-            ) from error
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        except OSError as error:
-            raise write_failure(folder, error) from error
+    with held_folder(folder):
         _claim(folder, identity)
         yield RunFolder(folder)
-    finally:
-        os.close(descriptor)
 
 
 def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
