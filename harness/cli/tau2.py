@@ -59,7 +59,7 @@ def rescore(
         print_changes(one, rescored)
     print_totals(results, judge)
     if out is not None:
-        write_atomically(out, as_lines([item for _, rescored in results for item in rescored], judge))
+        write_atomically(out, as_lines(results, judge))
         typer.echo(f"{sum(len(rescored) for _, rescored in results)} line(s) written to {out}")
     unknown = any(item.verdict.reward is None for _, rescored in results for item in rescored)
     return EXIT_INCOMPLETE if unknown else EXIT_OK
