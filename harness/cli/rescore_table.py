@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.table import number, stdout
+from harness.cli.visible import visible
 from harness.core.tau2.task import REWARD_TYPES
 from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.reward import NEEDS_JUDGE
@@ -21,7 +22,7 @@ SHOWN = 20
 
 def plain(text: str, width: int = 60) -> Text:
     """Text from a file, which a model may have written: control characters made visible, cut at `width`."""
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    shown = visible(text)
     return Text(shown if len(shown) <= width else f"{shown[: width - 1]}…")
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import tau2_convert, tau2_view
+
 app = typer.Typer(
     help="tau2-bench: simulated customers, tools over a database, verdicts.",
     no_args_is_help=True,
@@ -63,3 +65,7 @@ def rescore(
         typer.echo(f"{sum(len(rescored) for _, rescored in results)} line(s) written to {out}")
     unknown = any(item.verdict.reward is None for _, rescored in results for item in rescored)
     return EXIT_INCOMPLETE if unknown else EXIT_OK
+
+
+app.command("convert")(tau2_convert.convert)
+app.command("view")(tau2_view.view)

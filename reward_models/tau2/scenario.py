@@ -26,5 +26,5 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [text for key, text in value.items() if key != "domain"]
     return [text for item in value for text in _texts(item)] if isinstance(value, list) else []

@@ -29,7 +29,7 @@ class Raw:
     """The content of one file as JSON values, whichever format it has.
 
     `simulations` are (name, value): how a message names it, and the value or, where it is no JSON, the error. `info` is
-    upstream's, empty in JSON lines. `task_revision` is the one that the lines state, if they do.
+    upstream's, empty in JSON lines without it. `task_revision` is the one that the lines state, if they do.
     """
 
     path: Path
@@ -123,6 +123,7 @@ def _from_lines(path: Path, text: str) -> Raw:
     tasks: dict[str, Any] = {}
     domains: dict[str, None] = {}
     revisions: dict[str, None] = {}
+    info: Mapping[str, Any] = {}
     solo = False
     for index, line in enumerate(lines):
         if not line.strip():
@@ -138,6 +139,7 @@ def _from_lines(path: Path, text: str) -> Raw:
         if isinstance(value, dict):
             if isinstance(value.get("domain"), str):
                 domains[value["domain"]] = None
+            info = info or _mapping(value.get("info"))
             if isinstance(value.get("task_revision"), str):
                 revisions[value["task_revision"]] = None
             task = value.get("task")
@@ -153,7 +155,7 @@ def _from_lines(path: Path, text: str) -> Raw:
         path=path,
         domain=next(iter(domains), None),
         solo=solo,
-        info={},
+        info=info,
         tasks=list(tasks.values()) or None,
         simulations=tuple(simulations),
         task_revision=next(iter(revisions), None),
