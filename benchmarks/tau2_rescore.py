@@ -20,6 +20,7 @@ from harness.core.tau2.simulation import Simulation
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording
 from harness.tasks.tau2.sources import DOMAINS, open_domain
+from harness.tasks.tau2.task_file import revision
 from harness.tau2.rescore import NlJudge, Prepared, prepare, rescore
 
 
@@ -43,7 +44,12 @@ def played(domain: Domain) -> Prepared:
         path=Path("played"), domain=domain.name, solo=False, tasks=None, simulations=tuple(simulations)
     )
     return Prepared(
-        recording=recording, domain=domain, tasks={task.id: task for task in domain.tasks()}, tasks_from="the domain"
+        recording=recording,
+        domain=domain,
+        tasks={task.id: task for task in domain.tasks()},
+        tasks_from="the domain",
+        task_revision=revision(domain.tasks()),
+        recorded_revision=None,
     )
 
 

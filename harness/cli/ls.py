@@ -26,8 +26,8 @@ def ls(
     if what is not What.COMPONENTS:
         typer.echo("fields (field: NAME, or --field NAME)")
         for name, description in named_fields().items():
-            typer.echo(f"  {name:<18} {description}")
+            typer.echo(f"  {name:<21} {description}")
     if what is not What.FIELDS:
         typer.echo("components (kind: NAME)")
         for name, target in component_kinds().items():
-            typer.echo(f"  {name:<18} {target}")
+            typer.echo(f"  {name:<21} {target}")

@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.table import number, stdout
+from harness.cli.visible import visible
 from harness.core.tau2.task import REWARD_TYPES
+from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.reward import NEEDS_JUDGE
 from harness.reward_models.tau2.summary import Judged, Summary, summarize
 from harness.tau2.rescore import NlJudge, Prepared, Rescored
@@ -20,8 +22,13 @@ SHOWN = 20
 
 def plain(text: str, width: int = 60) -> Text:
     """Text from a file, which a model may have written: control characters made visible, cut at `width`."""
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    shown = visible(text)
     return Text(shown if len(shown) <= width else f"{shown[: width - 1]}…")
+
+
+def short(revision: str | None) -> str:
+    """A digest, cut where it is still its own."""
+    return "unknown" if revision is None else revision[:19]
 
 
 def _value(value: float | None) -> str:
@@ -71,6 +78,11 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
             f"{prepared.recording.path}: in {differing} simulation(s) tools answer otherwise than in the recording; "
             "it was made with other tools or another database"
         )
+    if prepared.other_tasks:
+        console.print(
+            f"{prepared.recording.path}: the recorded rewards are of tasks {short(prepared.recorded_revision)}, those now of "
+            f"tasks {short(prepared.task_revision)} ({prepared.tasks_from}): what changed may be the tasks"
+        )
 
 
 def _rate(summary: Summary) -> str:
@@ -108,5 +120,36 @@ def print_totals(results: Sequence[tuple[Prepared, Sequence[Rescored]]], judge: 
     console = stdout()
     console.print(table)
     console.print("component means are over the simulations they apply to (in brackets)")
+    for prepared, rescored in results:
+        _print_faults(console, prepared, rescored)
+        origin = f"{prepared.domain.source}, tasks {short(prepared.task_revision)} of {prepared.tasks_from}"
+        console.print(plain(f"{prepared.recording.path.name}: {origin}", width=300))
+    _remark_unlike([prepared for prepared, _ in results])
     if judge is NlJudge.PASS:
         console.print("NL_ASSERTION: nobody judged, all assertions count as met (--nl-judge pass); not a result")
+
+
+def _print_faults(console: Console, prepared: Prepared, rescored: Sequence[Rescored]) -> None:
+    """Who is at fault for the simulations that failed, and the reward without the simulated user's faults."""
+    faults = count(item.fault for item in rescored)
+    if not any(faults.values()):
+        return
+    others = [item.verdict.reward for item in rescored if item.fault is None or item.fault.cause != "user"]
+    rewards = [reward for reward in others if reward is not None]
+    mean = number(sum(rewards) / len(rewards) if rewards else None)
+    causes = ", ".join(f"{cause} {n}" for cause, n in faults.items())
+    console.print(
+        plain(f"{prepared.recording.path.name}: at fault: {causes}; reward without the user's {mean}", width=300)
+    )
+
+
+def _remark_unlike(prepared: Sequence[Prepared]) -> None:
+    """Say so where files of one domain stand side by side that were judged by other tasks or another environment."""
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    for index, one in enumerate(prepared):
+        for other in prepared[:index]:
+            if one.domain.name != other.domain.name:
+                continue
+            if (one.task_revision, one.domain.source) != (other.task_revision, other.domain.source):
+                names = f"{other.recording.path} and {one.recording.path}"
+                console.print(plain(f"{names} are of unlike task revisions: their rewards do not compare", width=300))

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.tau2_convert import convert
 from harness.cli.tau2_run import run
 from harness.cli.tau2_scripted import scripted
+from harness.cli.tau2_view import view
 
 app = typer.Typer(
     help="tau2-bench: simulated customers, tools over a database, verdicts.",
@@ -62,7 +64,7 @@ def rescore(
         print_changes(one, rescored)
     print_totals(results, judge)
     if out is not None:
-        write_atomically(out, as_lines([item for _, rescored in results for item in rescored], judge))
+        write_atomically(out, as_lines(results, judge))
         typer.echo(f"{sum(len(rescored) for _, rescored in results)} line(s) written to {out}")
     unknown = any(item.verdict.reward is None for _, rescored in results for item in rescored)
     return EXIT_INCOMPLETE if unknown else EXIT_OK
@@ -70,3 +72,5 @@ def rescore(
 
 app.command("run")(run)
 app.command("scripted")(scripted)
+app.command("convert")(convert)
+app.command("view")(view)

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import DataError
+from harness.core.tau2.fault import Fault
 from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
 from harness.core.tau2.task import Task
+from harness.reward_models.tau2.faults import attribute, unjudgeable
 from harness.reward_models.tau2.reward import Verdict, judge, needs_end_state, unjudged
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording, read_recording
 from harness.tasks.tau2.sources import open_domain
-from harness.tasks.tau2.task_file import read_tasks
+from harness.tasks.tau2.task_file import read_tasks, revision
 
 
 class NlJudge(StrEnum):
@@ -30,7 +32,7 @@ class NlJudge(StrEnum):
 class Rescored:
     """A simulation with the verdict in its file and the verdict now.
 
-    `n_differs`: calls that answer otherwise now than in the recording.
+    `n_differs`: calls that answer otherwise now than in the recording. `fault`: the cause, where it failed.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Rescored:
     recorded: Recorded
     verdict: Verdict
     n_differs: int = 0
+    fault: Fault | None = None
 
     @property
     def changed(self) -> bool:
@@ -45,7 +48,7 @@ class Rescored:
         now, then = self.verdict.reward, self.recorded.reward
         return now is not None and then is not None and abs(now - then) > 1e-9
 
-    def as_json(self, nl_judge: NlJudge) -> dict[str, Any]:
+    def as_json(self, prepared: Prepared, nl_judge: NlJudge) -> dict[str, Any]:
         """One line of `--out`."""
         line: dict[str, Any] = {
             "id": self.id,
@@ -53,18 +56,34 @@ class Rescored:
             "reward": self.verdict.reward,
             "components": dict(self.verdict.components),
             "nl_judge": nl_judge.value,
+            "domain": prepared.domain.name,
+            "source": prepared.domain.source,
+            "task_revision": prepared.task_revision,
         }
+        if self.fault is not None:
+            line["fault"] = self.fault.as_json()
         return line if self.verdict.reason is None else {**line, "reason": self.verdict.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A recording with its domain and tasks, checked before anything is judged. `tasks_from` says whose tasks."""
+    """A recording with its domain and tasks, checked before anything is judged. `tasks_from` says whose tasks.
+
+    `task_revision` is over the tasks that the simulations are of. `recorded_revision` is the same over the tasks that the
+    recording carries, or what it states; null where it does neither.
+    """
 
     recording: Recording
     domain: Domain
     tasks: Mapping[str, Task]
     tasks_from: str
+    task_revision: str
+    recorded_revision: str | None
+
+    @property
+    def other_tasks(self) -> bool:
+        """Whether the recorded rewards are of tasks of another revision, so that they do not compare with those now."""
+        return self.recorded_revision is not None and self.recorded_revision != self.task_revision
 
 
 def prepare(path: Path, *, domain: str | None, data: Path | None, tasks_file: Path | None) -> Prepared:
@@ -84,29 +103,55 @@ def prepare(path: Path, *, domain: str | None, data: Path | None, tasks_file: Pa
     else:
         tasks, whence = tuple(opened.tasks()), str(data) if data else opened.source
     opened.check(tasks)
-    return Prepared(recording=recording, domain=opened, tasks={task.id: task for task in tasks}, tasks_from=whence)
+    used = {simulation.task_id for simulation in recording.simulations}
+    recorded = recording.task_revision
+    if recording.tasks is not None:
+        recorded = revision([task for task in recording.tasks if task.id in used])
+    return Prepared(
+        recording=recording,
+        domain=opened,
+        tasks={task.id: task for task in tasks},
+        tasks_from=whence,
+        task_revision=revision([task for task in tasks if task.id in used]),
+        recorded_revision=recorded,
+    )
 
 
 def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
     """Judge every simulation of a recording, in its order."""
     for simulation in prepared.recording.simulations:
-        if isinstance(simulation, Unreadable):
-            verdict, n_differs = unjudged(simulation.reason), 0
+        yield rescore_one(prepared, simulation, nl_judge=nl_judge)
+
+
+def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_judge: NlJudge) -> Rescored:
+    """Judge one simulation. It never raises for what the simulation holds."""
+    fault: Fault | None
+    if isinstance(simulation, Unreadable):
+        verdict, n_differs, fault = unjudged(simulation.reason), 0, unjudgeable(simulation.reason)
+    else:
+        task = prepared.tasks.get(simulation.task_id)
+        if task is None:
+            verdict, n_differs = unjudged(f"its task is not among those of {prepared.tasks_from}"), 0
+            fault = unjudgeable(verdict.reason or "")
         else:
-            verdict, n_differs = _verdict(prepared, simulation, nl_judge)
-        yield Rescored(
-            id=simulation.id,
-            task_id=simulation.task_id,
-            recorded=simulation.recorded,
-            verdict=verdict,
-            n_differs=n_differs,
-        )
+            verdict, n_differs = _verdict(prepared, task, simulation, nl_judge)
+            fault = attribute(task, simulation, verdict, changing=changing(prepared.domain))
+    return Rescored(
+        id=simulation.id,
+        task_id=simulation.task_id,
+        recorded=simulation.recorded,
+        verdict=verdict,
+        n_differs=n_differs,
+        fault=fault,
+    )
 
 
-def _verdict(prepared: Prepared, simulation: Simulation, nl_judge: NlJudge) -> tuple[Verdict, int]:
-    task = prepared.tasks.get(simulation.task_id)
-    if task is None:
-        return unjudged(f"its task is not among those of {prepared.tasks_from}"), 0
+def changing(domain: Domain) -> frozenset[str]:
+    """The names of the user's tools that change state."""
+    return frozenset(name for name, tool in domain.user_tools.items() if tool.changes_state)
+
+
+def _verdict(prepared: Prepared, task: Task, simulation: Simulation, nl_judge: NlJudge) -> tuple[Verdict, int]:
     assertions = (task.evaluation_criteria.nl_assertions if task.evaluation_criteria else None) or ()
     met = [True] * len(assertions) if nl_judge is NlJudge.PASS else None
     try:
@@ -119,7 +164,11 @@ def _verdict(prepared: Prepared, simulation: Simulation, nl_judge: NlJudge) -> t
         return unjudged(f"{type(error).__name__}: {error}"), 0
 
 
-def as_lines(rescored: Sequence[Rescored], nl_judge: NlJudge) -> bytes:
+def as_lines(results: Sequence[tuple[Prepared, Sequence[Rescored]]], nl_judge: NlJudge) -> bytes:
     """The content of `--out`."""
-    lines = [json.dumps(item.as_json(nl_judge), allow_nan=False) for item in rescored]
+    lines = [
+        json.dumps(item.as_json(prepared, nl_judge), allow_nan=False)
+        for prepared, rescored in results
+        for item in rescored
+    ]
     return "".join(f"{line}\n" for line in lines).encode()

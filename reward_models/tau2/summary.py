@@ -9,10 +9,7 @@ from typing import NamedTuple
 from harness.core.tau2.task import REWARD_TYPES, RewardType
 from harness.reward_models.statistics import Estimate, clustered_mean
 from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat
-from harness.reward_models.tau2.reward import Verdict
-
-SUCCESS = 1.0 - 1e-6
-"""A reward from here on is a success, as upstream counts it."""
+from harness.reward_models.tau2.reward import SUCCESS, Verdict
 
 
 class Judged(NamedTuple):

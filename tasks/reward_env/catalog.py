@@ -35,7 +35,7 @@ def _definition(path: Path) -> dict[str, Any] | None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"cannot read field definition {path}: {' '.join(str(error).split())}") from error
     metadata = value.get("metadata") if isinstance(value, dict) else None
-    if not isinstance(metadata, dict) or not ({"hub", "stdlib"} & set(metadata)):
+    if not isinstance(metadata, dict) or not ({"hub", "stdlib", "tau2"} & set(metadata)):
         return None
     return metadata
 
@@ -88,18 +88,36 @@ def load_field(
         raise SpecError(f"field {name!r}: format and chat_template go with data files, not with {field}")
     metadata = _definition(path)
     if metadata is None:
-        raise DataError(f"{path} defines no field: it needs metadata.hub (docs/fields.md)")
+        raise DataError(f"{path} defines no field: it needs metadata.hub, stdlib or tau2 (docs/fields.md)")
     if "stdlib" in metadata:
         if revision is not None or data_files:
             raise SpecError(f"field {name!r}: revision and data_files do not apply to the standard library")
         return load_stdlib_field(metadata["stdlib"], name=name)
+    if "tau2" in metadata:
+        if revision is not None or data_files:
+            raise SpecError(f"field {name!r}: revision and data_files do not apply to tau2's tasks")
+        return _tau2_field(metadata["tau2"], path, name)
     if not isinstance(metadata["hub"], dict):
         raise DataError(f"{path}: metadata.hub must be a mapping with path, split, q and r (docs/fields.md)")
     chosen = revision or metadata.get("dataset_revision") or metadata["hub"].get("revision")
     try:
         definition = HubDefinition.model_validate({**metadata["hub"], "revision": chosen})
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(["metadata", "hub", *map(str, problem["loc"])])
-        raise DataError(f"{path}: {where}: {problem['msg']} (docs/fields.md)") from error
+        raise _malformed(path, "hub", error) from error
     return load_hub_field(definition, name=name, data_files=data_files)
+
+
+def _tau2_field(value: Any, path: Path, name: str) -> ConversationField:
+    from harness.tasks.reward_env.tau2_field import Tau2Definition, load_tau2_field
+
+    try:
+        definition = Tau2Definition.model_validate(value)
+    except ValidationError as error:
+        raise _malformed(path, "tau2", error) from error
+    return load_tau2_field(definition, name=name)
+
+
+def _malformed(path: Path, key: str, error: ValidationError) -> DataError:
+    problem = error.errors()[0]
+    where = ".".join(["metadata", key, *map(str, problem["loc"])])
+    return DataError(f"{path}: {where}: {problem['msg']} (docs/fields.md)")

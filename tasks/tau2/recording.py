@@ -25,6 +25,24 @@ FORMATS = "upstream's results.json (plain or .gz, or the folder with simulations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """The content of one file as JSON values, whichever format it has.
+
+    `simulations` are (name, value): how a message names it, and the value or, where it is no JSON, the error. `info` is
+    upstream's, empty in JSON lines without it. `task_revision` is the one that the lines state, if they do.
+    """
+
+    path: Path
+    domain: str | None
+    solo: bool
+    info: Mapping[str, Any]
+    tasks: list[Any] | None
+    simulations: tuple[tuple[str, Any], ...]
+    timestamp: str | None = None
+    task_revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
     """The simulations of one file. `tasks` is null where the file does not carry them, `domain` where it does not say."""
 
@@ -33,10 +51,24 @@ class Recording:
     solo: bool
     tasks: tuple[Task, ...] | None
     simulations: tuple[Simulation | Unreadable, ...]
+    task_revision: str | None = None
 
 
 def read_recording(path: Path) -> Recording:
     """A file of recorded simulations. Raises DataError."""
+    raw = read_raw(path)
+    return Recording(
+        path=raw.path,
+        domain=raw.domain,
+        solo=raw.solo,
+        tasks=tuple(parse_tasks(raw.tasks, str(raw.path))) if raw.tasks else None,
+        simulations=tuple(parse_simulation(value, name) for name, value in raw.simulations),
+        task_revision=raw.task_revision,
+    )
+
+
+def read_raw(path: Path) -> Raw:
+    """A file of recorded simulations, its values as they stand. Raises DataError."""
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
         path = path / "results.json"
@@ -51,13 +83,15 @@ def read_recording(path: Path) -> Recording:
     if not isinstance(document.rest, dict) or document.simulations is None:
         raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
     values = [*document.simulations, *_beside(folder, document.rest)]
-    info = _mapping(document.rest.get("info"))
-    return Recording(
+    info, timestamp = _mapping(document.rest.get("info")), document.rest.get("timestamp")
+    return Raw(
         path=path,
         domain=_mapping(info.get("environment_info")).get("domain_name"),
         solo="solo" in str(_mapping(info.get("agent_info")).get("implementation", "")),
-        tasks=tuple(parse_tasks(document.rest["tasks"], str(path))) if document.rest.get("tasks") else None,
-        simulations=tuple(_simulation(value, f"simulation {n}") for n, value in enumerate(values, start=1)),
+        info=info,
+        tasks=document.rest.get("tasks") or None,
+        simulations=tuple((f"simulation {n}", value) for n, value in enumerate(values, start=1)),
+        timestamp=timestamp if isinstance(timestamp, str) else None,
     )
 
 
@@ -82,39 +116,49 @@ def _beside(folder: Path, rest: Mapping[str, Any]) -> Iterator[Any]:
             yield DataError(f"{path.name}: {error}")
 
 
-def _from_lines(path: Path, text: str) -> Recording:
+def _from_lines(path: Path, text: str) -> Raw:
     lines = text.split("\n")
     torn = len(lines) - 1 if lines[-1].strip() else None
-    simulations: list[Simulation | Unreadable] = []
+    simulations: list[tuple[str, Any]] = []
     tasks: dict[str, Any] = {}
     domains: dict[str, None] = {}
+    revisions: dict[str, None] = {}
+    info: Mapping[str, Any] = {}
     solo = False
     for index, line in enumerate(lines):
         if not line.strip():
             continue
+        name = f"line {index + 1}"
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             if index != torn:
-                simulations.append(Unreadable(id=f"line {index + 1}", task_id="", reason=f"not valid JSON ({error})"))
+                simulations.append((name, error))
             continue
-        simulations.append(_simulation(value, f"line {index + 1}"))
+        simulations.append((name, value))
         if isinstance(value, dict):
             if isinstance(value.get("domain"), str):
                 domains[value["domain"]] = None
-            if isinstance(value.get("task"), dict) and "id" in value["task"]:
-                tasks.setdefault(str(value["task"]["id"]), value["task"])
+            info = info or _mapping(value.get("info"))
+            if isinstance(value.get("task_revision"), str):
+                revisions[value["task_revision"]] = None
+            task = value.get("task")
+            if isinstance(task, dict) and "id" in task and tasks.setdefault(str(task["id"]), task) != task:
+                raise DataError(f"{path} {name}: task {task['id']!r} is not the one of an earlier line; split the file")
             solo = solo or value.get("solo") is True
-    if len(domains) > 1:
-        raise DataError(f"{path}: simulations of several domains ({', '.join(domains)}); give one file per domain")
+    for what, found in (("domains", domains), ("task revisions", revisions)):
+        if len(found) > 1:
+            raise DataError(f"{path}: simulations of several {what} ({', '.join(found)}); give one file for each")
     if not simulations:
         raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
-    return Recording(
+    return Raw(
         path=path,
         domain=next(iter(domains), None),
         solo=solo,
-        tasks=tuple(parse_tasks(list(tasks.values()), str(path))) if tasks else None,
+        info=info,
+        tasks=list(tasks.values()) or None,
         simulations=tuple(simulations),
+        task_revision=next(iter(revisions), None),
     )
 
 
@@ -129,7 +173,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _simulation(value: Any, name: str) -> Simulation | Unreadable:
+def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
+    """One simulation from its JSON value; `name` is what it is called where it has no id."""
     if isinstance(value, Exception):
         return Unreadable(id=name, task_id="", reason=f"not valid JSON ({value})")
     if not isinstance(value, dict):

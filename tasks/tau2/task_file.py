@@ -63,6 +63,11 @@ def read_tasks(path: Path) -> list[Task]:
     return parse_tasks(read_json(path), str(path))
 
 
+def task_values(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Tasks as JSON values, in upstream's format; what is null is left out."""
+    return [_adapter().dump_python(task, mode="json", exclude_none=True) for task in tasks]
+
+
 def revision(tasks: Sequence[Task]) -> str:
     """A digest over what the tasks ask and how they are judged; order and formatting do not enter."""
     values = _adapter().dump_python

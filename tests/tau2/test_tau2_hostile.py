@@ -25,7 +25,7 @@ def judged(path: Path, text: str) -> dict[str, Rescored]:
     path.write_text(text, encoding="utf-8")
     prepared = prepare(path, domain=None, data=None, tasks_file=None)
     found = {item.id: item for item in rescore(prepared, nl_judge=NlJudge.NONE)}
-    for line in as_lines(list(found.values()), NlJudge.NONE).splitlines():
+    for line in as_lines([(prepared, list(found.values()))], NlJudge.NONE).splitlines():
         assert json.loads(line)["id"] in found
     return found
 

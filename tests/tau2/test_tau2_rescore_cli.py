@@ -49,9 +49,11 @@ def test_every_format_is_read_and_one_line_written_per_simulation(tmp_path: Path
     path = write(tmp_path / name, ours if "jsonl" in name else results(recorded()))
     code, out, _, written = rescore(path)
     assert code == 0 and "1/1" in out
-    assert written == [
-        {"id": "good", "task_id": "create_task_1", "reward": 1.0, "components": GOOD, "nl_judge": "none"}
-    ]
+    verdict = {"id": "good", "task_id": "create_task_1", "reward": 1.0, "components": GOOD, "nl_judge": "none"}
+    provenance = {key: written[0][key] for key in ("domain", "source", "task_revision")}
+    assert written == [{**verdict, **provenance}]
+    assert provenance["source"].startswith("inspect-evals ") and provenance["source"] in out
+    assert provenance["task_revision"][:19] in out
 
 
 def test_upstreams_folder_format_is_read(tmp_path: Path, rescore: Rescore) -> None:
@@ -163,6 +165,33 @@ def test_a_domain_can_be_named_and_tasks_replaced(tmp_path: Path, rescore: Resco
     tasks = write(tmp_path / "tasks.json", [task_value(actions=[action])])
     _, _, _, written = rescore(path, "--domain", "mock", "--tasks-file", tasks)
     assert written[0]["reward"] == 0.0
+
+
+def test_unlike_task_revisions_are_never_compared_silently(tmp_path: Path, rescore: Rescore) -> None:
+    then = {"reward": 1.0}
+    one = write(tmp_path / "one.json", results(recorded(reward_info=then)))
+    assert "unlike task" not in rescore(one, one)[2]
+    action = {"action_id": "a", "name": "update_task_status", "arguments": {"task_id": "task_1", "status": "completed"}}
+    other = [task_value(actions=[action])]
+    _, _, err, _ = rescore(one, write(tmp_path / "two.json", results(recorded(), tasks=other)))
+    assert "one.json and" in err and "are of unlike task revisions: their rewards do not compare" in err
+    _, _, err, written = rescore(one, "--tasks-file", write(tmp_path / "tasks.json", other))
+    assert "the recorded rewards are of tasks sha256:" in err and "what changed may be the tasks" in err
+    assert written[0]["fault"]["cause"] == "agent" and written[0]["fault"]["words"] == "failed DB"
+
+
+def test_a_file_of_two_versions_of_a_task_is_refused(tmp_path: Path, rescore: Rescore) -> None:
+    lines = [{**recorded(), "domain": "mock", "task": task_value(actions=actions)} for actions in ([], None)]
+    path = write(tmp_path / "r.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert "line 2: task 'create_task_1' is not the one of an earlier line" in rescore(path)[2]
+    lines = [{**recorded(), "domain": "mock", "task_revision": f"sha256:{n}"} for n in range(2)]
+    path = write(tmp_path / "r2.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert "simulations of several task revisions" in rescore(path)[2]
+
+
+def test_a_stated_revision_that_is_not_that_of_the_tasks_is_remarked(tmp_path: Path, rescore: Rescore) -> None:
+    line = {**recorded(), "domain": "mock", "task_revision": "sha256:other"}
+    assert "are of tasks sha256:other, those now" in rescore(write(tmp_path / "r.jsonl", json.dumps(line) + "\n"))[2]
 
 
 def test_tasks_come_from_the_domain_where_the_file_has_none(tmp_path: Path, rescore: Rescore) -> None:

@@ -36,7 +36,16 @@ def definition(tmp_path: Path, text: str = OWN_DEFINITION, name: str = "capitals
 
 
 def test_every_named_field_has_a_description_and_groups_are_not_fields() -> None:
-    assert set(named_fields()) == {"github_val_1000", "math_train_1500", "mmlu_val", "stdlib_code", "stdlib_prose"}
+    assert set(named_fields()) == {
+        "github_val_1000",
+        "math_train_1500",
+        "mmlu_val",
+        "stdlib_code",
+        "stdlib_prose",
+        "tau2_airline_actions",
+        "tau2_retail_actions",
+        "tau2_telecom_actions",
+    }
     assert all(named_fields().values())
     assert not any("\n" in text for text in named_fields().values())
 

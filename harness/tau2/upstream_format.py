@@ -1,0 +1,160 @@
+"""Simulations in upstream's results format (tau2-bench v1.0.1), as its loader and its `tau2 view` read them.
+
+Upstream loads a results file as a whole or not at all, so nothing may go in that it would refuse (upstream_models.py).
+Values only; no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.core.tau2.end_state import EndState
+from harness.core.tau2.fault import Fault
+from harness.core.tau2.message import Message, ToolCall
+from harness.core.tau2.simulation import Simulation
+from harness.core.tau2.task import Action, Task
+from harness.reward_models.tau2.components import matches
+from harness.reward_models.tau2.reward import Verdict
+
+UNKNOWN_TIME = "1970-01-01T00:00:00"
+
+
+def simulation_value(
+    simulation: Simulation,
+    *,
+    task: Task | None = None,
+    verdict: Verdict | None = None,
+    end: EndState | None = None,
+    nl_met: Sequence[bool] | None = None,
+    fault: Fault | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """One simulation with upstream's keys. `more`: what our record lacks (times, costs, seed)."""
+    value: dict[str, Any] = {
+        "id": simulation.id,
+        "task_id": simulation.task_id,
+        "termination_reason": simulation.termination_reason,
+        "trial": simulation.trial,
+        "mode": "half_duplex",
+        "messages": [message_value(message, turn) for turn, message in enumerate(simulation.messages)],
+        **more,
+    }
+    if task is not None and verdict is not None and verdict.reward is not None:
+        value["reward_info"] = reward_info(task, simulation, verdict, end=end, nl_met=nl_met, fault=fault)
+    return value
+
+
+def message_value(message: Message, turn: int) -> dict[str, Any]:
+    """One message with upstream's keys."""
+    value: dict[str, Any] = {"role": message.role, "content": message.content, "turn_idx": turn}
+    if message.role == "tool":
+        return {**value, "id": message.id, "requestor": message.requestor, "error": message.error}
+    if message.tool_calls is not None:
+        value["tool_calls"] = [call_value(call) for call in message.tool_calls]
+    return value
+
+
+def call_value(call: ToolCall) -> dict[str, Any]:
+    """One call with upstream's keys."""
+    return {"id": call.id, "name": call.name, "arguments": call.arguments, "requestor": call.requestor}
+
+
+def reward_info(
+    task: Task,
+    simulation: Simulation,
+    verdict: Verdict,
+    *,
+    end: EndState | None = None,
+    nl_met: Sequence[bool] | None = None,
+    fault: Fault | None = None,
+) -> dict[str, Any]:
+    """A verdict as upstream records it, with each check by itself; the fault is in `info`, which upstream shows."""
+    criteria = task.evaluation_criteria
+    value: dict[str, Any] = {
+        "reward": verdict.reward,
+        "reward_basis": list(verdict.basis) or None,
+        "reward_breakdown": {name: gate for name, gate in verdict.gates.items() if gate is not None},
+        "info": None if fault is None else {"fault": fault.as_json()},
+    }
+    components = verdict.components
+    if components["DB"] is not None:
+        value["db_check"] = {"db_match": components["DB"] == 1.0, "db_reward": components["DB"]}
+    if criteria is None:
+        return value
+    if components["ACTION"] is not None:
+        value["action_checks"] = [_action_check(action, simulation.messages) for action in criteria.actions or ()]
+    if components["COMMUNICATE"] is not None:
+        said = [m.text.lower().replace(",", "") for m in simulation.messages if m.role == "assistant"]
+        value["communicate_checks"] = [
+            {"info": wanted, "met": any(wanted.lower() in text for text in said), "justification": ""}
+            for wanted in criteria.communicate_info or ()
+        ]
+    if end is not None and end.assertions_met:
+        assertions = zip(criteria.env_assertions or (), end.assertions_met, strict=True)
+        value["env_assertions"] = [
+            {
+                "env_assertion": {
+                    "env_type": one.env_type,
+                    "func_name": one.func_name,
+                    "arguments": one.arguments,
+                    "assert_value": one.assert_value,
+                },
+                "met": met,
+                "reward": float(met),
+            }
+            for one, met in assertions
+        ]
+    if nl_met is not None and criteria.nl_assertions:
+        value["nl_assertions"] = [
+            {"nl_assertion": text, "met": met, "justification": ""}
+            for text, met in zip(criteria.nl_assertions, nl_met, strict=True)
+        ]
+    return value
+
+
+def _action_check(action: Action, messages: Sequence[Message]) -> dict[str, Any]:
+    calls = [call for message in messages if message.role in ("assistant", "user") for call in message.tool_calls or ()]
+    matched = any(matches(action, call) for call in calls)
+    wanted = {
+        "action_id": action.action_id,
+        "requestor": action.requestor,
+        "name": action.name,
+        "arguments": action.arguments,
+        "compare_args": None if action.compare_args is None else list(action.compare_args),
+    }
+    return {"action": wanted, "action_match": matched, "action_reward": float(matched)}
+
+
+def completed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A simulation's value with what upstream insists on: times, ids of answers; a reward that is unknown is left out."""
+    made = dict(value)
+    times = [m["timestamp"] for m in _dicts(made.get("messages")) if isinstance(m.get("timestamp"), str)]
+    made.setdefault("start_time", times[0] if times else made.get("timestamp", UNKNOWN_TIME))
+    made.setdefault("end_time", times[-1] if times else made["start_time"])
+    made.setdefault("timestamp", made["end_time"])
+    made.setdefault("duration", 0.0)
+    made.setdefault("mode", "half_duplex")
+    info = made.get("reward_info")
+    if isinstance(info, dict) and info.get("reward") is None:
+        made["reward_info"] = None
+    return made
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def info_value(
+    domain: str, *, solo: bool, trials: int, policy: str = "", llm: str | None = None, commit: str = "unknown"
+) -> dict[str, Any]:
+    """Upstream's `info`, for simulations that come without one. Limits are upstream's defaults."""
+    return {
+        "git_commit": commit,
+        "num_trials": trials,
+        "max_steps": 200,
+        "max_errors": 10,
+        "user_info": {"implementation": "dummy_user" if solo else "user_simulator"},
+        "agent_info": {"implementation": "llm_agent_solo" if solo else "llm_agent", "llm": llm},
+        "environment_info": {"domain_name": domain, "policy": policy},
+    }
