@@ -133,7 +133,7 @@ def _render(
             raise DataError(f"{conversation.where}: the chat template renders message {turn + 1} to nothing")
         for call in conversation.messages[turn].get("tool_calls", ()):
             if call["function"]["name"] not in r:
-                raise DataError(
+                raise CheckpointError(
                     f"{conversation.where}: the chat template leaves out the tool call {call['function']['name']!r} of message "
                     f"{turn + 1}, so it cannot be scored; set a chat_template that renders tool calls, or remove the turn"
                 )

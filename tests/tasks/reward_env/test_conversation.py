@@ -393,5 +393,5 @@ def test_a_template_that_leaves_out_tool_calls_is_refused_not_scored_as_nothing(
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     chats = field(tmp_path, {"messages": [{"role": "user", "content": "Hi"}, call], "tools": TOOLS}, template=chatml)
-    with pytest.raises(DataError, match="leaves out the tool call 'lookup' of message 2"):
+    with pytest.raises(CheckpointError, match="leaves out the tool call 'lookup' of message 2"):
         chats.pairs(tiny.tokenizer())
