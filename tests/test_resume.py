@@ -19,7 +19,9 @@ import tiny
 
 from harness.cli import run
 
-HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+# A job in the background ignores Ctrl-C, and so would what it starts.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+HARNESS = [sys.executable, "-c", f"{INTERRUPTIBLE}; from harness.cli import main; main()"]
 
 
 def write_field(path: Path, n: int = 24) -> Path:

@@ -32,7 +32,9 @@ from harness.tau2.run_folder import open_run
 from harness.tau2.run_plan import Plan
 
 pytestmark = needs_port
-HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+# A job in the background ignores Ctrl-C, and so would what it starts.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+HARNESS = [sys.executable, "-c", f"{INTERRUPTIBLE}; from harness.cli import main; main()"]
 
 
 def lines(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
