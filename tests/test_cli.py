@@ -292,3 +292,23 @@ def test_a_terminal_of_another_encoding_breaks_neither_the_table_nor_the_json(en
     assert table.returncode == EXIT_OK, table.stderr.decode()
     lines = subprocess.run([*command, "--json"], capture_output=True, env=environment)
     assert lines.stdout == (GOLDEN / "rewards.jsonl").read_bytes()
+
+
+def test_a_feed_given_twice_is_not_counted_twice(tmp_path: Path, capsys: Capture) -> None:
+    assert run(["fit-reference", str(GOLDEN), str(GOLDEN / "rewards.jsonl"), "-o", str(tmp_path / "r.json")]) == 4
+    assert "given twice" in capsys.readouterr().err
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_an_export_into_a_folder_gets_a_name_there(tmp_path: Path) -> None:
+    assert run(["export", str(GOLDEN), "-F", "csv", "-o", str(tmp_path)]) == EXIT_OK
+    assert (tmp_path / "rewards.csv").read_text(encoding="utf-8").startswith("run,")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_line_and_no_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", MAIN, "show", str(GOLDEN)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 7
+    assert "harness: error: cannot write the output" in done.stderr and "Traceback" not in done.stderr
