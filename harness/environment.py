@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from harness.checkpoints.fingerprint import live_fingerprint
+from harness.core.endpoint import Endpoint
 from harness.core.errors import DataError, SpecError
 from harness.core.vector import CheckpointRecord, Mixture, RewardVector
 from harness.feed import Feed, parse_vector
@@ -39,6 +40,10 @@ class LiveSubject:
         """Its tokenizer's identity."""
         return self._tokenizer_id
 
+    def endpoint(self) -> Endpoint:
+        """A model in memory is on no server. Raises SpecError."""
+        raise SpecError("a live model is on no server; save it and use `harness score`, or leave served components out")
+
 
 class RewardEnvironment:
     """Scores a live model after each step and remembers the trajectory.
@@ -56,6 +61,12 @@ class RewardEnvironment:
         elif not isinstance(spec, Spec):
             spec = load_spec(spec)
         self.prepared: Prepared = prepare(spec)
+        served = [component.config.name for component in self.prepared.components if component.served]
+        if served:
+            raise SpecError(
+                f"{', '.join(served)} need a checkpoint on a server, and a live model is on none; "
+                "leave them out of this spec, and measure them on saved checkpoints with `harness score`"
+            )
         self.out = None if out is None else Path(out)
         self.run = run or self.prepared.run
         self._vectors: list[RewardVector] = []

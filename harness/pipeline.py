@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -185,7 +186,8 @@ def measure_component(
     started, clock = _now(), time.perf_counter()
     engine, items = None, {}
     try:
-        outcome = component.measure(subject, observer)
+        with _scratch(ledger, key) as scratch:
+            outcome = component.measure(subject, observer, scratch)
         measurement, engine, items = outcome.measurement, outcome.engine, dict(outcome.items)
     except (StateError, SpecError):
         raise
@@ -210,6 +212,16 @@ def measure_component(
     if ledger is None:
         return entry
     return ledger.put(entry, items=items)
+
+
+@contextlib.contextmanager
+def _scratch(ledger: Ledger | None, key: str) -> Iterator[Path]:
+    """A component's own folder for one measurement: in the run folder it outlives a kill, without one it is temporary."""
+    if ledger is not None:
+        yield ledger.folder / "work" / key.removeprefix("sha256:")[:16]
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        yield Path(folder) / "work"
 
 
 def _failure(component: Component, reason: str) -> Measurement:

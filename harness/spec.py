@@ -13,6 +13,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 from harness.core.component import ComponentConfig
 from harness.core.errors import SpecError
 from harness.core.measurement import Record
+from harness.core.serving import ServeSettings
 from harness.core.tokens import Overflow
 from harness.plugins import component_class, component_kinds
 
@@ -34,6 +35,7 @@ class Spec(Record):
     seed: int = Field(default=0, ge=0, description="for components that draw at random; log-prob scoring draws nothing")
     trust_remote_code: bool = Field(default=False, description="run model code that comes with a checkpoint")
     allow_pickle: bool = Field(default=False, description="load .bin weights, which can run code of their own")
+    serve: ServeSettings = Field(default=ServeSettings(), description="the server of checkpoints that have to answer")
     components: list[SerializeAsAny[ComponentConfig]] = Field(min_length=1)
 
     @field_validator("components", mode="before")

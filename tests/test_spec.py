@@ -55,6 +55,18 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
         "seed": 0,
         "trust_remote_code": False,
         "allow_pickle": False,
+        "serve": {
+            "command": None,
+            "url": None,
+            "api_key_env": None,
+            "args": [],
+            "env": {},
+            "tool_call_parser": None,
+            "chat_template": None,
+            "max_model_len": None,
+            "startup_timeout_s": 900.0,
+            "parallel": 64,
+        },
         "components": [
             {
                 "name": "code",

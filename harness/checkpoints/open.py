@@ -17,7 +17,8 @@ from harness.checkpoints.fingerprint import (
 from harness.checkpoints.hub import fetch, looks_like_hub_id
 from harness.core.checkpoint import Checkpoint
 from harness.core.digest import digest_json
-from harness.core.errors import CheckpointError, HarnessError
+from harness.core.endpoint import Endpoint
+from harness.core.errors import CheckpointError, EngineError, HarnessError
 from harness.core.vector import CheckpointRecord
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class OpenCheckpoint:
     def tokenizer_id(self) -> str:
         """Identity of the tokenizer by what it does. Raises CheckpointError."""
         return self._opener.load_tokenizer(self._checkpoint).identity
+
+    def endpoint(self) -> Endpoint:
+        """Where it is served. Raises SpecError, CheckpointError or EngineError."""
+        return self._opener.serve(self._checkpoint)
 
 
 class Tokenizer(NamedTuple):
@@ -136,6 +141,10 @@ class Opener:
         if checkpoint.kind == "lora":
             return self._shelf.adapted(self._base(checkpoint), checkpoint.folder)
         return self._shelf.full(checkpoint.folder, weight_files(checkpoint.folder))
+
+    def serve(self, checkpoint: Checkpoint) -> Endpoint:
+        """Put the checkpoint on the server. Raises SpecError, CheckpointError or EngineError."""
+        raise EngineError(f"{checkpoint.label} cannot be served: this version starts no server")
 
     def close(self) -> None:
         """Give the memory of the kept model back."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, JsonValue
 
-from harness.core.component import ComponentConfig, Engine, Outcome, Progress, Subject
+from harness.core.component import Check, ComponentConfig, Engine, Estimate, Outcome, Progress, Subject
 from harness.core.measurement import Measurement, failed
 from harness.core.tokens import Fitted, Overflow, TokenSet, fit_context
 from harness.reward_models.logprob import METRIC, measure_logprob
@@ -50,6 +51,8 @@ class LogprobComponent:
     Config = LogprobConfig
     metric = METRIC
     higher_is_better = True
+    rank = 0
+    served = False
 
     def __init__(self, config: LogprobConfig, field: Any, *, overflow: Overflow, batch_tokens: int | None) -> None:
         self.config = config
@@ -88,7 +91,16 @@ class LogprobComponent:
             field = field.head(config.limit)
         return cls(config, field, overflow=spec.overflow, batch_tokens=spec.batch_tokens)
 
-    def measure(self, subject: Subject, progress: Progress) -> Outcome:
+    def estimate(self, subject: Subject) -> Estimate:
+        """Pairs and their tokens. Raises HarnessError."""
+        tokens = self._tokens(subject)
+        return Estimate(requests=len(tokens.pairs), prompt_tokens=sum(len(pair.ids) for pair in tokens.pairs))
+
+    def checks(self) -> Iterator[Check]:
+        """The field was read when the spec was."""
+        yield Check(name=f"field {self.config.field}", ok=True, words=f"{self.n_items} pairs")
+
+    def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Score every pair of the field. Raises HarnessError."""
         from harness.engines.torch_logprob import score
         from harness.engines.torch_model import context_length, dtype_name, first_non_finite

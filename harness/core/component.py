@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import Field, JsonValue
 
+from harness.core.endpoint import Endpoint
 from harness.core.measurement import Measurement, Record
 from harness.core.vector import Role
 
@@ -34,6 +36,14 @@ class Subject(Protocol):
 
     def tokenizer_id(self) -> str:
         """Identity of the tokenizer by what it does: equal ids encode alike. Raises CheckpointError."""
+        ...
+
+    def endpoint(self) -> Endpoint:
+        """Where the checkpoint is served; a server is started, or the checkpoint put on it, where that is still to be done.
+
+        Blocks until the server answers. Cheap when it does already, so whoever got no answer calls this again: a server
+        that died comes back. Callable from any thread. Raises SpecError, CheckpointError or EngineError.
+        """
         ...
 
 
@@ -70,6 +80,24 @@ class Outcome:
     items: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a component asks of one checkpoint: requests, tokens read and tokens written, null where nobody can know."""
+
+    requests: int
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One finding of `harness doctor`: what was looked at, whether it will do (null: a warning), and in words."""
+
+    name: str
+    ok: bool | None
+    words: str
+
+
 class Component(Protocol):
     """One coordinate of the reward vector."""
 
@@ -83,6 +111,23 @@ class Component(Protocol):
     task: dict[str, JsonValue]
     """Where it came from (source, revision), for the provenance."""
 
-    def measure(self, subject: Subject, progress: Progress) -> Outcome:
-        """Measure one checkpoint. Raises HarnessError where the cause is known."""
+    rank: int
+    """Cheapest first: 0 for log-probabilities in process, 1 for benchmarks, 2 for what is served and simulated."""
+    served: bool
+    """Whether the checkpoint has to be on a server."""
+
+    def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
+        """Measure one checkpoint. Raises HarnessError where the cause is known.
+
+        `scratch` is a folder (not made yet) that is the same whenever these weights are measured by this definition: what
+        is put there survives a kill, and a later call goes on from it.
+        """
+        ...
+
+    def estimate(self, subject: Subject) -> Estimate:
+        """What measuring one checkpoint will ask of it. Loads its tokenizer at most. Raises HarnessError."""
+        ...
+
+    def checks(self) -> Iterable[Check]:
+        """What can be found out about files, data sets and endpoints in seconds, without any checkpoint."""
         ...

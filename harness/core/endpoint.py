@@ -1,0 +1,29 @@
+"""Where a checkpoint answers over HTTP. Records only: who starts, swaps and watches servers is the engines' business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+How = Literal["start", "restart", "reload", "adapter", "kept", "external"]
+"""The way a checkpoint came onto its server: the server was started with it, weights were reloaded, an adapter was
+loaded beside others, it was there already, or the server is the user's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An OpenAI-compatible server that has one checkpoint loaded. `api_base` ends in /v1; `model` is what requests name.
+
+    `max_model_len`: tokens of a prompt and its answer together, null where the server does not say. The key is not
+    part of what is printed. `parallel`: requests the server can usefully have in flight.
+    """
+
+    api_base: str
+    model: str
+    how: How
+    api_key: str | None = field(default=None, repr=False)
+    engine: str = "vllm"
+    dtype: str | None = None
+    device: str | None = None
+    max_model_len: int | None = None
+    parallel: int = 64
