@@ -61,6 +61,8 @@ class RewardEnvironment:
         elif not isinstance(spec, Spec):
             spec = load_spec(spec)
         self.prepared: Prepared = prepare(spec)
+        if spec.vary:
+            raise SpecError("a live model gives one vector a step, so its spec cannot have `vary`")
         served = [component.config.name for component in self.prepared.components if component.served]
         if served:
             raise SpecError(

@@ -20,10 +20,11 @@ from typing import Any
 from pydantic import Field, JsonValue, ValidationError
 
 from harness.core.digest import digest_json
+from harness.core.endpoint import How
 from harness.core.errors import StateError
 from harness.core.held_folder import held_folder
 from harness.core.journal import Journal, write_atomically
-from harness.core.measurement import Measurement, Record
+from harness.core.measurement import Measurement, Record, is_open
 
 RUN_SCHEMA = "harness.run/1"
 FEED_FILE = "rewards.jsonl"
@@ -38,6 +39,7 @@ class Entry(Record):
     engine: str | None = None
     dtype: str | None = None
     device: str | None = None
+    served: How | None = None
     items: str | None = None
     started: str
     seconds: float = Field(ge=0)
@@ -73,13 +75,14 @@ class Ledger:
     def put(self, entry: Entry, *, items: Mapping[str, Sequence[Any]]) -> Entry:
         """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.
 
-        A failure belongs to one attempt, not to these weights: it goes into the vector and is never reused.
+        A failure, or what a later attempt may complete, belongs to one attempt and not to these weights: it goes into the
+        vector and is never reused.
         """
         if items:
             where = f"items/{entry.key.removeprefix('sha256:')[:16]}/{entry.component}.parquet"
             write_atomically(self.folder / where, _parquet(items))
             entry = entry.model_copy(update={"items": where})
-        if entry.measurement.status != "failed":
+        if not is_open(entry.measurement):
             self._journal.append(entry.model_dump_json())
             self._entries[entry.key] = entry
         return entry

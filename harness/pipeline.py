@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,10 +19,10 @@ from pydantic import JsonValue
 import harness
 from harness.checkpoints.open import Opener
 from harness.core.checkpoint import Checkpoint
-from harness.core.component import Component, Subject
+from harness.core.component import Component, Outcome, Subject
 from harness.core.errors import HarnessError, SpecError, StateError
 from harness.core.journal import write_atomically
-from harness.core.measurement import Measurement, failed
+from harness.core.measurement import Measurement, failed, is_open
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
 from harness.feed import Feed, parse_vector
 from harness.ledger import Entry, Ledger, entry_key, open_run
@@ -45,7 +46,7 @@ class Summary:
 
 def run(
     prepared: Prepared,
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Iterable[Checkpoint],
     *,
     out: Path,
     run_name: str | None = None,
@@ -54,7 +55,8 @@ def run(
 ) -> Summary:
     """Measure every checkpoint that is not in the folder's feed yet and append its vector. Raises HarnessError.
 
-    A checkpoint that cannot be scored becomes a vector with status `failed`; the rest are still scored.
+    A checkpoint that cannot be scored becomes a vector with status `failed`; the rest are still scored. `checkpoints` may
+    yield them as they come into being; then the feed is in order after each.
     """
     observer = observer or Observer()
     spec = prepared.spec
@@ -65,55 +67,90 @@ def run(
     opener.check()
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
-        vectors = _read(ledger)
-        done = {(vector.trajectory, vector.step): index for index, vector in enumerate(vectors)}
-        observer.starting(checkpoints=len(checkpoints), pairs=len(checkpoints) * prepared.n_items)
-        n_new = n_again = 0
-        rewrite = False
+        vectors = _Vectors(prepared, ledger, run_name)
+        n_checkpoints = len(checkpoints) if isinstance(checkpoints, Sequence) else None
+        observer.starting(checkpoints=n_checkpoints, pairs=(n_checkpoints or 0) * prepared.n_items)
         for checkpoint in checkpoints:
             observer.opening(checkpoint)
-            place = checkpoint.trajectory, checkpoint.step
-            known = vectors[done[place]] if place in done else None
-            again = known is not None and retry_failed and any(c.status == "failed" for c in known.components)
-            if known is not None and not again:
+            rows = []
+            for row in prepared.each():
+                known = vectors.at(row, checkpoint)
+                if known is None or (retry_failed and any(is_open(c) for c in known.components)):
+                    rows.append(row)
+                    continue
                 _check_same(known, opener, checkpoint, ledger)
-                if checkpoint.mixture is not None and checkpoint.mixture != known.mixture:
-                    vectors[done[place]] = known.model_copy(update={"mixture": checkpoint.mixture})
-                    rewrite = True
-                observer.advance(pairs=prepared.n_items, tokens=0)
+                vectors.mix(known, checkpoint.mixture)
+                observer.advance(pairs=sum(component.n_items for component in row.components), tokens=0)
                 observer.finished(known, new=False)
-                continue
-            record, entries = _measure(prepared, opener, ledger, checkpoint, observer)
-            history = [v for v in vectors if v.trajectory == checkpoint.trajectory]
-            vector = assemble(
-                prepared,
-                run=run_name,
-                trajectory=checkpoint.trajectory,
-                step=checkpoint.step,
-                record=record,
-                mixture=checkpoint.mixture,
-                entries=entries,
-                history=history,
-            )
-            if known is not None:
-                vectors[done[place]] = vector
-                n_again += 1
-                rewrite = True
-            else:
-                ledger.feed.append(vector.to_line())
-                done[place] = len(vectors)
-                vectors.append(vector)
-                n_new += 1
-                rewrite |= vector.step is not None and any(v.step is not None and v.step > vector.step for v in history)
-            observer.finished(vector, new=True)
-        if rewrite:
-            vectors = _rebuilt(prepared, vectors)
-            write_atomically(ledger.feed.path, "".join(vector.to_line() + "\n" for vector in vectors).encode())
-        return Summary(feed=Feed(vectors), path=ledger.feed.path, n_new=n_new, n_again=n_again)
+            if rows:
+                record, entries = _measure(rows, opener, ledger, checkpoint, observer)
+                for row, found in zip(rows, entries, strict=True):
+                    observer.finished(vectors.add(row, checkpoint, record, found), new=True)
+            if n_checkpoints is None:
+                vectors.settle()
+        vectors.settle()
+        return Summary(feed=Feed(vectors.all), path=ledger.feed.path, n_new=vectors.n_new, n_again=vectors.n_again)
 
 
-def _read(ledger: Ledger) -> list[RewardVector]:
-    return [parse_vector(value, f"{ledger.feed.path} line {number}") for number, value in ledger.feed.read()]
+class _Vectors:
+    """The vectors of a run, in memory and in its feed."""
+
+    def __init__(self, prepared: Prepared, ledger: Ledger, run_name: str) -> None:
+        path = ledger.feed.path
+        self.all = [parse_vector(value, f"{path} line {number}") for number, value in ledger.feed.read()]
+        self.n_new = self.n_again = 0
+        self._prepared = prepared
+        self._ledger = ledger
+        self._run = run_name
+        self._places = {(vector.trajectory, vector.step): index for index, vector in enumerate(self.all)}
+        self._disorder = False
+
+    def at(self, row: Prepared, checkpoint: Checkpoint) -> RewardVector | None:
+        """The vector that stands where a row's of this checkpoint belongs."""
+        index = self._places.get((row.trajectory(checkpoint.trajectory), checkpoint.step))
+        return None if index is None else self.all[index]
+
+    def mix(self, vector: RewardVector, mixture: Mixture | None) -> None:
+        """Put in a mixture that came later than its vector."""
+        if mixture is not None and mixture != vector.mixture:
+            self.all[self._places[vector.trajectory, vector.step]] = vector.model_copy(update={"mixture": mixture})
+            self._disorder = True
+
+    def add(
+        self, row: Prepared, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]
+    ) -> RewardVector:
+        """Assemble a vector and append it; in the place of one measured before, it takes that place."""
+        place = row.trajectory(checkpoint.trajectory), checkpoint.step
+        history = [vector for vector in self.all if vector.trajectory == place[0]]
+        vector = assemble(
+            row,
+            run=self._run,
+            trajectory=place[0],
+            step=checkpoint.step,
+            record=record,
+            mixture=checkpoint.mixture,
+            entries=entries,
+            history=history,
+        )
+        if place in self._places:
+            self.all[self._places[place]] = vector
+            self.n_again += 1
+            self._disorder = True
+            return vector
+        self._ledger.feed.append(vector.to_line())
+        self._places[place] = len(self.all)
+        self.all.append(vector)
+        self.n_new += 1
+        self._disorder |= vector.step is not None and any(v.step is not None and v.step > vector.step for v in history)
+        return vector
+
+    def settle(self) -> None:
+        """Write the feed anew where what came in later changes what was written before."""
+        if self._disorder:
+            self.all = _rebuilt(self._prepared, self.all)
+            self._places = {(vector.trajectory, vector.step): index for index, vector in enumerate(self.all)}
+            write_atomically(self._ledger.feed.path, "".join(vector.to_line() + "\n" for vector in self.all).encode())
+            self._disorder = False
 
 
 def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, ledger: Ledger) -> None:
@@ -136,34 +173,41 @@ def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, led
 
 
 def _measure(
-    prepared: Prepared,
+    rows: Sequence[Prepared],
     opener: Opener,
     ledger: Ledger,
     checkpoint: Checkpoint,
     observer: Observer,
-) -> tuple[CheckpointRecord, list[Entry]]:
-    """Every component's entry for one checkpoint: from the ledger, or measured and put there."""
+) -> tuple[CheckpointRecord, list[list[Entry]]]:
+    """Every component's entry of every row for one checkpoint, from the ledger or measured: the cheapest first."""
     started, clock = _now(), time.perf_counter()
     try:
         record = opener.identify(checkpoint)
     except HarnessError as error:
-        observer.advance(pairs=prepared.n_items, tokens=0)
-        entries = [
-            Entry(
-                key="",
-                component=component.config.name,
-                measurement=_failure(component, str(error)),
-                started=started,
-                seconds=time.perf_counter() - clock,
-            )
-            for component in prepared.components
+        observer.advance(pairs=sum(component.n_items for row in rows for component in row.components), tokens=0)
+        seconds = time.perf_counter() - clock
+        return opener.record(checkpoint), [
+            [
+                Entry(
+                    key="",
+                    component=component.config.name,
+                    measurement=_failure(component, str(error)),
+                    started=started,
+                    seconds=seconds,
+                )
+                for component in row.components
+            ]
+            for row in rows
         ]
-        return opener.record(checkpoint), entries
+    jobs = [(number, row, component) for number, row in enumerate(rows) for component in row.components]
+    found: dict[tuple[int, str], Entry] = {}
     with opener.open(checkpoint) as subject:
-        return record, [
-            measure_component(prepared, component, subject, record, ledger, observer)
-            for component in prepared.components
-        ]
+        for number, row, component in sorted(jobs, key=lambda job: job[2].rank):
+            entry = measure_component(row, component, subject, record, ledger, observer)
+            found[number, component.config.name] = entry
+    return record, [
+        [found[number, component.config.name] for component in row.components] for number, row in enumerate(rows)
+    ]
 
 
 def measure_component(
@@ -188,7 +232,7 @@ def measure_component(
     try:
         with _scratch(ledger, key) as scratch:
             outcome = component.measure(subject, observer, scratch)
-        measurement, engine, items = outcome.measurement, outcome.engine, dict(outcome.items)
+        measurement, engine, items = _with_traces(outcome, ledger, scratch), outcome.engine, dict(outcome.items)
     except (StateError, SpecError):
         raise
     except HarnessError as error:
@@ -206,6 +250,7 @@ def measure_component(
         engine=engine.name if engine else None,
         dtype=engine.dtype if engine else None,
         device=engine.device if engine else None,
+        served=engine.served if engine else None,
         started=started,
         seconds=time.perf_counter() - clock,
     )
@@ -222,6 +267,15 @@ def _scratch(ledger: Ledger | None, key: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         yield Path(folder) / "work"
+
+
+def _with_traces(outcome: Outcome, ledger: Ledger | None, scratch: Path) -> Measurement:
+    """The measurement, saying what is left to complete and where its files lie in the run folder."""
+    traces: dict[str, JsonValue] = {"n_open": outcome.n_open} if outcome.n_open else {}
+    if ledger is not None and outcome.files:
+        traces["files"] = [str((scratch / name).relative_to(ledger.folder)) for name in outcome.files]
+    measurement = outcome.measurement
+    return measurement.model_copy(update={"detail": {**measurement.detail, **traces}}) if traces else measurement
 
 
 def _failure(component: Component, reason: str) -> Measurement:
@@ -247,6 +301,7 @@ def assemble(
         for entry in entries
     ]
     ran = next((entry for entry in entries if entry.engine), None)
+    engines = dict.fromkeys(entry.engine for entry in entries if entry.engine)
     tasks: dict[str, dict[str, JsonValue]] = {
         c.config.name: {**c.task, "definition": prepared.definition(c)} for c in prepared.components
     }
@@ -256,6 +311,7 @@ def assemble(
         step=step,
         checkpoint=record,
         mixture=mixture,
+        variables=prepared.variables,
         configs=[component.config for component in prepared.components],
         weights=prepared.spec.weights(),
         measurements=measurements,
@@ -264,9 +320,10 @@ def assemble(
         provenance=Provenance(
             harness=harness.__version__,
             spec=prepared.digest,
-            engine=ran.engine if ran else None,
+            engine="+".join(engines) or None,
             dtype=ran.dtype if ran else None,
             device=ran.device if ran else None,
+            served=next((entry.served for entry in entries if entry.served), None),
             packages=package_versions(),
             tasks=tasks,
             seed=prepared.spec.seed,
@@ -281,6 +338,7 @@ def _rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[Reward
 
     Needed when an earlier step, a mixture or a failed measurement came in later. Measurements stay as they are.
     """
+    rows = {json.dumps(row.variables): row for row in prepared.each()}
     trajectories: dict[str, list[RewardVector]] = {}
     for vector in vectors:
         trajectories.setdefault(vector.trajectory, []).append(vector)
@@ -289,7 +347,7 @@ def _rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[Reward
         history: list[RewardVector] = []
         for vector in sorted(steps, key=lambda vector: -1 if vector.step is None else vector.step):
             rebuilt = assemble(
-                prepared,
+                rows[json.dumps(vector.variables)],
                 run=vector.run,
                 trajectory=vector.trajectory,
                 step=vector.step,

@@ -15,6 +15,7 @@ from harness.core.errors import SpecError
 
 COMPONENTS = {
     "logprob": "harness.components.logprob:LogprobComponent",
+    "tau2": "harness.components.tau2:Tau2Component",
 }
 
 ENTRY_POINT_GROUP = "harness.components"

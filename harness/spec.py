@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -35,6 +36,10 @@ class Spec(Record):
     seed: int = Field(default=0, ge=0, description="for components that draw at random; log-prob scoring draws nothing")
     trust_remote_code: bool = Field(default=False, description="run model code that comes with a checkpoint")
     allow_pickle: bool = Field(default=False, description="load .bin weights, which can run code of their own")
+    vary: dict[str, list[bool | int | float | str]] = Field(
+        default={},
+        description="prompt variables and their values: {alpha} in a component's texts is replaced, one vector per value",
+    )
     serve: ServeSettings = Field(default=ServeSettings(), description="the server of checkpoints that have to answer")
     components: list[SerializeAsAny[ComponentConfig]] = Field(min_length=1)
 
@@ -45,6 +50,16 @@ class Spec(Record):
             return value
         return [_component(index, item) for index, item in enumerate(value)]
 
+    @field_validator("vary")
+    @classmethod
+    def _has_values(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for name, values in value.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name == "q":
+                raise ValueError(f"{name!r} is no name of a variable; letters, digits and _, and not q")
+            if not values or len({str(one) for one in values}) < len(values):
+                raise ValueError(f"{name} needs at least one value, and none twice")
+        return value
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> Spec:
         seen: set[str] = set()
@@ -54,9 +69,27 @@ class Spec(Record):
             seen.add(component.name)
         return self
 
+    def filled(self, values: Mapping[str, Any]) -> list[ComponentConfig]:
+        """The components with `{name}` in their texts replaced by the values."""
+        return [
+            type(config).model_validate({**_filled(config.model_dump(), values), "name": config.name})
+            for config in self.components
+        ]
+
     def weights(self) -> list[float]:
         """lambda of Eq. 6 in component order: as given, else 1/|D|."""
         return [1.0 / len(self.components) if c.weight is None else c.weight for c in self.components]
+
+
+def _filled(value: Any, values: Mapping[str, Any]) -> Any:
+    """Any JSON value with `{name}` replaced in every text of it."""
+    if isinstance(value, str):
+        for name, one in values.items():
+            value = value.replace(f"{{{name}}}", str(one))
+        return value
+    if isinstance(value, dict):
+        return {key: _filled(item, values) for key, item in value.items()}
+    return [_filled(item, values) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _component(index: int, item: Any) -> Any:

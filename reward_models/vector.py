@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from harness.core.component import ComponentConfig
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement
@@ -104,6 +106,7 @@ def build_vector(
     step: int | None,
     checkpoint: CheckpointRecord,
     mixture: Mixture | None,
+    variables: Mapping[str, JsonValue],
     configs: Sequence[ComponentConfig],
     weights: Sequence[float],
     measurements: Sequence[Measurement],
@@ -158,6 +161,7 @@ def build_vector(
         status="ok" if statuses == {"ok"} else "failed" if statuses == {"failed"} else "partial",
         checkpoint=checkpoint,
         mixture=mixture,
+        variables=dict(variables),
         components=components,
         vector=[c.raw for c in components],
         standardized=[c.standardized for c in components],

@@ -69,6 +69,7 @@ def vector(
         step=step,
         checkpoint=CheckpointRecord(path=place, kind="full", fingerprint=f"sha256:{place}"),
         mixture=None if mixture is None else Mixture.parse(mixture),
+        variables={},
         configs=[ComponentConfig(name=name, kind="logprob") for name in raws],
         weights=[1 / len(raws)] * len(raws) if weights is None else weights,
         measurements=[raw if isinstance(raw, Measurement) else measurement(raw) for raw in raws.values()],

@@ -55,6 +55,7 @@ def test_the_golden_numbers_follow_from_the_golden_measurements() -> None:
             step=vector.step,
             checkpoint=vector.checkpoint,
             mixture=vector.mixture,
+            variables=vector.variables,
             configs=[ComponentConfig(name=c.name, kind=c.kind, role=c.role) for c in vector.components],
             weights=[c.weight for c in vector.components],
             measurements=[

@@ -55,6 +55,7 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
         "seed": 0,
         "trust_remote_code": False,
         "allow_pickle": False,
+        "vary": {},
         "serve": {
             "command": None,
             "url": None,
@@ -78,6 +79,7 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
                 "chat_template": None,
                 "revision": None,
                 "data_files": [],
+                "prompt": None,
                 "limit": None,
             }
         ],

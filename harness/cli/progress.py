@@ -20,12 +20,14 @@ class PlainObserver(Observer):
     """One line per finished checkpoint."""
 
     def __init__(self) -> None:
-        self._total = self._done = self._tokens = self._pairs = self._all_pairs = 0
+        self._done = self._tokens = self._pairs = self._all_pairs = 0
+        self._total: int | None = None
         self._clock = 0.0
 
-    def starting(self, *, checkpoints: int, pairs: int) -> None:
+    def starting(self, *, checkpoints: int | None, pairs: int) -> None:
         self._total, self._all_pairs, self._clock = checkpoints, pairs, time.perf_counter()
-        self.write(f"scoring {checkpoints} checkpoint(s), {pairs:,} pairs")
+        if checkpoints is not None:
+            self.write(f"scoring {checkpoints} checkpoint(s), {pairs:,} items")
 
     def advance(self, *, pairs: int, tokens: int) -> None:
         self._pairs += pairs
@@ -35,8 +37,10 @@ class PlainObserver(Observer):
         self._done += 1
         seconds = time.perf_counter() - self._clock
         left = seconds * (self._all_pairs - self._pairs) / self._pairs if self._pairs else 0.0
-        pace = f"{self._tokens / seconds:,.0f} tokens/s, {left:.0f} s left" if new else "was there before"
-        self.write(f"[{self._done}/{self._total}] {summary_line(vector)} ({pace})")
+        known = "" if self._total is None else f", {left:.0f} s left"
+        pace = f"{self._tokens / seconds:,.0f} tokens/s{known}" if new else "was there before"
+        place = f"[{self._done}]" if self._total is None else f"[{self._done}/{self._total}]"
+        self.write(f"{place} {summary_line(vector)} ({pace})")
         for component in vector.components:
             if component.reason and new:
                 self.write(f"  {component.name} {component.status}: {component.reason}")
@@ -55,7 +59,7 @@ class RichObserver(PlainObserver):
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("pairs"),
+            TextColumn("items"),
             TextColumn("{task.fields[pace]}"),
             TimeRemainingColumn(),
             console=stderr,
@@ -70,9 +74,9 @@ class RichObserver(PlainObserver):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def starting(self, *, checkpoints: int, pairs: int) -> None:
+    def starting(self, *, checkpoints: int | None, pairs: int) -> None:
         super().starting(checkpoints=checkpoints, pairs=pairs)
-        self._bar.update(self._task, total=pairs)
+        self._bar.update(self._task, total=None if checkpoints is None else pairs)
 
     def opening(self, checkpoint: Checkpoint) -> None:
         step = "" if checkpoint.step is None else f" step {checkpoint.step}"

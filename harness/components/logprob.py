@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from harness.core.component import Check, ComponentConfig, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.core.tokens import Fitted, Overflow, TokenSet, fit_context
 from harness.reward_models.logprob import METRIC, measure_logprob
 from harness.spec import Spec
 from harness.tasks.reward_env.catalog import is_named, load_field
 from harness.tasks.reward_env.encode import encode
+from harness.tasks.reward_env.field import PairField
 from harness.tasks.reward_env.file_field import FileFormat
 from harness.tasks.reward_env.hub_field import expand_files
 from harness.tasks.reward_env.token_store import stored_tokens
@@ -42,7 +44,15 @@ class LogprobConfig(ComponentConfig):
     data_files: list[str] = Field(
         default=[], description="local copies read instead of the hub, patterns relative to the spec"
     )
+    prompt: str | None = Field(default=None, description="put around every q of plain pairs: a text with {q} in it")
     limit: int | None = Field(default=None, ge=1, description="only the first so many pairs")
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_q(cls, value: str | None) -> str | None:
+        if value is not None and value.count("{q}") != 1:
+            raise ValueError("prompt must hold {q} once, where the question goes")
+        return value
 
 
 class LogprobComponent:
@@ -89,6 +99,13 @@ class LogprobComponent:
         )
         if config.limit is not None:
             field = field.head(config.limit)
+        if config.prompt is not None:
+            if not isinstance(field, PairField):
+                raise SpecError(
+                    f"{config.name}: prompt goes with plain pairs; {config.field} holds conversations, so put it in their "
+                    "messages or the chat template"
+                )
+            field = field.prompted(config.prompt)
         return cls(config, field, overflow=spec.overflow, batch_tokens=spec.batch_tokens)
 
     def estimate(self, subject: Subject) -> Estimate:

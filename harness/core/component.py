@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import Field, JsonValue
 
-from harness.core.endpoint import Endpoint
+from harness.core.endpoint import Endpoint, How
 from harness.core.measurement import Measurement, Record
 from harness.core.vector import Role
 
@@ -64,20 +64,27 @@ class SilentProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Which engine produced a measurement, for the provenance."""
+    """Which engine produced a measurement, for the provenance. `served`: how the checkpoint came onto its server."""
 
     name: str
     dtype: str | None = None
     device: str | None = None
+    served: How | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A measurement with its per-item scores: columns of equal length, written as Parquet."""
+    """A measurement with its per-item scores: columns of equal length, written as Parquet.
+
+    `files`: what it left in its scratch folder for people to look at. `n_open`: items that failed for reasons outside the
+    checkpoint (an endpoint, a judge), so that a later call may complete them.
+    """
 
     measurement: Measurement
     engine: Engine
     items: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    files: Sequence[str] = ()
+    n_open: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

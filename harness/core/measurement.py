@@ -59,6 +59,11 @@ class Measurement(Record):
         return self
 
 
+def is_open(measurement: Measurement) -> bool:
+    """Whether another attempt may come to more: it failed, or `detail.n_open` items lacked an endpoint or a judge."""
+    return measurement.status == "failed" or bool(measurement.detail.get("n_open"))
+
+
 def failed(metric: str, reason: str, *, n_items: int = 0, higher_is_better: bool = True) -> Measurement:
     """A measurement that could not be made, with its cause (a path in it need not be UTF-8; the reason is)."""
     reason = reason.encode("utf-8", "replace").decode()

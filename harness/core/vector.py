@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from harness.core.endpoint import How
 from harness.core.measurement import Measurement, Record, Status
 
 VECTOR_SCHEMA: Final = "harness.reward_vector/1"
@@ -92,13 +93,14 @@ class ReferenceRecord(Record):
 
 
 class Provenance(Record):
-    """What produced the numbers. `started` (UTC, ISO 8601) and `seconds` are the only fields that differ on a re-run."""
+    """What produced the numbers. `served`: how the checkpoint came onto its server, where it was on one. `started` (UTC, ISO 8601) and `seconds` are the only fields that differ on a re-run."""
 
     harness: str
     spec: str
     engine: str | None
     dtype: str | None
     device: str | None
+    served: How | None = None
     packages: dict[str, str]
     tasks: dict[str, dict[str, JsonValue]]
     seed: int
@@ -107,7 +109,10 @@ class Provenance(Record):
 
 
 class RewardVector(Record):
-    """The ordered measurements of one checkpoint (Eq. 2 of arXiv 2507.15640), raw and standardised."""
+    """The ordered measurements of one checkpoint (Eq. 2 of arXiv 2507.15640), raw and standardised.
+
+    `variables`: the values that the spec's prompts were filled with, where it varies any.
+    """
 
     schema_: Literal["harness.reward_vector/1"] = Field(default=VECTOR_SCHEMA, alias="schema")
     run: str
@@ -116,6 +121,7 @@ class RewardVector(Record):
     status: Status
     checkpoint: CheckpointRecord
     mixture: Mixture | None = None
+    variables: dict[str, JsonValue] = Field(default_factory=dict)
     components: list[ComponentRecord] = Field(min_length=1)
     vector: list[float | None]
     standardized: list[float | None]

@@ -55,3 +55,8 @@ class PairField:
     def head(self, limit: int) -> PairField:
         """The first `limit` pairs."""
         return replace(self, content=self.content[:limit])
+
+    def prompted(self, template: str) -> PairField:
+        """Every q put into `template` in place of `{q}`."""
+        before, _, after = template.partition("{q}")
+        return replace(self, content=tuple(replace(pair, q=before + pair.q + after) for pair in self.content))

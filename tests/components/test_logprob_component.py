@@ -15,6 +15,7 @@ import tiny
 import torch
 
 from harness.checkpoints.find import find_checkpoints
+from harness.core.errors import SpecError
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.pipeline import run
 from harness.prepared import prepare
@@ -200,3 +201,24 @@ def test_dtype_and_engine_stand_in_the_provenance(tmp_path: Path) -> None:
     fields = {"f": write(tmp_path / "f.jsonl", PAIRS)}
     provenance = score(tmp_path, fields=fields, dtype="bfloat16").provenance
     assert (provenance.engine, provenance.dtype, provenance.device) == ("torch", "bfloat16", "cpu")
+
+
+def test_a_prompt_goes_around_every_question(tmp_path: Path) -> None:
+    asked = [{**row, "q": f"Q: {row['q']} A:"} for row in PAIRS]
+    fields = {
+        "prompted": {"field": write(tmp_path / "plain.jsonl", PAIRS), "prompt": "Q: {q} A:"},
+        "written": write(tmp_path / "asked.jsonl", asked),
+        "plain": "plain.jsonl",
+    }
+    prompted, written, plain = score(tmp_path, fields=fields).components
+    assert prompted.raw == written.raw != plain.raw
+
+
+def test_a_prompt_needs_a_place_for_the_question_and_plain_pairs(tmp_path: Path) -> None:
+    write(tmp_path / "plain.jsonl", PAIRS)
+    with pytest.raises(SpecError, match=r"prompt must hold \{q\} once"):
+        score(tmp_path, fields={"f": {"field": "plain.jsonl", "prompt": "Q:"}})
+    talk = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}]
+    write(tmp_path / "talk.jsonl", talk)
+    with pytest.raises(SpecError, match="holds conversations"):
+        score(tmp_path, fields={"f": {"field": "talk.jsonl", "prompt": "Q: {q}"}})

@@ -1,0 +1,307 @@
+"""kind: tau2. A domain's mean reward: the checkpoint, served, works on the domain's tasks with a simulated user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError
+from harness.core.component import Check, ComponentConfig, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.endpoint import Endpoint
+from harness.core.errors import SpecError
+from harness.core.measurement import Record
+from harness.core.tau2.fault import UNSCORED
+from harness.core.tau2.task import REWARD_TYPES
+from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
+from harness.spec import Spec
+from harness.tasks.tau2.task_file import revision
+from harness.tau2.finished import finished
+from harness.tau2.loop import Limits
+from harness.tau2.record import Outcome as Ended
+from harness.tau2.run import Models, Report, run
+from harness.tau2.run_folder import SIMULATIONS, RunFolder, open_run
+from harness.tau2.run_observer import RunObserver
+from harness.tau2.run_plan import Plan, Selection, make_plan
+from harness.tau2.seeds import DEFAULT_SEED
+from harness.tau2.utterance import AnswerLimits
+
+CHECKPOINT = "checkpoint"
+"""As a model's name: the checkpoint that is measured."""
+GREEDY: dict[str, Any] = {"temperature": 0.0}
+ATTEMPTS = 8
+"""At one answer of our own server; that it comes back is waited for elsewhere."""
+
+
+class ChatConfig(Record):
+    """A model that takes part. `checkpoint` as its name is the checkpoint that is measured."""
+
+    model: str = Field(min_length=1, description="hosted_vllm/NAME, openai/NAME, any of litellm's; or checkpoint")
+    api_base: str | None = Field(default=None, description="address of its endpoint, ending in /v1")
+    api_key_env: str | None = Field(default=None, description="environment variable that holds its key")
+    args: dict[str, JsonValue] = Field(default=GREEDY, description="sampling options sent with every request")
+
+    @field_validator("args")
+    @classmethod
+    def _no_key(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if "api_key" in value:
+            raise ValueError("args holds an api_key, which would end in files; export it and name it in api_key_env")
+        return value
+
+
+class AgentConfig(Record):
+    """How the checkpoint is asked."""
+
+    args: dict[str, JsonValue] = Field(default=GREEDY, description="sampling options sent with every request")
+    instructions: str | None = Field(default=None, description="replaces our text at the top of the agent's prompt")
+
+
+class Tau2Config(ComponentConfig):
+    """Keys of a tau2 component."""
+
+    kind: Literal["tau2"]
+    domain: str = Field(description="airline, retail, telecom or mock")
+    user: ChatConfig | None = Field(default=None, description="the model that plays the user; not with solo")
+    agent: AgentConfig = Field(default=AgentConfig(), description="how the checkpoint is asked")
+    nl_judge: ChatConfig | None = Field(
+        default=None,
+        description="the model that judges natural-language assertions; null: tasks that need it stay open",
+    )
+    trials: int = Field(default=1, ge=1, description="simulations per task")
+    split: str | None = Field(default=None, description="which tasks; null: base, or all of tasks_file")
+    task_ids: list[str] = Field(default=[], description="only these tasks")
+    num_tasks: int | None = Field(default=None, ge=1, description="only the first so many tasks")
+    tasks_file: str | None = Field(default=None, description="tasks of another revision, relative to the spec")
+    data: str | None = Field(default=None, description="a folder with a folder per domain, relative to the spec")
+    solo: bool = Field(default=False, description="no user: a ticket, and the tools of both sides (telecom, mock)")
+    seed: int = Field(default=DEFAULT_SEED, description="the trials' seeds are drawn from it")
+    max_steps: int = Field(default=200, ge=1, description="steps of a simulation")
+    max_errors: int = Field(default=10, ge=1, description="tool errors of a simulation")
+    max_calls: int = Field(default=256, ge=1, description="tool calls of one message")
+    timeout_s: float | None = Field(default=None, gt=0, description="seconds of a simulation; null: no limit")
+    request_timeout_s: float = Field(default=300.0, gt=0, description="seconds of one answer")
+    max_concurrency: int | None = Field(default=None, ge=1, description="simulations in flight; null: serve.parallel")
+
+    @model_validator(mode="after")
+    def _user_or_solo(self) -> Tau2Config:
+        if self.solo == (self.user is not None):
+            raise ValueError(
+                "solo has no user, so leave `user` out"
+                if self.solo
+                else "name the user's model, such as user: {model: hosted_vllm/NAME, api_base: ...}, or set solo: true"
+            )
+        return self
+
+
+class Tau2Component:
+    """A domain, ready to be worked on by any checkpoint. Tasks, prompts and starts are checked once."""
+
+    Config = Tau2Config
+    metric = METRIC
+    higher_is_better = True
+    rank = 2
+    served = True
+
+    def __init__(self, config: Tau2Config, plan: Plan, *, parallel: int) -> None:
+        self.config = config
+        self.plan = plan
+        self.concurrency = config.max_concurrency or parallel
+        self.n_items = len(plan.jobs())
+        self.definition: dict[str, JsonValue] = {
+            "metric": METRIC,
+            **plan.identity(),
+            "trials": config.trials,
+            "agent": dict(config.agent.args),
+            "user": _identity(config.user),
+            "nl_judge": _identity(config.nl_judge),
+        }
+        self.task: dict[str, JsonValue] = {
+            "domain": plan.domain.name,
+            "source": plan.domain.source,
+            "revision": revision(plan.tasks),
+            "n_tasks": len(plan.tasks),
+            "user": config.user.model if config.user else None,
+        }
+
+    @staticmethod
+    def resolve(config: Tau2Config, folder: Path) -> Tau2Config:
+        """Paths relative to the spec's folder become paths relative to here."""
+        return config.model_copy(
+            update={
+                "tasks_file": config.tasks_file and str(folder / config.tasks_file),
+                "data": config.data and str(folder / config.data),
+            }
+        )
+
+    @classmethod
+    def load(cls, config: Tau2Config, spec: Spec) -> Tau2Component:
+        """Read and check domain and tasks. Raises SpecError or DataError."""
+        plan = make_plan(
+            config.domain,
+            selection=Selection(split=config.split, task_ids=tuple(config.task_ids), num_tasks=config.num_tasks),
+            data=None if config.data is None else Path(config.data),
+            tasks_file=None if config.tasks_file is None else Path(config.tasks_file),
+            solo=config.solo,
+            seed=config.seed,
+            trials=config.trials,
+            limits=Limits(
+                max_steps=config.max_steps,
+                max_errors=config.max_errors,
+                timeout_s=config.timeout_s,
+                answer=AnswerLimits(calls=config.max_calls),
+            ),
+            agent_instructions=config.agent.instructions,
+        )
+        component = cls(config, plan, parallel=spec.serve.parallel)
+        for chat in (config.user, config.nl_judge):
+            if chat is not None and chat.model != CHECKPOINT:
+                component.open_model(chat)  # a name, an address or a key that is missing is said now
+        return component
+
+    def open_model(self, chat: ChatConfig, *, attempts: int = 6) -> ChatModel:
+        """A model that takes part, by its own endpoint; it is called by nobody yet. Raises SpecError."""
+        from harness.engines.chat import ChatSettings, open_chat
+        from harness.engines.retry import Backoff
+
+        if chat.api_key_env and not os.environ.get(chat.api_key_env):
+            raise SpecError(
+                f"{self.config.name}: the environment variable {chat.api_key_env} is not set; export the key of "
+                f"{chat.model} in it"
+            )
+        return open_chat(
+            ChatSettings(
+                model=chat.model,
+                api_base=chat.api_base,
+                api_key=os.environ[chat.api_key_env] if chat.api_key_env else None,
+                arguments=chat.args,
+                timeout_s=self.config.request_timeout_s,
+                backoff=Backoff(attempts=attempts),
+            )
+        )
+
+    def estimate(self, subject: Subject) -> Estimate:
+        """Simulations; how many turns each takes nobody knows."""
+        return Estimate(requests=self.n_items)
+
+    def checks(self) -> Iterator[Check]:
+        """Tasks and prompts were checked when the spec was read; who judges, and who plays the user."""
+        plan = self.plan
+        yield Check(
+            name=f"tau2 {plan.domain.name}",
+            ok=True,
+            words=f"{len(plan.tasks)} tasks of {plan.domain.source}, {self.config.trials} trial(s) each",
+        )
+        if plan.n_judged_by_model and self.config.nl_judge is None:
+            yield Check(
+                name=f"tau2 {plan.domain.name} judge",
+                ok=None,
+                words=f"{plan.n_judged_by_model} task(s) are gated by natural-language assertions and stay without a "
+                "reward; name a model with nl_judge",
+            )
+        for part, chat in (("user", self.config.user), ("judge", self.config.nl_judge)):
+            if chat is not None and chat.model != CHECKPOINT:
+                yield asyncio.run(_reach(self.open_model(chat, attempts=1), f"tau2 {plan.domain.name} {part}"))
+
+    def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
+        """Run every simulation that is not in `scratch` yet. Raises HarnessError."""
+        where = subject.endpoint()
+        with open_run(scratch, identity=self.definition) as folder:
+            report = asyncio.run(self._run(subject.endpoint, folder, progress))
+            done = finished(self.plan, report.outcomes, folder.path)
+        measurement = measure_reward(
+            done,
+            task_ids=[task.id for task in self.plan.tasks],
+            trials=self.config.trials,
+            source=self.plan.domain.source,
+            task_revision=revision(self.plan.tasks),
+        )
+        if report.gave_up:
+            measurement = measurement.model_copy(
+                update={"reason": f"{measurement.reason}; stopped early: {report.gave_up}"}
+            )
+        return Outcome(
+            measurement=measurement,
+            engine=Engine(name=where.engine, dtype=where.dtype, device=where.device, served=where.how),
+            items=_items(done, report.outcomes),
+            files=(SIMULATIONS,) if (scratch / SIMULATIONS).exists() else (),
+            n_open=report.n_untried + sum(one.fault is not None and one.fault.cause in UNSCORED for one in done),
+        )
+
+    async def _run(self, endpoint: Callable[[], Endpoint], folder: RunFolder, progress: Progress) -> Report:
+        from harness.engines.retry import Backoff, RetryingChat
+        from harness.engines.served_chat import ServedChat
+
+        def served(arguments: Mapping[str, Any]) -> ChatModel:
+            chat = ServedChat(endpoint, name=CHECKPOINT, arguments=arguments, timeout_s=self.config.request_timeout_s)
+            return RetryingChat(chat, Backoff(attempts=ATTEMPTS, first_s=0.5))
+
+        def opened(chat: ChatConfig | None) -> ChatModel | None:
+            if chat is None:
+                return None
+            return served(chat.args) if chat.model == CHECKPOINT else self.open_model(chat)
+
+        models = Models(
+            agent=served(self.config.agent.args), user=opened(self.config.user), judge=opened(self.config.nl_judge)
+        )
+        return await run(self.plan, models, folder, observer=_Told(progress), max_concurrency=self.concurrency)
+
+
+class _Told(RunObserver):
+    """Our progress, told what the run says."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def starting(self, *, total: int, known: list[Ended], concurrency: int) -> None:
+        self._progress.advance(pairs=len(known), tokens=0)
+
+    def ended(self, outcome: Ended) -> None:
+        self._progress.advance(pairs=1, tokens=outcome.agent.prompt_tokens + outcome.agent.completion_tokens)
+
+
+def _identity(chat: ChatConfig | None) -> JsonValue:
+    """Who takes part, as far as it decides the result; the address does not."""
+    return None if chat is None else {"model": chat.model, "args": dict(chat.args)}
+
+
+async def _reach(model: ChatModel, name: str) -> Check:
+    """Ask a model for one word, with the patience of somebody who waits for a diagnosis."""
+    try:
+        async with asyncio.timeout(20):
+            await model.answer(ChatRequest(messages=[{"role": "user", "content": "Say yes."}]))
+        return Check(name=name, ok=True, words=f"{model.name} answers")
+    except (EndpointError, ContextOverflow, TimeoutError) as error:
+        return Check(name=name, ok=False, words=f"{model.name} does not answer: {error or 'nothing within 20 s'}")
+    finally:
+        await model.close()
+
+
+def _items(done: Sequence[Finished], outcomes: Sequence[Ended]) -> dict[str, list[Any]]:
+    """One row per simulation, the first trial of all tasks first; what is not known is null."""
+    rows: list[dict[str, Any]] = []
+    for one, outcome in zip(done, outcomes, strict=True):
+        verdict, fault = one.counted, one.fault
+        status = "ok" if verdict.reward is not None else "failed" if fault and fault.cause in UNSCORED else "open"
+        rows.append(
+            {
+                "id": f"{one.task_id}-{one.trial}",
+                "status": status,
+                "task_id": one.task_id,
+                "trial": one.trial,
+                "seed": outcome.key.seed,
+                "reward": verdict.reward,
+                **{name: one.verdict.components.get(name) for name in REWARD_TYPES},
+                "termination": outcome.termination,
+                "fault": fault and fault.cause,
+                "fault_rule": fault and fault.rule,
+                "reason": outcome.reason or verdict.reason,
+                "n_messages": one.turns,
+                "agent_tokens": one.tokens.get("agent"),
+                "seconds": outcome.seconds,
+            }
+        )
+    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}

@@ -1,0 +1,64 @@
+"""A chat model that is a checkpoint on our own server: when no answer comes, the server is brought back and asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.core.chat import ChatAnswer, ChatRequest, TransientError
+from harness.core.endpoint import Endpoint
+from harness.engines.http_chat import HttpChat
+
+
+class ServedChat:
+    """Asks where `endpoint()` says, which blocks until the server answers (harness/core/component.py: Subject.endpoint).
+
+    One attempt per request; after a failure `endpoint` is called again before the failure is passed on, so that another
+    attempt finds a server. What `endpoint` raises (a HarnessError: the server is gone for good) passes through.
+    """
+
+    def __init__(
+        self, endpoint: Callable[[], Endpoint], *, name: str, arguments: Mapping[str, Any], timeout_s: float
+    ) -> None:
+        self.name = name
+        self._endpoint = endpoint
+        self._arguments = arguments
+        self._timeout_s = timeout_s
+        self._where: Endpoint | None = None
+        self._chat: HttpChat | None = None
+        self._left: list[HttpChat] = []
+        self._finding = asyncio.Lock()
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer:
+        """One answer, one attempt. Raises TransientError, EndpointError, ContextOverflow or HarnessError."""
+        chat = self._chat or await self._find()
+        try:
+            return await chat.answer(request)
+        except TransientError:
+            await self._find()
+            raise
+
+    async def _find(self) -> HttpChat:
+        async with self._finding:
+            where = await asyncio.to_thread(self._endpoint)
+            place = where.api_base, where.model
+            if self._chat is None or self._where is None or place != (self._where.api_base, self._where.model):
+                if self._chat is not None:
+                    self._left.append(self._chat)  # others may still wait for its answers
+                self._chat = HttpChat(
+                    name=self.name,
+                    model=where.model,
+                    api_base=where.api_base,
+                    api_key=where.api_key,
+                    arguments=self._arguments,
+                    timeout_s=self._timeout_s,
+                )
+            self._where = where
+            return self._chat
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for chat in [*self._left, self._chat]:
+            if chat is not None:
+                await chat.close()

@@ -1,0 +1,101 @@
+"""Specs that vary a variable of their prompts: a vector per value, each compared with its own kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from harness.checkpoints.find import find_checkpoints
+from harness.core.errors import SpecError
+from harness.environment import RewardEnvironment
+from harness.pipeline import run
+from harness.prepared import prepare
+from harness.spec import parse_spec
+
+PAIRS = '{"q": "def add(a, b):", "r": " return a + b"}\n{"q": "The quick brown", "r": " fox"}\n'
+VALUES = [0.0, 0.5, 1]
+
+
+def spec(tmp_path: Path, **changes: Any) -> Any:
+    (tmp_path / "pairs.jsonl").write_text(PAIRS)
+    components = [
+        {"name": "asked", "kind": "logprob", "field": "pairs.jsonl", "prompt": "alpha={alpha}\n{q}"},
+        {"name": "plain", "kind": "logprob", "field": "pairs.jsonl"},
+    ]
+    return parse_spec({"components": components, "vary": {"alpha": VALUES}, **changes}, folder=tmp_path)
+
+
+def training(tmp_path: Path, steps: int = 2) -> str:
+    for step in range(1, steps + 1):
+        tiny.save(tmp_path / "run" / f"checkpoint-{step}", tiny.llama(step))
+    return str(tmp_path / "run")
+
+
+def test_every_value_is_a_vector_with_its_own_trajectory(tmp_path: Path) -> None:
+    feed = run(prepare(spec(tmp_path)), find_checkpoints([training(tmp_path)]), out=tmp_path / "out").feed
+    assert [(v.trajectory, v.step, v.variables) for v in feed] == [
+        (f"run[alpha={value}]", step, {"alpha": value}) for step in (1, 2) for value in VALUES
+    ]
+    asked, plain = ([v.components[i].raw for v in feed] for i in (0, 1))
+    assert len(set(asked)) == 6 and len(set(plain)) == 2
+    first, second = feed.trajectory("run[alpha=0.5]")
+    assert first.gain is None and second.gain == second.scalar - first.scalar
+    assert {v.provenance.spec for v in feed} == {feed[0].provenance.spec}
+
+
+def test_each_value_scores_what_the_written_out_prompt_scores(tmp_path: Path) -> None:
+    folder = training(tmp_path, steps=1)
+    feed = run(prepare(spec(tmp_path)), find_checkpoints([folder]), out=tmp_path / "out").feed
+    for value, vector in zip(VALUES, feed, strict=True):
+        keys = {"name": "asked", "kind": "logprob", "field": "pairs.jsonl", "prompt": f"alpha={value}\n{{q}}"}
+        plain = parse_spec({"components": [keys]}, folder=tmp_path)
+        alone = run(prepare(plain), find_checkpoints([folder]), out=tmp_path / str(value)).feed
+        assert alone[0].vector == vector.vector[:1]
+
+
+def test_an_interrupted_sweep_goes_on(tmp_path: Path) -> None:
+    prepared, found = prepare(spec(tmp_path)), find_checkpoints([training(tmp_path)])
+    whole = run(prepared, found, out=tmp_path / "whole").feed
+    run(prepared, found, out=tmp_path / "out")
+    path = tmp_path / "out" / "rewards.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2]) + lines[2][:100])
+    again = run(prepared, found, out=tmp_path / "out")
+    assert again.n_new == 4
+    assert [(v.trajectory, v.step, v.vector, v.gain) for v in again.feed] == [
+        (v.trajectory, v.step, v.vector, v.gain) for v in whole
+    ]
+
+
+def test_an_earlier_step_that_comes_later_rewrites_its_own_row(tmp_path: Path) -> None:
+    training(tmp_path, steps=3)
+    prepared = prepare(spec(tmp_path))
+    late = [item for item in find_checkpoints([str(tmp_path / "run")]) if item.step != 2]
+    run(prepared, late, out=tmp_path / "out")
+    feed = run(prepared, find_checkpoints([str(tmp_path / "run")]), out=tmp_path / "out").feed
+    for name in feed.trajectories:
+        first, second, third = feed.trajectory(name)
+        assert (second.gain, third.gain) == (second.scalar - first.scalar, third.scalar - second.scalar)
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        ({"beta": [1, 2]}, "no component has {beta} in its texts"),
+        ({"alpha": []}, "alpha needs at least one value"),
+        ({"alpha": [1, 1]}, "none twice"),
+        ({"q": [1]}, "no name of a variable"),
+        ({"al pha": [1]}, "no name of a variable"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, vary: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        prepare(spec(tmp_path, vary=vary))
+
+
+def test_a_live_model_has_one_vector_a_step(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="vary"):
+        RewardEnvironment(spec(tmp_path))
