@@ -72,6 +72,11 @@ class Ledger:
         """The finished measurement, if there is one."""
         return self._entries.get(key)
 
+    @property
+    def entries(self) -> list[Entry]:
+        """Every finished measurement."""
+        return list(self._entries.values())
+
     def put(self, entry: Entry, *, items: Mapping[str, Sequence[Any]]) -> Entry:
         """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.
 

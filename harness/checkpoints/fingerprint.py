@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import operator
-import struct
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from harness.checkpoints.header import TensorEntry, read_header
 from harness.core.digest import digest_bytes, digest_json
 from harness.core.errors import CheckpointError
 
@@ -159,62 +158,24 @@ def weight_files(folder: Path) -> list[Path]:
 
 def read_tensors(path: Path) -> list[TensorLine]:
     """Identity of every tensor of a safetensors file. Raises CheckpointError if the file is not whole."""
+    header = read_header(path)
+    if not header.entries:
+        return []
     try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            prefix = stream.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-            if 8 + length > size:
-                raise CheckpointError(
-                    f"{path} is truncated or corrupt ({size} bytes hold no whole header); copy it again"
-                )
-            entries = _entries(stream.read(length), path)
-            end = 8 + length + max((entry.stop for entry in entries), default=0)
-            if size != end:
-                state = "truncated" if size < end else "longer than its header says"
-                raise CheckpointError(f"{path} is {state}: {size} bytes, expected {end}; copy it again")
-            if not entries:
-                return []
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+        with (
+            path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
 
-                def digest(entry: _Entry) -> TensorLine:
-                    with view[8 + length + entry.begin : 8 + length + entry.stop] as part:
-                        return entry.name, entry.dtype, entry.shape, hashlib.sha256(part).hexdigest()
+            def digest(entry: TensorEntry) -> TensorLine:
+                with view[header.start + entry.begin : header.start + entry.stop] as part:
+                    return entry.name, entry.dtype, entry.shape, hashlib.sha256(part).hexdigest()
 
-                with ThreadPoolExecutor(max_workers=4) as pool:
-                    return list(pool.map(digest, entries))
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                return list(pool.map(digest, header.entries))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-class _Entry(NamedTuple):
-    """One tensor of a safetensors header; offsets count from the end of the header."""
-
-    name: str
-    dtype: str
-    shape: list[int]
-    begin: int
-    stop: int
-
-
-def _entries(header: bytes, path: Path) -> list[_Entry]:
-    """The tensors a header lists. Raises CheckpointError for one that is not of a safetensors file."""
-    try:
-        table = json.loads(header)
-        entries = []
-        for name, value in table.items():
-            if name == "__metadata__":
-                continue
-            begin, stop = map(operator.index, value["data_offsets"])
-            if not 0 <= begin <= stop:
-                raise ValueError(f"tensor {name} ends before it begins")
-            shape = [operator.index(size) for size in value["shape"]]
-            entries.append(_Entry(name, str(value["dtype"]), shape, begin, stop))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} is corrupt: its header is not that of a safetensors file; copy it again"
-        ) from error
-    return entries
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import export, fit_reference, lm_eval, ls, schema, score, show, tasks, tau2
+from harness.cli import doctor, export, fit_reference, lm_eval, ls, schema, score, show, tasks, tau2, watch
 
 app = typer.Typer(
     name="harness",
@@ -36,6 +36,8 @@ def _main(
 
 
 app.command("score")(score.score)
+app.command("watch")(watch.watch)
+app.command("doctor")(doctor.doctor)
 app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
 app.command("export")(export.export)

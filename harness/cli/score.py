@@ -51,6 +51,9 @@ def score(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Load .bin weights, which can run code.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run: requests, tokens, time. Writes nothing.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")] = False,
 ) -> int:
     """Score checkpoints: one reward vector each, appended to OUT/rewards.jsonl.
@@ -58,9 +61,11 @@ def score(
     Run the same command again after any interruption: it goes on where it stopped.
     """
     from harness.checkpoints.find import find_checkpoints
+    from harness.cli.forecast_table import print_forecast
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
     from harness.core.errors import SpecError
+    from harness.forecast import forecast
     from harness.observer import Observer
     from harness.pipeline import run as run_pipeline
     from harness.prepared import prepare
@@ -88,6 +93,8 @@ def score(
     )
     prepared = prepare(chosen)
     folder = out or Path("results") / Path(checkpoints[0].partition("@")[0]).resolve().name
+    if dry_run:
+        return print_forecast(forecast(prepared, found, out=folder))
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(prepared, found, out=folder, run_name=run, retry_failed=retry_failed, observer=observer)

@@ -62,6 +62,7 @@ class LogprobComponent:
     metric = METRIC
     higher_is_better = True
     rank = 0
+    chats = False
     served = False
 
     def __init__(self, config: LogprobConfig, field: Any, *, overflow: Overflow, batch_tokens: int | None) -> None:

@@ -104,6 +104,7 @@ class Tau2Component:
     metric = METRIC
     higher_is_better = True
     rank = 2
+    chats = True
     served = True
 
     def __init__(self, config: Tau2Config, plan: Plan, *, parallel: int) -> None:

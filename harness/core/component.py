@@ -122,6 +122,8 @@ class Component(Protocol):
     """Cheapest first: 0 for log-probabilities in process, 1 for benchmarks, 2 for what is served and simulated."""
     served: bool
     """Whether the checkpoint has to be on a server."""
+    chats: bool
+    """Whether it asks through the checkpoint's chat template."""
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Measure one checkpoint. Raises HarnessError where the cause is known.

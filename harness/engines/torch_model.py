@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,19 @@ def choose_device(device: str) -> torch.device:
             f"device {device!r} is not available here ({_first_line(error)}); use cpu, cuda or auto"
         ) from error
     return chosen
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free where models are held: on the GPU, or in this machine's memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def load_model(

@@ -1,0 +1,34 @@
+"""harness doctor: what will not work, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    checkpoints: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHECKPOINT...]", help="As for `harness score`; none: only the spec.")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option("--spec", "-s", help="What is to be measured (YAML).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder that is to be used.")] = None,
+    base: Annotated[str | None, typer.Option("--base", help="Base model of adapters.")] = None,
+) -> int:
+    """Check spec, data, endpoints, checkpoints, disk and memory in seconds; loads no model, writes nothing."""
+    from rich.console import Console
+
+    from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+    from harness.doctor import examine
+    from harness.spec import default_spec, load_spec
+
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    marks = {True: "ok", False: "FAILED", None: "note"}
+    n_failed = 0
+    for check in examine(load_spec(spec) if spec else default_spec(), checkpoints or [], out=out, base=base):
+        console.print(f"{marks[check.ok]:<7} {check.name}: {check.words}")
+        n_failed += check.ok is False
+    if n_failed:
+        typer.echo(f"{n_failed} check(s) failed", err=True)
+    return EXIT_INCOMPLETE if n_failed else EXIT_OK

@@ -1,0 +1,74 @@
+"""harness watch: a training that still runs; every checkpoint is scored when it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Where checkpoint-* appear, or a folder of such folders.")],
+    spec: Annotated[
+        Path | None, typer.Option("--spec", "-s", help="What to measure (YAML). Default: offline stdlib fields.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder. Default: results/<folder's name>.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Base model of adapters, instead of the one they name.")
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run. Default: from the spec's digest.")] = None,
+    trajectory: Annotated[
+        str | None, typer.Option("--trajectory", help="Name of the trajectory. Default: its folder's.")
+    ] = None,
+    interval: Annotated[float, typer.Option("--interval", help="Seconds between looks.", min=0.1)] = 10.0,
+    settle: Annotated[
+        float, typer.Option("--settle", help="Seconds without a change until a folder counts as written.", min=0.0)
+    ] = 10.0,
+    idle_timeout: Annotated[
+        float | None, typer.Option("--idle-timeout", help="Stop after so many seconds without a new checkpoint.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")] = False,
+) -> int:
+    """Score checkpoints of a running training as they appear; complete ones only. Ctrl-C ends it and loses nothing."""
+    from harness.checkpoints.find import find_checkpoints
+    from harness.checkpoints.watch import Watch
+    from harness.cli.progress import PlainObserver, RichObserver, stderr
+    from harness.cli.table import incomplete, print_vectors
+    from harness.core.errors import CheckpointError
+    from harness.observer import Observer
+    from harness.pipeline import run as run_pipeline
+    from harness.prepared import prepare
+    from harness.spec import default_spec, load_spec
+
+    if not folder.is_dir():
+        raise CheckpointError(f"no folder at {folder}; the training that is watched must have made it")
+    prepared = prepare(load_spec(spec) if spec else default_spec())
+    chosen = prepared.spec
+    watched = Watch(
+        lambda: find_checkpoints(
+            [str(folder)],
+            base=base,
+            trajectory=trajectory,
+            allow_pickle=chosen.allow_pickle,
+            trust_remote_code=chosen.trust_remote_code,
+        ),
+        interval_s=interval,
+        settle_s=settle,
+        idle_timeout_s=idle_timeout,
+    )
+    observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
+    with observer:
+        summary = run_pipeline(
+            prepared, watched, out=out or Path("results") / folder.resolve().name, run_name=run, observer=observer
+        )
+    print_vectors(summary.feed)
+    typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}")
+    for label in watched.removed:
+        typer.echo(f"{label} was removed before it could be scored", err=True)
+    for label, why in watched.waiting.items():
+        if label != ".":
+            typer.echo(f"{label} never became whole: {why}", err=True)
+    return incomplete(summary.feed)

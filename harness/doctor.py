@@ -1,0 +1,162 @@
+"""Everything that can be found out in seconds about a spec and its checkpoints, before any model is loaded.
+
+Each finding is a value (core/component.py: Check); nothing is written and nothing stops at the first failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.checkpoints.find import find_checkpoints
+from harness.checkpoints.open import Opener
+from harness.checkpoints.whole import Size, check_whole
+from harness.core.checkpoint import Checkpoint
+from harness.core.component import Check
+from harness.core.errors import HarnessError
+from harness.core.journal import Journal
+from harness.feed import parse_vector
+from harness.ledger import FEED_FILE
+from harness.prepared import Prepared, prepare
+from harness.spec import Spec
+
+GIB = 2**30
+HASHED_AT_MOST = 2 * GIB
+"""Bytes of weights whose fingerprints are computed; more would take longer than a diagnosis should."""
+LEAST_FREE = GIB
+"""Bytes of disk below which a run is likely to end in a full one."""
+ROOM = 1.2
+"""Weights, and what a forward pass needs beside them, over the weights alone."""
+
+
+def examine(
+    spec: Spec, arguments: Sequence[str], *, out: Path | None = None, base: str | None = None
+) -> Iterator[Check]:
+    """Findings in the order in which a run would meet them; a failed one does not hide what comes after it."""
+    try:
+        prepared = prepare(spec)
+    except HarnessError as error:
+        yield Check(name="spec", ok=False, words=str(error))
+        return
+    yield Check(name="spec", ok=True, words=f"{len(prepared.components)} component(s), {prepared.n_items} items")
+    for component in prepared.components:
+        try:
+            yield from component.checks()
+        except HarnessError as error:
+            yield Check(name=component.config.name, ok=False, words=str(error))
+    yield from _disk(out or Path("results"))
+    if arguments:
+        yield from _checkpoints(prepared, arguments, out, base)
+    else:
+        yield Check(name="checkpoints", ok=None, words="none given, so nothing about them was checked")
+
+
+def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None, base: str | None) -> Iterator[Check]:
+    spec = prepared.spec
+    try:
+        found = find_checkpoints(
+            arguments, base=base, allow_pickle=spec.allow_pickle, trust_remote_code=spec.trust_remote_code
+        )
+    except HarnessError as error:
+        yield Check(name="checkpoints", ok=False, words=str(error))
+        return
+    sizes: dict[str, Size] = {}
+    for checkpoint in found:
+        try:
+            sizes[checkpoint.label] = check_whole(checkpoint)
+        except HarnessError as error:
+            yield Check(name=checkpoint.label, ok=False, words=str(error))
+    whole = [checkpoint for checkpoint in found if checkpoint.label in sizes]
+    n_bytes = sum(size.n_bytes for size in sizes.values())
+    yield Check(
+        name="checkpoints",
+        ok=bool(whole) or None,
+        words=f"{len(whole)} of {len(found)} whole, {n_bytes / GIB:.2f} GiB of weights",
+    )
+    if not whole:
+        return
+    opener = Opener(
+        dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
+    )
+    yield from _device(opener, max(size.n_bytes for size in sizes.values()))
+    yield from _tokenizers(prepared, opener, whole)
+    yield from _fingerprints(opener, whole, n_bytes, out)
+
+
+def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint]) -> Iterator[Check]:
+    """Whether each tokenizer loads, and has a chat template where something asks through one."""
+    chatting = [c.config.name for c in prepared.components if c.chats and not prepared.spec.serve.chat_template]
+    identities: dict[str, str] = {}
+    for checkpoint in checkpoints:
+        try:
+            tokenizer, identity = opener.load_tokenizer(checkpoint)
+        except HarnessError as error:
+            yield Check(name=checkpoint.label, ok=False, words=str(error))
+            continue
+        first = identity not in identities
+        identities.setdefault(identity, checkpoint.label)
+        if first and chatting and not tokenizer.chat_template:
+            yield Check(
+                name="chat template",
+                ok=False,
+                words=f"none in {checkpoint.label}, and {', '.join(chatting)} ask through one; "
+                "name one with serve.chat_template",
+            )
+    if identities:
+        differ = " (scores per token do not compare between them)" if len(identities) > 1 else ""
+        yield Check(
+            name="tokenizer", ok=True if not differ else None, words=f"{len(identities)} different one(s){differ}"
+        )
+
+
+def _fingerprints(opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: int, out: Path | None) -> Iterator[Check]:
+    """Whether the weights are those that the run folder's feed was measured on."""
+    path = None if out is None else out / FEED_FILE
+    if path is None or not path.exists():
+        return
+    if n_bytes > HASHED_AT_MOST:
+        yield Check(name="fingerprints", ok=None, words=f"not compared: {n_bytes / GIB:.0f} GiB take too long to read")
+        return
+    try:
+        vectors = [parse_vector(value, f"{path} line {number}") for number, value in Journal(path).read()]
+        known = {(vector.trajectory, vector.step): vector.checkpoint.fingerprint for vector in vectors}
+        compared = [checkpoint for checkpoint in checkpoints if known.get((checkpoint.trajectory, checkpoint.step))]
+        others = [
+            checkpoint.label
+            for checkpoint in compared
+            if opener.identify(checkpoint).fingerprint != known[checkpoint.trajectory, checkpoint.step]
+        ]
+    except HarnessError as error:
+        yield Check(name="fingerprints", ok=False, words=str(error))
+        return
+    if compared:
+        words = f"other weights than the feed's: {', '.join(others)}; use another --out" if others else "as in the feed"
+        yield Check(name="fingerprints", ok=not others, words=f"{len(compared)} compared, {words}")
+
+
+def _device(opener: Opener, largest: int) -> Iterator[Check]:
+    """Whether the largest checkpoint fits the memory of where it is scored."""
+    from harness.engines.torch_model import choose_device, free_memory
+
+    try:
+        device = choose_device(opener.device)
+    except HarnessError as error:
+        yield Check(name="device", ok=False, words=str(error))
+        return
+    free = free_memory(device)
+    needed = largest * ROOM
+    yield Check(
+        name=f"memory of {device}",
+        ok=needed <= free,
+        words=f"{free / GIB:.1f} GiB free, the largest checkpoint needs about {needed / GIB:.2f} GiB",
+    )
+
+
+def _disk(out: Path) -> Iterator[Check]:
+    folder = next(path for path in (out, *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    writable = os.access(folder, os.W_OK)
+    words = f"{free / GIB:.1f} GiB free at {out}" + ("" if writable else ", which cannot be written to")
+    yield Check(name="disk", ok=writable and free >= LEAST_FREE, words=words)

@@ -1,0 +1,149 @@
+"""What a run would do, without doing it: requests, tokens, and how long it may take. Loads tokenizers, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.checkpoints.open import Opener
+from harness.checkpoints.whole import Size, check_whole
+from harness.core.checkpoint import Checkpoint
+from harness.core.component import Component, Estimate
+from harness.core.errors import CheckpointError, HarnessError
+from harness.core.journal import Journal
+from harness.feed import parse_vector
+from harness.ledger import FEED_FILE, Entry, Ledger
+from harness.prepared import Prepared
+
+FLOPS_PER_PARAMETER = 2
+"""Of a forward pass, per token; attention is left out."""
+SHARE_OF_PEAK = 0.5
+"""What scoring reaches of a large matrix product's speed (docs/performance.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One component, over every checkpoint that is left. Tokens and seconds are null where nobody can know.
+
+    `seconds_from`: `earlier` measurements of the run folder, or `size` of the models and this machine's speed.
+    """
+
+    component: str
+    kind: str
+    n_checkpoints: int
+    requests: int
+    prompt_tokens: int | None
+    generated_tokens: int | None
+    seconds: float | None
+    seconds_from: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What is left to do. `broken`: checkpoints that will become failed vectors, and why."""
+
+    n_checkpoints: int
+    n_done: int
+    lines: tuple[Line, ...]
+    broken: dict[str, str]
+
+
+def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path) -> Forecast:
+    """Look at everything, measure nothing, write nothing. Tokens are counted with the first checkpoint's tokenizer.
+
+    Raises HarnessError for what would stop the run.
+    """
+    spec = prepared.spec
+    opener = Opener(
+        dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
+    )
+    opener.check()
+    places = _places(out)
+    left: dict[Path, Checkpoint] = {}
+    sizes: dict[Path, Size] = {}
+    broken: dict[str, str] = {}
+    for checkpoint in checkpoints:
+        if all((row.trajectory(checkpoint.trajectory), checkpoint.step) in places for row in prepared.each()):
+            continue
+        try:
+            sizes[checkpoint.folder] = check_whole(checkpoint)
+            left[checkpoint.folder] = checkpoint
+        except CheckpointError as error:
+            broken[checkpoint.label] = str(error)
+    todo = list(left.values())
+    earlier = _earlier(out)
+    lines = []
+    for row in prepared.each():
+        here = [item for item in todo if (row.trajectory(item.trajectory), item.step) not in places]
+        suffix = row.trajectory("")
+        lines += [
+            _line(component, suffix, here, [sizes[item.folder] for item in here], opener, spec.device, earlier)
+            for component in row.components
+        ]
+    return Forecast(
+        n_checkpoints=len(checkpoints),
+        n_done=len(checkpoints) - len(todo) - len(broken),
+        lines=tuple(lines),
+        broken=broken,
+    )
+
+
+def _line(
+    component: Component,
+    suffix: str,
+    checkpoints: Sequence[Checkpoint],
+    sizes: Sequence[Size],
+    opener: Opener,
+    device: str,
+    earlier: dict[str, float],
+) -> Line:
+    estimate = Estimate(requests=0, prompt_tokens=0, generated_tokens=0)
+    if checkpoints:
+        with opener.open(checkpoints[0]) as subject:
+            estimate = component.estimate(subject)
+    n = len(checkpoints)
+    name = component.config.name
+    seconds, whence = None, None
+    if name in earlier:
+        seconds, whence = earlier[name] * n, "earlier"
+    elif not component.served and estimate.prompt_tokens is not None:
+        seconds, whence = _seconds(estimate.prompt_tokens, sizes, device), "size"
+    return Line(
+        component=name + suffix,
+        kind=component.config.kind,
+        n_checkpoints=n,
+        requests=estimate.requests * n,
+        prompt_tokens=None if estimate.prompt_tokens is None else estimate.prompt_tokens * n,
+        generated_tokens=None if estimate.generated_tokens is None else estimate.generated_tokens * n,
+        seconds=seconds,
+        seconds_from=whence,
+    )
+
+
+def _seconds(tokens: int, sizes: Sequence[Size], device: str) -> float:
+    from harness.engines.pace import flops_per_s
+
+    flops = sum(FLOPS_PER_PARAMETER * size.n_parameters * tokens for size in sizes)
+    return flops / (flops_per_s(device) * SHARE_OF_PEAK)
+
+
+def _places(out: Path) -> set[tuple[str, int | None]]:
+    """What the run folder's feed already holds."""
+    path = out / FEED_FILE
+    if not path.exists():
+        return set()
+    vectors = [parse_vector(value, f"{path} line {number}") for number, value in Journal(path).read()]
+    return {(vector.trajectory, vector.step) for vector in vectors}
+
+
+def _earlier(out: Path) -> dict[str, float]:
+    """Mean seconds of each component in the run folder."""
+    try:
+        entries: list[Entry] = Ledger(out).entries if (out / "ledger.jsonl").exists() else []
+    except HarnessError:
+        return {}
+    times: dict[str, list[float]] = {}
+    for entry in entries:
+        times.setdefault(entry.component, []).append(entry.seconds)
+    return {name: sum(values) / len(values) for name, values in times.items()}

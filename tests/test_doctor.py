@@ -1,0 +1,84 @@
+"""harness doctor: every finding, none hidden by another, nothing loaded or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from harness.checkpoints.find import find_checkpoints
+from harness.cli import run as command
+from harness.core.component import Check
+from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.doctor import examine
+from harness.pipeline import run
+from harness.prepared import prepare
+from harness.spec import parse_spec
+
+
+def spec(tmp_path: Path, *components: dict[str, Any], **keys: Any) -> Any:
+    (tmp_path / "f.jsonl").write_text('{"q": "a", "r": " b"}\n')
+    field = {"name": "f", "kind": "logprob", "field": "f.jsonl"}
+    return parse_spec({"components": [field, *components], **keys}, folder=tmp_path)
+
+
+def training(tmp_path: Path) -> Path:
+    for step in (1, 2):
+        tiny.save(tmp_path / "run" / f"checkpoint-{step}", tiny.llama(step))
+    return tmp_path / "run"
+
+
+def findings(*arguments: Any, **keys: Any) -> dict[str, Check]:
+    return {check.name: check for check in examine(*arguments, **keys)}
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    found = findings(spec(tmp_path), [str(training(tmp_path))], out=tmp_path / "out")
+    assert [check.name for check in found.values() if check.ok is not True] == []
+    assert found["checkpoints"].words.startswith("2 of 2 whole")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_checkpoint_hides_nothing_else(tmp_path: Path) -> None:
+    folder = training(tmp_path)
+    weights = folder / "checkpoint-1" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    found = findings(spec(tmp_path), [str(folder)])
+    assert found[str(folder / "checkpoint-1")].ok is False
+    assert found["checkpoints"].words.startswith("1 of 2 whole") and found["tokenizer"].ok
+
+
+def test_overwritten_weights_are_noticed(tmp_path: Path) -> None:
+    folder, chosen = training(tmp_path), spec(tmp_path)
+    run(prepare(chosen), find_checkpoints([str(folder)]), out=tmp_path / "out")
+    assert findings(chosen, [str(folder)], out=tmp_path / "out")["fingerprints"].words == "2 compared, as in the feed"
+    tiny.save(folder / "checkpoint-2", tiny.llama(7))
+    changed = findings(chosen, [str(folder)], out=tmp_path / "out")["fingerprints"]
+    assert changed.ok is False and "checkpoint-2" in changed.words and "checkpoint-1" not in changed.words
+
+
+def test_a_missing_chat_template_is_found_before_a_server_starts(tmp_path: Path) -> None:
+    tiny.save(tmp_path / "plain", tok=tiny.tokenizer(chat_template=None))
+    solo = {"name": "mock", "kind": "tau2", "domain": "mock", "solo": True}
+    missing = findings(spec(tmp_path, solo), [str(tmp_path / "plain")])["chat template"]
+    assert missing.ok is False and "mock ask through one" in missing.words
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    given = spec(tmp_path, solo, serve={"chat_template": str(tmp_path / "chat.jinja")})
+    assert "chat template" not in findings(given, [str(tmp_path / "plain")])
+
+
+def test_what_cannot_be_read_is_the_first_and_only_finding(tmp_path: Path) -> None:
+    chosen = spec(tmp_path)
+    (tmp_path / "f.jsonl").unlink()
+    (only,) = examine(chosen, [])
+    assert only.name == "spec" and only.ok is False and "f.jsonl" in only.words
+
+
+def test_the_command_says_it_with_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = training(tmp_path)
+    assert command(["doctor", str(folder)]) == EXIT_OK
+    assert "FAILED" not in capsys.readouterr().out
+    assert command(["doctor", str(tmp_path / "nowhere")]) == EXIT_INCOMPLETE
+    assert "FAILED  checkpoints: no checkpoint at" in capsys.readouterr().out

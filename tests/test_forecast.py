@@ -1,0 +1,60 @@
+"""--dry-run: what is left to do, in requests, tokens and time, and nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from harness.checkpoints.find import find_checkpoints
+from harness.cli import run as command
+from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.forecast import forecast
+from harness.pipeline import run
+from harness.prepared import prepare
+from harness.spec import parse_spec
+
+SPEC = """
+components:
+  - {name: f, kind: logprob, field: f.jsonl}
+  - {name: mock, kind: tau2, domain: mock, solo: true, trials: 2}
+"""
+
+
+def write(tmp_path: Path) -> Path:
+    (tmp_path / "f.jsonl").write_text('{"q": "a", "r": " b"}\n{"q": "The quick", "r": " brown fox"}\n')
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    for step in (1, 2, 3):
+        tiny.save(tmp_path / "run" / f"checkpoint-{step}", tiny.llama(step))
+    return tmp_path / "run"
+
+
+def test_requests_tokens_and_time_of_what_is_left(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    spec = parse_spec({"components": [{"name": "f", "kind": "logprob", "field": "f.jsonl"}]}, folder=tmp_path)
+    prepared, found = prepare(spec), find_checkpoints([str(folder)])
+    out = tmp_path / "out"
+    (line,) = forecast(prepared, found, out=out).lines
+    assert (line.n_checkpoints, line.requests, line.seconds_from) == (3, 6, "size")
+    tokenizer = tiny.tokenizer()
+    n_tokens = len(tokenizer("a b")["input_ids"]) + len(tokenizer("The quick brown fox")["input_ids"])
+    assert line.prompt_tokens == 3 * n_tokens
+    assert line.seconds is not None and 0 < line.seconds < 60
+    assert not out.exists()
+    run(prepared, found[:1], out=out)
+    later = forecast(prepared, found, out=out)
+    assert (later.n_done, later.lines[0].requests, later.lines[0].seconds_from) == (1, 4, "earlier")
+
+
+def test_the_command_prints_it_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path)
+    arguments = ["score", str(folder), "--spec", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "out")]
+    assert command([*arguments, "--dry-run"]) == EXIT_OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:4] == ["f", "logprob", "3", "6"]
+    assert lines[2].split()[:3] == ["mock", "tau2", "3"] and lines[2].split()[-1] == "unknown"
+    assert not (tmp_path / "out").exists()
+    (folder / "checkpoint-3" / "model.safetensors").unlink()
+    assert command([*arguments, "--dry-run"]) == EXIT_INCOMPLETE
+    assert "checkpoint-3 will be a failed vector" in capsys.readouterr().err
