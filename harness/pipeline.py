@@ -62,7 +62,12 @@ def run(
     spec = prepared.spec
     run_name = run_name or prepared.run
     opener = Opener(
-        dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
+        dtype=spec.dtype,
+        device=spec.device,
+        trust_remote_code=spec.trust_remote_code,
+        allow_pickle=spec.allow_pickle,
+        serve=spec.serve,
+        log_folder=out / "serve",
     )
     opener.check()
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,11 +20,13 @@ from harness.checkpoints.hub import fetch, looks_like_hub_id
 from harness.core.checkpoint import Checkpoint
 from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
-from harness.core.errors import CheckpointError, EngineError, HarnessError
+from harness.core.errors import CheckpointError, HarnessError
+from harness.core.serving import Servable, ServeSettings
 from harness.core.vector import CheckpointRecord
 
 if TYPE_CHECKING:
     from harness.engines.shelf import Shelf
+    from harness.engines.vllm.checkpoint_server import CheckpointServer
 
 
 class OpenCheckpoint:
@@ -33,6 +37,7 @@ class OpenCheckpoint:
         self._checkpoint = checkpoint
         self._model: Any = None
         self._failure: HarnessError | None = None
+        self._lock = threading.Lock()
 
     def model(self) -> Any:
         """Load on first use; a failure is remembered, not repeated for every component. Raises HarnessError."""
@@ -60,7 +65,14 @@ class OpenCheckpoint:
 
     def endpoint(self) -> Endpoint:
         """Where it is served. Raises SpecError, CheckpointError or EngineError."""
-        return self._opener.serve(self._checkpoint)
+        return self._opener.serve(self._checkpoint, self._own_logprobs)
+
+    def _own_logprobs(self, ids: Sequence[int]) -> list[float]:
+        """log P(ids[i] | ids[:i]) for i >= 1, by our own engine."""
+        from harness.engines.torch_logprob import token_logprobs
+
+        with self._lock:
+            return token_logprobs(self.model(), ids)
 
 
 class Tokenizer(NamedTuple):
@@ -71,13 +83,31 @@ class Tokenizer(NamedTuple):
 
 
 class Opener:
-    """Opens checkpoints with one set of options; keeps what the next one can use: the model, tokenizers, bases."""
+    """Opens checkpoints with one set of options; keeps what the next one can use: the model, tokenizers, bases, the server.
 
-    def __init__(self, *, dtype: str, device: str, trust_remote_code: bool = False, allow_pickle: bool = False) -> None:
+    `serve` says how they are served, `log_folder` where the server's logs go (a temporary folder by default).
+    """
+
+    def __init__(
+        self,
+        *,
+        dtype: str,
+        device: str,
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        serve: ServeSettings | None = None,
+        log_folder: Path | None = None,
+    ) -> None:
         self.dtype = dtype
         self.device = device
         self.trust_remote_code = trust_remote_code
         self.allow_pickle = allow_pickle
+        self.settings = serve or ServeSettings()
+        self.log_folder = log_folder
+        self._server: CheckpointServer | None = None
+        self._server_lock = threading.Lock()
+        self._servable: tuple[tuple[Path, str | None], Servable] | None = None
+        self._identified: tuple[tuple[Path, str | None], str] | None = None
         self._shelf: Shelf | None = None
         self._tokenizers: dict[str, Tokenizer] = {}
         self._bases: dict[str, Path] = {}
@@ -100,6 +130,8 @@ class Opener:
             fingerprint = adapter_fingerprint(checkpoint.folder, self._fingerprints[base])
         else:
             fingerprint = full_fingerprint(checkpoint.folder, allow_pickle=self.allow_pickle)
+        self._identified = (checkpoint.folder, checkpoint.base), fingerprint
+        self._servable = None
         return self.record(checkpoint, fingerprint=fingerprint, tokenizer=self.load_tokenizer(checkpoint).identity)
 
     @staticmethod
@@ -142,12 +174,75 @@ class Opener:
             return self._shelf.adapted(self._base(checkpoint), checkpoint.folder)
         return self._shelf.full(checkpoint.folder, weight_files(checkpoint.folder))
 
-    def serve(self, checkpoint: Checkpoint) -> Endpoint:
-        """Put the checkpoint on the server. Raises SpecError, CheckpointError or EngineError."""
-        raise EngineError(f"{checkpoint.label} cannot be served: this version starts no server")
+    def serve(self, checkpoint: Checkpoint, logprobs: Callable[[Sequence[int]], list[float]] | None = None) -> Endpoint:
+        """Put the checkpoint on the server; `logprobs` gives its own, to compare. Callable from any thread.
+
+        Raises SpecError, CheckpointError or EngineError.
+        """
+        with self._server_lock:
+            key = checkpoint.folder, checkpoint.base
+            if self._servable is None or self._servable[0] != key:
+                self._servable = key, self.servable(checkpoint, logprobs)
+            servable = self._servable[1]
+            server = self._checkpoint_server(checkpoint)
+        return server.endpoint(servable)
+
+    def servable(
+        self, checkpoint: Checkpoint, logprobs: Callable[[Sequence[int]], list[float]] | None = None
+    ) -> Servable:
+        """The checkpoint as a server needs it. Raises CheckpointError."""
+        if checkpoint.kind == "live":
+            raise CheckpointError("a live model has no folder to be served from; save it first")
+        key = checkpoint.folder, checkpoint.base
+        if self._identified is None or self._identified[0] != key:
+            self.identify(checkpoint)
+        assert self._identified is not None
+        lora = checkpoint.kind == "lora"
+        model = self._base(checkpoint) if lora else checkpoint.folder
+        tokenizer = self._tokenizer_folder(checkpoint)
+        digest = tokenizer_files_digest(tokenizer)
+        if tokenizer != model and digest == tokenizer_files_digest(model):
+            tokenizer = model
+        return Servable(
+            label=checkpoint.label,
+            kind=checkpoint.kind,
+            model=model.absolute(),
+            adapter=checkpoint.folder.absolute() if lora else None,
+            fingerprint=self._identified[1],
+            model_fingerprint=self._fingerprints[model] if lora else self._identified[1],
+            tokenizer=tokenizer.absolute(),
+            tokenizer_digest=digest,
+            logprobs=logprobs,
+        )
+
+    def _checkpoint_server(self, checkpoint: Checkpoint) -> CheckpointServer:
+        from harness.engines.vllm.checkpoint_server import CheckpointServer
+        from harness.engines.vllm.gpu_memory import share_beside
+
+        if self._server is None:
+            share = None
+            if self.settings.verify and self.settings.url is None:
+                from harness.engines.torch_model import choose_device
+
+                # What the model in this process still takes of the GPU, where it is not loaded yet.
+                weights = 0 if self._shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
+                share = share_beside(str(choose_device(self.device)), needed=weights)
+            self._server = CheckpointServer(
+                self.settings,
+                log_folder=self.log_folder or Path(tempfile.mkdtemp(prefix="harness-vllm-")),
+                dtype=self.dtype,
+                gpu_memory_utilization=share,
+                trust_remote_code=self.trust_remote_code,
+            )
+        return self._server
+
+    def _weights(self, checkpoint: Checkpoint) -> list[Path]:
+        return weight_files(self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder)
 
     def close(self) -> None:
-        """Give the memory of the kept model back."""
+        """End the server, if there is one, and give the memory of the kept model back."""
+        if self._server is not None:
+            self._server.close()
         if self._shelf is not None:
             self._shelf.clear()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import doctor, export, fit_reference, lm_eval, ls, schema, score, show, tasks, tau2, watch
+from harness.cli import doctor, export, fit_reference, lm_eval, ls, schema, score, serve, show, tasks, tau2, watch
 
 app = typer.Typer(
     name="harness",
@@ -38,6 +38,7 @@ def _main(
 app.command("score")(score.score)
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
+app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
 app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
 app.command("export")(export.export)

@@ -15,7 +15,8 @@ class Endpoint:
     """An OpenAI-compatible server that has one checkpoint loaded. `api_base` ends in /v1; `model` is what requests name.
 
     `max_model_len`: tokens of a prompt and its answer together, null where the server does not say. The key is not
-    part of what is printed. `parallel`: requests the server can usefully have in flight.
+    part of what is printed. `parallel`: requests the server can usefully have in flight. `note`: what a reader of numbers
+    should know about the server, such as that it could not be compared with the checkpoint.
     """
 
     api_base: str
@@ -27,3 +28,5 @@ class Endpoint:
     device: str | None = None
     max_model_len: int | None = None
     parallel: int = 64
+    version: str | None = None
+    note: str | None = None

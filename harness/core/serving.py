@@ -1,10 +1,15 @@
-"""How checkpoints are to be served: the spec's key `serve`. Knows no server."""
+"""How checkpoints are to be served (the spec's key `serve`), and what is. Knows no server."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from harness.core.measurement import Record
+from harness.core.vector import CheckpointKind
 
 
 class ServeSettings(Record):
@@ -28,10 +33,38 @@ class ServeSettings(Record):
     max_model_len: int | None = Field(default=None, ge=1, description="tokens; null: the model's own")
     startup_timeout_s: float = Field(default=900.0, gt=0, description="seconds until a server must answer")
     parallel: int = Field(default=64, ge=1, description="requests in flight at most")
+    max_loras: int = Field(default=4, ge=1, description="adapters beside each other on one server")
+    verify: bool = Field(
+        default=True, description="compare what is served with the checkpoint's own log-probs after each start or swap"
+    )
 
     @model_validator(mode="after")
     def _one_server(self) -> ServeSettings:
         managed = [name for name in ("command", "args", "env") if getattr(self, name)]
         if self.url and managed:
             raise ValueError(f"serve: url names a server of your own, so {', '.join(managed)} cannot be given")
+        if "VLLM_API_KEY" in self.env:
+            raise ValueError(
+                "serve.env: a key in a spec ends in files; export it and name its variable with api_key_env"
+            )
         return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servable:
+    """A checkpoint as a server needs it. `model` is its folder, for an adapter its base's; `adapter` the adapter's.
+
+    `fingerprint` is of the weights (with the base's, for an adapter), `model_fingerprint` of those in `model`.
+    `tokenizer` is the folder whose tokenizer and chat template it is used with, `tokenizer_digest` says what is in there.
+    `logprobs(ids)` gives the checkpoint's own log P(ids[i] | ids[:i]) for i >= 1, in nats; it may load the model.
+    """
+
+    label: str
+    kind: CheckpointKind
+    model: Path
+    fingerprint: str
+    model_fingerprint: str
+    tokenizer: Path
+    tokenizer_digest: str
+    adapter: Path | None = None
+    logprobs: Callable[[Sequence[int]], Sequence[float]] | None = None

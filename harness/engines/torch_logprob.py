@@ -76,6 +76,15 @@ def score(
     return _collect(done, len(plan.pairs), greedy)
 
 
+def token_logprobs(model: Any, ids: Sequence[int]) -> list[float]:
+    """log P(ids[i] | ids[:i]) for i = 1, 2, ..., in nats, shape [len(ids) - 1]. Raises EngineError."""
+    whole = np.asarray(ids, dtype=np.int32)
+    pairs = [
+        TokenPair(id=str(i), ids=whole[: i + 1], n_context=i, n_bytes=0, cluster=str(i)) for i in range(1, len(whole))
+    ]
+    return [float(value) for value in score(model, PackPlan(pairs), progress=SilentProgress()).logprob]
+
+
 def _collect(done: Sequence[tuple[Pack, torch.Tensor, torch.Tensor | None]], n_pairs: int, greedy: bool) -> Scores:
     """Sums per pair, in float64 and in a fixed order; one copy from the device."""
     total = np.zeros(n_pairs, dtype=np.float64)

@@ -1,0 +1,300 @@
+"""The checkpoints of a sweep on one managed server: kept, loaded beside each other, swapped in, or started anew; each compared
+with itself before anybody asks it anything.
+
+Knows what is on the server and how to get something else there. How a server is run is server.py's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from harness.core.endpoint import Endpoint, How
+from harness.core.errors import CheckpointError, EngineError, HarnessError
+from harness.core.serving import Servable, ServeSettings
+from harness.engines.vllm.api import NotFiniteError
+from harness.engines.vllm.command import Launch, is_local, rank_room, value_of
+from harness.engines.vllm.external import ExternalServer
+from harness.engines.vllm.layout import adapter_name, adapter_rank, is_quantized, layout, saved_dtype
+from harness.engines.vllm.probe import Verifier
+from harness.engines.vllm.server import NOT_FINITE, VllmServer
+
+NAME = "checkpoint"
+"""What requests call the full model on a managed server; an adapter has a name of its own."""
+MAX_CRASHES = 5
+"""Restarts for one checkpoint after which its server is given up."""
+RELOAD_S = 600.0
+PARALLEL_ENGINES = ("--data-parallel-size", "-dp", "--data-parallel-size-local", "--nnodes", "--headless")
+"""Options with which a server has engines that one reload may not all reach."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Loaded:
+    """What is on the running server. `fingerprint` is of its full model's weights; null where a swap went wrong."""
+
+    layout: str
+    fingerprint: str | None
+    max_rank: int | None
+    adapters: OrderedDict[str, str] = dataclasses.field(default_factory=OrderedDict)
+    """Fingerprint -> name on the server, the one used last at the end."""
+    verified: set[str] = dataclasses.field(default_factory=set)
+
+
+class CheckpointServer:
+    """Puts a checkpoint on the server when it is asked where it answers. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        *,
+        log_folder: Path,
+        dtype: str = "auto",
+        gpu_memory_utilization: float | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._log_folder = log_folder
+        self._dtype = dtype
+        self._gpu_memory_utilization = gpu_memory_utilization
+        self._trust_remote_code = trust_remote_code
+        self._verifier = Verifier(enabled=settings.verify)
+        self._external = ExternalServer(settings, self._verifier) if settings.url else None
+        self._lock = threading.RLock()
+        self._server: VllmServer | None = None
+        self._loaded: _Loaded | None = None
+        self._n_starts = 0
+        self._crashes: tuple[str, int] = ("", 0)
+        self._refused: tuple[str, CheckpointError] | None = None
+        self._closed = False
+
+    def endpoint(self, servable: Servable) -> Endpoint:
+        """Where the checkpoint answers, put on the server if it is not there; a server that died is started again.
+
+        Blocks. Raises SpecError, CheckpointError or EngineError.
+        """
+        with self._lock:
+            if self._closed:
+                raise EngineError("the server was closed")
+            if self._external is not None:
+                return self._external.endpoint(servable)
+            if self._refused is not None and self._refused[0] == servable.fingerprint:
+                raise self._refused[1]
+            try:
+                return self._put(servable)
+            except CheckpointError as error:
+                self._refused = servable.fingerprint, error  # starting it again for the next component would end alike
+                raise
+
+    def pids(self) -> list[int]:
+        """The server's processes, as of now."""
+        return self._server.pids() if self._server else []
+
+    def close(self) -> None:
+        """End the server and wait until all of it is gone. Again is harmless."""
+        with self._lock:
+            self._closed = True
+            self._end()
+
+    def __enter__(self) -> CheckpointServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _put(self, wanted: Servable) -> Endpoint:
+        """Adapter and reload where they are possible, a start where they are not or did not do."""
+        how: How = "restart" if self._n_starts else "start"
+        if self._server is not None:
+            if not self._server.alive():
+                self._count_crash(wanted)
+                self._end()
+            elif self._has(wanted):
+                return self._endpoint(wanted, "kept")
+            else:
+                swapped = self._swap(wanted)
+                if swapped is not None:
+                    return swapped
+                self._end()
+        return self._start(wanted, how)
+
+    def _has(self, wanted: Servable) -> bool:
+        loaded = self._loaded
+        if loaded is None or wanted.fingerprint not in loaded.verified:
+            return False
+        if wanted.adapter is not None:
+            return wanted.fingerprint in loaded.adapters
+        return wanted.fingerprint == loaded.fingerprint
+
+    def _swap(self, wanted: Servable) -> Endpoint | None:
+        """The checkpoint on the running server, verified; null where only a restart will do."""
+        loaded = self._loaded
+        if loaded is None or loaded.layout != layout(wanted):
+            return None
+        try:
+            if wanted.adapter is not None:
+                return self._adapt(wanted, loaded)
+            if loaded.fingerprint == wanted.fingerprint:  # the base of the adapters that are there
+                self._verify(wanted, NAME)
+                return self._endpoint(wanted, "kept")
+            return self._reload(wanted, loaded)
+        except BrokenWeightsError:
+            if self._verifier.own_is_finite(wanted):
+                return None  # the swap broke them, not the training
+            raise
+        except (EngineError, CheckpointError):
+            return None
+
+    def _adapt(self, wanted: Servable, loaded: _Loaded) -> Endpoint | None:
+        """Load an adapter beside the others."""
+        assert wanted.adapter is not None
+        if not self._is_local():
+            return None
+        if loaded.fingerprint != wanted.model_fingerprint or (loaded.max_rank or 0) < adapter_rank(wanted.adapter):
+            return None
+        self._load_adapter(wanted, loaded)
+        return self._endpoint(wanted, "adapter")
+
+    def _load_adapter(self, wanted: Servable, loaded: _Loaded) -> None:
+        assert self._server is not None
+        while wanted.fingerprint not in loaded.adapters and len(loaded.adapters) >= self._settings.max_loras:
+            oldest, gone = loaded.adapters.popitem(last=False)
+            loaded.verified.discard(oldest)
+            self._server.api.unload_adapter(gone)
+        name = adapter_name(wanted)
+        if wanted.fingerprint not in loaded.adapters:
+            self._server.api.load_adapter(name, str(wanted.adapter))
+            loaded.adapters[wanted.fingerprint] = name
+        try:
+            self._verify(wanted, name)
+        except HarnessError:
+            loaded.adapters.pop(wanted.fingerprint, None)
+            if self._server.alive():
+                self._server.api.unload_adapter(name)
+            raise
+
+    def _reload(self, wanted: Servable, loaded: _Loaded) -> Endpoint | None:
+        """Copy the weights into the running model."""
+        assert self._server is not None
+        if not self._can_reload() or loaded.max_rank is not None or is_quantized(wanted.model):
+            return None
+        loaded.fingerprint = None
+        loaded.verified.clear()
+        self._server.api.reload_weights(str(wanted.model), timeout_s=RELOAD_S)
+        self._verify(wanted, NAME)
+        loaded.fingerprint = wanted.fingerprint
+        return self._endpoint(wanted, "reload")
+
+    def _can_reload(self) -> bool:
+        args = self._settings.args
+        alone = not any(word.split("=", 1)[0].replace("_", "-") in PARALLEL_ENGINES for word in args)
+        return alone and self._is_local()
+
+    def _is_local(self) -> bool:
+        return is_local(value_of(self._settings.args, "--host") or "127.0.0.1")
+
+    def _start(self, wanted: Servable, how: How) -> Endpoint:
+        launch = launch_for(
+            wanted,
+            self._settings,
+            dtype=self._dtype,
+            gpu_memory_utilization=self._gpu_memory_utilization,
+            trust_remote_code=self._trust_remote_code,
+            dev=self._can_reload(),
+        )
+        if wanted.adapter is not None and not self._is_local():
+            launch = dataclasses.replace(launch, adapter=(adapter_name(wanted), wanted.adapter))
+        self._n_starts += 1
+        log = self._log_folder / f"vllm-{self._n_starts}.log"
+        server = VllmServer(wanted.model, settings=self._settings, log=log, launch=launch)
+        server.start()
+        self._server = server
+        self._loaded = loaded = _Loaded(
+            layout=layout(wanted), fingerprint=wanted.model_fingerprint, max_rank=launch.max_rank
+        )
+        try:
+            if wanted.adapter is not None:
+                self._load_adapter(wanted, loaded)
+            else:
+                self._verify(wanted, NAME)
+        except EngineError as error:
+            if not server.alive():
+                raise EngineError(f"vLLM broke when {wanted.label} was put on it: {server.last_words()}") from error
+            raise CheckpointError(f"{wanted.label} cannot be served: {error}") from error
+        return self._endpoint(wanted, how)
+
+    def _verify(self, wanted: Servable, name: str) -> None:
+        """Finite, and the checkpoint's own. Raises CheckpointError where it is neither."""
+        assert self._server is not None
+        assert self._loaded is not None
+        endpoint = self._server.endpoint
+        try:
+            self._verifier.verify(self._server.api, name, wanted, dtype=endpoint.dtype, max_len=endpoint.max_model_len)
+        except NotFiniteError as error:
+            raise BrokenWeightsError(NOT_FINITE.format(wanted.label)) from error
+        self._loaded.verified.add(wanted.fingerprint)
+
+    def _endpoint(self, wanted: Servable, how: How) -> Endpoint:
+        assert self._server is not None
+        assert self._loaded is not None
+        name = self._server.endpoint.model
+        if wanted.adapter is not None:
+            name = self._loaded.adapters[wanted.fingerprint]
+            self._loaded.adapters.move_to_end(wanted.fingerprint)
+        note = None if self._settings.verify and wanted.logprobs else "not compared with the checkpoint's own log-probs"
+        return dataclasses.replace(self._server.named(name, how), note=note)
+
+    def _count_crash(self, wanted: Servable) -> None:
+        assert self._server is not None
+        who, n = self._crashes
+        n = n + 1 if who == wanted.fingerprint else 1
+        self._crashes = wanted.fingerprint, n
+        if n > MAX_CRASHES:
+            words = self._server.last_words()
+            self._end()
+            raise EngineError(f"vLLM died {n} times with {wanted.label}; the last time it said: {words}")
+
+    def _end(self) -> None:
+        server, self._server, self._loaded = self._server, None, None
+        if server is not None:
+            server.stop()
+
+
+def launch_for(
+    wanted: Servable,
+    settings: ServeSettings,
+    *,
+    dtype: str,
+    name: str = NAME,
+    host: str = "127.0.0.1",
+    gpu_memory_utilization: float | None = None,
+    trust_remote_code: bool = False,
+    dev: bool = False,
+) -> Launch:
+    """How a server of this checkpoint is started: its dtype as saved where that is `auto`, with room for its adapter.
+
+    Raises CheckpointError for an adapter that vLLM has no room for.
+    """
+    rank = None
+    if wanted.adapter is not None:
+        rank = rank_room(needed := adapter_rank(wanted.adapter))
+        if rank is None:
+            raise CheckpointError(f"{wanted.label}: vLLM serves no adapters of rank {needed}; merge it into its base")
+    chosen = saved_dtype(wanted.model) if dtype == "auto" else dtype
+    return Launch(
+        model=wanted.model,
+        name=name,
+        tokenizer=None if wanted.tokenizer == wanted.model else wanted.tokenizer,
+        dtype=None if chosen == "float64" else chosen,
+        max_rank=rank,
+        max_loras=settings.max_loras,
+        gpu_memory_utilization=gpu_memory_utilization,
+        trust_remote_code=trust_remote_code,
+        dev=dev,
+        host=host,
+    )
+
+
+class BrokenWeightsError(CheckpointError):
+    """NaN came out; another start would change nothing."""

@@ -1,0 +1,86 @@
+"""A server of the user's own: asked what it serves, compared with the checkpoint, never started, swapped or ended."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from harness.core.endpoint import Endpoint
+from harness.core.errors import CheckpointError, EngineError
+from harness.core.serving import Servable, ServeSettings
+from harness.engines.vllm.api import Api, NotFiniteError, RefusedError
+from harness.engines.vllm.layout import adapter_name
+from harness.engines.vllm.probe import Verifier
+from harness.engines.vllm.server import NOT_FINITE, key_of
+
+NOT_COMPARED = "not compared with the checkpoint's own log-probs"
+
+
+class ExternalServer:
+    """`serve.url`. A checkpoint is found there by its name or folder; else an adapter is loaded where that is allowed; else a
+    server with one model is taken at the user's word, which a comparison of log-probs then has to bear out."""
+
+    def __init__(self, settings: ServeSettings, verifier: Verifier) -> None:
+        assert settings.url is not None
+        self._settings = settings
+        self._url = settings.url.rstrip("/")
+        self._verifier = verifier
+        self._known: dict[str, Endpoint] = {}
+
+    def endpoint(self, wanted: Servable) -> Endpoint:
+        """Where the checkpoint answers. Raises CheckpointError for a server of other weights, EngineError for none."""
+        key = key_of(self._settings)
+        api = Api(self._url.removesuffix("/v1"), api_key=key)
+        models = api.models()
+        known = self._known.get(wanted.fingerprint)
+        if known is not None and any(m["id"] == known.model for m in models):
+            return known
+        entry, notes = self._find(api, models, wanted)
+        length = entry.get("max_model_len")
+        length = length if isinstance(length, int) else None
+        notes += self._compare(api, str(entry["id"]), wanted, length)
+        found = Endpoint(
+            api_base=f"{api.root}/v1",
+            model=str(entry["id"]),
+            how="external",
+            api_key=key,
+            version=api.version(),
+            max_model_len=self._settings.max_model_len or length,
+            parallel=self._settings.parallel,
+            note="; ".join(notes) or None,
+        )
+        self._known[wanted.fingerprint] = found
+        return found
+
+    def _find(self, api: Api, models: list[dict[str, Any]], wanted: Servable) -> tuple[dict[str, Any], list[str]]:
+        folder = wanted.adapter or wanted.model
+        names = {wanted.label, str(folder), folder.name, adapter_name(wanted)}
+        named = [m for m in models if m["id"] in names or m.get("root") in (str(folder), str(folder.resolve()))]
+        if named:
+            return named[0], []
+        if wanted.adapter is not None:
+            name = adapter_name(wanted)
+            with contextlib.suppress(RefusedError):
+                api.load_adapter(name, str(folder.resolve()))
+                return {"id": name, "max_model_len": models[0].get("max_model_len") if models else None}, []
+        if len(models) == 1:
+            return models[0], [f"the server's only model, {models[0]['id']}, was taken for the checkpoint"]
+        there = ", ".join(m["id"] for m in models) or "nothing"
+        raise CheckpointError(
+            f"{self._url} serves {there}, not {wanted.label}; start it with --served-model-name {folder.name}"
+        )
+
+    def _compare(self, api: Api, name: str, wanted: Servable, length: int | None) -> list[str]:
+        """What is to be noted about the comparison. A server without log-probs is used, and that noted."""
+        try:
+            # Its dtype is not known: the wide bounds.
+            self._verifier.verify(api, name, wanted, dtype=None, max_len=length)
+        except NotFiniteError as error:
+            raise CheckpointError(NOT_FINITE.format(wanted.label)) from error
+        except RefusedError as error:
+            if error.status in (401, 403):
+                raise EngineError(
+                    f"{self._url} refuses our key (HTTP {error.status}); see serve.api_key_env"
+                ) from error
+            return [f"{NOT_COMPARED}: the server gives none ({error})"]
+        return [] if self._settings.verify and wanted.logprobs else [NOT_COMPARED]

@@ -1,0 +1,90 @@
+"""What a server's log says: why it ended, and what it runs with. Text in, words out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TAIL = 200_000
+"""Bytes from the end that are read for a cause."""
+PREFIX = re.compile(r"^\s*(\(.*?pid=\d+\)\s*)?((ERROR|CRITICAL)\s+\S+\s+\S+\s+\[[^\]]*\]\s*)?")
+ERROR = re.compile(r"^([A-Za-z_][\w.]*(Error|Exception|Exit|NotFound\w*)):\s*(.+)$|^vllm( serve)?: error: (.+)$")
+DETAIL = re.compile(r"^\s+(Value error|Assertion failed), (.+?)( \[type=.*)?$")
+ECHOES = (
+    "Engine core initialization failed",
+    "EngineCore encountered an issue",
+    "Worker failed with error",
+    "WorkerProc initialization failed",
+    "Executor failed",
+    "Engine core proc",
+)
+"""Errors that only say that there was one."""
+REMEDIES: tuple[tuple[str, str], ...] = (
+    (r"unrecognized arguments", "take it out of serve.args, or use the vLLM that has it"),
+    (r"max_model_len|max model len|max_position_embeddings", "give a smaller serve.max_model_len (--max-model-len)"),
+    (r"tool.?call.?parser|tool parser", "name one of vLLM's parsers with serve.tool_call_parser"),
+    (
+        r"Free memory on device|gpu_memory_utilization|No available memory for the cache blocks",
+        "free memory on the GPU, or give a smaller --gpu-memory-utilization in serve.args",
+    ),
+    (r"out of memory", "free memory, or spread the model with --tensor-parallel-size in serve.args"),
+    (r"Address already in use", "choose another port"),
+    (r"trust_remote_code", "if you trust the author of its code, set trust_remote_code"),
+)
+
+
+def tail(path: Path) -> str:
+    """The end of a log; nothing where there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - TAIL))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def telling_lines(text: str, *, most: int = 2) -> list[str]:
+    """The errors of a log that say something, the first ones, each once."""
+    found: list[str] = []
+    echoes: list[str] = []
+    pending: str | None = None
+    for raw in text.splitlines():
+        line = PREFIX.sub("", raw).rstrip()
+        detail = DETAIL.match(PREFIX.sub("", raw, count=1) if raw.startswith("(") else raw)
+        if detail and pending is not None:
+            found.append(f"{pending}: {detail.group(2)}"[:300])
+            pending = None
+            continue
+        match = ERROR.match(line)
+        if match is None:
+            continue
+        words = line[:300]
+        if any(echo in line for echo in ECHOES):
+            echoes.append(words)
+        elif "validation error" in line:
+            pending = words.split(":", 1)[0]
+        else:
+            found.append(words)
+    return list(dict.fromkeys(found or echoes))[:most]
+
+
+def explain(text: str) -> str:
+    """Why the server ended, in one line, with what to do where we know it; the last lines where no error is found."""
+    lines = telling_lines(text) or [line.strip()[:200] for line in text.splitlines() if line.strip()][-2:]
+    words = " | ".join(lines) or "it said nothing"
+    remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, words, re.IGNORECASE)), None)
+    return f"{words}; {remedy}" if remedy else words
+
+
+def unknown_options(text: str) -> list[str]:
+    """The options that this vLLM says it does not know."""
+    found = re.search(r"unrecognized arguments: (.+)", text)
+    return [word for word in found.group(1).split() if word.startswith("--")] if found else []
+
+
+def running_with(text: str) -> tuple[str | None, str | None]:
+    """dtype and device as the engine names them when it starts."""
+    dtype = re.search(r"dtype=torch\.(\w+)", text)
+    device = re.search(r"device_config=(\w+)", text)
+    return dtype and dtype.group(1), device and device.group(1)

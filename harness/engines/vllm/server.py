@@ -1,0 +1,289 @@
+"""One vLLM server around one model: started, watched, probed, ended. Blocking inside; `async with` for those who live in a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.core.endpoint import Endpoint, How
+from harness.core.errors import CheckpointError, EngineError, SpecError
+from harness.core.serving import ServeSettings
+from harness.engines.vllm.api import Api, NoAnswerError, NotFiniteError, RefusedError
+from harness.engines.vllm.command import DROPPABLE, Launch, argv, check_args, environment, is_local, value_of
+from harness.engines.vllm.executable import find_executable
+from harness.engines.vllm.log import explain, running_with, tail, unknown_options
+from harness.engines.vllm.probe import probe_ids
+from harness.engines.vllm.process import GuardedProcess
+from harness.engines.vllm.tool_parser import chat_template, choose_parser
+
+POLL_S = 0.1
+TRIES = 3
+"""Starts on another free port, where somebody took ours in between."""
+HUNG_S = 30.0
+"""Seconds without an answer to /health after which a running server counts as dead."""
+
+
+class VllmServer:
+    """A managed `vllm serve`.
+
+        async with VllmServer("runs/checkpoint-500") as server:
+            ask(server.endpoint.api_base, server.endpoint.model)
+
+    or `with`, or `start()` and `stop()`. `port` null: any that is free. After `start` the server answers, is warm and has
+    given finite log-probs. When the block is left, by an exception or Ctrl-C too, or this process dies in any way, no process of
+    it is left.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        settings: ServeSettings | None = None,
+        log: str | Path = "vllm.log",
+        port: int | None = None,
+        launch: Launch | None = None,
+    ) -> None:
+        self.settings = settings or ServeSettings()
+        self.model = Path(model)
+        self.log = Path(log)
+        self._port = port
+        self._given = launch
+        self._process: GuardedProcess | None = None
+        self._api: Api | None = None
+        self._endpoint: Endpoint | None = None
+        self._given_up = threading.Event()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it answers. Raises EngineError before `start`."""
+        if self._endpoint is None:
+            raise EngineError(f"the server of {self.model} is not running")
+        return self._endpoint
+
+    @property
+    def api(self) -> Api:
+        """The server's endpoints. Raises EngineError before `start`."""
+        if self._api is None:
+            raise EngineError(f"the server of {self.model} is not running")
+        return self._api
+
+    def pids(self) -> list[int]:
+        """Its processes, as of now."""
+        return self._process.pids() if self._process else []
+
+    def start(self) -> Endpoint:
+        """Start it and wait until it answers. Raises SpecError, CheckpointError or EngineError with the log's telling lines."""
+        if self._process is not None:
+            raise EngineError(f"the server of {self.model} is running already")
+        if self.settings.url:
+            raise SpecError("serve.url names a server of your own; there is nothing to start")
+        check_args(self.settings.args)
+        if self.model.is_dir() and not (self.model / "config.json").exists():
+            raise CheckpointError(f"{self.model} has no config.json; it is no model folder")
+        if not self.model.exists() and (self.model.is_absolute() or str(self.model).startswith(".")):
+            raise CheckpointError(f"no model folder at {self.model}")
+        executable = find_executable(self.settings.command)
+        launch = self._launch()
+        key = key_of(self.settings)
+        env = environment(executable, launch, self.settings.env, os.environ, api_key=key)
+        fixed = self._port or value_of(self.settings.args, "--port")
+        without: set[str] = set()
+        self._given_up.clear()
+        for attempt in range(TRIES + len(DROPPABLE)):
+            port = _checked(int(fixed), launch.host) if fixed else free_port()
+            words = argv(executable, launch, self.settings.args, port=port, without=without)
+            size = self.log.stat().st_size if self.log.exists() else 0
+            self._process = GuardedProcess(words, env, self.log, grace_s=launch.drain_s + 5.0)
+            self._api = Api(f"http://{_reachable(launch.host)}:{port}", api_key=key)
+            try:
+                if self._wait():
+                    self._endpoint = self._probed(launch, key)
+                    return self._endpoint
+                text = tail(self.log)[-max(0, self.log.stat().st_size - size) :]
+                self.stop(drain=False)
+                unknown = set(unknown_options(text)) & set(DROPPABLE) - without
+                if unknown:
+                    without |= unknown
+                    continue
+                if "Address already in use" in text and not fixed and attempt < TRIES:
+                    continue
+                raise EngineError(f"vLLM does not start with {self.model}: {explain(text)} (all of it: {self.log})")
+            except BaseException:
+                self.stop(drain=False)
+                raise
+        raise EngineError(f"vLLM found no port for {self.model}; see {self.log}")
+
+    def alive(self) -> bool:
+        """Whether the process runs and answers. A busy server is given time."""
+        deadline = time.monotonic() + HUNG_S
+        while self._process is not None and self._api is not None and self._process.exit_code() is None:
+            try:
+                self._api.check_health(timeout_s=10.0)
+            except RefusedError:
+                return False
+            except NoAnswerError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(POLL_S)
+                continue
+            return True
+        return False
+
+    def stop(self, *, drain: bool = True) -> None:
+        """End it, requests in flight first (`drain`), and wait until every process is gone. Again is harmless."""
+        process, self._process, self._api, self._endpoint = self._process, None, None, None
+        if process is not None:
+            process.end(drain=drain)
+
+    def last_words(self) -> str:
+        """Why it ended, as its log has it."""
+        return explain(tail(self.log))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(drain=kind is None)
+
+    async def __aenter__(self) -> Self:
+        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._given_up.set()
+            with contextlib.suppress(Exception):
+                await starting
+            self.stop(drain=False)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.shield(asyncio.to_thread(self.stop, drain=kind is None))
+
+    def _launch(self) -> Launch:
+        """What is wanted, completed by the user's options and by what the model says of itself."""
+        launch = self._given or Launch(model=self.model, name=self.model.name)
+        host = value_of(self.settings.args, "--host") or launch.host
+        name = value_of(self.settings.args, "--served-model-name") or launch.name
+        template = Path(self.settings.chat_template) if self.settings.chat_template else launch.chat_template
+        if template is not None and not template.is_file():
+            raise SpecError(f"serve.chat_template: no file {template}")
+        text = template.read_text(encoding="utf-8") if template else chat_template(launch.tokenizer or self.model)
+        return dataclasses.replace(
+            launch,
+            host=host,
+            name=name,
+            dev=launch.dev and is_local(host),
+            chat_template=template,
+            parser=launch.parser or self.settings.tool_call_parser or choose_parser(text, model_type(self.model)),
+            max_model_len=launch.max_model_len or self.settings.max_model_len,
+        )
+
+    def _wait(self) -> bool:
+        """Whether it came up; false when it ended instead. Raises EngineError when it takes too long."""
+        assert self._process is not None
+        assert self._api is not None
+        deadline = time.monotonic() + self.settings.startup_timeout_s
+        while self._process.exit_code() is None:
+            if self._api.healthy(timeout_s=5.0):
+                return True
+            if self._given_up.is_set():
+                raise EngineError(f"the start of the server of {self.model} was called off")
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"vLLM does not answer {self.settings.startup_timeout_s:g} s after its start with {self.model}; "
+                    f"{self.log} says what it is at, serve.startup_timeout_s gives it longer"
+                )
+            time.sleep(POLL_S)
+        return False
+
+    def _probed(self, launch: Launch, key: str | None) -> Endpoint:
+        """The endpoint, after a first request that warms the server up and must give finite log-probs."""
+        entry = next((m for m in self.api.models() if m["id"] == launch.name), None)
+        if entry is None or entry.get("root") not in (None, str(self.model)):
+            raise EngineError(f"{self.api.root} does not serve {self.model}; somebody else's server answers there")
+        length = entry.get("max_model_len")
+        try:
+            self.api.logprobs(launch.name, probe_ids(self.model, max_len=length))
+        except NotFiniteError as error:
+            raise CheckpointError(NOT_FINITE.format(self.model)) from error
+        except EngineError as error:
+            if self._process is not None and self._process.exit_code() is not None:
+                raise EngineError(f"vLLM broke at its first request with {self.model}: {self.last_words()}") from error
+            raise
+        dtype, device = running_with(tail(self.log))
+        return Endpoint(
+            api_base=f"{self.api.root}/v1",
+            model=launch.name,
+            how="start",
+            api_key=key,
+            version=self.api.version(),
+            dtype=dtype,
+            device=device,
+            max_model_len=length if isinstance(length, int) else None,
+            parallel=self.settings.parallel,
+        )
+
+    def named(self, name: str, how: How) -> Endpoint:
+        """The endpoint of a model on this server under its name."""
+        return dataclasses.replace(self.endpoint, model=name, how=how)
+
+
+NOT_FINITE = (
+    "{} gives log-probs that are not finite under vLLM: its weights hold NaN or infinity, or overflow in this dtype"
+)
+
+
+def key_of(settings: ServeSettings) -> str | None:
+    """The server's key, from the variable that the settings name. Raises SpecError where that is not set."""
+    if settings.api_key_env is None:
+        return None
+    key = os.environ.get(settings.api_key_env)
+    if not key:
+        raise SpecError(f"serve.api_key_env names {settings.api_key_env}, which is not set; export the key there")
+    return key
+
+
+def model_type(folder: Path) -> str | None:
+    """`model_type` of a folder's configuration."""
+    import json
+
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        value = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        return value if isinstance(value, str) else None
+    return None
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
+
+
+def _checked(port: int, host: str) -> int:
+    """A port that was asked for. Raises EngineError if it is taken: vLLM says so only after half a minute, or shares it."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host if is_local(host) and host != "::1" else "127.0.0.1", port))
+        except OSError as error:
+            raise EngineError(f"port {port} cannot be used ({error.strerror or error}); choose another one") from error
+    return port
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
