@@ -15,6 +15,7 @@ from harness.core.errors import SpecError
 
 COMPONENTS = {
     "logprob": "harness.components.logprob:LogprobComponent",
+    "lm_eval": "harness.components.lm_eval:LmEvalComponent",
 }
 
 ENTRY_POINT_GROUP = "harness.components"
