@@ -8,9 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "quick brown fox lazy dog capital France Paris return print add range question answer lookup system user".split()
-)
+WORDS = [
+    "quick",
+    "brown",
+    "fox",
+    "lazy",
+    "dog",
+    "capital",
+    "France",
+    "Paris",
+    "return",
+    "print",
+    "add",
+    "range",
+    "question",
+    "answer",
+    "lookup",
+    "system",
+    "user",
+]
 Rows = Sequence[Mapping[str, Any]]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import export, fit_reference, lm_eval, ls, schema, score, show, tasks, tau2
+from harness.cli import aggregate, export, fit_reference, lm_eval, ls, schema, score, show, tasks, tau2
 
 app = typer.Typer(
     name="harness",
@@ -39,6 +39,7 @@ app.command("score")(score.score)
 app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
 app.command("export")(export.export)
+app.command("aggregate")(aggregate.aggregate)
 app.command("ls")(ls.ls)
 app.command("schema")(schema.schema)
 app.add_typer(tasks.app, name="tasks")

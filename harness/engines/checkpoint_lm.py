@@ -146,27 +146,32 @@ class CheckpointLM:
         except SpecError as error:
             raise SpecError(f"a benchmark that generates text needs the checkpoint on a server: {error}") from error
         tokenizer = self._subject.tokenizer()
-        prompts = []
+        prompts: dict[int, Prompt] = {}
+        answers: list[Answer] = [""] * len(requests)
         repeats: dict[int, int] = {}
-        for request in requests:
+        for place, request in enumerate(requests):
             repeat = repeats[id(request)] = repeats.get(id(request), -1) + 1
             text, options = request.args[:2]
-            prompt = make_prompt(
-                tokenizer, text, options, max_model_len=endpoint.max_model_len, seed=self._seed + repeat
-            )
-            self.n_truncated += prompt.truncated
-            prompts.append(prompt)
-        answers = complete(
+            try:
+                prompts[place] = make_prompt(
+                    tokenizer, text, options, max_model_len=endpoint.max_model_len, seed=self._seed + repeat
+                )
+            except DataError as error:
+                answers[place] = Failure(cause=str(error))
+        self.n_truncated += sum(prompt.truncated for prompt in prompts.values())
+        completions = complete(
             self._subject,
             endpoint,
-            prompts,
+            list(prompts.values()),
             journal=self._scratch / "generations.jsonl",
             timeout_s=self._timeout_s,
             progress=self._progress,
         )
         self.engines.append(Engine(name=endpoint.engine, dtype=endpoint.dtype, device=endpoint.device))
-        self.n_at_limit += sum(isinstance(a, Completion) and a.finish_reason == "length" for a in answers)
-        return [_cut(a.text, p.stop) if isinstance(a, Completion) else a for a, p in zip(answers, prompts, strict=True)]
+        for (place, prompt), made in zip(prompts.items(), completions, strict=True):
+            self.n_at_limit += isinstance(made, Completion) and made.finish_reason == "length"
+            answers[place] = _cut(made.text, prompt.stop) if isinstance(made, Completion) else made
+        return answers
 
 
 def make_prompt(

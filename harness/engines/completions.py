@@ -128,7 +128,7 @@ class _Client:
             for _, line in self._journal.read()
         }
         left = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in done}
-        self._progress.advance(pairs=sum(key in done for key in keys), tokens=0)
+        self._progress.advance(pairs=len(keys) - len(left), tokens=0)
         self._limiter = asyncio.Semaphore(max(1, self._endpoint.parallel))
         self._renewing, self._writing = asyncio.Lock(), asyncio.Lock()
         self._session = aiohttp.ClientSession(
