@@ -16,6 +16,7 @@ from harness.core.errors import SpecError
 COMPONENTS = {
     "logprob": "harness.components.logprob:LogprobComponent",
     "tau2": "harness.components.tau2:Tau2Component",
+    "lm_eval": "harness.components.lm_eval:LmEvalComponent",
 }
 
 ENTRY_POINT_GROUP = "harness.components"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import doctor, export, fit_reference, lm_eval, ls, schema, score, serve, show, tasks, tau2, watch
+from harness.cli import aggregate, doctor, export, fit_reference, lm_eval, ls, schema, score, serve, show, tasks, tau2, watch
 
 app = typer.Typer(
     name="harness",
@@ -42,6 +42,7 @@ app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
 app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
 app.command("export")(export.export)
+app.command("aggregate")(aggregate.aggregate)
 app.command("ls")(ls.ls)
 app.command("schema")(schema.schema)
 app.add_typer(tasks.app, name="tasks")

@@ -117,7 +117,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
     ) -> list[tuple[float, bool]]:
         """(nats, whether every token was the likeliest) of every request, in order. `override_bs` is of no effect."""
         limit = self.max_length
-        plan = PackPlan([_pair(index, request, limit) for index, request in enumerate(requests)])
+        plan = PackPlan([token_pair(index, request, limit) for index, request in enumerate(requests)])
         with _Bar(total=len(requests), disable=disable_tqdm or self.rank != 0) as bar:
             scores = score(self.model, plan, batch_tokens=self.batch_tokens, progress=bar, greedy=True)
         answers = list(zip(scores.logprob.tolist(), scores.greedy.tolist(), strict=True))
@@ -157,7 +157,7 @@ class _Bar:
         self._bar.update(pairs)
 
 
-def _pair(index: int, request: Request, limit: int) -> TokenPair:
+def token_pair(index: int, request: Request, limit: int) -> TokenPair:
     """The last `limit` + 1 tokens, as `hf` keeps them: the last one is predicted, never read."""
     texts, context, continuation = request
     if not continuation or len(continuation) > limit:

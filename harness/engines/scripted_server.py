@@ -1,6 +1,7 @@
 """A scripted model behind HTTP: an endpoint that speaks OpenAI's protocol, with any latency, and misbehaves on request.
 
-For demonstrations, benchmarks and tests. The script is the same that ScriptedChat takes.
+For demonstrations, benchmarks and tests. The script is the same that ScriptedChat takes; text completions come from a
+completer: a script as well, or a model (transformers_completer.py), which needs no vLLM.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 
 from harness.core.chat import ChatAnswer, ChatRequest
@@ -39,13 +41,54 @@ def completion(answer: ChatAnswer, number: int, model: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """A request for a completion: the prompt as text or as token ids, and everything sent with it."""
+
+    prompt: str | list[int]
+    max_tokens: int
+    stop: tuple[str, ...]
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextAnswer:
+    """A completion. `finish_reason`: `stop`, `length`, or whatever a server might say."""
+
+    text: str
+    finish_reason: str | None = "stop"
+    n_tokens: int = 0
+
+
+Completer = Callable[[TextRequest], TextAnswer]
+
+
+def text_completion(answer: TextAnswer, number: int, model: str) -> dict[str, Any]:
+    """An answer as a text completion."""
+    choice = {"index": 0, "text": answer.text, "logprobs": None, "finish_reason": answer.finish_reason}
+    return {
+        "id": f"cmpl-{number}",
+        "object": "text_completion",
+        "created": 0,
+        "model": model,
+        "choices": [choice],
+        "usage": {"prompt_tokens": 0, "completion_tokens": answer.n_tokens, "total_tokens": answer.n_tokens},
+    }
+
+
+def unscripted(_: ChatRequest) -> ChatAnswer:
+    """The script of a server that completes text alone. Raises LookupError."""
+    raise LookupError("this server completes text; it has no script for chats")
+
+
 class ScriptedServer:
     """`async with` it; `url` is then the api base. `requests` counts what came, `in_flight_most` how many at a time."""
 
     def __init__(
         self,
-        script: Callable[[ChatRequest], ChatAnswer],
+        script: Callable[[ChatRequest], ChatAnswer] = unscripted,
         *,
+        completer: Completer | None = None,
         latency_s: float = 0.0,
         troubles: Sequence[Trouble] = (),
         host: str = "127.0.0.1",
@@ -57,6 +100,7 @@ class ScriptedServer:
         self.url = ""
         self._in_flight = 0
         self._script = script
+        self._completer = completer
         self._latency_s = latency_s
         self._troubles = troubles
         self._host, self._port = host, port
@@ -70,6 +114,7 @@ class ScriptedServer:
             raise SpecError("aiohttp is not installed; run: pip install 'mixture-harness[tau2]'") from error
         app = web.Application(client_max_size=LARGEST_REQUEST)
         app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_post("/v1/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -92,18 +137,33 @@ class ScriptedServer:
         return web.json_response({"object": "list", "data": [{"id": "scripted", "object": "model"}]})
 
     async def _answer(self, request: Any) -> Any:
+        with self._counted() as number:
+            return await self._send(request, self._decide(number, await request.read(), request))
+
+    async def _complete(self, request: Any) -> Any:
+        with self._counted() as number:
+            content = await request.read()
+            return await self._send(request, await asyncio.to_thread(self._decide_text, number, content, request))
+
+    @contextmanager
+    def _counted(self) -> Iterator[int]:
+        """A request's number, while it is being answered."""
         self.requests += 1
         self._in_flight += 1
         self.in_flight_most = max(self.in_flight_most, self._in_flight)
-        number = self.requests
         try:
-            return await self._send(request, self._decide(number, await request.read(), request))
+            yield self.requests
         finally:
             self._in_flight -= 1
 
-    def _decide(self, number: int, content: bytes, request: Any) -> Sent:
+    def _refused(self, request: Any) -> Sent | None:
         if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
             return TROUBLES["401"]({})
+        return None
+
+    def _decide(self, number: int, content: bytes, request: Any) -> Sent:
+        if refused := self._refused(request):
+            return refused
         try:
             body = json.loads(content)
             asked = ChatRequest(
@@ -114,9 +174,34 @@ class ScriptedServer:
             )
             model = body["model"]
         except (ValueError, KeyError, RecursionError, TypeError) as error:
-            return Sent(body=json.dumps({"error": {"message": f"bad request: {error}"}}).encode(), status=400)
+            return _bad(error)
+        return self._sent(number, asked, lambda: completion(self._script(asked), number, model))
+
+    def _decide_text(self, number: int, content: bytes, request: Any) -> Sent:
+        if refused := self._refused(request):
+            return refused
         try:
-            good = completion(self._script(asked), number, model)
+            body = json.loads(content)
+            stop = body.get("stop") or []
+            asked = TextRequest(
+                prompt=body["prompt"],
+                max_tokens=int(body.get("max_tokens") or 16),
+                stop=(stop,) if isinstance(stop, str) else tuple(stop),
+                body=body,
+            )
+            model = body["model"]
+        except (ValueError, KeyError, RecursionError, TypeError) as error:
+            return _bad(error)
+        completer = self._completer
+        if completer is None:
+            return Sent(body=json.dumps({"error": {"message": "this server completes no text"}}).encode(), status=404)
+        chat = ChatRequest(messages=())  # what troubles are shown: they go by number here
+        return self._sent(number, chat, lambda: text_completion(completer(asked), number, model))
+
+    def _sent(self, number: int, asked: ChatRequest, answer: Callable[[], dict[str, Any]]) -> Sent:
+        """The answer, or the trouble in its place."""
+        try:
+            good = answer()
         except LookupError as error:
             return Sent(body=json.dumps({"error": {"message": str(error)}}).encode(), status=404)
         for trouble in self._troubles:
@@ -145,6 +230,10 @@ class ScriptedServer:
         if request.transport is not None:
             request.transport.abort()
         return response
+
+
+def _bad(error: Exception) -> Sent:
+    return Sent(body=json.dumps({"error": {"message": f"bad request: {error}"}}).encode(), status=400)
 
 
 @contextmanager

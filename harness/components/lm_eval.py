@@ -1,0 +1,239 @@
+"""kind: lm_eval. A benchmark of lm-eval, or one of the paper's suites, as one coordinate: tasks -> answers -> metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from harness.components.lm_eval_evaluation import Evaluation, Prompting, shared
+from harness.components.lm_eval_report import Report, items_of, report
+from harness.core.component import Check, ComponentConfig, Estimate, Outcome, Progress, Subject
+from harness.core.errors import SpecError
+from harness.core.measurement import Measurement, failed
+from harness.reward_models.benchmarks import Score, average
+from harness.spec import Spec
+from harness.tasks.suites.build import Built, Wanted, metrics_of, source
+from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
+from harness.tasks.suites.data_source import DataSource
+from harness.tasks.suites.sandbox import protection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SEED = 1234
+"""lm-eval's own seed of few-shot sampling and generation."""
+SUITE_METRIC = "mean of benchmarks"
+
+
+class LmEvalConfig(ComponentConfig):
+    """Keys of an lm-eval component."""
+
+    kind: Literal["lm_eval"]
+    task: str | None = Field(default=None, description="a task or group of lm-eval, of ours, or of include_path")
+    suite: Literal["general", "math", "code"] | None = Field(
+        default=None, description="instead of a task: the plain mean of this suite's benchmarks (docs/suites.md)"
+    )
+    metric: str | None = Field(
+        default=None, description='"acc", "acc_norm", "exact_match,strict-match" (metric,filter); null: the usual one'
+    )
+    num_fewshot: int | None = Field(default=None, ge=0, description="examples in the prompt; null: the task's own")
+    limit: int | None = Field(default=None, ge=1, description="only the first so many documents of each task")
+    include_path: list[str] = Field(
+        default=[], description="folders of more lm-eval tasks (YAML), relative to the spec"
+    )
+    data: dict[str, DataSource] = Field(
+        default={}, description="task or group -> where its data is, for machines without network"
+    )
+    system_instruction: str | None = Field(default=None, description="put before every prompt")
+    apply_chat_template: bool = Field(default=False, description="render prompts with the checkpoint's chat template")
+    fewshot_as_multiturn: bool | None = Field(
+        default=None, description="examples as turns of the conversation; null: with apply_chat_template"
+    )
+    gen_kwargs: dict[str, JsonValue] = Field(
+        default={}, description="generation options over the task's own: max_gen_toks, temperature, until, ..."
+    )
+    seed: int | None = Field(default=None, ge=0, description="few-shot sampling, generation; null: the spec's, or 1234")
+    timeout_s: float = Field(default=1800.0, gt=0, description="seconds until a generation must have ended")
+    allow_code_execution: bool = Field(
+        default=False, description="run programs that the model wrote (HumanEval, MBPP), in a sandbox"
+    )
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.task is None) == (self.suite is None):
+            raise ValueError("give either task or suite")
+        if self.suite and (self.metric or self.num_fewshot is not None):
+            raise ValueError(
+                "a suite has its own metrics and examples; for others, list its benchmarks as components of their own"
+            )
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            raise ValueError("fewshot_as_multiturn goes with apply_chat_template: true")
+        return self
+
+
+class LmEvalComponent:
+    """Tasks of lm-eval, built once and asked of any checkpoint. Components that ask the same share the answers."""
+
+    Config = LmEvalConfig
+    rank = 1
+
+    def __init__(self, config: LmEvalConfig, evaluation: Evaluation, metrics: Mapping[str, str]) -> None:
+        """`metrics`: task -> lm-eval's "metric,filter"."""
+        self.config = config
+        self.evaluation = evaluation
+        self.metrics = metrics
+        self.metric = SUITE_METRIC if config.suite else next(iter(metrics.values())).removesuffix(",none")
+        self.n_items = sum(built.n_items for built in evaluation.built)
+        self.served = any(built.generates for built in evaluation.built)
+        self.higher_is_better = config.suite is not None or evaluation.built[0].higher_is_better(
+            next(iter(metrics.values()))
+        )
+        self.definition: dict[str, JsonValue] = {
+            "suite": config.suite,
+            "metrics": dict(metrics),
+            **evaluation.definition,
+        }
+        self.task: dict[str, JsonValue] = {
+            "lm_eval": evaluation.definition["lm_eval"],
+            **{f"task {name}": source(task) for built in evaluation.built for name, task in _few_tasks(built)},
+        }
+
+    @staticmethod
+    def resolve(config: LmEvalConfig, folder: Path) -> LmEvalConfig:
+        """Paths relative to the spec's folder become paths relative to here."""
+        return config.model_copy(
+            update={
+                "include_path": [str(folder / path) for path in config.include_path],
+                "data": {name: where.resolved(folder) for name, where in config.data.items()},
+            }
+        )
+
+    @classmethod
+    def load(cls, config: LmEvalConfig, spec: Spec) -> LmEvalComponent:
+        """Build the tasks. Raises SpecError, or DataError naming every data set that is not there."""
+        seed = config.seed if config.seed is not None else spec.seed or SEED
+        chosen: Sequence[Benchmark | None]
+        names: list[tuple[str, int | None]]
+        if config.suite:
+            chosen = suites()[config.suite]
+            names = [(benchmark.task, benchmark.num_fewshot) for benchmark in suites()[config.suite]]
+        else:
+            assert config.task is not None
+            usual = benchmark_of(config.task)
+            chosen, names = [usual], [(config.task, config.num_fewshot)]
+        wanted = tuple(
+            Wanted(
+                task=task,
+                num_fewshot=num_fewshot,
+                limit=config.limit,
+                gen_kwargs=config.gen_kwargs,
+                data=config.data,
+                seed=seed,
+                allow_code_execution=config.allow_code_execution,
+                include=tuple(config.include_path),
+            )
+            for task, num_fewshot in names
+        )
+        turns = config.apply_chat_template if config.fewshot_as_multiturn is None else config.fewshot_as_multiturn
+        prompting = Prompting(config.system_instruction, config.apply_chat_template, turns)
+        evaluation = shared(wanted, prompting, seed=seed, batch_tokens=spec.batch_tokens, timeout_s=config.timeout_s)
+        used = {key for built in evaluation.built for key in built.data_used}
+        if unknown := [key for key in config.data if key not in used]:
+            raise SpecError(
+                f"component {config.name}: data names {', '.join(unknown)}, which is no task or group of "
+                f"{config.task or config.suite}"
+            )
+        metrics = {
+            built.name: _metric(built, config.metric, usual)
+            for built, usual in zip(evaluation.built, chosen, strict=True)
+        }
+        return cls(config, evaluation, metrics)
+
+    def estimate(self, subject: Subject) -> Estimate:
+        """Requests and the tokens of their prompts; of what is written, the most that the tasks allow. Raises HarnessError."""
+        return self.evaluation.estimate(subject)
+
+    def checks(self) -> Iterator[Check]:
+        """The data was read when the spec was; what is left is what the machine can contain."""
+        for built in self.evaluation.built:
+            yield Check(name=f"task {built.name}", ok=True, words=f"{built.n_items} questions, version {built.version}")
+            if any(getattr(task, "UNSAFE_CODE", False) for task in built.tasks.values()):
+                files = protection().files
+                words = f"programs run without network or other processes; files can be written in {files} alone"
+                yield Check(name=f"sandbox for {built.name}", ok=protection().refusal is None, words=words)
+
+    def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
+        """Ask every question, unless another component just did. Raises HarnessError."""
+        answers = self.evaluation.on(subject, progress, scratch)
+        reports = {
+            built.name: report(built, self.metrics[built.name], answers.scores, answers.results)
+            for built in self.evaluation.built
+        }
+        detail: dict[str, JsonValue] = {"limit": self.config.limit} if self.config.limit else {}
+        detail |= {key: value for key, value in answers.counts.items() if value}
+        made = self._suite(reports) if self.config.suite else next(iter(reports.values())).measurement(self.metric)
+        return Outcome(
+            measurement=made.model_copy(update={"detail": {**made.detail, **detail}}),
+            engine=answers.engine,
+            items=items_of(self.evaluation.built, self.metrics, answers.scores),
+        )
+
+    def _suite(self, reports: Mapping[str, Report]) -> Measurement:
+        """The plain mean of the benchmarks; null while one of them has no value."""
+        assert self.config.suite is not None
+        benchmarks = suites()[self.config.suite]
+        scores = {
+            b.name: None if (r := reports[b.task]).value is None else Score(value=r.value, stderr=r.stderr)
+            for b in benchmarks
+        }
+        mean = average(list(scores), scores)
+        n_scored = sum(r.n_scored for r in reports.values())
+        breakdown: dict[str, JsonValue] = {b.name: {**reports[b.task].row(), "chance": b.chance} for b in benchmarks}
+        detail: dict[str, JsonValue] = {"suite": self.config.suite, "breakdown": breakdown}
+        reasons = [f"{b.name}: {reason}" for b in benchmarks if (reason := reports[b.task].reason)]
+        if mean.value is None:
+            reason = f"no value for {', '.join(mean.missing)} ({'; '.join(reasons)})"
+            return failed(SUITE_METRIC, reason, n_items=self.n_items).model_copy(update={"detail": detail})
+        assert math.isfinite(mean.value)
+        return Measurement(
+            metric=SUITE_METRIC,
+            raw=mean.value,
+            stderr=mean.stderr,
+            n_items=self.n_items,
+            n_scored=n_scored,
+            status="ok" if n_scored == self.n_items else "partial",
+            reason="; ".join(reasons) or None,
+            detail=detail,
+        )
+
+
+def _metric(built: Built, asked: str | None, usual: Benchmark | None) -> str:
+    """lm-eval's "metric,filter": as asked, else the suite's, else the only one there is. Raises SpecError."""
+    known = metrics_of(built)
+    if asked is None and usual is not None and usual.metric in known:
+        return usual.metric
+    if asked is None and len(known) == 1:
+        return known[0]
+    if asked is not None:
+        matching = [one for one in known if one == asked or one.partition(",")[0] == asked]
+        if len(matching) == 1 or asked in matching:
+            return asked if asked in matching else matching[0]
+        if len(matching) > 1:
+            raise SpecError(
+                f"task {built.name}: {asked} comes with several filters; metric is one of {', '.join(matching)}"
+            )
+    what = f"has no metric {asked!r}" if asked else "has several metrics"
+    raise SpecError(
+        f"task {built.name} {what}; metric is one of {', '.join(known) or 'none: the group forms no value'}"
+    )
+
+
+def _few_tasks(built: Built) -> Iterator[tuple[str, object]]:
+    """Tasks to name in the provenance: one of a group whose tasks share a data set, else all."""
+    tasks = list(built.tasks.items())
+    paths = {str(task.config.dataset_path) for _, task in tasks}
+    yield from ([(built.name, tasks[0][1])] if built.group is not None and len(paths) == 1 else tasks)

@@ -1,0 +1,175 @@
+"""One benchmark's result on one checkpoint as a measurement, with its breakdown and its questions one by one. No lm-eval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from harness.core.measurement import Measurement, failed
+from harness.reward_models.benchmarks import gold_scores
+from harness.tasks.suites.build import Built, source
+from harness.tasks.suites.scoring import TaskScores, stderr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A benchmark's value by its metric ("acc,none"); null with a reason."""
+
+    built: Built
+    metric: str
+    value: float | None
+    stderr: float | None
+    n_items: int
+    n_scored: int
+    reason: str | None
+    detail: Mapping[str, JsonValue]
+
+    @property
+    def status(self) -> str:
+        """As a measurement has it."""
+        if self.value is None:
+            return "failed"
+        return "ok" if self.n_scored == self.n_items else "partial"
+
+    def measurement(self, metric: str) -> Measurement:
+        """The benchmark as a component of its own."""
+        better = self.built.higher_is_better(self.metric)
+        if self.value is None:
+            made = failed(metric, self.reason or "no value", n_items=self.n_items, higher_is_better=better)
+            return made.model_copy(update={"detail": dict(self.detail)})
+        return Measurement(
+            metric=metric,
+            higher_is_better=better,
+            raw=self.value,
+            stderr=self.stderr,
+            n_items=self.n_items,
+            n_scored=self.n_scored,
+            status="ok" if self.n_scored == self.n_items else "partial",
+            reason=self.reason,
+            detail=dict(self.detail),
+        )
+
+    def row(self) -> dict[str, JsonValue]:
+        """The benchmark as a line of its suite's breakdown."""
+        return {
+            "value": self.value,
+            "stderr": self.stderr,
+            "n_items": self.n_items,
+            "n_scored": self.n_scored,
+            "status": self.status,
+            "metric": self.metric,
+            **self.detail,
+        }
+
+
+def report(
+    built: Built, metric: str, scores: Mapping[str, TaskScores], results: Mapping[str, Mapping[str, Any]]
+) -> Report:
+    """What a benchmark came to. A group of which one task has no value has none: the rest's mean is another number."""
+    mine = {name: scores[name] for name in built.tasks}
+    name, _, filter_name = metric.partition(",")
+    found = results[built.name]
+    n_scored = sum(len(one.values.get(metric, {})) for one in mine.values())
+    empty = [one.name for one in mine.values() if not one.values.get(metric)]
+    value = None if empty else _number(found.get(metric))
+    error = _number(found.get(f"{name}_stderr,{filter_name}"))
+    if value is not None and error is None and built.group is None:
+        (task,) = built.tasks.values()
+        error = stderr(task, metric, mine[task.task_name].values[metric])
+    return Report(
+        built=built,
+        metric=metric,
+        value=value,
+        stderr=error,
+        n_items=built.n_items,
+        n_scored=n_scored if value is not None else 0,
+        reason=_reason(mine, empty, value),
+        detail=_detail(built, metric, mine, results),
+    )
+
+
+def _reason(mine: Mapping[str, TaskScores], empty: Sequence[str], value: float | None) -> str | None:
+    causes: dict[str, int] = {}
+    for one in mine.values():
+        for cause in one.failed.values():
+            causes[cause] = causes.get(cause, 0) + 1
+    n_failed = sum(causes.values())
+    if n_failed:
+        most = max(causes, key=lambda cause: causes[cause])
+        n_docs = sum(len(one.docs) for one in mine.values())
+        where = f" (none of {empty[0]} has one)" if empty and len(mine) > 1 else ""
+        return f"{n_failed} of {n_docs} questions have no answer{where}: {most}"
+    return "the metric has no finite value" if value is None else None
+
+
+def _detail(
+    built: Built, metric: str, mine: Mapping[str, TaskScores], results: Mapping[str, Mapping[str, Any]]
+) -> dict[str, JsonValue]:
+    first = next(iter(built.tasks.values()))
+    detail: dict[str, JsonValue] = {
+        "task": built.name,
+        "version": built.version,
+        "num_fewshot": built.num_fewshot,
+        "filter": metric.partition(",")[2],
+        "data": source(first),
+    }
+    golds = [gold for one in mine.values() for gold in one.gold.values()]
+    if golds:
+        gold = gold_scores([g.nats for g in golds], [g.n_tokens for g in golds], [g.n_bytes for g in golds])
+        detail |= {"bits_per_byte": gold.bits_per_byte, "gold_logprob_per_token": gold.logprob_per_token}
+    error_key = "_stderr,".join(metric.split(",", 1))
+    others = {
+        key: number
+        for key, value in results[built.name].items()
+        if "," in key and key not in (metric, error_key) and (number := _number(value)) is not None
+    }
+    if others:
+        detail["metrics"] = dict(others)
+    if built.group is not None:
+        detail["tasks"] = {
+            name: {"value": _number(results[name].get(metric)), "n_scored": len(one.values.get(metric, {}))}
+            for name, one in mine.items()
+        }
+    n_failed = sum(len(one.failed) for one in mine.values())
+    if n_failed:
+        detail["n_failed"] = n_failed
+    return detail
+
+
+def items_of(
+    built: Sequence[Built], metrics: Mapping[str, str], scores: Mapping[str, TaskScores]
+) -> dict[str, list[Any]]:
+    """One row per question: its task, its place in the data, its value, the right answer's likelihood, or what was written."""
+    keys = ("id", "task", "status", "value", "gold_logprob", "gold_n_tokens", "gold_n_bytes", "answer", "reason")
+    columns: dict[str, list[Any]] = {key: [] for key in keys}
+    for one in built:
+        for name in one.tasks:
+            for doc in scores[name].docs:
+                gold = scores[name].gold.get(doc)
+                value = scores[name].values.get(metrics[one.name], {}).get(doc)
+                row = (
+                    f"{name}/{doc}",
+                    name,
+                    "failed" if doc in scores[name].failed else "ok",
+                    _number(value),
+                    gold.nats if gold else None,
+                    gold.n_tokens if gold else None,
+                    gold.n_bytes if gold else None,
+                    scores[name].texts.get(doc),
+                    scores[name].failed.get(doc),
+                )
+                for key, entry in zip(keys, row, strict=True):
+                    columns[key].append(entry)
+    return {key: column for key, column in columns.items() if any(entry is not None for entry in column)}
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or null: lm-eval writes "N/A" where there is none."""
+    if isinstance(value, str | bytes | tuple | list) or value is None:
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None

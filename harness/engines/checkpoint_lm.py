@@ -1,0 +1,271 @@
+"""An opened checkpoint as lm-eval's tasks ask it: likelihoods from our engine in process, text from the checkpoint's server.
+
+Model and server are taken only when something asks for them. What was encoded and packed for one checkpoint serves the next.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from harness.core.answer import Answer, Failure, Likelihood
+from harness.core.component import Engine, Progress, Subject
+from harness.core.errors import DataError, EngineError, HarnessError, SpecError
+from harness.engines.completions import Completion, Prompt, complete
+from harness.engines.lm_eval_model import HarnessLM, Request, token_pair
+from harness.engines.packs import PackPlan
+from harness.engines.padded_logprob import undisturbed
+from harness.engines.torch_logprob import score
+from harness.engines.torch_model import dtype_name, first_non_finite
+
+KEPT = 2
+"""Plans kept: a sweep nearly always has one tokenizer and one context length."""
+MAX_NEW_TOKENS = 256
+"""Where a task does not say, as lm-eval has it."""
+TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names under which a task may give its limit; the first one counts, as in lm-eval."""
+
+Plans = dict[tuple[str, int], PackPlan]
+"""Requests under one tokenizer and context length, packed. One per set of requests."""
+
+
+class _Packer(HarnessLM):
+    """Encodes as lm-eval's `hf` does, and keeps what would be scored instead of scoring it."""
+
+    packed: PackPlan | None = None
+    _packing = False
+
+    def pack(self, requests: Sequence[Any]) -> PackPlan:
+        """The plan of `loglikelihood` requests."""
+        self._packing = True
+        try:
+            self.loglikelihood(requests, disable_tqdm=True)
+        finally:
+            self._packing = False
+        assert self.packed is not None
+        return self.packed
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        if not self._packing:
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+        limit = self.max_length
+        self.packed = PackPlan([token_pair(index, request, limit) for index, request in enumerate(requests)])
+        return [(0.0, False)] * len(requests)
+
+
+class CheckpointLM:
+    """Answers requests of lm-eval's tasks. `engines` says what was used; `n_truncated` and `n_at_limit` what was cut.
+
+    A request fails by itself (Failure) where the rest can go on. Raises HarnessError where nothing can.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        plans: Plans,
+        scratch: Path,
+        progress: Progress,
+        batch_tokens: int | None,
+        seed: int,
+        timeout_s: float,
+    ) -> None:
+        self._subject = subject
+        self._plans = plans
+        self._scratch = scratch
+        self._progress = progress
+        self._batch_tokens = batch_tokens
+        self._seed = seed
+        self._timeout_s = timeout_s
+        self._packer: _Packer | None = None
+        self.engines: list[Engine] = []
+        self.n_truncated = 0
+        self.n_at_limit = 0
+
+    def answer(self, kind: str, requests: Sequence[Any]) -> Sequence[Answer]:
+        """One answer per request, in order."""
+        if kind == "generate_until":
+            return self._generate(requests)
+        model = self._subject.model()
+        engine = Engine(name="torch", dtype=dtype_name(model), device=next(model.parameters()).device.type)
+        if engine not in self.engines:
+            self.engines.append(engine)
+        answers = self._roll(model, requests) if kind == "loglikelihood_rolling" else self._likelihoods(model, requests)
+        if answers and all(isinstance(answer, Failure) for answer in answers):
+            weight = first_non_finite(model)
+            cause = f"; weight {weight} holds NaN or infinity, so the checkpoint is broken" if weight else ""
+            raise EngineError(f"the log-likelihood of none of {len(answers)} requests is finite{cause}")
+        return answers
+
+    def _likelihoods(self, model: Any, requests: Sequence[Any]) -> list[Answer]:
+        plan = self.plan(model, requests)
+        self.n_truncated += sum(pair.truncated for pair in plan.pairs)
+        scores = score(model, plan, batch_tokens=self._batch_tokens, progress=self._progress, greedy=True)
+        return [
+            Likelihood(nats=nats, greedy=greedy, n_tokens=pair.n_tokens)
+            if math.isfinite(nats)
+            else Failure(cause="log-likelihood not finite")
+            for nats, greedy, pair in zip(scores.logprob.tolist(), scores.greedy.tolist(), plan.pairs, strict=True)
+        ]
+
+    def plan(self, model: Any, requests: Sequence[Any]) -> PackPlan:
+        """Requests encoded and packed: once per tokenizer and context length."""
+        key = (self._subject.tokenizer_id(), _context_length(model, self._subject.tokenizer()))
+        if key not in self._plans:
+            while len(self._plans) >= KEPT:
+                self._plans.pop(next(iter(self._plans)))
+            self._plans[key] = self._packing(model).pack(requests)
+        return self._plans[key]
+
+    def _roll(self, model: Any, requests: Sequence[Any]) -> list[Answer]:
+        totals = self._packing(model).loglikelihood_rolling(requests, disable_tqdm=True)
+        self._progress.advance(pairs=len(requests), tokens=0)
+        return [t if math.isfinite(t) else Failure(cause="log-likelihood not finite") for t in totals]
+
+    def _packing(self, model: Any) -> _Packer:
+        if self._packer is None:
+            # lm-eval gives a tokenizer a padding token and puts a model into evaluation mode: neither is ours to change.
+            with undisturbed(model, next(model.parameters()).device), _without_remarks():
+                self._packer = _Packer(
+                    model, tokenizer=copy.deepcopy(self._subject.tokenizer()), batch_tokens=self._batch_tokens
+                )
+        return self._packer
+
+    def _generate(self, requests: Sequence[Any]) -> list[Answer]:
+        try:
+            endpoint = self._subject.endpoint()
+        except SpecError as error:
+            raise SpecError(f"a benchmark that generates text needs the checkpoint on a server: {error}") from error
+        tokenizer = self._subject.tokenizer()
+        prompts: dict[int, Prompt] = {}
+        answers: list[Answer] = [""] * len(requests)
+        repeats: dict[int, int] = {}
+        for place, request in enumerate(requests):
+            repeat = repeats[id(request)] = repeats.get(id(request), -1) + 1
+            text, options = request.args[:2]
+            try:
+                prompts[place] = make_prompt(
+                    tokenizer, text, options, max_model_len=endpoint.max_model_len, seed=self._seed + repeat
+                )
+            except DataError as error:
+                answers[place] = Failure(cause=str(error))
+        self.n_truncated += sum(prompt.truncated for prompt in prompts.values())
+        completions = complete(
+            self._subject,
+            endpoint,
+            list(prompts.values()),
+            journal=self._scratch / "generations.jsonl",
+            timeout_s=self._timeout_s,
+            progress=self._progress,
+        )
+        self.engines.append(Engine(name=endpoint.engine, dtype=endpoint.dtype, device=endpoint.device))
+        for (place, prompt), made in zip(prompts.items(), completions, strict=True):
+            self.n_at_limit += isinstance(made, Completion) and made.finish_reason == "length"
+            answers[place] = _cut(made.text, prompt.stop) if isinstance(made, Completion) else made
+        return answers
+
+
+def make_prompt(
+    tokenizer: Any, text: str, options: Mapping[str, Any], *, max_model_len: int | None, seed: int
+) -> Prompt:
+    """A generation request of lm-eval as its `local-completions` sends it, in token ids, cut from the left to leave room.
+
+    Raises DataError where the answer alone would fill the context.
+    """
+    rest = dict(options)
+    until = rest.pop("until", None) or []
+    stop = [until] if isinstance(until, str) else list(until)
+    rest.pop("do_sample", None)
+    limits = [rest.pop(name, None) for name in TOKEN_LIMITS]
+    most = int(next((limit for limit in limits if limit is not None), MAX_NEW_TOKENS))
+    temperature = float(rest.pop("temperature", None) or 0.0)
+    if options.get("do_sample") is False:
+        temperature = 0.0
+    eos = tokenizer.eos_token
+    sent = [*stop, eos] if eos and eos not in stop else stop
+    ids = prompt_ids(tokenizer, text)
+    truncated = False
+    if max_model_len is not None:
+        room = max_model_len - most
+        if room < 1:
+            raise DataError(
+                f"the task asks for up to {most} new tokens, and the server's context has {max_model_len}; raise "
+                "max_model_len, or lower the limit with gen_kwargs: {max_gen_toks: N}"
+            )
+        truncated = len(ids) > room
+        ids = ids[-room:]
+    payload = {"max_tokens": most, "temperature": temperature, "stop": sent, "seed": seed, **rest}
+    return Prompt(ids=tuple(ids), payload=payload, stop=tuple(stop), truncated=truncated)
+
+
+def prompt_ids(tokenizer: Any, text: str) -> list[int]:
+    """As lm-eval's `hf` encodes a prompt: the tokenizer's special tokens, unless the text begins with BOS already."""
+    begin = tokenizer.bos_token or tokenizer.eos_token
+    special = not (begin and text.startswith(begin))
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=special)
+    return ids
+
+
+def render_chat(tokenizer: Any, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """A conversation as lm-eval's `hf` renders it: a template that refuses the system's role gets it left out."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise SpecError(
+            "apply_chat_template: the checkpoint's tokenizer has no chat template; leave it out, or give it one"
+        )
+    for kept in (messages, [message for message in messages if message["role"] != "system"]):
+        try:
+            text: str = tokenizer.apply_chat_template(
+                kept,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        except jinja2.exceptions.TemplateError as error:
+            failure: Exception = error
+            continue
+        return text
+    raise SpecError(f"apply_chat_template: the checkpoint's chat template refuses the conversation ({failure})")
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """lm-eval remarks that a model was handed to it instead of a name."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _context_length(model: Any, tokenizer: Any) -> int:
+    """What lm-eval takes for a model's context."""
+    from lm_eval.models.utils import resolve_max_length
+
+    return int(resolve_max_length(model.config, tokenizer, default=HarnessLM._DEFAULT_MAX_LENGTH))
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the stops, whatever the server made of them."""
+    for mark in stop:
+        if mark:
+            text = text.split(mark)[0]
+    return text
+
+
+def engine_of(engines: Sequence[Engine]) -> Engine:
+    """One engine for the provenance: their names together, dtype and device of the first."""
+    if not engines:
+        raise HarnessError("nothing was asked")
+    names = "+".join(dict.fromkeys(engine.name for engine in engines))
+    return Engine(name=names, dtype=engines[0].dtype, device=engines[0].device)

@@ -1,0 +1,227 @@
+"""Text completions of many prompts from a checkpoint's server: bounded in number, asked again after a failure, each one on
+disk as soon as it is there. Prompts are token ids, so the checkpoint's own tokenizer decides, and BOS is never doubled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.answer import Failure
+from harness.core.chat import ContextOverflow, EndpointError, TransientError
+from harness.core.component import Progress, Subject
+from harness.core.digest import digest_json
+from harness.core.endpoint import Endpoint
+from harness.core.errors import HarnessError, SpecError
+from harness.core.journal import Journal
+from harness.engines.completion import failure
+from harness.engines.retry import Backoff
+
+FINISHED = ("stop", "length")
+"""Reasons for which a text is over. With any other it was broken off."""
+LONGEST_ANSWER = 16 * 2**20
+"""Bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Token ids, and what is sent beside them. `stop`: where the task itself ends the text."""
+
+    ids: tuple[int, ...]
+    payload: Mapping[str, Any]
+    stop: tuple[str, ...]
+    truncated: bool
+
+    @property
+    def key(self) -> str:
+        """Equal keys ask the same."""
+        return digest_json([list(self.ids), dict(self.payload)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A text that came to its end (`stop`) or to its limit (`length`)."""
+
+    text: str
+    finish_reason: str
+    n_tokens: int = 0
+
+
+def complete(
+    subject: Subject,
+    endpoint: Endpoint,
+    prompts: Sequence[Prompt],
+    *,
+    journal: Path,
+    timeout_s: float,
+    progress: Progress,
+    backoff: Backoff | None = None,
+) -> list[Completion | Failure]:
+    """One completion per prompt, in order; what the journal has is not asked again.
+
+    A server that does not answer is asked again after a pause, through `subject.endpoint()`, which brings it back. Raises
+    HarnessError where the server cannot be had at all.
+    """
+    client = _Client(subject, endpoint, Journal(journal), timeout_s, progress, backoff or Backoff())
+    return _run(client.all(prompts))
+
+
+def _run(work: Coroutine[Any, Any, list[Completion | Failure]]) -> list[Completion | Failure]:
+    """To its end, in this thread, or in one of its own where a loop is running here already (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    found: list[list[Completion | Failure]] = []
+    raised: list[BaseException] = []
+
+    def live() -> None:
+        try:
+            found.append(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+    return found[0]
+
+
+class _Client:
+    def __init__(
+        self,
+        subject: Subject,
+        endpoint: Endpoint,
+        journal: Journal,
+        timeout_s: float,
+        progress: Progress,
+        backoff: Backoff,
+    ) -> None:
+        self._subject = subject
+        self._endpoint = endpoint
+        self._journal = journal
+        self._timeout_s = timeout_s
+        self._progress = progress
+        self._backoff = backoff
+        self._dice = random.Random()
+        self._session: Any = None
+
+    async def all(self, prompts: Sequence[Prompt]) -> list[Completion | Failure]:
+        """Every prompt's completion."""
+        try:
+            import aiohttp
+        except ImportError as error:
+            raise SpecError("generation needs aiohttp; pip install 'mixture-harness[suites]'") from error
+        keys = [prompt.key for prompt in prompts]
+        done: dict[str, Completion | Failure] = {
+            str(line["key"]): Completion(
+                text=line["text"], finish_reason=line["finish_reason"], n_tokens=line["n_tokens"]
+            )
+            for _, line in self._journal.read()
+        }
+        left = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in done}
+        self._progress.advance(pairs=len(keys) - len(left), tokens=0)
+        self._limiter = asyncio.Semaphore(max(1, self._endpoint.parallel))
+        self._renewing, self._writing = asyncio.Lock(), asyncio.Lock()
+        self._session = aiohttp.ClientSession(
+            # Servers (uvicorn, so vLLM too) hang up after 5 s of silence; a request that crosses with that is lost.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = {key: group.create_task(self._one(key, prompt)) for key, prompt in left.items()}
+        except* HarnessError as errors:
+            raise _first(errors) from None
+        finally:
+            await self._session.close()
+        done |= {key: task.result() for key, task in running.items()}
+        return [done[key] for key in keys]
+
+    async def _one(self, key: str, prompt: Prompt) -> Completion | Failure:
+        async with self._limiter:
+            answer = await self._asked(prompt)
+            if isinstance(answer, Completion):
+                line = {
+                    "key": key,
+                    "text": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    "n_tokens": answer.n_tokens,
+                }
+                async with self._writing:
+                    await asyncio.to_thread(self._journal.append, json.dumps(line))
+        tokens = len(prompt.ids) + (answer.n_tokens if isinstance(answer, Completion) else 0)
+        self._progress.advance(pairs=1, tokens=tokens)
+        return answer
+
+    async def _asked(self, prompt: Prompt) -> Completion | Failure:
+        failures = 0
+        while True:
+            endpoint = self._endpoint
+            try:
+                return await self._post(endpoint, prompt)
+            except TransientError as error:
+                failures += 1
+                if failures >= self._backoff.attempts:
+                    return Failure(cause=f"{error} ({failures} attempts)")
+                pause = self._backoff.pause_s(failures, error.retry_after_s, self._dice)
+            except (EndpointError, ContextOverflow) as error:
+                return Failure(cause=str(error))
+            await asyncio.sleep(pause)
+            async with self._renewing:
+                if self._endpoint is endpoint:
+                    self._endpoint = await asyncio.to_thread(self._subject.endpoint)
+
+    async def _post(self, endpoint: Endpoint, prompt: Prompt) -> Completion:
+        """One attempt. Raises TransientError, EndpointError or ContextOverflow."""
+        import aiohttp
+
+        headers = {"Content-Type": "application/json"}
+        if endpoint.api_key:
+            headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        body = json.dumps({"model": endpoint.model, "prompt": list(prompt.ids), **prompt.payload}).encode()
+        try:
+            async with self._session.post(f"{endpoint.api_base}/completions", data=body, headers=headers) as response:
+                content = await response.content.read(LONGEST_ANSWER)
+                while len(content) < LONGEST_ANSWER and (more := await response.content.read(LONGEST_ANSWER)):
+                    content += more
+                status, wait = response.status, response.headers.get("Retry-After", "")
+        except TimeoutError as error:
+            raise TransientError(f"no answer within {self._timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(f"{type(error).__name__}: {error}") from error
+        if status != 200:
+            text = content.decode("utf-8", "replace")
+            said = text.replace(endpoint.api_key, "***") if endpoint.api_key else text
+            raise failure(status, said, retry_after_s=float(wait) if wait.isdigit() else None)
+        return _parse(content)
+
+
+def _parse(content: bytes) -> Completion:
+    """The completion in a body. Raises TransientError for anything else: cut off, an error, a stream."""
+    try:
+        body = json.loads(content)
+        choice = body["choices"][0]
+        text, reason = choice["text"], choice["finish_reason"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise TransientError(f"the endpoint answered without a completion: {content[:100]!r}") from error
+    if not isinstance(text, str) or reason not in FINISHED:
+        raise TransientError(f"the completion was broken off (finish_reason {reason!r})")
+    usage = body.get("usage")
+    n_tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return Completion(text=text, finish_reason=reason, n_tokens=n_tokens if isinstance(n_tokens, int) else 0)
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

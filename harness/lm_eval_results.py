@@ -1,0 +1,171 @@
+"""lm-eval's own result files read as scores of benchmarks, one table per model. Knows the format, forms no average."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import DataError
+from harness.core.measurement import Measurement
+from harness.tasks.suites.catalog import Benchmark, suites
+
+
+@dataclass(slots=True)
+class ModelResults:
+    """One model's benchmarks by name, over all files that name it, and what is odd about them."""
+
+    label: str
+    measurements: dict[str, Measurement] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Tasks that are no benchmark of the suites."""
+
+
+def read_results(paths: Iterable[str | Path]) -> list[ModelResults]:
+    """Every `results_*.json` among the paths and below the folders among them; of two of one task, the later. Raises DataError."""
+    models: dict[str, ModelResults] = {}
+    for path, value in sorted(((p, _read(p)) for p in _files(paths)), key=lambda pair: (_date(pair[1]), str(pair[0]))):
+        label = _label(value, path)
+        model = models.setdefault(label, ModelResults(label))
+        _take(model, value, path)
+    return list(models.values())
+
+
+def _files(paths: Iterable[str | Path]) -> list[Path]:
+    found: list[Path] = []
+    for given in map(Path, paths):
+        if given.is_dir():
+            below = sorted(given.rglob("results_*.json")) + sorted(given.rglob("results.json"))
+            if not below:
+                raise DataError(f"no results_*.json of lm-eval below {given}; run lm_eval with --output_path {given}")
+            found += below
+        else:
+            found.append(given)
+    return list(dict.fromkeys(found))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"no results at {path}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"cannot read {path}: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("results"), dict):
+        raise DataError(f"{path} is no result file of lm-eval: it has no `results`")
+    return value
+
+
+def _date(value: dict[str, Any]) -> float:
+    date = value.get("date")
+    return float(date) if isinstance(date, int | float) and math.isfinite(date) else 0.0
+
+
+def _label(value: dict[str, Any], path: Path) -> str:
+    """The model as lm-eval names it, else the folder the file is in."""
+    config = value.get("config")
+    arguments = config.get("model_args") if isinstance(config, dict) else None
+    if isinstance(arguments, dict) and isinstance(arguments.get("pretrained"), str):
+        return str(arguments["pretrained"])
+    name = value.get("model_name")
+    return name if isinstance(name, str) and name else path.parent.name or str(path)
+
+
+def _take(model: ModelResults, value: dict[str, Any], path: Path) -> None:
+    results: dict[str, Any] = value["results"]
+    known: set[str] = set()
+    for benchmark in (b for benchmarks in suites().values() for b in benchmarks):
+        task = next((name for name in benchmark.tasks if isinstance(results.get(name), dict)), None)
+        known |= set(benchmark.tasks)
+        if task is None:
+            continue
+        made = _measurement(benchmark, task, value)
+        if made is None:
+            has = ", ".join(key for key in results[task] if "," in key and "_stderr," not in key) or "no metric"
+            model.remarks.append(f"{benchmark.name}: {path} has {task} without {benchmark.metric} ({has})")
+            continue
+        if benchmark.name in model.measurements:
+            model.remarks.append(f"{benchmark.name}: measured more than once; the later one, in {path}, counts")
+        model.measurements[benchmark.name] = made
+        shots = made.detail["num_fewshot"]
+        if shots is not None and shots != benchmark.num_fewshot:
+            model.remarks.append(
+                f"{benchmark.name}: {shots} examples in {path}, where the paper has {benchmark.num_fewshot}"
+            )
+        if made.detail.get("limit"):
+            model.remarks.append(
+                f"{benchmark.name}: only a part of its questions (limit {made.detail['limit']}) in {path}"
+            )
+    model.others += [name for name in results if name not in known and name not in model.others]
+
+
+def _measurement(benchmark: Benchmark, task: str, value: dict[str, Any]) -> Measurement | None:
+    found = value["results"][task]
+    metric, _, filter_name = benchmark.metric.partition(",")
+    number = _number(found.get(benchmark.metric))
+    if number is None:
+        return None
+    config = value.get("config") if isinstance(value.get("config"), dict) else {}
+    assert isinstance(config, dict)
+    n = _count(value, task, found)
+    return Measurement(
+        metric=benchmark.metric.removesuffix(",none"),
+        raw=number,
+        stderr=_number(found.get(f"{metric}_stderr,{filter_name}")),
+        n_items=n,
+        n_scored=n,
+        status="ok",
+        detail={
+            "task": task,
+            "version": _text(value, "versions", task),
+            "num_fewshot": _shots(value, task),
+            "limit": config.get("limit"),
+            "chance": benchmark.chance,
+            "lm_eval": value.get("lm_eval_version"),
+        },
+    )
+
+
+def _text(value: dict[str, Any], table: str, task: str) -> str | None:
+    rows = value.get(table)
+    return str(rows[task]) if isinstance(rows, dict) and task in rows else None
+
+
+def _leaves(value: dict[str, Any], task: str, seen: Sequence[str] = ()) -> list[str]:
+    """The tasks below a group, as the file names them."""
+    below = value.get("group_subtasks")
+    members = below.get(task) if isinstance(below, dict) else None
+    if not members or task in seen:
+        return [task]
+    return [leaf for member in members for leaf in _leaves(value, str(member), (*seen, task))]
+
+
+def _shots(value: dict[str, Any], task: str) -> int | None:
+    rows = value.get("n-shot")
+    if not isinstance(rows, dict):
+        return None
+    if isinstance(rows.get(task), int):
+        return int(rows[task])
+    found = {rows.get(leaf) for leaf in _leaves(value, task)}
+    only = found.pop() if len(found) == 1 else None
+    return only if isinstance(only, int) else None
+
+
+def _count(value: dict[str, Any], task: str, found: dict[str, Any]) -> int:
+    rows = value.get("n-samples")
+    counts = []
+    for leaf in _leaves(value, task):
+        row = rows.get(leaf) if isinstance(rows, dict) else None
+        if isinstance(row, dict) and isinstance(row.get("effective"), int):
+            counts.append(int(row["effective"]))
+    length = found.get("sample_len")
+    return sum(counts) if counts else length if isinstance(length, int) else 0
+
+
+def _number(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if good else None

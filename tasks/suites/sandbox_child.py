@@ -1,0 +1,170 @@
+"""The inside of sandbox.py: takes every right away from itself, then runs the program that stands on its standard input.
+
+Run as a script with the standard library alone; importing it does nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import signal
+import struct
+import sys
+from typing import Any
+
+NUMBERS: dict[str, tuple[int | None, int | None]] = {
+    # name: (x86_64, aarch64)
+    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "sendto": (44, 206), "sendmsg": (46, 211),
+    "sendmmsg": (307, 269), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
+    "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
+    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "process_madvise": (440, 440),
+    "setsid": (112, 157), "setpgid": (109, 154), "setpriority": (141, 140), "unshare": (272, 97), "setns": (308, 268),
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "bpf": (321, 280),
+    "perf_event_open": (298, 241), "userfaultfd": (323, 282), "add_key": (248, 217), "request_key": (249, 218),
+    "keyctl": (250, 219), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
+    "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88), "truncate": (76, 45),
+}  # fmt: skip
+"""System calls that no program here needs, and that reach beyond its own process."""
+WRITES: dict[str, tuple[int | None, int | None]] = {
+    "creat": (85, None), "openat2": (437, 437), "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None),
+    "renameat": (264, 38), "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None),
+    "link": (86, None), "linkat": (265, 37), "symlink": (88, None), "symlinkat": (266, 36), "mknod": (133, None),
+    "mknodat": (259, 33),
+}  # fmt: skip
+"""System calls that change a file system, refused where the kernel cannot confine them to a folder."""
+MACHINES = {"x86_64": (0, 0xC000003E, 2, 257, 56), "aarch64": (1, 0xC00000B7, None, 56, 220)}
+"""Machine: its column above, audit architecture, and the numbers of open, openat and clone."""
+CLONE3 = 435
+CLONE_THREAD = 0x10000
+OPEN_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+EPERM, ENOSYS = 1, 38
+LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+WRITE_ACCESS = sum(1 << bit for bit in (1, *range(4, 13)))
+"""Landlock: write a file, remove and make anything."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> int:
+    """The result of a C call. Raises OSError where it failed."""
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def landlock_version() -> int:
+    """0 where the kernel has none."""
+    return max(0, int(libc.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
+
+
+def write_only_below(folder: str, version: int) -> None:
+    """From here on, files can be written, made and removed in `folder` alone."""
+    access = WRITE_ACCESS | (1 << 14 if version >= 3 else 0)
+    attributes = struct.pack("=Q", access)
+    rules = check(libc.syscall(444, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)), "landlock")
+    at = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    check(libc.syscall(445, rules, 1, struct.pack("=Qi", access, at), 0), "landlock rule")
+    check(libc.syscall(446, rules, 0), "landlock")
+    os.close(at)
+    os.close(rules)
+
+
+def drop_rights() -> None:
+    """No capabilities, and no program that would give them back."""
+    check(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
+    header, none = struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *[0] * 6)
+    check(libc.capset(header, none), "capset")
+
+
+def install_filter(*, writes: bool) -> None:
+    """Refuse NUMBERS, new processes and, unless `writes`, whatever changes a file. Raises OSError or KeyError."""
+    column, architecture, open_, openat, clone = MACHINES[platform.machine()]
+    refused = [row[column] for row in (*NUMBERS.values(), *(() if writes else WRITES.values()))]
+    deny, missing = (RETURN, 0, 0, ERRNO | EPERM), (RETURN, 0, 0, ERRNO | ENOSYS)
+    steps = [(LOAD, 0, 0, 4), (JUMP_EQUAL, 1, 0, architecture), deny, (LOAD, 0, 0, 0)]
+    steps += [(JUMP_AT_LEAST, 0, 1, 0x40000000), deny]
+    steps += [(JUMP_EQUAL, 0, 1, CLONE3), missing]
+    for number in refused:
+        if number is not None:
+            steps += [(JUMP_EQUAL, 0, 1, number), deny]
+    # A clone that makes no thread makes a process.
+    steps += [(JUMP_EQUAL, 0, 4, clone), (LOAD, 0, 0, 16), (JUMP_ANY, 1, 0, CLONE_THREAD), deny, (RETURN, 0, 0, ALLOW)]
+    if not writes:
+        for number, flags_at in ((open_, 24), (openat, 32)):
+            if number is not None:
+                steps += [(JUMP_EQUAL, 0, 4, number), (LOAD, 0, 0, flags_at), (JUMP_ANY, 0, 1, OPEN_WRITES), deny]
+                steps += [(RETURN, 0, 0, ALLOW)]
+    steps += [(RETURN, 0, 0, ALLOW)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = struct.pack("@HP", len(steps), ctypes.addressof(code))
+    check(libc.prctl(22, 2, ctypes.create_string_buffer(program), 0, 0), "seccomp")
+
+
+def limit(memory_bytes: int, time_s: float) -> None:
+    """Memory, processor seconds, the size of files and how many are open."""
+    import resource
+
+    for what, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, int(time_s) + 2),
+        (resource.RLIMIT_FSIZE, 2**24),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+def contain(folder: str) -> bool:
+    """Give everything up but `folder`; whether anything can be written there. Raises OSError."""
+    drop_rights()
+    version = landlock_version()
+    if version:
+        write_only_below(folder, version)
+    install_filter(writes=bool(version))
+    return bool(version)
+
+
+def out_of_time(*_: Any) -> None:
+    """What a program is told when its time is up."""
+    raise TimeoutError("time is up")
+
+
+def main() -> None:
+    """Read the job, contain this process, run the program, say how it ended."""
+    if sys.argv[1:] == ["--probe"]:
+        print(json.dumps({"landlock": contain(".")}))  # noqa: T201
+        return
+    job = json.load(sys.stdin)
+    answer = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    limit(job["memory_bytes"], job["time_s"])
+    contain(job["folder"])
+    program = job["program"]
+    token = job.pop("token")
+    signal.signal(signal.SIGALRM, out_of_time)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, job["time_s"])
+        exec(program, {})
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        verdict = "passed"
+    except TimeoutError:
+        verdict = "timed out"
+    except BaseException as error:  # noqa: BLE001 - whatever it raises, SystemExit too, it has not passed
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        verdict = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".encode("ascii", "replace").decode()
+    os.write(answer, f"\n{token} {verdict}\n".encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

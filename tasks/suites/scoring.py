@@ -1,0 +1,214 @@
+"""From answers to values: lm-eval's own filters, metrics and aggregations over the documents that have an answer.
+
+lm-eval's `evaluate` does the same with the same calls, but builds every prompt again for each model and cannot leave a
+document out. Knows lm-eval's Task objects, no model.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.core.answer import Answer, Failure, Likelihood
+from harness.core.errors import SpecError
+from harness.tasks.suites.build import Built
+from harness.tasks.suites.index import quiet
+
+BOOTSTRAP = 1000
+"""Draws for the standard error of a metric that is no mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gold:
+    """The right answer of a question: nats, tokens and bytes of the text that was scored."""
+
+    nats: float
+    n_tokens: int
+    n_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskScores:
+    """One task on one model: metric ("acc,none") -> document -> value; documents without a value, with the cause."""
+
+    name: str
+    docs: list[int]
+    values: dict[str, dict[int, Any]] = field(default_factory=lambda: defaultdict(dict))
+    failed: dict[int, str] = field(default_factory=dict)
+    gold: dict[int, Gold] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+
+
+class Questions:
+    """Every request of some tasks, built once and asked of many models. `asked`: kind of request -> requests, in order."""
+
+    def __init__(self, built: Sequence[Built], *, seed: int, **prompting: Any) -> None:
+        """`seed`: of the examples' choice. `prompting`: what lm-eval's `build_all_requests` takes of chat templates."""
+        self.asked: dict[str, list[Any]] = defaultdict(list)
+        self._of: dict[str, list[Any]] = {}
+        for one in built:
+            for name, task in one.tasks.items():
+                with quiet():
+                    task.set_fewshot_seed(seed=seed)  # the same examples, however often questions are built
+                    task.build_all_requests(limit=one.limit, **prompting)
+                self._of[name] = list(task.instances)
+                for instance in self._of[name]:
+                    self.asked[instance.request_type] += [instance] * (instance.repeats or 1)
+
+    def score(self, built: Sequence[Built], answers: Mapping[str, Sequence[Answer]]) -> dict[str, TaskScores]:
+        """The values of every task, given an answer to each request."""
+        given: dict[int, list[Answer]] = defaultdict(list)
+        for kind, instances in self.asked.items():
+            for instance, answer in zip(instances, answers[kind], strict=True):
+                given[id(instance)].append(answer)
+        return {name: _score_task(task, self._of[name], given) for one in built for name, task in one.tasks.items()}
+
+
+def _score_task(task: Any, instances: Sequence[Any], given: Mapping[int, list[Answer]]) -> TaskScores:
+    by_doc: dict[int, list[Any]] = defaultdict(list)
+    for instance in instances:
+        by_doc[instance.doc_id].append(instance)
+    scores = TaskScores(name=task.task_name, docs=list(by_doc))
+    good: dict[int, list[Any]] = {}
+    for doc, some in by_doc.items():
+        some.sort(key=lambda instance: instance.idx)
+        lost = next((a for i in some for a in given[id(i)] if isinstance(a, Failure)), None)
+        if lost is not None:
+            scores.failed[doc] = lost.cause
+            continue
+        good[doc] = some
+        for instance in some:
+            instance.resps = [(a.nats, a.greedy) if isinstance(a, Likelihood) else a for a in given[id(instance)]]
+            instance.filtered_resps = {}
+        first = given[id(some[0])][0]
+        if isinstance(first, str):
+            scores.texts[doc] = first
+        gold = _gold(task, some, [given[id(i)][0] for i in some])
+        if gold is not None:
+            scores.gold[doc] = gold
+    if good:
+        with quiet():
+            for ensemble in task._filters:
+                ensemble.apply([instance for some in good.values() for instance in some])
+    _judge(task, good, scores)
+    return scores
+
+
+def _judge(task: Any, good: Mapping[int, list[Any]], scores: TaskScores) -> None:
+    """Fill in the values of every metric; a document that a metric breaks on has failed."""
+
+    def judge(doc: int) -> dict[str, Any] | str:
+        found: dict[str, Any] = {}
+        try:
+            for name in good[doc][0].filtered_resps:
+                answers = [instance.filtered_resps[name] for instance in good[doc]]
+                results = task.process_results(_own(good[doc][0].doc), answers)
+                found |= {f"{metric},{name}": value for metric, value in results.items()}
+        except SpecError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one document's metric must not cost the others
+            return f"its metric broke: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return found
+
+    if getattr(task, "UNSAFE_CODE", False):
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as workers:
+            judged = list(workers.map(judge, good))
+    else:
+        with quiet():
+            judged = [judge(doc) for doc in good]
+    for doc, found in zip(good, judged, strict=True):
+        if isinstance(found, str):
+            scores.failed[doc] = found
+            continue
+        for metric, value in found.items():
+            scores.values[metric][doc] = value
+
+
+def _own(doc: Any) -> Any:
+    """A copy, so that a metric that writes into its document does not change the next model's."""
+    return dict(doc) if isinstance(doc, dict) else doc
+
+
+def _gold(task: Any, instances: Sequence[Any], answers: Sequence[Answer]) -> Gold | None:
+    """The right continuation's likelihood; null where the task has none."""
+    if task.OUTPUT_TYPE == "loglikelihood":
+        index = 0
+    elif task.OUTPUT_TYPE == "multiple_choice":
+        doc = instances[0].doc
+        right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+        if isinstance(right, list):
+            right = right[0] if right else -1
+        if isinstance(right, str):
+            choices = task.doc_to_choice(doc)
+            right = choices.index(right) if right in choices else -1
+        index = int(right)
+    else:
+        return None
+    if not 0 <= index < len(instances):
+        return None
+    answer = answers[index]
+    if not isinstance(answer, Likelihood):
+        return None
+    context, continuation = instances[index].args[:2]
+    moved = len(context) - len(context.rstrip())  # lm-eval scores the spaces at a context's end with the continuation
+    n_bytes = len((context[len(context) - moved :] + continuation).encode())
+    return Gold(nats=answer.nats, n_tokens=answer.n_tokens, n_bytes=n_bytes)
+
+
+def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[str, Any]]:
+    """lm-eval's own result per task, and per group under the group's name: "acc,none" and "acc_stderr,none"."""
+    results: dict[str, dict[str, Any]] = {}
+    for name, task in built.tasks.items():
+        found: dict[str, Any] = {"name": name, "alias": name, "sample_len": 0}
+        for key, values in scores[name].values.items():
+            metric, _, filter_name = key.partition(",")
+            items = list(values.values())
+            total = _aggregation(task, metric)
+            found[key] = float(total(items))
+            found[f"{metric}_stderr,{filter_name}"] = _stderr_of_mean(total, items)
+            found["sample_len"] = max(found["sample_len"], len(items))
+        results[name] = found
+    if built.group is not None:
+        with quiet():
+            for group in [*reversed(built.group.get_all_groups()), built.group]:
+                results[group.name] = group.aggregate({n: r for n, r in results.items() if n in built.tasks})
+    return results
+
+
+def _aggregation(task: Any, metric: str) -> Callable[[Sequence[Any]], float]:
+    from lm_eval.api.metrics import mean
+
+    found: Callable[[Sequence[Any]], float] = task.aggregation().get(metric, mean)
+    return found
+
+
+def _stderr_of_mean(total: Any, items: Sequence[Any]) -> Any:
+    """lm-eval's closed form, or its "N/A" where there is none."""
+    from lm_eval.api.metrics import acc_all, mean, stderr_for_metric
+
+    if total not in (mean, acc_all) or len(items) < 2:
+        return "N/A"
+    closed = stderr_for_metric(total, bootstrap_iters=1)
+    return "N/A" if closed is None else float(closed(items))
+
+
+def stderr(task: Any, metric: str, values: Mapping[int, Any]) -> float | None:
+    """Of a metric that is no mean: the standard deviation over BOOTSTRAP draws of the documents, seeded."""
+    total = _aggregation(task, metric.partition(",")[0])
+    items = list(values.values())
+    if len(items) < 2:
+        return None
+    dice = random.Random(0)
+    try:
+        drawn = [float(total(dice.choices(items, k=len(items)))) for _ in range(BOOTSTRAP)]
+    except (ArithmeticError, ValueError):
+        return None
+    centre = math.fsum(drawn) / len(drawn)
+    spread = math.sqrt(math.fsum((value - centre) ** 2 for value in drawn) / (len(drawn) - 1))
+    return spread if math.isfinite(spread) else None

@@ -1,0 +1,448 @@
+"""Benchmarks as components: the numbers of lm-eval's own command line, shared answers, what cannot be had, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import suite_samples as samples
+import tiny
+import torch
+import yaml
+from served import ServedSubject, served
+
+from harness.components.lm_eval import LmEvalComponent
+from harness.components.lm_eval_evaluation import Evaluation
+from harness.core.component import Outcome, SilentProgress
+from harness.core.errors import DataError, HarnessError, SpecError
+from harness.engines.scripted_server import TextAnswer
+from harness.engines.transformers_completer import TransformersCompleter
+from harness.prepared import prepare
+from harness.reward_models.logprob import measure_logprob
+from harness.spec import parse_spec
+from harness.tasks.suites.build import _leaves
+from harness.tasks.suites.index import task_manager
+
+LIKELIHOODS = {"piqa": "acc_norm", "arc_challenge": "acc_norm", "winogrande": "acc", "mmlu": "acc"}
+
+
+class Ran(NamedTuple):
+    """One run of lm-eval's command line, and the same model and data for ours."""
+
+    results: dict[str, Any]
+    samples: dict[str, list[dict[str, Any]]]
+    folder: Path
+    data: dict[str, Any]
+
+    def model(self) -> Any:
+        return tiny.llama()
+
+
+def subjects() -> list[str]:
+    return [name.removeprefix("mmlu_") for name, _ in _leaves(task_manager(()).task_index, "mmlu", ())]
+
+
+def overriding(folder: Path, data: dict[str, Any]) -> None:
+    """For lm-eval's command line: a task of the same name with the same definition, which reads local files."""
+    index = task_manager(()).task_index
+    for name, source in data.items():
+        for task, _ in _leaves(index, name, ()):
+            subject = task.removeprefix("mmlu_")
+            files = {split: one.replace("{name}", subject) for split, one in source["files"].items()}
+            definition = {
+                "include": str(index[task].yaml_path),
+                "task": task,
+                "dataset_path": "json",
+                "dataset_name": None,
+                "dataset_kwargs": {"data_files": files},
+            }
+            (folder / f"{task}.yaml").write_text(yaml.safe_dump(definition))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    folder = tmp_path_factory.mktemp("suites")
+    tiny.save(folder / "model", tiny.llama())
+    every = samples.all_data(folder / "data")
+    data = {name: every[name] for name in ("piqa", "arc_challenge", "winogrande", "gsm8k")}
+    data["mmlu"] = samples.mmlu_files(folder / "data/mmlu", subjects())
+    (folder / "tasks").mkdir()
+    overriding(folder / "tasks", data)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    results: dict[str, Any] = {}
+    logged = {}
+    for tasks, shots in (("piqa,arc_challenge,winogrande", "0"), ("mmlu,gsm8k", "5")):
+        command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", tasks, "--num_fewshot", shots]
+        command += ["--model_args", "pretrained=model,dtype=float32,logits_cache=False", "--device", "cpu"]
+        command += ["--include_path", "tasks", "--batch_size", "1", "--output_path", f"out{shots}", "--log_samples"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (path,) = (folder / f"out{shots}").rglob("results_*.json")
+        results |= json.loads(path.read_text())["results"]
+        for path in (folder / f"out{shots}").rglob("samples_*.jsonl"):
+            task = path.name.removeprefix("samples_").rsplit("_", 1)[0]
+            logged[task] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    yield Ran(results, logged, folder, data)
+
+
+def load(**component: Any) -> LmEvalComponent:
+    spec = {"components": [{"name": component.get("task") or component["suite"], "kind": "lm_eval", **component}]}
+    (made,) = prepare(parse_spec(spec)).components
+    assert isinstance(made, LmEvalComponent)
+    return made
+
+
+def local(model: Any = None, tokenizer: Any = None) -> ServedSubject:
+    """A subject without a server."""
+    return ServedSubject(model or tiny.llama(), tokenizer or tiny.tokenizer(), SpecError("no server here"))
+
+
+def measure(component: LmEvalComponent, subject: Any, scratch: Path) -> Outcome:
+    return component.measure(subject, SilentProgress(), scratch)
+
+
+def shots(task: str) -> dict[str, Any]:
+    return {"num_fewshot": 5} if task == "mmlu" else {}
+
+
+# The numbers of lm-eval.
+
+
+@pytest.mark.parametrize("task", LIKELIHOODS)
+def test_values_and_standard_errors_are_those_of_lm_evals_command_line(ran: Ran, task: str, tmp_path: Path) -> None:
+    made = measure(
+        load(task=task, data={task: ran.data[task]}, **shots(task)), local(ran.model()), tmp_path
+    ).measurement
+    theirs, metric = ran.results[task], LIKELIHOODS[task]
+    assert (made.status, made.metric) == ("ok", metric)
+    assert made.raw == pytest.approx(theirs[f"{metric},none"], abs=1e-9)
+    assert made.stderr == pytest.approx(theirs[f"{metric}_stderr,none"], abs=1e-9)
+    if metric == "acc_norm":
+        assert made.detail["metrics"] == pytest.approx(
+            {"acc,none": theirs["acc,none"], "acc_stderr,none": theirs["acc_stderr,none"]}, abs=1e-9
+        )
+
+
+@pytest.mark.parametrize("task", ["piqa", "winogrande"])
+def test_each_question_has_lm_evals_value_and_its_right_answers_likelihood(ran: Ran, task: str, tmp_path: Path) -> None:
+    items = measure(load(task=task, data={task: ran.data[task]}), local(ran.model()), tmp_path).items
+    for place, sample in enumerate(sorted(ran.samples[task], key=lambda sample: sample["doc_id"])):
+        doc = sample["doc"]
+        gold = doc["label"] if task == "piqa" else int(doc["answer"]) - 1
+        assert items["id"][place] == f"{task}/{sample['doc_id']}"
+        assert items["value"][place] == sample[LIKELIHOODS[task]]
+        assert items["gold_logprob"][place] == pytest.approx(float(sample["resps"][gold][0][0]), abs=1e-4)
+        continuation = sample["arguments"][f"gen_args_{gold}"]["arg_1"]
+        assert items["gold_n_bytes"][place] == len(continuation.encode())
+
+
+def test_bits_per_byte_of_the_right_answers_is_what_a_logprob_field_of_them_has(ran: Ran, tmp_path: Path) -> None:
+    from harness.core.pair import Pair
+    from harness.core.tokens import fit_context
+    from harness.engines.packs import PackPlan
+    from harness.engines.torch_logprob import score
+    from harness.tasks.reward_env.encode import encode
+
+    made = measure(load(task="piqa", data={"piqa": ran.data["piqa"]}), local(ran.model()), tmp_path).measurement
+    pairs = [
+        Pair(
+            id=str(i), q=f"Question: {row['goal']}\nAnswer:", r=f" {row['sol1'] if row['label'] == 0 else row['sol2']}"
+        )
+        for i, row in enumerate(samples.piqa())
+    ]
+    fitted = fit_context(encode(tiny.tokenizer(), pairs).pairs, 1024, "fail").pairs
+    nats = score(ran.model(), PackPlan(fitted), progress=SilentProgress()).logprob
+    field = measure_logprob(fitted, nats, n_items=len(pairs))
+    assert made.detail["bits_per_byte"] == pytest.approx(field.detail["bits_per_byte"], abs=1e-6)
+    assert made.detail["gold_logprob_per_token"] == pytest.approx(field.raw, abs=1e-6)
+
+
+def test_generation_through_a_server_gives_the_texts_and_values_of_lm_evals_hf(ran: Ran, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    component = load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]})
+    assert component.served
+    with served(TransformersCompleter(ran.model(), tokenizer), tokenizer) as (subject, server):
+        outcome = measure(component, subject, tmp_path)
+    theirs = [s for s in ran.samples["gsm8k"] if s["filter"] == "strict-match"]
+    assert [s["resps"][0][0] for s in sorted(theirs, key=lambda s: s["doc_id"])] == outcome.items["answer"]
+    made = outcome.measurement
+    assert made.raw == ran.results["gsm8k"]["exact_match,strict-match"]
+    assert made.stderr == ran.results["gsm8k"]["exact_match_stderr,strict-match"]
+    assert server.requests == made.n_scored == 8
+    assert outcome.engine.name == "scripted"
+    assert made.detail["filter"] == "strict-match" and made.detail["num_fewshot"] == 5
+
+
+def test_a_number_in_the_text_is_what_each_filter_makes_of_it(ran: Ran, tmp_path: Path) -> None:
+    """Three of eight right by the strict filter; the flexible one takes the last number of any answer."""
+    right = [7 * i for i in range(8)]
+    said = iter([f" so\n#### {n}" if i < 3 else f" it is {n}" if i < 6 else " none" for i, n in enumerate(right)])
+    tokenizer = tiny.tokenizer()
+    component = load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]})
+    flexible = load(task="gsm8k", metric="exact_match,flexible-extract", data={"gsm8k": ran.data["gsm8k"]})
+    with served(lambda _: TextAnswer(text=next(said)), tokenizer, parallel=1) as (subject, server):
+        strict_made = measure(component, subject, tmp_path / "a").measurement
+        flexible_made = measure(flexible, subject, tmp_path / "b").measurement
+    assert strict_made.raw == pytest.approx(3 / 8)
+    assert flexible_made.raw == pytest.approx(6 / 8)
+    assert server.requests == 8, "two metrics of one evaluation ask once"
+
+
+# Sweeps.
+
+
+def test_components_that_ask_the_same_share_one_evaluation(ran: Ran, tmp_path: Path) -> None:
+    data = {"piqa": ran.data["piqa"]}
+    one, two = load(task="piqa", data=data), load(task="piqa", metric="acc", data=data)
+    other = load(task="piqa", data=data, limit=3)
+    assert one.evaluation is two.evaluation and one.evaluation is not other.evaluation
+    subject = local(ran.model())
+    assert one.evaluation.on(subject, SilentProgress(), tmp_path) is two.evaluation.on(
+        subject, SilentProgress(), tmp_path
+    )
+    assert one.definition != two.definition != other.definition
+
+
+def test_a_second_checkpoint_gets_its_own_answers(ran: Ran, tmp_path: Path) -> None:
+    component = load(task="arc_challenge", data={"arc_challenge": ran.data["arc_challenge"]})
+    models = [tiny.llama(seed=0), tiny.llama(seed=5)]
+    golds = [measure(component, local(model), tmp_path).items["gold_logprob"] for model in models]
+    assert golds[0] != golds[1]
+    fresh = Evaluation(
+        component.evaluation.built, component.evaluation.prompting, seed=1234, batch_tokens=None, timeout_s=9
+    )
+    assert (
+        measure(LmEvalComponent(component.config, fresh, component.metrics), local(models[1]), tmp_path).items[
+            "gold_logprob"
+        ]
+        == golds[1]
+    )
+
+
+def test_a_live_model_is_left_as_it_was(ran: Ran, tmp_path: Path) -> None:
+    model, tokenizer = tiny.llama().train(), tiny.tokenizer()
+    measure(load(task="piqa", data={"piqa": ran.data["piqa"]}), local(model, tokenizer), tmp_path)
+    assert all(module.training for module in model.modules())
+    assert tokenizer.pad_token is None
+
+
+def test_the_definition_is_content_and_no_path(tmp_path: Path) -> None:
+    def definition(folder: str, **changes: Any) -> Any:
+        rows = samples.piqa(changes.pop("n", 12))
+        source = samples.splits(tmp_path / folder, rows, "train", "validation")
+        return load(task="piqa", data={"piqa": source}, **changes).definition
+
+    assert definition("a") == definition("b")
+    assert str(tmp_path) not in json.dumps(definition("a"))
+    assert definition("a") != definition("c", n=11)
+    assert definition("a") != definition("a", limit=4)
+    assert definition("a") != definition("a", num_fewshot=2)
+    assert definition("a", num_fewshot=2) != definition("a", num_fewshot=2, seed=7)
+    assert definition("a", num_fewshot=2) == definition("a", num_fewshot=2, seed=1234)
+
+
+# What cannot be had.
+
+
+def test_a_lost_answer_is_a_failed_question_and_never_an_empty_one(ran: Ran, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    component = load(task="gsm8k", metric="exact_match,flexible-extract", data={"gsm8k": ran.data["gsm8k"]})
+
+    def answer(request: Any) -> TextAnswer:
+        asked = tokenizer.decode(request.prompt).rsplit("Question:", 1)[1]
+        number = int(asked.split("?")[0].split()[-1])
+        if number == 5:
+            raise LookupError("no such model")
+        return TextAnswer(text=f" it is {7 * number}")
+
+    with served(answer, tokenizer) as (subject, _):
+        outcome = measure(component, subject, tmp_path)
+    made = outcome.measurement
+    assert (made.status, made.raw, made.n_items, made.n_scored) == ("partial", 1.0, 8, 7)
+    assert made.reason is not None and "1 of 8 questions have no answer" in made.reason and "404" in made.reason
+    assert outcome.items["status"].count("failed") == 1
+    assert outcome.items["answer"][5] is None
+
+
+def test_a_server_that_cannot_be_had_is_a_failure_with_its_cause(ran: Ran, tmp_path: Path) -> None:
+    component = load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]})
+    with pytest.raises(
+        SpecError, match="a benchmark that generates text needs the checkpoint on a server: no server here"
+    ):
+        measure(component, local(), tmp_path)
+
+
+def test_a_broken_checkpoint_is_named_by_its_weight(ran: Ran, tmp_path: Path) -> None:
+    model = tiny.llama()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    component = load(task="piqa", data={"piqa": ran.data["piqa"]})
+    subject = local(model)
+    for _ in range(2):  # the second time from memory
+        with pytest.raises(
+            HarnessError, match=r"none of 24 requests is finite; weight model.layers.1.mlp.up_proj.weight"
+        ):
+            measure(component, subject, tmp_path)
+
+
+def test_data_that_is_not_here_is_said_before_anything_runs() -> None:
+    with pytest.raises(DataError, match=r"Rowan/hellaswag is not on this machine.*`data: {hellaswag: {path: FOLDER}}`"):
+        load(task="hellaswag")
+    with pytest.raises(DataError, match=r"cais/mmlu is not on this machine.* and 54 more"):
+        load(task="mmlu")
+    with pytest.raises(DataError, match=r"no file nowhere/validation.jsonl \(split validation\)"):
+        load(task="piqa", data={"piqa": {"files": {"validation": "nowhere/validation.jsonl"}}})
+    with pytest.raises(DataError, match=r"data set with a script.*harness_logiqa"):
+        load(task="logiqa")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"task": "piqq"}, "lm-eval has no task 'piqq'"),
+        ({"task": "piqa", "metric": "f1"}, "no metric 'f1'; metric is one of acc,none, acc_norm,none"),
+        ({"task": "piqa", "data": {"pica": {"path": "x"}}}, "data names pica"),
+        ({"task": "gsm8k", "metric": "exact_match"}, "several filters; metric is one of exact_match,strict-match"),
+        ({"task": "ai2_arc"}, "tag of 2 tasks"),
+        ({"task": "piqa", "include_path": ["nowhere"]}, "include_path nowhere is not a folder"),
+        ({"task": "harness_humaneval"}, "runs programs that the model wrote.*--allow-code-execution"),
+        ({"suite": "code"}, "runs programs that the model wrote.*--allow-code-execution"),
+        ({"task": "humaneval", "allow_code_execution": True}, "use harness_humaneval"),
+        ({"task": "harness_humaneval", "num_fewshot": 3, "allow_code_execution": True}, "defined without examples"),
+    ],
+)
+def test_what_cannot_be_measured_as_written_is_refused(ran: Ran, keys: dict[str, Any], message: str) -> None:
+    every = {**samples.all_data(ran.folder / "data"), **ran.data}
+    data = {key: value for key, value in every.items() if key == keys.get("task")}
+    if keys.get("task") == "ai2_arc":
+        data = {"ai2_arc": every["arc_challenge"]}
+    with pytest.raises(SpecError, match=message):
+        load(**{"data": data, **keys, **({"data": {**data, **keys["data"]}} if "data" in keys else {})})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "give either task or suite"),
+        ({"task": "piqa", "suite": "general"}, "give either task or suite"),
+        ({"suite": "general", "metric": "acc"}, "a suite has its own metrics"),
+        ({"task": "piqa", "fewshot_as_multiturn": True}, "goes with apply_chat_template"),
+        ({"suite": "generel"}, "suite"),
+    ],
+)
+def test_keys_that_exclude_each_other(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse_spec({"components": [{"name": "x", "kind": "lm_eval", **keys}]})
+
+
+# Suites and code.
+
+
+def code_data(ran: Ran) -> dict[str, Any]:
+    every = samples.all_data(ran.folder / "data")
+    return {name: every[name] for name in ("harness_humaneval", "harness_mbpp")}
+
+
+def test_a_suite_is_the_plain_mean_of_its_benchmarks_with_each_in_the_breakdown(ran: Ran, tmp_path: Path) -> None:
+    component = load(suite="code", data=code_data(ran), allow_code_execution=True)
+    tokenizer = tiny.tokenizer()
+
+    def answer(request: Any) -> TextAnswer:
+        prompt = tokenizer.decode(request.prompt)
+        if "[BEGIN]" in prompt:
+            return TextAnswer(
+                text="def add(a, b):\n    return a + b\n"
+                if "Add." in prompt.rsplit("task:", 1)[1]
+                else "def f(): pass\n"
+            )
+        return TextAnswer(text="    return a + b\n" if "def add" in prompt else "    return 2 * a\n")
+
+    with served(answer, tokenizer, max_model_len=4096) as (subject, _):
+        made = measure(component, subject, tmp_path).measurement
+    breakdown: Any = made.detail["breakdown"]
+    assert (breakdown["HumanEval"]["value"], breakdown["MBPP"]["value"]) == (1.0, 0.5)
+    assert made.raw == pytest.approx(0.75) and made.status == "ok" and made.n_scored == 4
+    assert made.stderr == pytest.approx((0.0 + breakdown["MBPP"]["stderr"] ** 2) ** 0.5 / 2)
+    assert breakdown["MBPP"]["num_fewshot"] == 3 and breakdown["HumanEval"]["metric"] == "pass@1,create_test"
+
+
+def test_a_suite_without_one_of_its_benchmarks_has_no_value(ran: Ran, tmp_path: Path) -> None:
+    component = load(suite="code", data=code_data(ran), allow_code_execution=True)
+    tokenizer = tiny.tokenizer()
+
+    def answer(request: Any) -> TextAnswer:
+        if "[BEGIN]" in tokenizer.decode(request.prompt):
+            raise LookupError("gone")
+        return TextAnswer(text="    return 2 * a\n")
+
+    with served(answer, tokenizer, max_model_len=4096) as (subject, _):
+        made = measure(component, subject, tmp_path).measurement
+    assert made.raw is None and made.status == "failed"
+    assert made.reason is not None and made.reason.startswith(
+        "no value for MBPP (MBPP: 2 of 2 questions have no answer"
+    )
+    breakdown: Any = made.detail["breakdown"]
+    assert breakdown["HumanEval"]["value"] == 0.5
+
+
+def test_a_benchmark_whose_answers_do_not_fit_says_so_and_leaves_the_others(ran: Ran, tmp_path: Path) -> None:
+    component = load(suite="code", data=code_data(ran), allow_code_execution=True)
+    tokenizer = tiny.tokenizer()
+    with served(lambda _: TextAnswer(text=""), tokenizer, max_model_len=1024) as (subject, server):
+        made = measure(component, subject, tmp_path).measurement
+    assert made.reason is not None
+    assert "HumanEval: 2 of 2 questions have no answer: the task asks for up to 1024 new tokens" in made.reason
+    breakdown: Any = made.detail["breakdown"]
+    assert breakdown["MBPP"]["value"] == 0.0 and server.requests == 2
+
+
+def test_prompts_of_a_chat_template_are_rendered_by_the_checkpoints_own(ran: Ran, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    component = load(
+        task="gsm8k",
+        data={"gsm8k": ran.data["gsm8k"]},
+        apply_chat_template=True,
+        system_instruction="Be brief.",
+        limit=1,
+    )
+    seen: list[str] = []
+
+    def answer(request: Any) -> TextAnswer:
+        seen.append(tokenizer.decode(request.prompt))
+        return TextAnswer(text="#### 0")
+
+    with served(answer, tokenizer, max_model_len=4096) as (subject, _):
+        assert measure(component, subject, tmp_path).measurement.raw == 1.0
+    (prompt,) = seen
+    assert prompt.startswith("<s><|im_start|>system\nBe brief.<|im_end|>")
+    assert prompt.count("<s>") == 1, "BOS stands once"
+    assert prompt.count("<|im_start|>assistant") == 6 and prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_an_estimate_counts_requests_and_tokens(ran: Ran) -> None:
+    subject = local()
+    made = load(task="arc_challenge", data={"arc_challenge": ran.data["arc_challenge"]}).estimate(subject)
+    assert made.requests == 40 and made.generated_tokens is None
+    assert made.prompt_tokens is not None and made.prompt_tokens > 40 * 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        written = load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]}, gen_kwargs={"max_gen_toks": 10}).estimate(
+            subject
+        )
+    assert (written.requests, written.generated_tokens) == (8, 80)
+
+
+def test_checks_say_what_is_there_and_what_programs_may_do(ran: Ran) -> None:
+    (piqa,) = load(task="piqa", data={"piqa": ran.data["piqa"]}).checks()
+    assert piqa.ok and piqa.words == "12 questions, version 1.0"
+    data = {"harness_humaneval": samples.all_data(ran.folder / "data")["harness_humaneval"]}
+    _, sandbox = load(task="harness_humaneval", data=data, allow_code_execution=True).checks()
+    assert sandbox.ok and "without network" in sandbox.words
