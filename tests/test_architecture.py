@@ -34,7 +34,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "vllm": (),
     "inspect_evals": ("harness.tasks.tau2.port",),
     "inspect_ai": ("harness.tasks.tau2.port",),
-    "tau2": (),
+    "tau2": ("harness.tasks.tau2.upstream",),
     "matplotlib": ("harness.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),

@@ -13,6 +13,7 @@ from harness.cli.rescore_table import plain
 from harness.cli.table import number, stdout
 from harness.core.chat import Usage
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.summary import Judged, summarize
 from harness.tau2.record import Outcome
 from harness.tau2.run import Report, needs_judge
@@ -66,6 +67,7 @@ def _spent(outcomes: tuple[Outcome, ...]) -> Table:
         "agent": lambda one: one.agent,
         "user": lambda one: one.user,
         "judge": lambda one: one.judge,
+        "reviewer": lambda one: one.reviewer,
     }
     for name, part in parts.items():
         usage = _total(outcomes, part)
@@ -82,6 +84,7 @@ def print_report(plan: Plan, report: Report, path: Path) -> int:
     console.print(_results(plan, finished))
     ends = Counter(outcome.termination for outcome in report.outcomes)
     console.print("ends: " + ", ".join(f"{name} {count}" for name, count in ends.most_common()))
+    _print_faults(console, report.outcomes)
     spent = _spent(report.outcomes)
     if spent.row_count:
         console.print(spent)
@@ -90,6 +93,19 @@ def print_report(plan: Plan, report: Report, path: Path) -> int:
     console.print(f"{report.n_new} simulation(s) appended to {path}{before}")
     _print_missing(report)
     return EXIT_OK if len(finished) == len(report.outcomes) and not report.n_untried else EXIT_INCOMPLETE
+
+
+def _print_faults(console: Console, outcomes: tuple[Outcome, ...]) -> None:
+    """Whose fault the failures are, and the reward without the simulated user's."""
+    faults = count(outcome.fault for outcome in outcomes)
+    if not any(faults.values()):
+        return
+    others = [one for one in outcomes if one.finished and not (one.fault and one.fault.cause == "user")]
+    reward = summarize([Judged(one.key.task_id, one.verdict) for one in others]).reward
+    causes = ", ".join(f"{cause} {n}" for cause, n in faults.items())
+    console.print(
+        f"at fault: {causes}; reward without the user's faults {number(reward and reward.mean)} ({len(others)})"
+    )
 
 
 def _print_missing(report: Report) -> None:
@@ -106,7 +122,7 @@ def _print_missing(report: Report) -> None:
             f"{len(judgeless)} simulation(s) need a judge; the same command with --nl-judge MODEL asks one for them"
         )
     reasons = Counter(outcome.reason or outcome.verdict.reason or "" for outcome in other)
-    for reason, count in reasons.most_common(5):
-        _remark(f"{count} simulation(s) without a reward: {reason}")
+    for reason, n in reasons.most_common(5):
+        _remark(f"{n} simulation(s) without a reward: {reason}")
     if other or report.n_untried:
         _remark("the same command again takes up what is not finished")

@@ -192,6 +192,7 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
             messages=_messages().validate_python(tuple(_flat(value.get("messages")))),
             trial=value["trial"] if isinstance(value.get("trial"), int) else None,
             recorded=recorded,
+            review=value["review"] if isinstance(value.get("review"), dict) else None,
         )
     except (ValueError, RecursionError) as error:
         return Unreadable(id=identity, task_id=task_id, reason=_first(error), recorded=recorded)
