@@ -78,6 +78,15 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
             f"{prepared.recording.path}: in {differing} simulation(s) tools answer otherwise than in the recording; "
             "it was made with other tools or another database"
         )
+    others = [source for source in prepared.recording.sources if source != prepared.domain.source]
+    if others:
+        console.print(
+            plain(
+                f"{prepared.recording.path}: recorded with {', '.join(others)}, judged here with {prepared.domain.source}: "
+                "what changed may be the environment",
+                width=300,
+            )
+        )
     if prepared.other_tasks:
         console.print(
             f"{prepared.recording.path}: the recorded rewards are of tasks {short(prepared.recorded_revision)}, those now of "

@@ -171,7 +171,7 @@ def run(
         return ChatSettings(
             model=model,
             api_base=base or address,
-            api_key=_key(key_env),
+            api_key=key_from(key_env),
             arguments=arguments,
             timeout_s=request_timeout,
             backoff=Backoff(attempts=attempts),
@@ -242,7 +242,8 @@ def _arguments(option: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _key(variable: str | None) -> str | None:
+def key_from(variable: str | None) -> str | None:
+    """The key in an environment variable; null where none is named. Raises SpecError."""
     import os
 
     from harness.core.errors import SpecError

@@ -137,10 +137,15 @@ def prepare(
 
 
 def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
-    """Judge every simulation of a recording, in its order. Raises DataError at the first it cannot, as upstream does, if told to."""
+    """Judge every simulation of a recording, in its order.
+
+    Raises DataError at the first that it cannot judge or has no judge for, where it is to stop there as upstream does.
+    """
     for simulation in prepared.recording.simulations:
         item = rescore_one(prepared, simulation, nl_judge=nl_judge)
-        if prepared.upstream.strict and item.verdict.reward is None and item.verdict.reason != NEEDS_JUDGE:
+        judgeless = item.verdict.reason == NEEDS_JUDGE
+        stop = prepared.upstream.judge_required if judgeless else prepared.upstream.strict
+        if stop and item.verdict.reward is None:
             raise DataError(f"{prepared.recording.path}: {item.id} cannot be judged: {item.verdict.reason}")
         yield item
 

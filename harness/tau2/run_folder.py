@@ -60,6 +60,12 @@ class RunFolder:
                 found[key] = line
         return found
 
+    def lines(self) -> Iterator[tuple[Key, dict[str, Any]]]:
+        """Every line with its key, those without a reward first. Of a simulation the last one holds."""
+        for journal in (self._unfinished, self._finished):
+            for line in journal.stream():
+                yield read_outcome(line).key, line
+
     async def append(self, outcome: Outcome, line: str) -> None:
         """Commit one simulation, off the event loop. Whole or not at all, also when cancelled. Raises StateError."""
         await asyncio.to_thread(self._append, outcome, line)
