@@ -69,6 +69,9 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
         console.print(plain(f"{item.id}: not judged: {item.verdict.reason}", width=300))
     if len(unjudged) > SHOWN:
         console.print(f"and {len(unjudged) - SHOWN} more that could not be judged")
+    unreviewed = [item for item in rescored if item.reviewed is not None and item.reviewed.failure is not None]
+    for item in unreviewed[:SHOWN]:
+        console.print(plain(f"{item.id}: no review: {item.reviewed and item.reviewed.failure}", width=300))
     judgeless = sum(item.verdict.reason == NEEDS_JUDGE for item in rescored)
     if judgeless:
         console.print(f"{prepared.recording.path}: {judgeless} simulation(s) need a judge for NL_ASSERTION")

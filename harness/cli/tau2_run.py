@@ -160,11 +160,6 @@ def run(
         source=source,
         retrieval=retrieval,
     )
-    if plan.upstream.judge_required and plan.n_judged_by_model and nl_judge is None:
-        raise SpecError(
-            f"--upstream judge-required: {plan.n_judged_by_model} task(s) are gated by natural-language assertions; "
-            "name a judge with --nl-judge MODEL"
-        )
 
     def settings(model: str, base: str | None, key_env: str | None, arguments: dict[str, Any]) -> ChatSettings:
         address = arguments.pop("api_base", None)  # where upstream's users put it; it is no part of what is measured

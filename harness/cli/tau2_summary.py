@@ -113,6 +113,9 @@ def _print_missing(report: Report) -> None:
     judgeless = [outcome for outcome in missing if needs_judge(outcome)]
     excluded = [outcome for outcome in missing if outcome.excluded]
     other = [outcome for outcome in missing if not outcome.excluded and not needs_judge(outcome)]
+    unreviewed = Counter(outcome.review_failure for outcome in report.outcomes if outcome.review_failure)
+    for reason, n in unreviewed.most_common(3):
+        _remark(f"{n} failed simulation(s) without a review: {reason}; harness tau2 rescore --reviewer asks again")
     if report.gave_up:
         _remark(f"stopped: {report.gave_up}; {report.n_untried} simulation(s) were not tried")
     if excluded:

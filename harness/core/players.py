@@ -41,6 +41,6 @@ class Order(Protocol):
 
     game: str
 
-    def play(self, orders: Sequence[Any], players: Players) -> list[dict[str, Any]]:
-        """What came of each order, in order. Raises HarnessError."""
+    def play(self, orders: Sequence[Any], players: Players) -> list[str]:
+        """What came of each order, as JSON text (lm-eval writes the text of every answer down). Raises HarnessError."""
         ...

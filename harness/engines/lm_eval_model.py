@@ -87,10 +87,10 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         accelerator = getattr(self, "accelerator", None)
         return accelerator is not None and str(accelerator.distributed_type).rpartition(".")[2] == "FSDP"
 
-    def simulate(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[dict[str, Any]]:
-        """What came of each request's simulations, in order. The requests know what is played; this lends the players."""
+    def simulate(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """What came of each request's simulations, in order, as JSON text. The requests know what is played; this lends the players."""
         players = self._simulation.players()
-        answers: list[dict[str, Any] | None] = [None] * len(requests)
+        answers = [""] * len(requests)
         games: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             games.setdefault(request.args[1].game, []).append(index)
@@ -98,7 +98,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
             orders: list[Order] = [requests[index].args[1] for index in indices]
             for index, answer in zip(indices, orders[0].play(orders, players), strict=True):
                 answers[index] = answer
-        return [answer for answer in answers if answer is not None]
+        return answers
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes beside the results; nothing where no checkpoint is loaded."""

@@ -67,6 +67,7 @@ class Judging:
             user=played.spent.get("user", Usage()),
             judge=judged.usage if judged else Usage(),
             reviewer=found.usage if found else Usage(),
+            review_failure=found.failure if found else None,
             fault=reviewed(fault, found.review if found else None),
             seconds=played.seconds,
             n_messages=len(played.messages),

@@ -6,6 +6,7 @@ Knows no lm-eval: it is handed players and gives back JSON values.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ class SimulationOrder:
     task_id: str
     plan: Plan = field(repr=False, compare=False)
 
-    def play(self, orders: Sequence[SimulationOrder], players: Players) -> list[dict[str, Any]]:
+    def play(self, orders: Sequence[SimulationOrder], players: Players) -> list[str]:
         """Run the tasks ordered, and only those. Raises SpecError, StateError, or EngineError where nothing has a reward."""
         wanted = {order.task_id for order in orders}
         plan = replace(self.plan, tasks=tuple(task for task in self.plan.tasks if task.id in wanted))
@@ -55,7 +56,7 @@ class SimulationOrder:
             if not any(outcome.finished for outcome in report.outcomes):
                 raise EngineError(f"{self.game}: no simulation has a reward ({_why(report)})")
             lines = _lines(folder)
-        return [_answer(order.task_id, plan, lines) for order in orders]
+        return [json.dumps(_answer(order.task_id, plan, lines)) for order in orders]
 
 
 @contextmanager

@@ -96,9 +96,9 @@ class Tau2Task(Task):  # type: ignore[misc]
         order = SimulationOrder(game=self._config.task, task_id=doc["id"], plan=self.plan)
         return Instance(request_type=REQUEST, doc=doc, arguments=(ctx, order), idx=0, metadata=kwargs["metadata"])
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float | None]:
         """A value per metric that the task has one for."""
-        return metrics(results[0])
+        return metrics(json.loads(results[0]))
 
     def aggregation(self) -> dict[str, Callable[..., float | None]]:
         """Means over tasks; a pass^k that is null for one task is null."""

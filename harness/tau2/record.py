@@ -50,6 +50,7 @@ class Outcome:
     judge: Usage = field(default_factory=Usage)
     reviewer: Usage = field(default_factory=Usage)
     fault: Fault | None = None
+    review_failure: str | None = None
     seconds: float = 0.0
     n_messages: int = 0
     excluded: bool = False
@@ -204,6 +205,7 @@ def read_outcome(line: Mapping[str, Any]) -> Outcome:
         judge=_read_usage(usage["judge"], usage["judge"]["cost"]),
         reviewer=_read_usage(usage.get("reviewer"), (usage.get("reviewer") or {}).get("cost")),
         fault=_read_fault(line.get("fault")),
+        review_failure=(line.get("review_failure") or {}).get("reason"),
         seconds=float(line["duration"]),
         n_messages=len(line["messages"]),
         excluded=bool(line["excluded"]),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.core.chat import ChatModel, EndpointError, Usage
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, SpecError
 from harness.core.tau2.message import Requestor
 from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
@@ -250,7 +250,7 @@ async def run(
     max_concurrency: int = 64,
     upstream_exclusions: bool = False,
 ) -> Report:
-    """Run what is not finished; the models are closed at the end."""
+    """Run what is not finished; the models are closed at the end. Raises SpecError where a judge must be there and is not."""
     runner = Runner(
         plan,
         models,
@@ -260,6 +260,11 @@ async def run(
         upstream_exclusions=upstream_exclusions,
     )
     try:
+        if plan.upstream.judge_required and plan.n_judged_by_model and models.judge is None:
+            raise SpecError(
+                f"--upstream judge-required: {plan.n_judged_by_model} task(s) are gated by natural-language assertions; "
+                "name a judge with --nl-judge MODEL"
+            )
         return await runner.run()
     finally:
         await models.close()
