@@ -62,10 +62,10 @@ def simulate(
 
 def run_plan(made: Plan, folder: Path, agent: ChatModel, user: ChatModel | None = None, **more: Any) -> Report:
     """A run in a folder, with its own identity."""
-    judge = more.pop("judge", None)
+    judge, reviewer = more.pop("judge", None), more.pop("reviewer", None)
     identity = {**made.identity(), "nl_judge": judge and judge.name}
     with open_run(folder, identity=identity) as opened:
-        models = Models(agent=agent, user=None if made.solo else user or agent, judge=judge)
+        models = Models(agent=agent, user=None if made.solo else user or agent, judge=judge, reviewer=reviewer)
         return asyncio.run(run(made, models, opened, **more))
 
 

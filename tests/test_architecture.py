@@ -28,13 +28,13 @@ STACKS: dict[str, tuple[str, ...]] = {
     "torch": ("harness.engines",),
     "peft": ("harness.engines",),
     "accelerate": (),
-    "lm_eval": ("harness.engines.lm_eval_model", "harness.cli.lm_eval"),
+    "lm_eval": ("harness.engines.lm_eval_model", "harness.tau2.lm_eval_task", "harness.cli.lm_eval"),
     "litellm": ("harness.engines.litellm_chat",),
     "aiohttp": ("harness.engines",),
     "vllm": (),
     "inspect_evals": ("harness.tasks.tau2.port",),
     "inspect_ai": ("harness.tasks.tau2.port",),
-    "tau2": (),
+    "tau2": ("harness.tasks.tau2.upstream",),
     "matplotlib": ("harness.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
@@ -159,8 +159,8 @@ def test_a_foreign_stack_is_imported_in_its_one_place(stack: str) -> None:
 
 @pytest.mark.parametrize("stack", LAZY)
 def test_a_heavy_stack_is_imported_only_when_it_is_needed(stack: str) -> None:
-    # These two subclass a foreign class; nothing imports them until a trainer or lm-eval does.
-    subclasses = ("harness.callback", "harness.engines.lm_eval_model")
+    # These subclass a foreign class; nothing imports them until a trainer or lm-eval does.
+    subclasses = ("harness.callback", "harness.engines.lm_eval_model", "harness.tau2.lm_eval_task")
     wrong = [i for i in IMPORTS if i.at_import and within(i.imported, (stack,)) and i.importer not in subclasses]
     assert not wrong, "; ".join(map(str, wrong))
 

@@ -69,6 +69,9 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
         console.print(plain(f"{item.id}: not judged: {item.verdict.reason}", width=300))
     if len(unjudged) > SHOWN:
         console.print(f"and {len(unjudged) - SHOWN} more that could not be judged")
+    unreviewed = [item for item in rescored if item.reviewed is not None and item.reviewed.failure is not None]
+    for item in unreviewed[:SHOWN]:
+        console.print(plain(f"{item.id}: no review: {item.reviewed and item.reviewed.failure}", width=300))
     judgeless = sum(item.verdict.reason == NEEDS_JUDGE for item in rescored)
     if judgeless:
         console.print(f"{prepared.recording.path}: {judgeless} simulation(s) need a judge for NL_ASSERTION")
@@ -77,6 +80,15 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
         console.print(
             f"{prepared.recording.path}: in {differing} simulation(s) tools answer otherwise than in the recording; "
             "it was made with other tools or another database"
+        )
+    others = [source for source in prepared.recording.sources if source != prepared.domain.source]
+    if others:
+        console.print(
+            plain(
+                f"{prepared.recording.path}: recorded with {', '.join(others)}, judged here with {prepared.domain.source}: "
+                "what changed may be the environment",
+                width=300,
+            )
         )
     if prepared.other_tasks:
         console.print(

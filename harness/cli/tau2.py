@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,10 @@ from harness.cli.tau2_convert import convert
 from harness.cli.tau2_run import run
 from harness.cli.tau2_scripted import scripted
 from harness.cli.tau2_view import view
+
+if TYPE_CHECKING:
+    from harness.core.chat import ChatModel
+    from harness.tau2.rescore import Prepared, Rescored
 
 app = typer.Typer(
     help="tau2-bench: simulated customers, tools over a database, verdicts.",
@@ -47,19 +51,51 @@ def rescore(
     nl_judge: Annotated[
         str, typer.Option("--nl-judge", help="none; or pass: every NL assertion counts as met (parity checks only).")
     ] = "none",
+    source: Annotated[
+        str, typer.Option("--source", help="Whose environments: auto, inspect_evals or tau2 (upstream's package).")
+    ] = "auto",
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upstream", help="Do this as upstream does: a name, several, or all (tau2 run --upstream list)."
+        ),
+    ] = None,
+    reviewer: Annotated[
+        str | None,
+        typer.Option("--reviewer", help="A model that looks for the errors in what failed; none by default."),
+    ] = None,
+    reviewer_api_base: Annotated[
+        str | None, typer.Option("--reviewer-api-base", help="Address of the reviewer's endpoint.")
+    ] = None,
+    reviewer_key_env: Annotated[
+        str | None, typer.Option("--reviewer-api-key-env", help="Environment variable that holds the reviewer's key.")
+    ] = None,
+    max_concurrency: Annotated[int, typer.Option("--max-concurrency", help="Reviews in flight.")] = 64,
 ) -> int:
     """Judge recorded simulations again, without a model, and show what changed."""
+    import asyncio
+
     from harness.cli.rescore_table import print_changes, print_totals
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
     from harness.core.journal import write_atomically
+    from harness.core.tau2.upstream import upstream_of
     from harness.tau2.rescore import NlJudge, as_lines, prepare
     from harness.tau2.rescore import rescore as rescore_recording
 
     if nl_judge not in list(NlJudge):
         raise SpecError(f"--nl-judge {nl_judge!r} is unknown; it takes {' or '.join(NlJudge)}")
     judge = NlJudge(nl_judge)
-    prepared = [prepare(path, domain=domain, data=data, tasks_file=tasks_file) for path in files]
+    if max_concurrency < 1:
+        raise SpecError("--max-concurrency must be positive")
+    switches = upstream_of(upstream or ())
+    prepared = [
+        prepare(path, domain=domain, data=data, tasks_file=tasks_file, upstream=switches, source=source)
+        for path in files
+    ]
+    critic = _critic(reviewer, reviewer_api_base, reviewer_key_env) if reviewer else None
     results = [(one, list(rescore_recording(one, nl_judge=judge))) for one in prepared]
+    if critic is not None:
+        results = asyncio.run(_reviewed(results, critic, max_concurrency))
     for one, rescored in results:
         print_changes(one, rescored)
     print_totals(results, judge)
@@ -68,6 +104,26 @@ def rescore(
         typer.echo(f"{sum(len(rescored) for _, rescored in results)} line(s) written to {out}")
     unknown = any(item.verdict.reward is None for _, rescored in results for item in rescored)
     return EXIT_INCOMPLETE if unknown else EXIT_OK
+
+
+def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
+    from harness.cli.tau2_run import key_from
+    from harness.engines.chat import ChatSettings, open_chat
+
+    return open_chat(ChatSettings(model=model, api_base=base, api_key=key_from(key_env)))
+
+
+async def _reviewed(
+    results: list[tuple[Prepared, list[Rescored]]], chat: ChatModel, max_concurrency: int
+) -> list[tuple[Prepared, list[Rescored]]]:
+    from harness.tau2.reviewing import review_failures
+
+    try:
+        return [
+            (one, await review_failures(one, items, chat, max_concurrency=max_concurrency)) for one, items in results
+        ]
+    finally:
+        await chat.close()
 
 
 app.command("run")(run)

@@ -24,6 +24,10 @@ def run(
         str | None,
         typer.Option("--nl-judge", help="The model that judges natural-language assertions; none by default."),
     ] = None,
+    reviewer: Annotated[
+        str | None,
+        typer.Option("--reviewer", help="A model that looks for the errors in failed simulations; none by default."),
+    ] = None,
     num_trials: Annotated[int, typer.Option("--num-trials", help="Simulations per task.")] = 1,
     max_concurrency: Annotated[int, typer.Option("--max-concurrency", help="Simulations in flight.")] = 64,
     split: Annotated[
@@ -57,6 +61,9 @@ def run(
     judge_api_base: Annotated[
         str | None, typer.Option("--judge-api-base", help="Address of the judge's endpoint.")
     ] = None,
+    reviewer_api_base: Annotated[
+        str | None, typer.Option("--reviewer-api-base", help="Address of the reviewer's endpoint.")
+    ] = None,
     agent_key_env: Annotated[
         str | None, typer.Option("--agent-api-key-env", help="Environment variable that holds the agent's key.")
     ] = None,
@@ -66,6 +73,9 @@ def run(
     judge_key_env: Annotated[
         str | None, typer.Option("--judge-api-key-env", help="Environment variable that holds the judge's key.")
     ] = None,
+    reviewer_key_env: Annotated[
+        str | None, typer.Option("--reviewer-api-key-env", help="Environment variable that holds the reviewer's key.")
+    ] = None,
     agent_args: Annotated[
         str, typer.Option("--agent-llm-args", help="Sampling options as JSON, sent with every request.")
     ] = '{"temperature": 0.0}',
@@ -73,6 +83,23 @@ def run(
     agent_instructions: Annotated[
         Path | None,
         typer.Option("--agent-instructions", help="A text that replaces ours at the top of the agent's prompt."),
+    ] = None,
+    greeting: Annotated[
+        str,
+        typer.Option(
+            "--greeting",
+            help="send; or hide the agent's greeting from the agent, whose template may insist that a user speaks first.",
+        ),
+    ] = "send",
+    source: Annotated[
+        str, typer.Option("--source", help="Whose environments: auto, inspect_evals or tau2 (upstream's package).")
+    ] = "auto",
+    retrieval: Annotated[
+        str | None, typer.Option("--retrieval", help="How banking_knowledge finds documents; upstream's default.")
+    ] = None,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option("--upstream", help="Do this as upstream does: a name, several, or all; --upstream list explains."),
     ] = None,
     request_timeout: Annotated[float, typer.Option("--request-timeout", help="Seconds of one answer.")] = 300.0,
     attempts: Annotated[int, typer.Option("--attempts", help="Attempts at one answer when the endpoint fails.")] = 6,
@@ -89,11 +116,13 @@ def run(
 ) -> int:
     """Run simulations of a domain's tasks and say what they are worth."""
     import asyncio
+    from dataclasses import replace
 
     from harness.cli.progress import stderr
     from harness.cli.tau2_progress import PlainRun, RichRun
     from harness.cli.tau2_summary import print_plan, print_report
     from harness.core.errors import SpecError
+    from harness.core.tau2.upstream import MEANING, upstream_of
     from harness.engines.chat import ChatSettings, open_chat
     from harness.engines.retry import Backoff
     from harness.tau2.loop import Limits
@@ -104,6 +133,10 @@ def run(
     from harness.tau2.run_plan import Selection, make_plan
     from harness.tau2.utterance import AnswerLimits
 
+    if upstream == ["list"]:
+        typer.echo("\n".join(f"{name:16}{meaning}" for name, meaning in MEANING.items()))
+        return 0
+    switches = upstream_of(upstream or ())
     if solo == (user_llm is not None):
         raise SpecError(
             "--solo has no user, so no --user-llm" if solo else "name the user's model with --user-llm, or give --solo"
@@ -122,6 +155,10 @@ def run(
             max_steps=max_steps, max_errors=max_errors, timeout_s=timeout, answer=AnswerLimits(calls=max_calls)
         ),
         agent_instructions=_text(agent_instructions),
+        greeting=greeting,
+        upstream=replace(switches, exclusions=upstream_exclusions or switches.exclusions),
+        source=source,
+        retrieval=retrieval,
     )
 
     def settings(model: str, base: str | None, key_env: str | None, arguments: dict[str, Any]) -> ChatSettings:
@@ -129,7 +166,7 @@ def run(
         return ChatSettings(
             model=model,
             api_base=base or address,
-            api_key=_key(key_env),
+            api_key=key_from(key_env),
             arguments=arguments,
             timeout_s=request_timeout,
             backoff=Backoff(attempts=attempts),
@@ -141,15 +178,20 @@ def run(
         settings(user_llm, user_api_base, user_key_env, _arguments("--user-llm-args", user_args)) if user_llm else None
     )
     judge = settings(nl_judge, judge_api_base, judge_key_env, {"temperature": 0.0}) if nl_judge else None
+    critic = settings(reviewer, reviewer_api_base, reviewer_key_env, {"temperature": 0.0}) if reviewer else None
     models = Models(
-        agent=open_chat(agent), user=open_chat(user) if user else None, judge=open_chat(judge) if judge else None
+        agent=open_chat(agent),
+        user=open_chat(user) if user else None,
+        judge=open_chat(judge) if judge else None,
+        reviewer=open_chat(critic) if critic else None,
     )
     identity = {
         **plan.identity(),
         "agent": {"model": agent.model, "arguments": dict(agent.arguments)},
         "user": {"model": user.model, "arguments": dict(user.arguments)} if user else None,
         "nl_judge": nl_judge,
-        "upstream_exclusions": upstream_exclusions,
+        "reviewer": reviewer,
+        "upstream_exclusions": plan.upstream.exclusions,
     }
     with open_run(out, identity=identity) as folder:
         print_plan(plan, judge=nl_judge)
@@ -161,7 +203,6 @@ def run(
                     folder,
                     observer=observer,
                     max_concurrency=max_concurrency,
-                    upstream_exclusions=upstream_exclusions,
                 )
             )
         return print_report(plan, report, folder.path)
@@ -196,7 +237,8 @@ def _arguments(option: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _key(variable: str | None) -> str | None:
+def key_from(variable: str | None) -> str | None:
+    """The key in an environment variable; null where none is named. Raises SpecError."""
     import os
 
     from harness.core.errors import SpecError

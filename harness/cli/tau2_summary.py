@@ -13,6 +13,7 @@ from harness.cli.rescore_table import plain
 from harness.cli.table import number, stdout
 from harness.core.chat import Usage
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.summary import Judged, summarize
 from harness.tau2.record import Outcome
 from harness.tau2.run import Report, needs_judge
@@ -66,6 +67,7 @@ def _spent(outcomes: tuple[Outcome, ...]) -> Table:
         "agent": lambda one: one.agent,
         "user": lambda one: one.user,
         "judge": lambda one: one.judge,
+        "reviewer": lambda one: one.reviewer,
     }
     for name, part in parts.items():
         usage = _total(outcomes, part)
@@ -82,6 +84,7 @@ def print_report(plan: Plan, report: Report, path: Path) -> int:
     console.print(_results(plan, finished))
     ends = Counter(outcome.termination for outcome in report.outcomes)
     console.print("ends: " + ", ".join(f"{name} {count}" for name, count in ends.most_common()))
+    _print_faults(console, report.outcomes)
     spent = _spent(report.outcomes)
     if spent.row_count:
         console.print(spent)
@@ -92,11 +95,27 @@ def print_report(plan: Plan, report: Report, path: Path) -> int:
     return EXIT_OK if len(finished) == len(report.outcomes) and not report.n_untried else EXIT_INCOMPLETE
 
 
+def _print_faults(console: Console, outcomes: tuple[Outcome, ...]) -> None:
+    """Whose fault the failures are, and the reward without the simulated user's."""
+    faults = count(outcome.fault for outcome in outcomes)
+    if not any(faults.values()):
+        return
+    others = [one for one in outcomes if one.finished and not (one.fault and one.fault.cause == "user")]
+    reward = summarize([Judged(one.key.task_id, one.verdict) for one in others]).reward
+    causes = ", ".join(f"{cause} {n}" for cause, n in faults.items())
+    console.print(
+        f"at fault: {causes}; reward without the user's faults {number(reward and reward.mean)} ({len(others)})"
+    )
+
+
 def _print_missing(report: Report) -> None:
     missing = [outcome for outcome in report.outcomes if not outcome.finished]
     judgeless = [outcome for outcome in missing if needs_judge(outcome)]
     excluded = [outcome for outcome in missing if outcome.excluded]
     other = [outcome for outcome in missing if not outcome.excluded and not needs_judge(outcome)]
+    unreviewed = Counter(outcome.review_failure for outcome in report.outcomes if outcome.review_failure)
+    for reason, n in unreviewed.most_common(3):
+        _remark(f"{n} failed simulation(s) without a review: {reason}; harness tau2 rescore --reviewer asks again")
     if report.gave_up:
         _remark(f"stopped: {report.gave_up}; {report.n_untried} simulation(s) were not tried")
     if excluded:
@@ -106,7 +125,7 @@ def _print_missing(report: Report) -> None:
             f"{len(judgeless)} simulation(s) need a judge; the same command with --nl-judge MODEL asks one for them"
         )
     reasons = Counter(outcome.reason or outcome.verdict.reason or "" for outcome in other)
-    for reason, count in reasons.most_common(5):
-        _remark(f"{count} simulation(s) without a reward: {reason}")
+    for reason, n in reasons.most_common(5):
+        _remark(f"{n} simulation(s) without a reward: {reason}")
     if other or report.n_untried:
         _remark("the same command again takes up what is not finished")

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from harness.core.errors import DataError, SpecError
+from harness.core.players import Order
 from harness.core.tokens import TokenPair
 from harness.engines.packs import PackPlan
+from harness.engines.simulation_args import SimulationArgs
 from harness.engines.torch_logprob import score
 
 try:
@@ -46,14 +48,25 @@ class HarnessLM(HFLM):  # type: ignore[misc]
     is one. `batch_size` holds for generation only. log-softmax is in float32 or wider whatever `softmax_dtype` says. Where
     hf stops with an assertion because a merge swallows the continuation, or a context of white space has no tokens, this
     scores as `harness score` does.
+
+    Tasks of simulations (request type `simulate`) are played by endpoints: `agent_llm`, `agent_api_base` and the other
+    arguments of simulation_args.py. With an agent and without `pretrained` no checkpoint is loaded.
     """
 
+    _is_loaded = True
     _encoded: Mapping[str, list[int]] = {}
     """Texts whose ids are known while a call lasts."""
 
     def __init__(
-        self, pretrained: Any, *, device: str | None = None, batch_tokens: int | None = None, **kwargs: Any
+        self, pretrained: Any = None, *, device: str | None = None, batch_tokens: int | None = None, **kwargs: Any
     ) -> None:
+        self._simulation = SimulationArgs.taken_from(kwargs, pretrained=pretrained)
+        if pretrained is None:
+            if self._simulation.agent_llm is None:
+                raise SpecError("--model harness needs a checkpoint (pretrained=DIR), or an agent (agent_llm=NAME)")
+            super(HFLM, self).__init__()  # what every model of lm-eval has; there is nothing to load
+            self._is_loaded = False
+            return
         for name, what in NOT_HERE.items():
             if kwargs.get(name) is not None:
                 raise SpecError(f"--model harness does not take {name}, which {what}; {ELSEWHERE}")
@@ -74,8 +87,38 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         accelerator = getattr(self, "accelerator", None)
         return accelerator is not None and str(accelerator.distributed_type).rpartition(".")[2] == "FSDP"
 
+    def simulate(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """What came of each request's simulations, in order, as JSON text. The requests know what is played; this lends the players."""
+        players = self._simulation.players()
+        answers = [""] * len(requests)
+        games: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            games.setdefault(request.args[1].game, []).append(index)
+        for indices in games.values():
+            orders: list[Order] = [requests[index].args[1] for index in indices]
+            for index, answer in zip(indices, orders[0].play(orders, players), strict=True):
+                answers[index] = answer
+        return answers
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval writes beside the results; nothing where no checkpoint is loaded."""
+        return super().get_model_info() if self._is_loaded else {}
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """What `hf` generates."""
+        self._need_checkpoint()
+        answers: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+        return answers
+
+    def _need_checkpoint(self) -> None:
+        if not self._is_loaded:
+            raise SpecError(
+                "these tasks are scored on a checkpoint, and none is loaded; give pretrained=DIR beside agent_llm"
+            )
+
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(nats, whether every token was the likeliest) of every request, in order. Each distinct text is encoded once."""
+        self._need_checkpoint()
         texts = [text for request in requests for text in (request.args[0].rstrip(), "".join(request.args))]
         self._encoded = self._encode_all(dict.fromkeys(texts))
         try:
@@ -128,6 +171,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of whole texts: the windows of `hf`, all of them in one plan."""
+        self._need_checkpoint()
         windows = [self._windows(request.args[0]) for request in requests]
         answers = iter(self._loglikelihood_tokens([w for some in windows for w in some], disable_tqdm=disable_tqdm))
         totals = [sum(next(answers)[0] for _ in some) for some in windows]

@@ -16,6 +16,7 @@ from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, Usage
 from harness.core.tau2.message import Message, Requestor
 from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
+from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2.environment import Environment
 from harness.tau2.prompts import Prompts
 from harness.tau2.utterance import AnswerLimits, ParticipantError, message_of
@@ -28,6 +29,9 @@ YIELD_EVERY = 32
 """Calls after which other simulations get their turn."""
 
 Side = Literal["assistant", "user", "environment"]
+Greeting = Literal["send", "hide"]
+GREETINGS: tuple[Greeting, ...] = ("send", "hide")
+"""Whether the agent's model is shown what the agent said before anybody asked it. The user hears it either way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class Setting:
     user: ChatModel | None
     limits: Limits
     solo: bool = False
+    greeting: Greeting = "send"
+    upstream: Upstream = OURS
     asked: Callable[[], None] = field(default=lambda: None)
     """Told after every answer of a model."""
 
@@ -93,8 +99,10 @@ class Simulator:
         self._messages: list[Message] = []
         self._usages: list[Usage | None] = []
         self._spent: dict[Requestor, Usage] = dict.fromkeys(self._views, Usage())
+        self._heard = setting.greeting == "send"
         for message in history or (() if setting.solo else (GREETING,)):
             self._add(message)
+        self._begun = len(self._messages)
         self._turn: Side = "assistant"
         self._end: Termination | None = None
         self._reason: str | None = None
@@ -130,12 +138,19 @@ class Simulator:
         """What the answers of each side cost so far."""
         return self._spent
 
+    @property
+    def agent_is_first_asked(self) -> bool:
+        """Whether the agent's model is being asked for the first time, after a greeting that it did not write."""
+        answered = any(message.role == "assistant" for message in self._messages[self._begun :])
+        return self._turn == "assistant" and self._begun > 0 and not answered
+
     def _add(self, message: Message, usage: Usage | None = None) -> None:
         self._messages.append(message)
         self._usages.append(usage)
+        self._heard = self._heard or message.role != "assistant" or bool(message.tool_calls)
         for side, view in self._views.items():
-            seen = seen_by(side, message)
-            if seen is not None:
+            seen = seen_by(side, message, names=self._setting.upstream.call_names)
+            if seen is not None and (side == "user" or self._heard):
                 view.append(seen)
 
     def _resume_history(self) -> None:
@@ -184,7 +199,7 @@ class Simulator:
             self._spent[side] += answer.usage
             message = message_of(answer, side, setting.limits.answer)
             if agent and setting.solo:
-                message = _solo(message)
+                message = _solo(message, keep_calls=setting.upstream.solo_stop)
         except (ContextOverflow, ParticipantError) as error:
             what = "the context overflowed: " if isinstance(error, ContextOverflow) else ""
             self._finish("agent_error" if agent else "user_error", f"{what}{error}")
@@ -215,13 +230,13 @@ def _stops(message: Message) -> bool:
     return not message.tool_calls and any(token in message.text for token in USER_STOPS)
 
 
-def _solo(message: Message) -> Message:
+def _solo(message: Message, *, keep_calls: bool) -> Message:
     """A message of an agent without a user. What says that it is the last drops its calls: nobody would answer them.
 
-    Raises ParticipantError for text alone.
+    `keep_calls`: text that says so keeps them, as upstream has it. Raises ParticipantError for text alone.
     """
     if any(call.name == "done" for call in message.tool_calls or ()):
         return replace(message, content=STOP, tool_calls=None)
     if not message.tool_calls:
         raise ParticipantError("a message without a tool call, and there is no user to read it")
-    return replace(message, tool_calls=None) if STOP in message.text else message
+    return replace(message, tool_calls=None) if STOP in message.text and not keep_calls else message

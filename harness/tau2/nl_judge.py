@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, Usage
 from harness.core.tau2.message import Message
+from harness.core.tau2.upstream import OURS, Upstream
 
 ATTEMPTS = 3
 LONGEST = 100_000
@@ -50,8 +51,11 @@ class BadVerdictError(ValueError):
     """A judge's answer that does not give each assertion one verdict."""
 
 
-def question(assertions: Sequence[str], messages: Sequence[Message]) -> str:
-    """What the judge is shown. Calls are shown as calls, answers of tools as answers."""
+def question(assertions: Sequence[str], messages: Sequence[Message], *, upstream: Upstream = OURS) -> str:
+    """What the judge is shown. Calls are shown as calls, answers of tools as answers; upstream shows roles and texts."""
+    if upstream.judge_view:
+        said = "\n".join(f"{message.role}: {message.content}" for message in messages)
+        return json.dumps({"transcript": said, "expectedOutcomes": list(assertions)}, ensure_ascii=False)
     transcript = [_shown(message) for message in messages if message.role != "system"]
     return json.dumps({"transcript": transcript, "expectedOutcomes": list(assertions)}, ensure_ascii=False)
 
@@ -120,16 +124,38 @@ def parse_verdicts(text: str, assertions: Sequence[str]) -> tuple[tuple[bool, st
     return tuple(found[index] for index in range(len(assertions)))
 
 
+def parse_as_upstream(text: str, assertions: Sequence[str]) -> tuple[tuple[bool, str], ...]:
+    """Plain JSON, believed: what it says of an assertion, and that it is met where it says nothing. Raises BadVerdictError."""
+    try:
+        results = json.loads(text).get("results", [])
+        said = [(str(one["expectedOutcome"]), bool(one["metExpectation"]), str(one["reasoning"])) for one in results]
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise BadVerdictError(f"no plain JSON of verdicts ({type(error).__name__}: {error})") from error
+    # Upstream takes the conjunction of whatever was said; said of nothing that was asked, it still counts.
+    missed = next((reason for _, met, reason in said if not met), None)
+    named = {_same(name): (met, reason) for name, met, reason in said}
+    found = [named.get(_same(assertion), (True, "")) for assertion in assertions]
+    if missed is not None and found and all(met for met, _ in found):
+        found[0] = (False, missed)
+    return tuple(found)
+
+
 async def judge_assertions(
-    judge: ChatModel, assertions: Sequence[str], messages: Sequence[Message], *, tag: str = ""
+    judge: ChatModel,
+    assertions: Sequence[str],
+    messages: Sequence[Message],
+    *,
+    tag: str = "",
+    upstream: Upstream = OURS,
 ) -> Judged:
     """Ask until the answer is usable, at most three times. Raises EndpointError where there is none at all."""
+    parse, attempts = (parse_as_upstream, 1) if upstream.judge_answers else (parse_verdicts, ATTEMPTS)
     conversation: list[dict[str, Any]] = [
         {"role": "system", "content": INSTRUCTIONS},
-        {"role": "user", "content": question(assertions, messages)},
+        {"role": "user", "content": question(assertions, messages, upstream=upstream)},
     ]
     usage, why = Usage(), ""
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         try:
             answer = await judge.answer(ChatRequest(messages=tuple(conversation), tag=tag))
         except ContextOverflow as error:
@@ -137,7 +163,7 @@ async def judge_assertions(
         usage += answer.usage
         text = answer.content or ""
         try:
-            verdicts = parse_verdicts(text, assertions)
+            verdicts = parse(text, assertions)
         except BadVerdictError as error:
             why = str(error)
             conversation[2:] = [
@@ -148,4 +174,4 @@ async def judge_assertions(
             return Judged(
                 met=tuple(met for met, _ in verdicts), reasons=tuple(reason for _, reason in verdicts), usage=usage
             )
-    return Judged(met=None, usage=usage, failure=f"{why} ({ATTEMPTS} attempts)")
+    return Judged(met=None, usage=usage, failure=f"{why} ({attempts} attempt{'s' * (attempts > 1)})")

@@ -12,12 +12,14 @@ from functools import cache
 from typing import Any
 
 from harness.core.chat import Usage
+from harness.core.tau2.fault import CAUSES, Fault
 from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import REWARD_TYPES, Task
 from harness.reward_models.tau2.reward import NOTHING, Verdict
 from harness.tau2.loop import Played
 from harness.tau2.nl_judge import Judged
+from harness.tau2.reviewer import Reviewed
 
 INFRASTRUCTURE = "infrastructure_error"
 
@@ -35,7 +37,8 @@ class Key:
 class Outcome:
     """A simulation without its transcript. `verdict.reward` null: it is not finished, and `verdict.reason` says why.
 
-    `excluded`: upstream would have left it out for a fault of agent or user (`--upstream-exclusions`).
+    `excluded`: upstream would have left it out for a fault of agent or user (`--upstream-exclusions`). `fault` is the
+    cause of a failure, after a review where there was one.
     """
 
     key: Key
@@ -45,6 +48,9 @@ class Outcome:
     agent: Usage = field(default_factory=Usage)
     user: Usage = field(default_factory=Usage)
     judge: Usage = field(default_factory=Usage)
+    reviewer: Usage = field(default_factory=Usage)
+    fault: Fault | None = None
+    review_failure: str | None = None
     seconds: float = 0.0
     n_messages: int = 0
     excluded: bool = False
@@ -63,8 +69,8 @@ class Done:
     outcome: Outcome
     played: Played | None
     judged: Judged | None = None
+    reviewed: Reviewed | None = None
     started: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -117,8 +123,8 @@ def _reward_info(verdict: Verdict, judged: Judged | None, assertions: tuple[str,
     return info
 
 
-def as_line(done: Done, *, task: dict[str, Any], domain: str, source: str, solo: bool) -> str:
-    """One line of JSON. No NaN gets in: arguments with one are refused where they are read."""
+def as_line(done: Done, *, task: dict[str, Any], domain: str, source: str, solo: bool, any_number: bool = False) -> str:
+    """One line of JSON. No NaN gets in, since arguments with one are malformed, but where `any_number` lets them be."""
     outcome, played = done.outcome, done.played
     criteria = task.get("evaluation_criteria") or {}
     value: dict[str, Any] = {
@@ -140,14 +146,17 @@ def as_line(done: Done, *, task: dict[str, Any], domain: str, source: str, solo:
             "agent": _usage(outcome.agent),
             "user": _usage(outcome.user),
             "judge": {**_usage(outcome.judge), "cost": outcome.judge.cost},
+            "reviewer": {**_usage(outcome.reviewer), "cost": outcome.reviewer.cost},
         },
+        "fault": None if outcome.fault is None else outcome.fault.as_json(),
+        **({} if done.reviewed is None else done.reviewed.as_json()),
         "excluded": outcome.excluded,
         "messages": []
         if played is None
         else [message_json(message, usage) for message, usage in zip(played.messages, played.usages, strict=True)],
         "task": task,
     }
-    return json.dumps(value, allow_nan=False)
+    return json.dumps(value, allow_nan=any_number)
 
 
 def _number(value: Any) -> float | None:
@@ -161,6 +170,14 @@ def _read_usage(value: Any, cost: Any) -> Usage:
         completion_tokens=int(found.get("completion_tokens", 0)),
         cost=_number(cost),
     )
+
+
+def _read_fault(value: Any) -> Fault | None:
+    if value is None:
+        return None
+    if value["cause"] not in CAUSES:
+        raise ValueError(f"a fault of {value['cause']!r}")
+    return Fault(cause=value["cause"], rule=value["rule"], words=value["words"], turn=value["turn"])
 
 
 def read_outcome(line: Mapping[str, Any]) -> Outcome:
@@ -186,6 +203,9 @@ def read_outcome(line: Mapping[str, Any]) -> Outcome:
         agent=_read_usage(usage["agent"], line["agent_cost"]),
         user=_read_usage(usage["user"], line["user_cost"]),
         judge=_read_usage(usage["judge"], usage["judge"]["cost"]),
+        reviewer=_read_usage(usage.get("reviewer"), (usage.get("reviewer") or {}).get("cost")),
+        fault=_read_fault(line.get("fault")),
+        review_failure=(line.get("review_failure") or {}).get("reason"),
         seconds=float(line["duration"]),
         n_messages=len(line["messages"]),
         excluded=bool(line["excluded"]),

@@ -16,7 +16,7 @@ from typing import Any
 from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, Usage
 from harness.core.tau2.message import Requestor
 from harness.core.tau2.task import Action, Task
-from harness.tau2.loop import STOP
+from harness.tau2.loop import GREETING, STOP
 from harness.tau2.prompts import scenario
 
 NAMED = re.compile(r"\(task: (.*?)\)\Z", re.DOTALL)
@@ -93,8 +93,9 @@ class ReferencePlay:
             script = self._scripts[role, task.id] = list(made)
         history = (task.initial_state and task.initial_state.message_history) or ()
         own = "user" if role == "user" else "assistant"
-        greeted = 0 if history or role != "agent" else 1
-        before = greeted + sum(message.role == own for message in history)
+        before = sum(message.role == own for message in history)
+        if role == "agent" and not history:
+            before = sum(message.get("content") == GREETING.content for message in request.messages[1:2])
         spoken = sum(message["role"] == "assistant" for message in request.messages) - before
         answer = script[min(spoken, len(script) - 1)]
         size = sum(len(str(message.get("content") or "")) for message in request.messages)

@@ -13,12 +13,15 @@ from harness.core.errors import DataError
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
 from harness.core.tau2.task import Task
+from harness.core.tau2.upstream import OURS, Upstream
 from harness.reward_models.tau2.faults import attribute, unjudgeable
-from harness.reward_models.tau2.reward import Verdict, judge, needs_end_state, unjudged
+from harness.reward_models.tau2.reward import NEEDS_JUDGE, Verdict, unjudged
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording, read_recording
-from harness.tasks.tau2.sources import open_domain
+from harness.tasks.tau2.sources import AUTO, open_domain
 from harness.tasks.tau2.task_file import read_tasks, revision
+from harness.tau2.reviewer import Reviewed, recorded_review, reviewed
+from harness.tau2.verdict import verdict_of
 
 
 class NlJudge(StrEnum):
@@ -32,7 +35,8 @@ class NlJudge(StrEnum):
 class Rescored:
     """A simulation with the verdict in its file and the verdict now.
 
-    `n_differs`: calls that answer otherwise now than in the recording. `fault`: the cause, where it failed.
+    `n_differs`: calls that answer otherwise now than in the recording. `fault`: the cause, where it failed, after the
+    review that stands in the file or was made now (`reviewed`).
     """
 
     id: str
@@ -41,6 +45,7 @@ class Rescored:
     verdict: Verdict
     n_differs: int = 0
     fault: Fault | None = None
+    reviewed: Reviewed | None = None
 
     @property
     def changed(self) -> bool:
@@ -62,6 +67,10 @@ class Rescored:
         }
         if self.fault is not None:
             line["fault"] = self.fault.as_json()
+        if self.reviewed is not None:
+            line.update(self.reviewed.as_json())
+        if prepared.upstream.names():
+            line["upstream"] = prepared.upstream.names()
         return line if self.verdict.reason is None else {**line, "reason": self.verdict.reason}
 
 
@@ -79,6 +88,7 @@ class Prepared:
     tasks_from: str
     task_revision: str
     recorded_revision: str | None
+    upstream: Upstream = OURS
 
     @property
     def other_tasks(self) -> bool:
@@ -86,7 +96,15 @@ class Prepared:
         return self.recorded_revision is not None and self.recorded_revision != self.task_revision
 
 
-def prepare(path: Path, *, domain: str | None, data: Path | None, tasks_file: Path | None) -> Prepared:
+def prepare(
+    path: Path,
+    *,
+    domain: str | None,
+    data: Path | None,
+    tasks_file: Path | None,
+    upstream: Upstream = OURS,
+    source: str = AUTO,
+) -> Prepared:
     """Read a recording and find its tasks: a task file, else those in the recording, else the domain's.
 
     Raises DataError for anything but a single bad simulation.
@@ -95,7 +113,7 @@ def prepare(path: Path, *, domain: str | None, data: Path | None, tasks_file: Pa
     name = domain or recording.domain
     if not name:
         raise DataError(f"{path} does not say which domain it is of; name it with --domain")
-    opened = open_domain(name, data=data)
+    opened = open_domain(name, data=data, source=source, upstream=upstream)
     if tasks_file is not None:
         tasks, whence = tuple(read_tasks(tasks_file)), str(tasks_file)
     elif recording.tasks is not None:
@@ -114,13 +132,22 @@ def prepare(path: Path, *, domain: str | None, data: Path | None, tasks_file: Pa
         tasks_from=whence,
         task_revision=revision([task for task in tasks if task.id in used]),
         recorded_revision=recorded,
+        upstream=upstream,
     )
 
 
 def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
-    """Judge every simulation of a recording, in its order."""
+    """Judge every simulation of a recording, in its order.
+
+    Raises DataError at the first that it cannot judge or has no judge for, where it is to stop there as upstream does.
+    """
     for simulation in prepared.recording.simulations:
-        yield rescore_one(prepared, simulation, nl_judge=nl_judge)
+        item = rescore_one(prepared, simulation, nl_judge=nl_judge)
+        judgeless = item.verdict.reason == NEEDS_JUDGE
+        stop = prepared.upstream.judge_required if judgeless else prepared.upstream.strict
+        if stop and item.verdict.reward is None:
+            raise DataError(f"{prepared.recording.path}: {item.id} cannot be judged: {item.verdict.reason}")
+        yield item
 
 
 def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_judge: NlJudge) -> Rescored:
@@ -134,8 +161,17 @@ def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_j
             verdict, n_differs = unjudged(f"its task is not among those of {prepared.tasks_from}"), 0
             fault = unjudgeable(verdict.reason or "")
         else:
-            verdict, n_differs = _verdict(prepared, task, simulation, nl_judge)
-            fault = attribute(task, simulation, verdict, changing=changing(prepared.domain))
+            assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
+            verdict, n_differs = verdict_of(
+                prepared.domain,
+                task,
+                simulation,
+                solo=prepared.recording.solo,
+                nl_met=[True] * len(assertions) if nl_judge is NlJudge.PASS else None,
+                upstream=prepared.upstream,
+            )
+            by_rules = attribute(task, simulation, verdict, changing=changing(prepared.domain))
+            fault = reviewed(by_rules, recorded_review(simulation))
     return Rescored(
         id=simulation.id,
         task_id=simulation.task_id,
@@ -149,19 +185,6 @@ def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_j
 def changing(domain: Domain) -> frozenset[str]:
     """The names of the user's tools that change state."""
     return frozenset(name for name, tool in domain.user_tools.items() if tool.changes_state)
-
-
-def _verdict(prepared: Prepared, task: Task, simulation: Simulation, nl_judge: NlJudge) -> tuple[Verdict, int]:
-    assertions = (task.evaluation_criteria.nl_assertions if task.evaluation_criteria else None) or ()
-    met = [True] * len(assertions) if nl_judge is NlJudge.PASS else None
-    try:
-        if not needs_end_state(task, simulation):
-            return judge(task, simulation, None, nl_met=met), 0
-        end = prepared.domain.end_state(task, simulation.messages, solo=prepared.recording.solo)
-        return judge(task, simulation, end, nl_met=met), end.n_differs
-    except Exception as error:  # noqa: BLE001
-        # Arguments of any type reach tools, assertions and comparisons; whatever they raise is this simulation's.
-        return unjudged(f"{type(error).__name__}: {error}"), 0
 
 
 def as_lines(results: Sequence[tuple[Prepared, Sequence[Rescored]]], nl_judge: NlJudge) -> bytes:

@@ -12,20 +12,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.core.chat import ChatModel, EndpointError, Usage
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, SpecError
 from harness.core.tau2.message import Requestor
-from harness.core.tau2.simulation import STOPPED, Termination
+from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
-from harness.reward_models.tau2.reward import NEEDS_JUDGE, Verdict, judge, unjudged
-from harness.tau2.loop import Played, Setting, Simulator
-from harness.tau2.nl_judge import Judged, judge_assertions
+from harness.reward_models.tau2.faults import BY_TERMINATION
+from harness.reward_models.tau2.reward import NEEDS_JUDGE, unjudged
+from harness.tau2.greeting import refuse_greeting
+from harness.tau2.judging import Judging
+from harness.tau2.loop import Setting, Simulator
 from harness.tau2.record import (
     INFRASTRUCTURE,
     Done,
     Key,
     Outcome,
     as_line,
-    simulation_of,
     task_json,
 )
 from harness.tau2.run_folder import RunFolder
@@ -40,15 +41,20 @@ FAULTS: tuple[Termination, ...] = ("agent_error", "user_error")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Who answers. `user` is null in a solo run, `judge` where natural-language assertions are not judged."""
+    """Who answers. `user` is null in a solo run, `judge` where natural-language assertions are not judged.
+
+    `reviewer` looks for the errors in simulations that failed; null: the rules alone say whose fault it was.
+    """
 
     agent: ChatModel
     user: ChatModel | None
     judge: ChatModel | None = None
+    reviewer: ChatModel | None = None
 
     async def close(self) -> None:
         """Close each once, though one model may play several parts."""
-        for model in {id(model): model for model in (self.agent, self.user, self.judge) if model}.values():
+        parts = (self.agent, self.user, self.judge, self.reviewer)
+        for model in {id(model): model for model in parts if model}.values():
             await model.close()
 
 
@@ -80,7 +86,8 @@ class Runner:
         self._folder = folder
         self._observer = observer
         self._max_concurrency = max_concurrency
-        self._upstream_exclusions = upstream_exclusions
+        self._upstream_exclusions = upstream_exclusions or plan.upstream.exclusions
+        self._judging = Judging(plan, judge=models.judge, reviewer=models.reviewer, asked=observer.asked)
         self._tasks = {task.id: task_json(task) for task in plan.tasks}
         self._fresh: dict[Key, Outcome] = {}
         self._failed_in_a_row = 0
@@ -94,6 +101,8 @@ class Runner:
             user=models.user,
             limits=plan.limits,
             solo=plan.solo,
+            greeting=plan.greeting,
+            upstream=plan.upstream,
             asked=observer.asked,
         )
 
@@ -139,6 +148,7 @@ class Runner:
                 domain=self._plan.domain.name,
                 source=self._plan.domain.source,
                 solo=self._plan.solo,
+                any_number=self._plan.upstream.numbers,
             )
             await self._folder.append(done.outcome, line)
         self._fresh[done.key] = done.outcome
@@ -171,10 +181,13 @@ class Runner:
         spent: dict[Requestor, Usage] = {}
         attempts = EXCLUDED_AFTER if self._upstream_exclusions else 1
         for _ in range(attempts if played is None else 0):
-            simulator = Simulator(self._setting, job.task, seed=job.seed, tag=job.task.id)
+            setting = self._setting_of(job.task)
+            simulator = Simulator(setting, job.task, seed=job.seed, tag=job.task.id)
             try:
                 played = await simulator.run()
             except EndpointError as error:
+                if self._plan.greeting == "send" and simulator.agent_is_first_asked:
+                    refuse_greeting(str(error))
                 return self._without_end(job, str(error), started, _plus(spent, simulator.spent))
             spent = _plus(spent, played.spent)
             if not (self._upstream_exclusions and played.termination in FAULTS):
@@ -184,7 +197,16 @@ class Runner:
         assert played is not None
         if excluded is not None:
             return self._without_end(job, excluded, started, spent, excluded=True)
-        return await self._judged(job, replace(played, spent={**played.spent, **spent}), started)
+        return await self._judging.done(_key(job), job.task, replace(played, spent={**played.spent, **spent}), started)
+
+    def _setting_of(self, task: Task) -> Setting:
+        """The run's setting with what is the task's own."""
+        plan = self._plan
+        return replace(
+            self._setting,
+            environment=lambda: plan.domain.environment(solo=plan.solo, task=task),
+            user_tools=plan.tools_of_user(task),
+        )
 
     def _without_end(
         self, job: Job, reason: str, started: str, spent: Mapping[Requestor, Usage], *, excluded: bool = False
@@ -197,59 +219,9 @@ class Runner:
             agent=spent.get("assistant", Usage()),
             user=spent.get("user", Usage()),
             excluded=excluded,
+            fault=BY_TERMINATION[INFRASTRUCTURE] if not excluded else None,
         )
         return Done(key=outcome.key, outcome=outcome, played=None, started=started)
-
-    async def _judged(self, job: Job, played: Played, started: str) -> Done:
-        judged: Judged | None = None
-        reason = played.reason
-        try:
-            judged = await self._ask_judge(job.task, played)
-        except EndpointError as error:
-            judged = Judged(met=None, failure=f"no answer ({error})")
-        verdict = self._verdict(job, played, judged)
-        if judged is not None and judged.failure is not None:
-            reason = f"judge: {judged.failure}"
-            if verdict.reward is None:
-                verdict = unjudged(reason)
-        outcome = Outcome(
-            key=_key(job),
-            termination=played.termination,
-            reason=reason,
-            verdict=verdict,
-            agent=played.spent.get("assistant", Usage()),
-            user=played.spent.get("user", Usage()),
-            judge=judged.usage if judged else Usage(),
-            seconds=played.seconds,
-            n_messages=len(played.messages),
-        )
-        return Done(key=outcome.key, outcome=outcome, played=played, judged=judged, started=started)
-
-    async def _ask_judge(self, task: Task, played: Played) -> Judged | None:
-        assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
-        if self._models.judge is None or not assertions or played.termination not in STOPPED:
-            return None
-        try:
-            return await judge_assertions(self._models.judge, assertions, played.messages, tag=task.id)
-        finally:
-            self._observer.asked()
-
-    def _verdict(self, job: Job, played: Played, judged: Judged | None) -> Verdict:
-        simulation = simulation_of(_key(job), played)
-        met = judged.met if judged else None
-        try:
-            if played.termination not in STOPPED:
-                return judge(job.task, simulation, None, nl_met=met)
-            end = self._plan.domain.end_state(job.task, played.messages, solo=self._plan.solo)
-            return judge(job.task, simulation, end, nl_met=met)
-        except Exception as error:  # noqa: BLE001
-            # What a model did to the environment reaches assertions and comparisons, which raise what they like. It
-            # ended by itself and its end cannot be looked at: the agent's failure, not a missing value.
-            return Verdict(
-                reward=0.0,
-                components=unjudged("").components,
-                reason=f"cannot be judged: {type(error).__name__}: {error}",
-            )
 
 
 def _key(job: Job) -> Key:
@@ -278,7 +250,7 @@ async def run(
     max_concurrency: int = 64,
     upstream_exclusions: bool = False,
 ) -> Report:
-    """Run what is not finished; the models are closed at the end."""
+    """Run what is not finished; the models are closed at the end. Raises SpecError where a judge must be there and is not."""
     runner = Runner(
         plan,
         models,
@@ -288,6 +260,11 @@ async def run(
         upstream_exclusions=upstream_exclusions,
     )
     try:
+        if plan.upstream.judge_required and plan.n_judged_by_model and models.judge is None:
+            raise SpecError(
+                f"--upstream judge-required: {plan.n_judged_by_model} task(s) are gated by natural-language assertions; "
+                "name a judge with --nl-judge MODEL"
+            )
         return await runner.run()
     finally:
         await models.close()

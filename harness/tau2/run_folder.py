@@ -24,6 +24,8 @@ from harness.tau2.record import Key, Outcome, read_outcome
 SCHEMA = "harness.tau2_run/1"
 SIMULATIONS = "simulations.jsonl"
 UNFINISHED = "unfinished.jsonl"
+ADDABLE = ("nl_judge", "reviewer")
+"""Settings that a run may get later: they do not change what was said, nor a verdict that is there."""
 
 
 class RunFolder:
@@ -57,6 +59,12 @@ class RunFolder:
             if key not in self.outcomes and line["termination_reason"] in ("user_stop", "agent_stop"):
                 found[key] = line
         return found
+
+    def lines(self) -> Iterator[tuple[Key, dict[str, Any]]]:
+        """Every line with its key, those without a reward first. Of a simulation the last one holds."""
+        for journal in (self._unfinished, self._finished):
+            for line in journal.stream():
+                yield read_outcome(line).key, line
 
     async def append(self, outcome: Outcome, line: str) -> None:
         """Commit one simulation, off the event loop. Whole or not at all, also when cancelled. Raises StateError."""
@@ -96,12 +104,17 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
         raise StateError(f"{folder} holds something else ({schema}); use another --out")
     names = sorted(settings.keys() | identity.keys())
     other = [name for name in names if settings.get(name) != identity.get(name)]
-    judge_added = other == ["nl_judge"] and settings.get("nl_judge") is None
-    if judge_added:
+    added = all(name in ADDABLE and settings.get(name) is None for name in other)
+    if other and (added or _is_empty(folder)):
         write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
     elif other:
         shown = ", ".join(f"{name} {_short(settings.get(name))}, here {_short(identity.get(name))}" for name in other)
         raise StateError(f"{folder} holds a run with other settings ({shown}); use another --out")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing has been recorded yet, so that the settings may still change."""
+    return not any(path.exists() and path.stat().st_size for path in (folder / SIMULATIONS, folder / UNFINISHED))
 
 
 def _short(value: Any) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.core.digest import digest_json
 from harness.core.errors import DataError, SpecError
 from harness.core.tau2.task import Task
+from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2.domain import Domain, schemas
 from harness.tasks.tau2.guidelines import read_guidelines
-from harness.tasks.tau2.sources import open_domain
+from harness.tasks.tau2.sources import AUTO, open_domain
 from harness.tasks.tau2.task_file import revision
-from harness.tau2.loop import Limits
+from harness.tau2.loop import GREETINGS, Greeting, Limits
 from harness.tau2.prompts import AGENT_INSTRUCTIONS, DONE, SOLO_INSTRUCTIONS, Prompts
 from harness.tau2.seeds import DEFAULT_SEED, trial_seeds
 
@@ -53,6 +54,8 @@ class Plan:
     agent_tools: tuple[dict[str, Any], ...]
     user_tools: tuple[dict[str, Any], ...]
     n_unfit: int = 0
+    greeting: Greeting = "send"
+    upstream: Upstream = OURS
 
     def jobs(self) -> list[Job]:
         """Every simulation, the first trial of all tasks first."""
@@ -80,7 +83,15 @@ class Plan:
             "max_calls": self.limits.answer.calls,
             "prompts": self.prompts.digest,
             "tools": digest_json([self.agent_tools, self.user_tools]),
+            "greeting": self.greeting,
+            "upstream": [name for name in self.upstream.names() if name != "exclusions"],
         }
+
+    def tools_of_user(self, task: Task) -> tuple[dict[str, Any], ...]:
+        """What the user of a task is shown: all of the user's tools, or those that the task names."""
+        if task.user_tools is None:
+            return self.user_tools
+        return tuple(tool for tool in self.user_tools if tool["function"]["name"] in task.user_tools)
 
 
 def make_plan(
@@ -94,14 +105,22 @@ def make_plan(
     trials: int = 1,
     limits: Limits | None = None,
     agent_instructions: str | None = None,
+    greeting: str = "send",
+    upstream: Upstream = OURS,
+    source: str = AUTO,
+    retrieval: str | None = None,
 ) -> Plan:
     """Open the domain, choose and check the tasks. Raises DataError or SpecError in one line."""
+    if greeting not in GREETINGS:
+        raise SpecError(f"--greeting {greeting!r} is unknown; it takes {' or '.join(GREETINGS)}")
     selection, limits = selection or Selection(), limits or Limits()
     if trials < 1:
         raise SpecError(f"--num-trials {trials} is no number of trials; 1 is the least")
     if limits.max_steps < 1 or limits.max_errors < 1:
         raise SpecError("--max-steps and --max-errors must be at least 1")
-    opened = open_domain(domain, data=data, tasks_file=tasks_file)
+    opened = open_domain(
+        domain, data=data, tasks_file=tasks_file, source=source, upstream=upstream, retrieval=retrieval
+    )
     policy = opened.policy(solo=solo)
     tasks = _select(opened, selection, tasks_file)
     chosen = tuple(task for task in tasks if fits_solo(task)) if solo else tasks
@@ -123,16 +142,33 @@ def make_plan(
         solo=solo,
         seed=seed,
         trials=trials,
-        limits=limits,
+        limits=replace(limits, answer=limits.answer.as_upstream(upstream)),
+        greeting=greeting,
+        upstream=upstream,
         prompts=Prompts(
             policy=policy,
-            guidelines=read_guidelines(data, tools=bool(opened.user_tools)),
-            agent_instructions=agent_instructions or (SOLO_INSTRUCTIONS if solo else AGENT_INSTRUCTIONS),
+            guidelines=read_guidelines(opened.data, tools=bool(opened.user_tools)),
+            agent_instructions=agent_instructions or _instructions(upstream, solo=solo),
         ),
         agent_tools=tuple([*agent_tools, *user_tools, DONE] if solo else agent_tools),
         user_tools=() if solo else tuple(user_tools),
         n_unfit=len(tasks) - len(chosen),
     )
+
+
+def _instructions(upstream: Upstream, *, solo: bool) -> str:
+    """Ours, or upstream's from its package. Raises SpecError where that is not installed."""
+    if not upstream.instructions:
+        return SOLO_INSTRUCTIONS if solo else AGENT_INSTRUCTIONS
+    from harness.tasks.tau2.upstream import agent_instructions
+
+    try:
+        return agent_instructions(solo=solo)
+    except DataError as error:
+        raise SpecError(
+            f"--upstream instructions: {error}; or give the text with --agent-instructions FILE, "
+            "or name the other switches one by one"
+        ) from error
 
 
 def fits_solo(task: Task) -> bool:
@@ -173,7 +209,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _check_start(domain: Domain, task: Task, *, solo: bool) -> None:
     """Whether a task's initial state can be made."""
-    environment = domain.environment(solo=solo)
+    environment = domain.environment(solo=solo, task=task)
     try:
         environment.initialize(task.initial_state)
         environment.replay((task.initial_state and task.initial_state.message_history) or ())

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from harness.core.chat import ChatAnswer, ChatCall
 from harness.core.tau2.message import Message, Requestor, ToolCall
+from harness.core.tau2.upstream import Upstream
 
 DEEPEST = 100
 """Levels of nesting in a call's arguments."""
+DEEPEST_OF_ALL = 500
+"""The same without our bounds: what Python's own JSON reads and writes without running out of stack."""
+UNBOUNDED = 2**62
 
 
 class ParticipantError(Exception):
@@ -23,21 +27,28 @@ class ParticipantError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerLimits:
-    """The most that one answer may hold. Upstream has no such limits."""
+    """The most that one answer may hold. Upstream has no such limits. `any_number`: NaN and infinity are numbers."""
 
     calls: int = 256
     characters: int = 1_000_000
+    depth: int = DEEPEST
+    any_number: bool = False
+
+    def as_upstream(self, upstream: Upstream) -> AnswerLimits:
+        """The limits with what is to be as upstream has it."""
+        made = replace(self, any_number=upstream.numbers)
+        return replace(made, calls=UNBOUNDED, characters=UNBOUNDED, depth=DEEPEST_OF_ALL) if upstream.bounds else made
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _check_values(value: Any) -> None:
+def _check_values(value: Any, limits: AnswerLimits) -> None:
     """Raises ValueError for nesting that is too deep and for numbers that JSON cannot hold (1e999 is read as infinity)."""
     level = [value]
-    for _ in range(DEEPEST):
-        if any(isinstance(item, float) and not math.isfinite(item) for item in level):
+    for _ in range(limits.depth):
+        if not limits.any_number and any(isinstance(item, float) and not math.isfinite(item) for item in level):
             raise ValueError("a number beyond all bounds")
         level = [
             inner
@@ -47,26 +58,27 @@ def _check_values(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"nested more than {DEEPEST} levels deep")
+    raise ValueError(f"nested more than {limits.depth} levels deep")
 
 
-def parse_arguments(text: str) -> dict[str, Any]:
+def parse_arguments(text: str, limits: AnswerLimits | None = None) -> dict[str, Any]:
     """A call's arguments; no text at all means none. Raises ValueError with the reason."""
+    limits = limits or AnswerLimits()
     if not text.strip():
         return {}
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=None if limits.any_number else _no_constant)
     except RecursionError:
-        raise ValueError(f"nested more than {DEEPEST} levels deep") from None
+        raise ValueError(f"nested more than {limits.depth} levels deep") from None
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, found {type(value).__name__}")
-    _check_values(value)
+    _check_values(value, limits)
     return value
 
 
-def _call(call: ChatCall, side: Requestor, *, cut: bool) -> ToolCall:
+def _call(call: ChatCall, side: Requestor, limits: AnswerLimits, *, cut: bool) -> ToolCall:
     try:
-        arguments = parse_arguments(call.arguments)
+        arguments = parse_arguments(call.arguments, limits)
     except ValueError as error:
         why = "; the answer was cut off at its longest" if cut else ""
         raise ParticipantError(
@@ -83,7 +95,7 @@ def message_of(answer: ChatAnswer, side: Requestor, limits: AnswerLimits) -> Mes
     if len(answer.tool_calls) > limits.calls:
         raise ParticipantError(f"{len(answer.tool_calls):,} tool calls in one message; at most {limits.calls} are made")
     cut = answer.finish_reason == "length"
-    calls = tuple(_call(call, side, cut=cut) for call in answer.tool_calls)
+    calls = tuple(_call(call, side, limits, cut=cut) for call in answer.tool_calls)
     message = Message(role=side, content=answer.content, tool_calls=calls or None)
     if not calls and not message.text:
         raise ParticipantError(f"an empty message{' (the answer was cut off at its longest)' if cut else ''}")

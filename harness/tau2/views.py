@@ -14,28 +14,36 @@ from harness.core.tau2.message import Message, Requestor, ToolCall
 Wire = dict[str, Any]
 
 
-def _calls(calls: Sequence[ToolCall]) -> list[Wire]:
+def _calls(calls: Sequence[ToolCall], *, names: bool) -> list[Wire]:
     return [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json.dumps(call.arguments)}}
+        {
+            "id": call.id,
+            **({"name": call.name} if names else {}),
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
+        }
         for call in calls
     ]
 
 
-def _own(message: Message) -> Wire:
+def _own(message: Message, *, names: bool) -> Wire:
     wire: Wire = {"role": "assistant", "content": message.content}
     if message.tool_calls:
-        wire["tool_calls"] = _calls(message.tool_calls)
+        wire["tool_calls"] = _calls(message.tool_calls, names=names)
     return wire
 
 
-def seen_by(side: Requestor, message: Message) -> Wire | None:
-    """One message as a side is sent it; null where it never sees it. Whoever is asked is `assistant` to the model."""
+def seen_by(side: Requestor, message: Message, *, names: bool = False) -> Wire | None:
+    """One message as a side is sent it; null where it never sees it. Whoever is asked is `assistant` to the model.
+
+    `names`: calls have a second `name` beside `function`, as upstream sends them.
+    """
     if message.role == "tool":
         if message.requestor != side:
             return None
         return {"role": "tool", "content": message.content, "tool_call_id": message.id}
     if message.role == side:
-        return _own(message)
+        return _own(message, names=names)
     if message.role == "system" or message.tool_calls or not message.text:
         return None
     return {"role": "user", "content": message.content}

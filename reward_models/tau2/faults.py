@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from harness.core.tau2.fault import CAUSES, Cause, Fault
-from harness.core.tau2.simulation import Simulation
+from harness.core.tau2.simulation import STOPPED, Simulation
 from harness.core.tau2.task import Task
 from harness.reward_models.tau2.loops import find_loop
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, SUCCESS, Verdict
@@ -94,6 +94,8 @@ def _agent(simulation: Simulation, verdict: Verdict, last: int | None) -> Fault:
     missed = [name for name, value in verdict.gates.items() if value is not None and value < SUCCESS]
     if missed:
         return Fault(cause="agent", rule="wrong_end_state", words=f"failed {', '.join(missed)}")
+    if verdict.reason and simulation.termination_reason in STOPPED:
+        return Fault(cause="agent", rule="unfit_end_state", words=verdict.reason)
     return Fault(cause="agent", rule="other", words=f"ended by {simulation.termination_reason}", turn=last)
 
 

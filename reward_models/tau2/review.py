@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -71,10 +72,36 @@ class Review:
         words = f"{', '.join(first.tags)}: {first.reasoning}"
         return Fault(cause=first.source, rule="reviewer", words=words, turn=first.turn)
 
+    def as_json(self) -> dict[str, Any]:
+        """The review with upstream's keys; `parse_value` reads it back."""
+        by_user = [item for item in self.findings if item.source == "user"]
+        return {
+            "summary": self.summary,
+            "agent_error": len(by_user) < len(self.findings),
+            "user_error": bool(by_user),
+            "critical_user_error": any(item.severity != "minor" for item in by_user),
+            "has_errors": bool(self.findings),
+            "errors": [
+                {
+                    "source": item.source,
+                    "error_tags": list(item.tags),
+                    "severity": item.severity,
+                    "turn_idx": item.turn,
+                    "reasoning": item.reasoning,
+                    "correct_behavior": item.correct_behavior,
+                }
+                for item in self.findings
+            ],
+        }
+
 
 def parse_review(text: str, *, n_turns: int) -> Review:
     """The review in a model's answer on a transcript of `n_turns` messages. Raises ReviewError."""
-    value = _json(text)
+    return parse_value(_json(text), n_turns=n_turns)
+
+
+def parse_value(value: Mapping[str, Any], *, n_turns: int) -> Review:
+    """The same of a JSON value, as it stands in a simulation's line. Raises ReviewError."""
     errors = value.get("errors")
     if not isinstance(errors, list):
         raise ReviewError('the answer needs "errors", a list; an empty one where there are none')

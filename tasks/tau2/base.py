@@ -11,6 +11,7 @@ from harness.core.errors import DataError
 from harness.core.tau2.end_state import EndState
 from harness.core.tau2.message import Message
 from harness.core.tau2.task import Task
+from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2.check import check_tasks
 from harness.tasks.tau2.end import EndStates
 from harness.tasks.tau2.environment import Environment
@@ -26,16 +27,20 @@ class BaseDomain:
     tools: Mapping[str, Tool]
     user_tools: Mapping[str, Tool]
 
-    def __init__(self, files: DomainFiles, *, source: str, tasks_file: Path | None = None) -> None:
+    def __init__(
+        self, files: DomainFiles, *, source: str, tasks_file: Path | None = None, upstream: Upstream = OURS
+    ) -> None:
         self.files = files
         self.source = source
+        self.data = files.data
+        self.upstream = upstream
         self._tasks_file = tasks_file
         self._end_states = self._make_end_states()
 
     def _make_end_states(self) -> EndStates:
-        return EndStates(lambda solo: self.environment(solo=solo))
+        return EndStates(lambda solo, _: self.environment(solo=solo))
 
-    def environment(self, *, solo: bool = False) -> Environment:
+    def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
         """A fresh environment."""
         raise TypeError(f"{type(self).__name__} has no environment")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from harness.core.tau2.end_state import EndState
@@ -18,8 +19,21 @@ class Domain(Protocol):
     name: str
     source: str
     """Where the environment comes from, with its version."""
-    tools: Mapping[str, Tool]
-    user_tools: Mapping[str, Tool]
+
+    @property
+    def data(self) -> Path | None:
+        """The folder of texts that go before inspect-evals': what was given with --data, or the upstream package's."""
+        ...
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The agent's tools by name."""
+        ...
+
+    @property
+    def user_tools(self) -> Mapping[str, Tool]:
+        """The user's tools by name."""
+        ...
 
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """The tasks of a split; all where none is named. Raises DataError."""
@@ -33,8 +47,8 @@ class Domain(Protocol):
         """What the agent is told to keep to. Raises DataError where the domain has no solo mode."""
         ...
 
-    def environment(self, *, solo: bool = False) -> Environment:
-        """A fresh environment that shares nothing that can change with any other."""
+    def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
+        """A fresh environment that shares nothing that can change with any other. Few depend on the task."""
         ...
 
     def check(self, tasks: Sequence[Task]) -> None:
@@ -42,10 +56,10 @@ class Domain(Protocol):
         ...
 
     def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
-        """Replay a recorded simulation of a task. Raises TranscriptError, or whatever an assertion raises."""
+        """Replay a recorded simulation of a task. Raises TranscriptError, UnfitEnd, or whatever the task's own data raise."""
         ...
 
 
 def schemas(tools: Mapping[str, Tool]) -> list[dict[str, Any]]:
     """The descriptions of tools for a model, in the domain's order."""
-    return [tool.schema() for tool in tools.values()]
+    return [tool.schema() for tool in tools.values() if tool.shown]

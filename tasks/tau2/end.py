@@ -17,12 +17,16 @@ KEPT = 4096
 """Reference environments that are remembered; they hold touched records only."""
 
 
+class UnfitEnd(Exception):  # noqa: N818
+    """A simulation left what cannot be compared or asserted on, though the reference actions do not: its own doing."""
+
+
 class EndStates:
     """End states in one domain. `sync_reference`: keep the sides in step between reference actions."""
 
     def __init__(
         self,
-        environment: Callable[[bool], Environment],
+        environment: Callable[[bool, Task], Environment],
         *,
         sync_reference: bool = False,
         diagnose_database: bool = True,
@@ -33,28 +37,53 @@ class EndStates:
         self._references: OrderedDict[int, tuple[Task, Environment]] = OrderedDict()
 
     def __call__(self, task: Task, messages: Sequence[Message], *, solo: bool) -> EndState:
-        """Replay and compare. Raises TranscriptError, or whatever an assertion raises."""
+        """Replay and compare. Raises TranscriptError, UnfitEnd, or what an assertion raises on any end."""
         criteria = task.evaluation_criteria or Criteria()
-        environment = self._environment(solo)
+        environment = self._environment(solo, task)
         environment.initialize(task.initial_state)
         differs = environment.replay(messages)
         matches = None
+        reference = None
         if self._diagnose_database or "DB" in criteria.reward_basis:
             unjudgeable = criteria.actions is None and criteria.env_assertions is None
-            matches = True if unjudgeable else environment.same_databases(self._reference(task, criteria))
+            matches = True if unjudgeable else None
+            reference = None if unjudgeable else self._reference(task, criteria)
         assertions = criteria.env_assertions
-        met = tuple(environment.holds(assertion) for assertion in assertions) if assertions else None
+        try:
+            if reference is not None:
+                matches = environment.same_databases(reference)
+            met = tuple(environment.holds(assertion) for assertion in assertions) if assertions else None
+        except Exception as error:
+            # Arguments of any type reach records, and through them comparisons and assertions, which raise what they like.
+            if self._can_be_evaluated(task, criteria):
+                raise UnfitEnd(f"its end cannot be judged: {type(error).__name__}: {error}") from error
+            raise
         return EndState(database_matches=matches, assertions_met=met, n_differs=differs)
+
+    def _can_be_evaluated(self, task: Task, criteria: Criteria) -> bool:
+        """Whether comparison and assertions work after the reference actions, so that the task is not to blame."""
+        environment = self._played(task, criteria)
+        try:
+            environment.same_databases(self._reference(task, criteria))
+            for assertion in criteria.env_assertions or ():
+                environment.holds(assertion)
+        except Exception:  # noqa: BLE001
+            return False
+        return True
+
+    def _played(self, task: Task, criteria: Criteria) -> Environment:
+        environment = self._environment(False, task)
+        environment.initialize(task.initial_state)
+        environment.replay((task.initial_state and task.initial_state.message_history) or ())
+        environment.refer(criteria.actions or (), sync=self._sync_reference)
+        return environment
 
     def _reference(self, task: Task, criteria: Criteria) -> Environment:
         known = self._references.get(id(task))
         if known is not None and known[0] is task:
             self._references.move_to_end(id(task))
             return known[1]
-        environment = self._environment(False)
-        environment.initialize(task.initial_state)
-        environment.replay((task.initial_state and task.initial_state.message_history) or ())
-        environment.refer(criteria.actions or (), sync=self._sync_reference)
+        environment = self._played(task, criteria)
         self._references[id(task)] = (task, environment)
         while len(self._references) > KEPT:
             self._references.popitem(last=False)

@@ -42,11 +42,13 @@ class Environment:
         user: Toolkit | None,
         sync: Callable[[Any, Any], None] = no_sync,
         solo: bool = False,
+        text: Callable[[Any], str] = as_text,
     ) -> None:
         self.agent = agent
         self.user = user
         self.solo = solo
         self._sync = sync
+        self._text = text
         self.sync()
 
     def sync(self) -> None:
@@ -67,7 +69,7 @@ class Environment:
         try:
             value = self._use(call)
             self.sync()
-            return Answer(content=as_text(value), error=False)
+            return Answer(content=self._text(value), error=False)
         except Exception as error:  # noqa: BLE001
             return Answer(content=f"Error: {error}", error=True)
 

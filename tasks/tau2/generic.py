@@ -8,14 +8,6 @@ from harness.tasks.tau2 import arithmetic
 from harness.tasks.tau2.tool import Tool
 
 
-def _transfer(_: Any, /, summary: str) -> str:
-    return "Transfer successful"
-
-
-def _calculate(_: Any, /, expression: str) -> str:
-    return arithmetic.evaluate(expression)
-
-
 def transfer_to_human_agents(summary: str) -> str:  # type: ignore[empty-body]
     """
     Hand the user over to a human agent, with a summary of the issue.
@@ -27,7 +19,7 @@ def transfer_to_human_agents(summary: str) -> str:  # type: ignore[empty-body]
     """
 
 
-def calculate(expression: str) -> str:  # type: ignore[empty-body]
+def calculate_value(expression: str) -> str:  # type: ignore[empty-body]
     """
     Calculate the value of an arithmetic expression.
 
@@ -36,7 +28,23 @@ def calculate(expression: str) -> str:  # type: ignore[empty-body]
     """
 
 
-TRANSFER = Tool(
-    name="transfer_to_human_agents", changes_state=False, run=_transfer, described=lambda: transfer_to_human_agents
-)
-CALCULATE = Tool(name="calculate", changes_state=False, run=_calculate, described=lambda: calculate)
+def transfer(title: str) -> Tool:
+    """The tool of the tool class `title`: Python's message for a missing argument names it to the model."""
+
+    def run(_: Any, /, summary: str) -> str:
+        return "Transfer successful"
+
+    run.__qualname__ = f"{title}.transfer_to_human_agents"
+    return Tool(
+        name="transfer_to_human_agents", changes_state=False, run=run, described=lambda: transfer_to_human_agents
+    )
+
+
+def calculate(title: str, *, bounded: bool = True) -> Tool:
+    """The same for `calculate`. Unbounded it may never end, as upstream's."""
+
+    def run(_: Any, /, expression: str) -> str:
+        return arithmetic.evaluate(expression, bounded=bounded)
+
+    run.__qualname__ = f"{title}.calculate"
+    return Tool(name="calculate", changes_state=False, run=run, described=lambda: calculate_value)

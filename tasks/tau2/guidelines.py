@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.errors import DataError
@@ -24,7 +25,8 @@ def read_guidelines(data: Path | None, *, tools: bool) -> str:
     )
 
 
-def _folders(data: Path | None) -> list[Path]:
+def _folders(data: Path | None) -> Iterator[Path]:
     """Where guidelines may lie: in the data folder, beside its domains, in the port."""
-    given = [] if data is None else [data, data.parent, data / "tau2", data / "data" / "tau2"]
-    return [*given, port.data_folder().parent]
+    if data is not None:
+        yield from (data, data.parent, data / "tau2", data / "data" / "tau2")
+    yield port.data_folder().parent

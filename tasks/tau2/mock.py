@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from harness.core.tau2.task import Task
 from harness.tasks.tau2.base import BaseDomain
 from harness.tasks.tau2.database import Shared
 from harness.tasks.tau2.environment import Environment
@@ -56,7 +57,7 @@ class MockDomain(BaseDomain):
         """The policy."""
         return self.files.text("policy_solo.md" if solo else "policy.md")
 
-    def environment(self, *, solo: bool = False) -> Environment:
+    def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
         """A fresh environment."""
         from harness.tasks.tau2 import mock_tools
 

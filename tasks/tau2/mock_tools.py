@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from harness.tasks.tau2.generic import TRANSFER
+from harness.tasks.tau2.generic import transfer
 from harness.tasks.tau2.tool import Tool, table
 
 Status = Literal["pending", "completed"]
@@ -136,7 +136,7 @@ AGENT = table(
         _tool(MockTools.create_task, changes_state=True),
         _tool(MockTools.get_users, changes_state=False),
         _tool(MockTools.update_task_status, changes_state=True),
-        TRANSFER,
+        transfer("MockTools"),
     ]
 )
 USER = table(

@@ -20,6 +20,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from harness.core.errors import DataError
+from harness.tasks.tau2.upstream import unrelated
 
 PACKAGE = "inspect_evals"
 MODULES = {
@@ -48,16 +49,12 @@ def data_folder() -> Path:
         if folder.is_dir():
             return folder
     what = "is not installed" if not places else "has no tau2 in it (it came with 0.3)"
-    raise DataError(f"inspect-evals {what}; run: pip install 'mixture-harness[tau2]'{unrelated_tau2()}")
+    raise DataError(f"inspect-evals {what}; run: pip install 'mixture-harness[tau2]'{unrelated()}")
 
 
-def unrelated_tau2() -> str:
-    """A remark where the package named tau2 that is installed has nothing to do with tau2-bench; else nothing."""
-    spec = importlib.util.find_spec("tau2")
-    places = [] if spec is None else list(spec.submodule_search_locations or ())
-    if spec is None or any((Path(place) / "domains").is_dir() for place in places):
-        return ""
-    return "; the tau2 that is installed here is PyPI's package of that name, about magnetic relaxation, not tau2-bench"
+def is_installed() -> bool:
+    """Whether there is an inspect-evals here."""
+    return importlib.util.find_spec(PACKAGE) is not None
 
 
 @cache

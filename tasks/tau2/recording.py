@@ -40,11 +40,15 @@ class Raw:
     simulations: tuple[tuple[str, Any], ...]
     timestamp: str | None = None
     task_revision: str | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """The simulations of one file. `tasks` is null where the file does not carry them, `domain` where it does not say."""
+    """The simulations of one file. `tasks` is null where the file does not carry them, `domain` where it does not say.
+
+    `sources`: whose environments they say they were made with.
+    """
 
     path: Path
     domain: str | None
@@ -52,6 +56,7 @@ class Recording:
     tasks: tuple[Task, ...] | None
     simulations: tuple[Simulation | Unreadable, ...]
     task_revision: str | None = None
+    sources: tuple[str, ...] = ()
 
 
 def read_recording(path: Path) -> Recording:
@@ -64,6 +69,7 @@ def read_recording(path: Path) -> Recording:
         tasks=tuple(parse_tasks(raw.tasks, str(raw.path))) if raw.tasks else None,
         simulations=tuple(parse_simulation(value, name) for name, value in raw.simulations),
         task_revision=raw.task_revision,
+        sources=raw.sources,
     )
 
 
@@ -123,6 +129,7 @@ def _from_lines(path: Path, text: str) -> Raw:
     tasks: dict[str, Any] = {}
     domains: dict[str, None] = {}
     revisions: dict[str, None] = {}
+    sources: dict[str, None] = {}
     info: Mapping[str, Any] = {}
     solo = False
     for index, line in enumerate(lines):
@@ -142,6 +149,8 @@ def _from_lines(path: Path, text: str) -> Raw:
             info = info or _mapping(value.get("info"))
             if isinstance(value.get("task_revision"), str):
                 revisions[value["task_revision"]] = None
+            if isinstance(value.get("source"), str):
+                sources[value["source"]] = None
             task = value.get("task")
             if isinstance(task, dict) and "id" in task and tasks.setdefault(str(task["id"]), task) != task:
                 raise DataError(f"{path} {name}: task {task['id']!r} is not the one of an earlier line; split the file")
@@ -159,6 +168,7 @@ def _from_lines(path: Path, text: str) -> Raw:
         tasks=list(tasks.values()) or None,
         simulations=tuple(simulations),
         task_revision=next(iter(revisions), None),
+        sources=tuple(sources),
     )
 
 
@@ -192,6 +202,7 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
             messages=_messages().validate_python(tuple(_flat(value.get("messages")))),
             trial=value["trial"] if isinstance(value.get("trial"), int) else None,
             recorded=recorded,
+            review=value["review"] if isinstance(value.get("review"), dict) else None,
         )
     except (ValueError, RecursionError) as error:
         return Unreadable(id=identity, task_id=task_id, reason=_first(error), recorded=recorded)

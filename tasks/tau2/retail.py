@@ -2,57 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
-from harness.tasks.tau2 import port
-from harness.tasks.tau2.base import BaseDomain
-from harness.tasks.tau2.database import Shared
-from harness.tasks.tau2.environment import Environment
-from harness.tasks.tau2.generic import CALCULATE, TRANSFER
-from harness.tasks.tau2.ported import ported_all
-from harness.tasks.tau2.records import Table
-from harness.tasks.tau2.tool import Tool, table
-from harness.tasks.tau2.toolkit import Toolkit
-
-READS = (
-    "find_user_id_by_name_zip",
-    "find_user_id_by_email",
-    "get_order_details",
-    "get_product_details",
-    "get_user_details",
-    "list_all_product_types",
-)
-WRITES = (
-    "cancel_pending_order",
-    "exchange_delivered_order_items",
-    "modify_pending_order_address",
-    "modify_pending_order_items",
-    "modify_pending_order_payment",
-    "modify_user_address",
-    "return_delivered_order_items",
-)
-
-ORDER = (
-    "calculate",
-    "cancel_pending_order",
-    "exchange_delivered_order_items",
-    "find_user_id_by_name_zip",
-    "find_user_id_by_email",
-    "get_order_details",
-    "get_product_details",
-    "get_item_details",
-    "get_user_details",
-    "list_all_product_types",
-    "modify_pending_order_address",
-    "modify_pending_order_items",
-    "modify_pending_order_payment",
-    "modify_user_address",
-    "return_delivered_order_items",
-    "transfer_to_human_agents",
-)
-"""The order in which a model is shown them: upstream's."""
+from harness.tasks.tau2.shop import ShopDomain
+from harness.tasks.tau2.tool import Tool
 
 
 def get_item_details(item_id: str) -> Any:
@@ -72,38 +25,52 @@ def _item(target: Any, /, item_id: str) -> Any:
     raise ValueError("Item not found")
 
 
+_item.__qualname__ = "RetailTools.get_item_details"  # Python names it to a model that leaves the argument out
 ITEM = Tool(name="get_item_details", changes_state=False, run=_item, described=lambda: get_item_details)
 
 
-class RetailDomain(BaseDomain):
+class RetailDomain(ShopDomain):
     """Retail over the port's tool class."""
 
     name = "retail"
-    user_tools: Mapping[str, Tool] = {}
+    store_class = "RetailAgentTools"
+    records = {"products": "Product", "users": "User", "orders": "Order"}
+    reads = (
+        "find_user_id_by_name_zip",
+        "find_user_id_by_email",
+        "get_order_details",
+        "get_product_details",
+        "get_user_details",
+        "list_all_product_types",
+    )
+    writes = (
+        "cancel_pending_order",
+        "exchange_delivered_order_items",
+        "modify_pending_order_address",
+        "modify_pending_order_items",
+        "modify_pending_order_payment",
+        "modify_user_address",
+        "return_delivered_order_items",
+    )
+    order = (
+        "calculate",
+        "cancel_pending_order",
+        "exchange_delivered_order_items",
+        "find_user_id_by_name_zip",
+        "find_user_id_by_email",
+        "get_order_details",
+        "get_product_details",
+        "get_item_details",
+        "get_user_details",
+        "list_all_product_types",
+        "modify_pending_order_address",
+        "modify_pending_order_items",
+        "modify_pending_order_payment",
+        "modify_user_address",
+        "return_delivered_order_items",
+        "transfer_to_human_agents",
+    )
 
-    @cached_property
-    def tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
-        """The agent's tools by name."""
-        module = port.modules(self.name)["tools"]
-        return table([*ported_all(module, reads=READS, writes=WRITES), ITEM, CALCULATE, TRANSFER], ORDER)
-
-    @cached_property
-    def _database(self) -> Shared:
-        models = port.modules(self.name)["data_model"]
-        raw: Any = self.files.json("db.json")
-        kinds = {"products": models.Product, "users": models.User, "orders": models.Order}
-        return Shared({name: Table(raw[name], model.model_validate) for name, model in kinds.items()})
-
-    def policy(self, *, solo: bool = False) -> str:
-        """The policy. There is no solo mode."""
-        if solo:
-            self.no_solo()
-        return self.files.text("policy.md", "policy.txt")
-
-    def environment(self, *, solo: bool = False) -> Environment:
-        """A fresh environment."""
-        store_class = port.modules(self.name)["RetailAgentTools"].RetailAgentTools
-        target = port.instance(store_class, self._database.open())
-        return Environment(
-            agent=Toolkit(target=target, tools=self.tools, database=self._database), user=None, solo=solo
-        )
+    def own_tools(self) -> list[Tool]:
+        """Tools that the port lacks."""
+        return [*super().own_tools(), ITEM]

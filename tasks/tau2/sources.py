@@ -1,4 +1,4 @@
-"""The table of domains, and how one is opened from inspect-evals and, where given, a data folder or a task file."""
+"""The table of domains, and how one is opened: from inspect-evals, a data folder, a task file, or upstream's own package."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, SpecError
+from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2 import port
+from harness.tasks.tau2 import upstream as upstream_package
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.files import DomainFiles
 
@@ -18,23 +20,71 @@ DOMAINS = {
     "telecom": "harness.tasks.tau2.telecom:TelecomDomain",
     "mock": "harness.tasks.tau2.mock:MockDomain",
 }
+AUTO = "auto"
+INSPECT = "inspect_evals"
+TAU2 = "tau2"
+SOURCES = (AUTO, INSPECT, TAU2)
+THEIRS = ("banking_knowledge",)
+"""Domains that only upstream's package has."""
 ALIASES = {"telecom-workflow": "telecom"}
 """Names in upstream's result files for an environment that has another policy text and the same tools."""
 
 
-def open_domain(name: str, *, data: Path | None = None, tasks_file: Path | None = None) -> Domain:
-    """The domain, loaded once per process. Raises DataError for a name that is unknown or data that are missing."""
+def open_domain(
+    name: str,
+    *,
+    data: Path | None = None,
+    tasks_file: Path | None = None,
+    source: str = AUTO,
+    upstream: Upstream = OURS,
+    retrieval: str | None = None,
+) -> Domain:
+    """The domain, loaded once per process. Raises DataError for a name that is unknown or data that are missing.
+
+    `source` auto is inspect-evals, but for a domain that it lacks, and where only upstream's package is installed.
+    `retrieval` is how banking_knowledge finds documents.
+    """
+    if source not in SOURCES:
+        raise SpecError(f"--source {source!r} is unknown; it takes {', '.join(SOURCES)}")
+    chosen = _chosen(name) if source == AUTO else source
+    switches = Upstream(telecom_db=upstream.telecom_db, calculate=upstream.calculate)
+    file = tasks_file and tasks_file.resolve()
+    if chosen == TAU2:
+        if data is not None:
+            raise SpecError("--data is of no use with upstream's package, which has its own; TAU2_DATA_DIR says where")
+        return _open_upstream(name, file, switches, retrieval)
+    if retrieval is not None:
+        raise SpecError(f"--retrieval is for domains of upstream's package; give --source {TAU2}")
     name = ALIASES.get(name, name)
     if name not in DOMAINS:
-        raise DataError(f"unknown tau2 domain {name!r}; this version has {', '.join(DOMAINS)}; name one with --domain")
-    return _open(name, data and data.resolve(), tasks_file and tasks_file.resolve())
+        elsewhere = (
+            f"; {name} comes with tau2-bench's own package{upstream_package.unrelated()}" if name in THEIRS else ""
+        )
+        raise DataError(
+            f"unknown tau2 domain {name!r}; this version has {', '.join(DOMAINS)}; name one with --domain{elsewhere}"
+        )
+    return _open(name, data and data.resolve(), file, switches)
+
+
+def _chosen(name: str) -> str:
+    theirs = upstream_package.is_installed()
+    return TAU2 if theirs and (name in THEIRS or not port.is_installed()) else INSPECT
 
 
 @cache
-def _open(name: str, data: Path | None, tasks_file: Path | None) -> Domain:
+def _open_upstream(name: str, tasks_file: Path | None, upstream: Upstream, retrieval: str | None) -> Domain:
+    from harness.tasks.tau2.upstream_domain import UpstreamDomain
+
+    return UpstreamDomain(name, tasks_file=tasks_file, upstream=upstream, retrieval=retrieval)
+
+
+@cache
+def _open(name: str, data: Path | None, tasks_file: Path | None, upstream: Upstream) -> Domain:
     module, _, attribute = DOMAINS[name].partition(":")
     files = DomainFiles(name, data, port.data_folder)
-    domain: Domain = getattr(importlib.import_module(module), attribute)(files, source=_source(), tasks_file=tasks_file)
+    domain: Domain = getattr(importlib.import_module(module), attribute)(
+        files, source=_source(), tasks_file=tasks_file, upstream=upstream
+    )
     return domain
 
 

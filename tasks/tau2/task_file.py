@@ -70,5 +70,11 @@ def task_values(tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 def revision(tasks: Sequence[Task]) -> str:
     """A digest over what the tasks ask and how they are judged; order and formatting do not enter."""
-    values = _adapter().dump_python
-    return digest_json([values(task, mode="json") for task in sorted(tasks, key=lambda task: task.id)])
+    return digest_json([_meaning(task) for task in sorted(tasks, key=lambda task: task.id)])
+
+
+def _meaning(task: Task) -> dict[str, Any]:
+    value: dict[str, Any] = _adapter().dump_python(task, mode="json")
+    if task.user_tools is None:
+        del value["user_tools"]  # a key that came later: tasks without it are what they were
+    return value

@@ -10,13 +10,14 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
+from harness.core.tau2.task import Task
 from harness.tasks.tau2 import port
 from harness.tasks.tau2.base import BaseDomain
 from harness.tasks.tau2.database import Whole
 from harness.tasks.tau2.end import EndStates
 from harness.tasks.tau2.environment import Environment
 from harness.tasks.tau2.files import read_bytes
-from harness.tasks.tau2.generic import TRANSFER
+from harness.tasks.tau2.generic import transfer
 from harness.tasks.tau2.ported import ported_all
 from harness.tasks.tau2.tool import Tool, table
 from harness.tasks.tau2.toolkit import Toolkit
@@ -129,13 +130,19 @@ class TelecomDomain(BaseDomain):
 
     def _make_end_states(self) -> EndStates:
         # Upstream does not keep the sides in step between reference actions, so its DB value is wrong here, and gates
-        # nothing. We do, and only where a task's reward_basis asks for DB.
-        return EndStates(lambda solo: self.environment(solo=solo), sync_reference=True, diagnose_database=False)
+        # nothing. We do, and only where a task's reward_basis asks for DB, unless `--upstream telecom-db` says otherwise.
+        theirs = self.upstream.telecom_db
+        return EndStates(
+            lambda solo, _: self.environment(solo=solo), sync_reference=not theirs, diagnose_database=theirs
+        )
 
     @cached_property
     def tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
         """The agent's tools by name."""
-        return table([*ported_all(self._port["tools"], reads=AGENT_READS, writes=AGENT_WRITES), TRANSFER], AGENT_ORDER)
+        return table(
+            [*ported_all(self._port["tools"], reads=AGENT_READS, writes=AGENT_WRITES), transfer("TelecomTools")],
+            AGENT_ORDER,
+        )
 
     @cached_property
     def user_tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
@@ -165,7 +172,7 @@ class TelecomDomain(BaseDomain):
         main, support = (self.files.text(f"{name}.md", f"{name}.txt") for name in names)
         return f"<main_policy>\n{main}\n</main_policy>\n<tech_support_policy>\n{support}\n</tech_support_policy>"
 
-    def environment(self, *, solo: bool = False) -> Environment:
+    def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
         """A fresh environment."""
         agent_class = self._port["TelecomAgentTools"].TelecomAgentTools
         user_class = self._port["TelecomUserTools"].TelecomUserTools

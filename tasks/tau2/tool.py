@@ -11,16 +11,21 @@ from typing import Any
 class Tool:
     """`run(target, **arguments)` does the work; `described()` is a function whose signature and docstring describe it.
 
-    Only tools that change state are run again when a recorded simulation is replayed.
+    Only tools that change state are run again when a recorded simulation is replayed. `ready` is a description that
+    exists already. A tool that is not `shown` can be called, but no model is told of it.
     """
 
     name: str
     changes_state: bool
     run: Callable[..., Any]
     described: Callable[[], Callable[..., Any]]
+    ready: Callable[[], dict[str, Any]] | None = None
+    shown: bool = True
 
     def schema(self) -> dict[str, Any]:
         """The tool in the format of OpenAI's `tools`."""
+        if self.ready is not None:
+            return self.ready()
         from harness.tasks.tau2.schema import function_schema
 
         return function_schema(self.name, self.described())

@@ -154,7 +154,7 @@ def package(folder: Path, *names: str) -> str:
 
 
 def test_an_unrelated_tau2_is_recognised(tmp_path: Path) -> None:
-    code = "import sys; sys.path.insert(0, {!r}); from harness.tasks.tau2 import port; print(port.unrelated_tau2())"
+    code = "import sys; sys.path.insert(0, {!r}); from harness.tasks.tau2 import upstream; print(upstream.unrelated())"
     unrelated = package(tmp_path / "a", "tau2", "tau2/fit")
     assert "about magnetic relaxation, not tau2-bench" in run(code.format(unrelated))
     related = package(tmp_path / "b", "tau2", "tau2/domains")

@@ -20,14 +20,16 @@ from tau2_online import plan, run_plan
 from tau2_samples import needs_port, shared, task_value
 
 from harness.cli import run as harness
-from harness.core.chat import ChatAnswer, ChatRequest, EndpointError
+from harness.core.chat import EndpointError
 from harness.core.errors import StateError
+from harness.core.tau2.upstream import Upstream
 from harness.engines.scripted_chat import ScriptedChat
 from harness.engines.scripted_server import ScriptedServer, serving
 from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
+from harness.tau2.record import Outcome
 from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.rescore import NlJudge, prepare, rescore
+from harness.tau2.rescore import NlJudge, Rescored, prepare, rescore
 from harness.tau2.run_folder import open_run
 from harness.tau2.run_plan import Plan
 
@@ -365,18 +367,43 @@ def test_cancelling_leaves_the_file_whole(tmp_path: Path) -> None:
     assert {outcome.verdict.reward for outcome in report.outcomes} == {1.0}
 
 
-def test_what_the_environment_cannot_judge_is_the_agents_zero(tmp_path: Path) -> None:
+def silent_run(tmp_path: Path, task_id: str, **settings: Any) -> tuple[Outcome, Path]:
+    """A user who stops at once, on a task that asserts something about `task_id`, which its reference actions make."""
     path = tmp_path / "t.json"
     check = {
         "env_type": "assistant",
         "func_name": "assert_task_status",
-        "arguments": {"task_id": "task_9", "expected_status": "pending"},
+        "arguments": {"task_id": task_id, "expected_status": "pending"},
     }
     path.write_text(json.dumps([task_value(env_assertions=[check], reward_basis=["ENV_ASSERTION"])]))
-    made = plan("mock", tasks_file=path)
+    made = plan("mock", tasks_file=path, **settings)
+    report = run_plan(made, tmp_path / "o", ScriptedChat(lambda _: "###STOP###"))
+    return report.outcomes[0], tmp_path / "o"
 
-    def script(request: ChatRequest) -> ChatAnswer:
-        return ChatAnswer(content="###STOP###")
 
-    outcome = run_plan(made, tmp_path / "o", ScriptedChat(script)).outcomes[0]
-    assert outcome.verdict.reward == 0.0 and "cannot be judged" in (outcome.verdict.reason or "")
+def rescored(path: Path, **settings: Any) -> Rescored:
+    opened = prepare(path, domain=None, data=None, tasks_file=None, **settings)
+    return next(rescore(opened, nl_judge=NlJudge.NONE))
+
+
+def test_an_end_that_cannot_be_judged_is_the_agents_zero_in_a_run_and_in_rescore(tmp_path: Path) -> None:
+    outcome, folder = silent_run(tmp_path, "task_2")
+    assert outcome.verdict.reward == 0.0 and "cannot be judged: ValueError" in (outcome.verdict.reason or "")
+    again = rescored(folder / "simulations.jsonl")
+    assert again.verdict == dataclasses.replace(outcome.verdict) and again.fault == outcome.fault
+    assert outcome.fault is not None and outcome.fault.rule == "stop_before_agent"
+    theirs = rescored(folder / "simulations.jsonl", upstream=Upstream(ends=True))
+    assert theirs.verdict.reward is None
+
+
+def test_upstreams_way_with_such_an_end_is_no_reward(tmp_path: Path) -> None:
+    outcome, folder = silent_run(tmp_path, "task_2", upstream=Upstream(ends=True))
+    assert outcome.verdict.reward is None and not (folder / "simulations.jsonl").exists()
+    assert rescored(folder / "unfinished.jsonl", upstream=Upstream(ends=True)).verdict.reward is None
+
+
+def test_an_assertion_that_fails_after_the_reference_actions_too_is_the_tasks(tmp_path: Path) -> None:
+    outcome, folder = silent_run(tmp_path, "task_9")
+    assert outcome.verdict.reward is None and "task_9 not found" in (outcome.verdict.reason or "")
+    assert outcome.fault is not None and outcome.fault.cause == "infrastructure"
+    assert rescored(folder / "unfinished.jsonl").verdict.reward is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from harness.core.tau2.message import Message
 from harness.core.tau2.task import RewardType
@@ -34,7 +34,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """One simulation of one task. `trial` counts from 0."""
+    """One simulation of one task. `trial` counts from 0. `review` is a reviewer's, as it stands in the file."""
 
     id: str
     task_id: str
@@ -42,6 +42,7 @@ class Simulation:
     messages: tuple[Message, ...]
     trial: int | None = None
     recorded: Recorded = Recorded()
+    review: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

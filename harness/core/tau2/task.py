@@ -71,10 +71,14 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task. `user_scenario` is the simulated user's text, kept as it stands in the file."""
+    """One task. `user_scenario` is the simulated user's text, kept as it stands in the file.
+
+    `user_tools` names those of the user's tools that this task's user has; null: all.
+    """
 
     id: str
     user_scenario: dict[str, Any] = field(default_factory=dict)
     ticket: str | None = None
     initial_state: InitialState | None = None
     evaluation_criteria: Criteria | None = None
+    user_tools: tuple[str, ...] | None = None

@@ -1,0 +1,99 @@
+"""What a conversation that ended is worth: the judge, the replay, the cause of a failure, the reviewer.
+
+Owns the order in which they are asked. A judge without a verdict leaves the reward open; a reviewer costs nothing but itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.core.chat import ChatModel, EndpointError, Usage
+from harness.core.tau2.simulation import STOPPED, Simulation
+from harness.core.tau2.task import Task
+from harness.reward_models.tau2.faults import Failure, attribute
+from harness.reward_models.tau2.reward import Verdict, unjudged
+from harness.tau2.loop import Played
+from harness.tau2.nl_judge import Judged, judge_assertions
+from harness.tau2.record import Done, Key, Outcome, simulation_of
+from harness.tau2.rescore import changing
+from harness.tau2.reviewer import Reviewed, review_by, reviewed, wants_review
+from harness.tau2.run_plan import Plan
+from harness.tau2.verdict import verdict_of
+
+
+class Judging:
+    """The judging of one run. `asked` is told after every answer of a model."""
+
+    def __init__(
+        self, plan: Plan, *, judge: ChatModel | None, reviewer: ChatModel | None, asked: Callable[[], None]
+    ) -> None:
+        self._plan = plan
+        self._judge = judge
+        self._reviewer = reviewer
+        self._asked = asked
+        self._changing = changing(plan.domain)
+
+    async def done(self, key: Key, task: Task, played: Played, started: str) -> Done:
+        """Ask the judge where there are assertions, replay, and ask the reviewer where it failed."""
+        judged: Judged | None = None
+        reason = played.reason
+        try:
+            judged = await self._ask_judge(task, played)
+        except EndpointError as error:
+            judged = Judged(met=None, failure=f"no answer ({error})")
+        simulation = simulation_of(key, played)
+        verdict, _ = verdict_of(
+            self._plan.domain,
+            task,
+            simulation,
+            solo=self._plan.solo,
+            nl_met=judged.met if judged else None,
+            upstream=self._plan.upstream,
+        )
+        failure: Failure | None = None
+        if judged is not None and judged.failure is not None:
+            reason = f"judge: {judged.failure}"
+            if verdict.reward is None:
+                verdict = unjudged(reason)
+                failure = Failure("judge", judged.failure)
+        fault = attribute(task, simulation, verdict, changing=self._changing, failure=failure)
+        found = await self._reviewed(task, simulation, verdict)
+        outcome = Outcome(
+            key=key,
+            termination=played.termination,
+            reason=reason,
+            verdict=verdict,
+            agent=played.spent.get("assistant", Usage()),
+            user=played.spent.get("user", Usage()),
+            judge=judged.usage if judged else Usage(),
+            reviewer=found.usage if found else Usage(),
+            review_failure=found.failure if found else None,
+            fault=reviewed(fault, found.review if found else None),
+            seconds=played.seconds,
+            n_messages=len(played.messages),
+        )
+        return Done(key=outcome.key, outcome=outcome, played=played, judged=judged, reviewed=found, started=started)
+
+    async def _reviewed(self, task: Task, simulation: Simulation, verdict: Verdict) -> Reviewed | None:
+        if self._reviewer is None or not wants_review(verdict):
+            return None
+        try:
+            return await review_by(self._reviewer, task, simulation, policy=self._plan.prompts.policy)
+        finally:
+            self._asked()
+
+    async def _ask_judge(self, task: Task, played: Played) -> Judged | None:
+        assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
+        if self._judge is None or not assertions or played.termination not in STOPPED:
+            return None
+        upstream = self._plan.upstream
+        if (
+            upstream.judge_gates
+            and task.evaluation_criteria
+            and "NL_ASSERTION" not in task.evaluation_criteria.reward_basis
+        ):
+            return None
+        try:
+            return await judge_assertions(self._judge, assertions, played.messages, tag=task.id, upstream=upstream)
+        finally:
+            self._asked()

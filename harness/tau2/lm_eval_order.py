@@ -1,0 +1,110 @@
+"""Simulations that lm-eval asks for: an order per task, all orders of a domain played as one run, a line per trial.
+
+Knows no lm-eval: it is handed players and gives back JSON values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import EngineError, SpecError
+from harness.core.players import Players
+from harness.core.tau2.task import REWARD_TYPES
+from harness.reward_models.tau2.pass_hat import Trials, pass_hat
+from harness.reward_models.tau2.reward import SUCCESS
+from harness.tau2.record import Key
+from harness.tau2.run import Models, Report, run
+from harness.tau2.run_folder import RunFolder, open_run
+from harness.tau2.run_plan import Plan
+from harness.tau2.seeds import trial_seeds
+
+UNSCORED = "unscored"
+"""The share of a task's simulations that have no reward: endpoint or judge failed, or there is no judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationOrder:
+    """All trials of one task. `game` names the lm-eval task; `plan` is that of the whole domain."""
+
+    game: str
+    task_id: str
+    plan: Plan = field(repr=False, compare=False)
+
+    def play(self, orders: Sequence[SimulationOrder], players: Players) -> list[str]:
+        """Run the tasks ordered, and only those. Raises SpecError, StateError, or EngineError where nothing has a reward."""
+        wanted = {order.task_id for order in orders}
+        plan = replace(self.plan, tasks=tuple(task for task in self.plan.tasks if task.id in wanted))
+        if not plan.solo and players.identity.get("user") is None:
+            raise SpecError(f"{self.game}: name the model that plays the user with user_llm= among the model arguments")
+        identity = {**plan.identity(), **players.identity}
+        if plan.solo:
+            identity["user"] = None
+        with _folder(players.out, self.game) as path, open_run(path, identity=identity) as folder:
+            cast = players.open()
+            models = Models(
+                agent=cast.agent, user=None if plan.solo else cast.user, judge=cast.judge, reviewer=cast.reviewer
+            )
+            report = asyncio.run(run(plan, models, folder, max_concurrency=players.max_concurrency))
+            if not any(outcome.finished for outcome in report.outcomes):
+                raise EngineError(f"{self.game}: no simulation has a reward ({_why(report)})")
+            lines = _lines(folder)
+        return [json.dumps(_answer(order.task_id, plan, lines)) for order in orders]
+
+
+@contextmanager
+def _folder(out: Path | None, game: str) -> Iterator[Path]:
+    if out is not None:
+        yield out / game
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-tau2-") as made:
+        yield Path(made) / game
+
+
+def _why(report: Report) -> str:
+    first = next((outcome for outcome in report.outcomes), None)
+    return report.gave_up or (first and (first.reason or first.verdict.reason)) or "nothing was tried"
+
+
+def _lines(folder: RunFolder) -> dict[Key, dict[str, Any]]:
+    """The last line of every simulation, finished or not."""
+    return {key: {name: value for name, value in line.items() if name != "task"} for key, line in folder.lines()}
+
+
+def _answer(task_id: str, plan: Plan, lines: Mapping[Key, dict[str, Any]]) -> dict[str, Any]:
+    keys = [Key(task_id=task_id, trial=n, seed=seed) for n, seed in enumerate(trial_seeds(plan.seed, plan.trials))]
+    return {
+        "task_id": task_id,
+        "domain": plan.domain.name,
+        "source": plan.domain.source,
+        "task_revision": plan.identity()["tasks"],
+        "n_trials": plan.trials,
+        "simulations": [lines[key] for key in keys if key in lines],
+    }
+
+
+def metrics(answer: Mapping[str, Any]) -> dict[str, float | None]:
+    """A task's means over its scored trials. What no trial has a value of has no key, so that no mean counts it as 0.
+
+    pass^k is null where fewer than k trials were scored.
+    """
+    infos = [line["reward_info"] for line in answer["simulations"] if line["reward_info"] is not None]
+    n_trials = answer["n_trials"]
+    rewards = [info["reward"] for info in infos]
+    found: dict[str, float | None] = {UNSCORED: 1.0 - len(infos) / n_trials}
+    trials = Trials(len(rewards), sum(reward >= SUCCESS for reward in rewards))
+    found.update({f"pass^{k}": pass_hat(trials, k) for k in range(1, n_trials + 1)})
+    if rewards:
+        found["reward"] = math.fsum(rewards) / len(rewards)
+    for name in REWARD_TYPES:
+        values = [info["reward_breakdown"][name] for info in infos if name in info["reward_breakdown"]]
+        if values:
+            found[name] = math.fsum(values) / len(values)
+    return found

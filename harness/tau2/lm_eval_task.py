@@ -1,0 +1,141 @@
+"""tau2 domains as lm-eval tasks: the class that the YAML files of tasks/tau2 name. Imported by lm-eval alone.
+
+A task asks with requests of its own type, `simulate`, which the model must have. The YAML's `metadata`, into which lm-eval
+merges --model_args and --metadata, says what is played: domain, split, solo, num_trials, task_ids, source, data, ...
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import SpecError
+from harness.core.tau2.task import REWARD_TYPES
+from harness.core.tau2.upstream import upstream_of
+from harness.tau2.lm_eval_order import UNSCORED, SimulationOrder, metrics
+from harness.tau2.record import task_json
+from harness.tau2.run_plan import Plan, Selection, make_plan
+from harness.tau2.seeds import DEFAULT_SEED
+
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.metrics import mean
+    from lm_eval.api.model import LM
+    from lm_eval.api.task import Task
+    from lm_eval.config.task import TaskConfig
+except ImportError as error:
+    raise ImportError(
+        f"tau2 tasks of lm-eval need lm-eval ({error}); pip install 'mixture-harness[lm-eval]'"
+    ) from error
+
+REQUEST = "simulate"
+
+
+def _refuse(model: Any, requests: Sequence[Any]) -> Any:
+    raise SpecError(
+        f"{type(model).__name__} has no `{REQUEST}`: tau2 tasks are simulations, which --model harness plays; "
+        "run them as: harness lm-eval run --model harness --model_args agent_llm=...,user_llm=... --tasks ..."
+    )
+
+
+# lm-eval calls the method of a request's type on whatever model there is. Every model has this one now, which says so.
+if not hasattr(LM, REQUEST):
+    LM.simulate = _refuse
+
+
+class Tau2Task(Task):  # type: ignore[misc]
+    """A domain's tasks; a document is one task, its request all its trials."""
+
+    VERSION = 1.0
+    OUTPUT_TYPE = REQUEST
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        metadata = dict(config.get("metadata") or {})
+        self.VERSION = metadata.get("version", self.VERSION)
+        self.plan = _plan(metadata)
+        super().__init__()
+        self._config = TaskConfig(task=config["task"], output_type=REQUEST, num_fewshot=0, repeats=1, metadata=metadata)
+
+    def download(self, *_: Any, **__: Any) -> None:
+        """There is nothing to download: the plan was made from files."""
+        self.dataset = {"test": [task_json(task) for task in self.plan.tasks]}
+
+    def has_training_docs(self) -> bool:
+        """No."""
+        return False
+
+    def has_validation_docs(self) -> bool:
+        """No."""
+        return False
+
+    def has_test_docs(self) -> bool:
+        """Yes."""
+        return True
+
+    def test_docs(self) -> list[dict[str, Any]]:
+        """The tasks, as they stand in a task file."""
+        docs: list[dict[str, Any]] = self.dataset["test"]
+        return docs
+
+    def doc_to_text(self, doc: dict[str, Any]) -> str:
+        """What the simulated user is told."""
+        return json.dumps(doc["user_scenario"])
+
+    def doc_to_target(self, doc: dict[str, Any]) -> str:
+        """What success is."""
+        return json.dumps(doc["evaluation_criteria"])
+
+    def fewshot_context(self, doc: dict[str, Any], *_: Any, **__: Any) -> str:
+        """The task itself: there are no examples in a conversation."""
+        return self.doc_to_text(doc)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> Instance:
+        """One request for all trials of a task."""
+        order = SimulationOrder(game=self._config.task, task_id=doc["id"], plan=self.plan)
+        return Instance(request_type=REQUEST, doc=doc, arguments=(ctx, order), idx=0, metadata=kwargs["metadata"])
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float | None]:
+        """A value per metric that the task has one for."""
+        return metrics(json.loads(results[0]))
+
+    def aggregation(self) -> dict[str, Callable[..., float | None]]:
+        """Means over tasks; a pass^k that is null for one task is null."""
+        by_name: dict[str, Callable[..., float | None]] = dict.fromkeys(("reward", *REWARD_TYPES, UNSCORED), mean)
+        return {**by_name, **{f"pass^{k}": mean_if_all for k in range(1, self.plan.trials + 1)}}
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """All but the share without a reward."""
+        return {name: name != UNSCORED for name in self.aggregation()}
+
+
+def mean_if_all(values: Sequence[float | None]) -> float | None:
+    """The mean; null when any value is."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known and len(known) == len(values) else None
+
+
+def _plan(metadata: Mapping[str, Any]) -> Plan:
+    """What is played. Raises SpecError or DataError in one line, before any model is asked."""
+    path = {name: Path(metadata[name]) if metadata.get(name) else None for name in ("data", "tasks_file")}
+    return make_plan(
+        str(metadata["domain"]),
+        selection=Selection(split=metadata.get("split"), task_ids=_names(metadata.get("task_ids"))),
+        data=path["data"],
+        tasks_file=path["tasks_file"],
+        solo=bool(metadata.get("solo", False)),
+        seed=int(metadata.get("seed", DEFAULT_SEED)),
+        trials=int(metadata.get("num_trials", 1)),
+        greeting=str(metadata.get("greeting", "send")),
+        upstream=upstream_of(_names(metadata.get("upstream"))),
+        source=str(metadata.get("source", "auto")),
+        retrieval=metadata.get("retrieval"),
+    )
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """One name, several between semicolons (commas part model arguments), or a list."""
+    if value is None:
+        return ()
+    return tuple(str(name) for name in (value if isinstance(value, list | tuple) else str(value).split(";")))

@@ -1,0 +1,37 @@
+"""Recorded simulations reviewed by a model: those that failed, many at a time. Owns concurrency; rules come first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.core.chat import ChatModel
+from harness.core.tau2.simulation import Simulation
+from harness.reward_models.tau2.faults import attribute
+from harness.tau2.rescore import Prepared, Rescored, changing
+from harness.tau2.reviewer import review_by, reviewed, wants_review
+
+
+async def review_failures(
+    prepared: Prepared, rescored: Sequence[Rescored], chat: ChatModel, *, max_concurrency: int
+) -> list[Rescored]:
+    """The same verdicts, with a review of each failure and the cause after it. Other simulations pass through."""
+    policy = prepared.domain.policy(solo=prepared.recording.solo)
+    user_changes = changing(prepared.domain)
+    limit = asyncio.Semaphore(max_concurrency)
+
+    async def one(simulation: Simulation, item: Rescored) -> Rescored:
+        task = prepared.tasks[simulation.task_id]
+        async with limit:
+            found = await review_by(chat, task, simulation, policy=policy)
+        by_rules = attribute(task, simulation, item.verdict, changing=user_changes)
+        return replace(item, reviewed=found, fault=reviewed(by_rules, found.review))
+
+    async with asyncio.TaskGroup() as group:
+        asked = {
+            index: group.create_task(one(simulation, item))
+            for index, (simulation, item) in enumerate(zip(prepared.recording.simulations, rescored, strict=True))
+            if isinstance(simulation, Simulation) and wants_review(item.verdict)
+        }
+    return [asked[index].result() if index in asked else item for index, item in enumerate(rescored)]
