@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import aggregate, doctor, export, fit_reference, lm_eval, ls, schema, score, serve, show, tasks, tau2, watch
+from harness.cli import (
+    aggregate,
+    doctor,
+    export,
+    fit_reference,
+    lm_eval,
+    ls,
+    schema,
+    score,
+    serve,
+    show,
+    tasks,
+    tau2,
+    watch,
+)
 
 app = typer.Typer(
     name="harness",

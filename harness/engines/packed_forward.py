@@ -44,20 +44,24 @@ class _Call:
         self.q = _on(group.q.reshape(-1), device)
         self.k = _on(group.k.reshape(-1), device)
         self.depth = _on(group.depth, device)
+        self.k_depth = _on(group.k_depth, device)
+        self.sees = None if group.causal else _on(group.sees(), device)
         self.real = None if group.real.all() else _on(np.flatnonzero(group.real), device)
         self.rows = _on(group.q[group.real], device)
         self.causal = group.causal
-        self._masks: dict[int | None, torch.Tensor] = {}
+        self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
 
-    def mask(self, window: int | None) -> torch.Tensor:
-        """Shape [B, 1, Lq, Lk], true where a row may look."""
-        if window not in self._masks:
-            at = torch.arange(self.n_keys, device=self.depth.device)
-            allowed = at <= self.depth[:, None, :, None]
+    def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Shape [B, 1, Lq, Lk], to be added: minus infinity where a row may not look. Made once, not in every layer."""
+        if (window, dtype) not in self._masks:
+            allowed = self.sees
+            if allowed is None:
+                allowed = self.k_depth[:, None] <= self.depth[:, :, None]
             if window is not None:
-                allowed &= at > self.depth[:, None, :, None] - window
-            self._masks[window] = allowed
-        return self._masks[window]
+                allowed = allowed & (self.k_depth[:, None] > self.depth[:, :, None] - window)
+            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+            self._masks[window, dtype] = mask.masked_fill_(~allowed, float("-inf"))[:, None]
+        return self._masks[window, dtype]
 
 
 def _on(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
@@ -138,7 +142,7 @@ def _attend(
     groups = q.shape[1] // k.shape[1]
     window = window if window is not None and call.n_keys > window else None
     causal = call.causal and window is None and softcap is None
-    mask = None if causal else call.mask(window)
+    mask = None if causal else call.mask(window, q.dtype)
     shared = groups > 1 and softcap is None and (mask is None or q.device.type == "cpu")
     if groups > 1 and not shared:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
@@ -148,8 +152,7 @@ def _attend(
         )
     assert mask is not None
     weights = torch.tanh(q @ k.transpose(2, 3) * scale / softcap) * softcap
-    weights = weights.masked_fill(~mask, torch.finfo(weights.dtype).min)
-    return torch.softmax(weights, dim=-1, dtype=torch.float32).to(q.dtype) @ v
+    return torch.softmax(weights + mask, dim=-1, dtype=torch.float32).to(q.dtype) @ v
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.core.tokens import TokenPair
 from harness.engines.prefix_tree import PrefixTree, build_tree
-from harness.engines.reads import Group, Indices, Read, group_reads
+from harness.engines.reads import Group, Indices, Read, group_reads, is_causal, join_reads, joining_pays, path_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,19 @@ class PackPlan:
             self._packs[tokens, rows] = self.packs_of(range(len(self.pairs)), tokens=tokens, rows=rows)
         return self._packs[tokens, rows]
 
-    def packs_of(self, chosen: Sequence[int], *, tokens: int, rows: int) -> list[Pack]:
+    def packs_of(self, chosen: Sequence[int], *, tokens: int, rows: int, join: bool = True) -> list[Pack]:
         """The same for some of the pairs."""
-        return pack_pairs(self.pairs, chosen, tokens=tokens, rows=rows)
+        return pack_pairs(self.pairs, chosen, tokens=tokens, rows=rows, join=join)
 
 
-def pack_pairs(pairs: Sequence[TokenPair], chosen: Sequence[int], *, tokens: int, rows: int) -> list[Pack]:
-    """A pair reads all its ids but the last; its row at depth d predicts the id at d + 1."""
+def pack_pairs(
+    pairs: Sequence[TokenPair], chosen: Sequence[int], *, tokens: int, rows: int, join: bool = True
+) -> list[Pack]:
+    """A pair reads all its ids but the last; its row at depth d predicts the id at d + 1.
+
+    `join`: endings of one beginning may look at their common past in one read, each masked from the others. NaN and
+    infinity get past a mask, so pairs that come out broken are to be packed again without.
+    """
     if not len(chosen):
         return []
     tree = build_tree([pairs[index].ids[:-1] for index in chosen])
@@ -70,7 +76,7 @@ def pack_pairs(pairs: Sequence[TokenPair], chosen: Sequence[int], *, tokens: int
         new = [node for node in path if node not in nodes]
         added = sum(len(tree.nodes[node].tokens) for node in new)
         if current and (n_tokens + added > tokens or n_rows + pairs[index].n_tokens > rows):
-            packs.append(_pack(pairs, tree, leaf, current, list(nodes)))
+            packs.append(_pack(pairs, tree, leaf, current, list(nodes), join))
             current, nodes, n_rows = [], {}, 0
             n_tokens, new = 0, path
             added = sum(len(tree.nodes[node].tokens) for node in new)
@@ -78,22 +84,27 @@ def pack_pairs(pairs: Sequence[TokenPair], chosen: Sequence[int], *, tokens: int
         nodes |= dict.fromkeys(new)
         n_tokens += added
         n_rows += pairs[index].n_tokens
-    packs.append(_pack(pairs, tree, leaf, current, list(nodes)))
+    packs.append(_pack(pairs, tree, leaf, current, list(nodes), join))
     return packs
 
 
 def _pack(
-    pairs: Sequence[TokenPair], tree: PrefixTree, leaf: Mapping[int, int], chosen: Sequence[int], nodes: Sequence[int]
+    pairs: Sequence[TokenPair],
+    tree: PrefixTree,
+    leaf: Mapping[int, int],
+    chosen: Sequence[int],
+    nodes: Sequence[int],
+    join: bool,
 ) -> Pack:
     start: dict[int, int] = {}
-    reads = []
+    reads: dict[int, Read] = {}
     offset = 0
     for node in nodes:
         length = len(tree.nodes[node].tokens)
         start[node] = offset
         path = np.concatenate([np.arange(start[n], start[n] + len(tree.nodes[n].tokens)) for n in tree.path(node)])
         first = tree.nodes[node].depth
-        reads.append(Read(np.arange(offset, offset + length), path, np.arange(first, first + length)))
+        reads[node] = path_read(np.arange(offset, offset + length), path, np.arange(first, first + length))
         offset += length
     ids = np.concatenate([tree.nodes[node].tokens for node in nodes]).astype(np.int64)
     depth = np.concatenate([np.arange(tree.nodes[node].depth, tree.nodes[node].end) for node in nodes])
@@ -110,11 +121,12 @@ def _pack(
     row = np.concatenate(row_parts)
     unique, entry = np.unique(row, return_inverse=True)
     order = np.argsort(entry, kind="stable")
+    row_reads = _row_reads(reads, unique)
     return Pack(
         ids=ids,
         depth=depth,
-        groups=tuple(group_reads(reads)),
-        row_groups=tuple(group_reads(_row_reads(reads, unique))),
+        groups=tuple(group_reads(_joined(tree, reads) if join else [*reads.values()])),
+        row_groups=tuple(group_reads(_joined(tree, row_reads) if join else [*row_reads.values()])),
         rows=unique,
         entry_row=entry[order],
         target=np.concatenate(target_parts).astype(np.int64)[order],
@@ -124,12 +136,34 @@ def _pack(
     )
 
 
-def _row_reads(reads: Sequence[Read], rows: Indices) -> list[Read]:
+def _row_reads(reads: Mapping[int, Read], rows: Indices) -> dict[int, Read]:
     """The same reads by predicting rows only, each path as far as its last one sees."""
-    found = []
-    for read in reads:
+    found = {}
+    for node, read in reads.items():
         low, high = np.searchsorted(rows, [read.q[0], read.q[-1] + 1]).tolist()
         if low < high:
             depth = read.depth[rows[low:high] - read.q[0]]
-            found.append(Read(np.arange(low, high), read.k[: int(depth[-1]) + 1], depth))
+            found[node] = path_read(np.arange(low, high), read.k[: int(depth[-1]) + 1], depth)
     return found
+
+
+def _joined(tree: PrefixTree, reads: Mapping[int, Read]) -> list[Read]:
+    """Leaves of one parent as one read where that costs less, with the parent's own rows before them unless it is causal."""
+    inner = {tree.nodes[node].parent for node in reads}
+    runs: list[tuple[int, list[Read]]] = []
+    base = -1
+    for node, read in reads.items():
+        parent = tree.nodes[node].parent
+        leaf = parent >= 0 and node not in inner
+        if leaf and parent == base:
+            shared, run = runs[-1]
+            if run[-1].q[-1] + 1 == read.q[0] and joining_pays([*run, read], shared=shared):
+                run.append(read)
+                continue
+        if leaf:
+            base = parent
+            runs.append((tree.nodes[parent].end, [read]))
+        else:
+            base = node if len(read.k) == tree.nodes[node].end and not is_causal(read) else -1
+            runs.append((len(read.k), [read]))
+    return [join_reads(run, shared=shared) if len(run) > 1 else run[0] for shared, run in runs]

@@ -19,6 +19,7 @@ from harness.core.digest import digest_json
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
 from harness.engines.blocked_head import blocked_logprob
+from harness.engines.kept_memory import kept_memory
 from harness.engines.packed_forward import PackedModel, Recipe
 from harness.engines.packs import Pack, PackPlan
 from harness.engines.padded_logprob import Scores, score_padded, undisturbed, vocabulary_size
@@ -50,30 +51,14 @@ def score(
         recipe = find_recipe(model, device)
         if recipe is None:
             return score_padded(model, plan.pairs, batch_tokens=batch_tokens, progress=progress, greedy=greedy)
-        kind = device.type if device.type in PACK_TOKENS else "cuda"
-        tokens = batch_tokens or PACK_TOKENS[kind]
-        whole = max(1, WHOLE_LOGITS[kind] // vocabulary_size(model))
-        rows = 2**62 if recipe.plain_head else whole
-        packs = list(plan.packs(tokens=tokens, rows=rows))[::-1]
-        done: list[tuple[Pack, torch.Tensor, torch.Tensor | None]] = []
-        with PackedModel(model, recipe).prepared() as packed:
-            while packs:
-                pack = packs.pop()
-                try:
-                    done.append((pack, *_score_pack(packed, pack, device, kind, greedy)))
-                except torch.OutOfMemoryError as error:
-                    if pack.n_pairs == 1:
-                        raise EngineError(
-                            f"pair {plan.pairs[int(pack.pair[0])].id} ({len(pack.ids)} tokens) does not fit in the memory of "
-                            f"{device} by itself; free memory or choose another --device"
-                        ) from error
-                    torch.cuda.empty_cache()
-                    tokens, rows = max(1, tokens // 2), max(1, min(rows, whole) // 2)
-                    left = sorted({int(i) for p in (pack, *packs) for i in p.pair})
-                    packs = plan.packs_of(left, tokens=tokens, rows=rows)[::-1]
-                    continue
-                progress.advance(pairs=pack.n_pairs, tokens=pack.n_pair_tokens)
-    return _collect(done, len(plan.pairs), greedy)
+        work = _Work(plan, recipe, vocabulary_size(model), device, batch_tokens, progress, greedy)
+        with PackedModel(model, recipe).prepared() as packed, kept_memory(device):
+            scores = _collect(work.all(packed), len(plan.pairs), greedy)
+            broken = np.flatnonzero(~np.isfinite(scores.logprob))
+            if len(broken):
+                again = _collect(work.apart(packed, broken.tolist()), len(plan.pairs), greedy)
+                scores.logprob[broken], scores.greedy[broken] = again.logprob[broken], again.greedy[broken]
+    return scores
 
 
 def token_logprobs(model: Any, ids: Sequence[int]) -> list[float]:
@@ -85,7 +70,63 @@ def token_logprobs(model: Any, ids: Sequence[int]) -> list[float]:
     return [float(value) for value in score(model, PackPlan(pairs), progress=SilentProgress()).logprob]
 
 
-def _collect(done: Sequence[tuple[Pack, torch.Tensor, torch.Tensor | None]], n_pairs: int, greedy: bool) -> Scores:
+Done = list[tuple[Pack, torch.Tensor, torch.Tensor | None]]
+"""Packs with the log-probs of their entries and whether they were likeliest, still on the device."""
+
+
+class _Work:
+    """The packs of one call, scored one after the other within a budget that shrinks when memory runs out."""
+
+    def __init__(
+        self,
+        plan: PackPlan,
+        recipe: Recipe,
+        vocabulary: int,
+        device: torch.device,
+        batch_tokens: int | None,
+        progress: Progress,
+        greedy: bool,
+    ) -> None:
+        self._plan, self._device, self._progress, self._greedy = plan, device, progress, greedy
+        self._kind = device.type if device.type in PACK_TOKENS else "cuda"
+        self._tokens = batch_tokens or PACK_TOKENS[self._kind]
+        self._whole = max(1, WHOLE_LOGITS[self._kind] // vocabulary)
+        self._rows = 2**62 if recipe.plain_head else self._whole
+
+    def all(self, packed: PackedModel) -> Done:
+        """Every pair of the plan."""
+        packs = self._plan.packs(tokens=self._tokens, rows=self._rows)
+        return self._score(packed, packs, join=True, progress=self._progress)
+
+    def apart(self, packed: PackedModel, chosen: Sequence[int]) -> Done:
+        """Some pairs once more, none in another's sight: NaN gets past a mask, so a broken pair may have spoilt others."""
+        packs = self._plan.packs_of(chosen, tokens=self._tokens, rows=self._rows, join=False)
+        return self._score(packed, packs, join=False, progress=SilentProgress())
+
+    def _score(self, packed: PackedModel, packs: Sequence[Pack], *, join: bool, progress: Progress) -> Done:
+        waiting = list(packs)[::-1]
+        done: Done = []
+        while waiting:
+            pack = waiting.pop()
+            try:
+                done.append((pack, *_score_pack(packed, pack, self._device, self._kind, self._greedy)))
+            except torch.OutOfMemoryError as error:
+                if pack.n_pairs == 1:
+                    raise EngineError(
+                        f"pair {self._plan.pairs[int(pack.pair[0])].id} ({len(pack.ids)} tokens) does not fit in the "
+                        f"memory of {self._device} by itself; free memory or choose another --device"
+                    ) from error
+                torch.cuda.empty_cache()
+                self._tokens = max(1, self._tokens // 2)
+                self._rows = max(1, min(self._rows, self._whole) // 2)
+                left = sorted({int(i) for p in (pack, *waiting) for i in p.pair})
+                waiting = self._plan.packs_of(left, tokens=self._tokens, rows=self._rows, join=join)[::-1]
+                continue
+            progress.advance(pairs=pack.n_pairs, tokens=pack.n_pair_tokens)
+        return done
+
+
+def _collect(done: Done, n_pairs: int, greedy: bool) -> Scores:
     """Sums per pair, in float64 and in a fixed order; one copy from the device."""
     total = np.zeros(n_pairs, dtype=np.float64)
     likeliest = np.full(n_pairs, greedy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import tiny
@@ -13,7 +15,7 @@ from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
 from harness.engines.packs import PackPlan
 from harness.engines.prefix_tree import build_tree
-from harness.engines.reads import MOST_SCORES, WASTE
+from harness.engines.reads import MOST_SCORES, WASTE, Group
 from harness.engines.torch_logprob import score
 
 SEQUENCES = st.lists(
@@ -40,6 +42,15 @@ def test_nothing_is_read_twice_when_everything_may_be_shared(sequences: list[np.
     assert sum(len(node.tokens) for node in tree.nodes) == len(distinct)
 
 
+def visible(group: Group) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Every query row of a group, its depth, and the rows it looks at."""
+    sees = group.sees()
+    for b, i in zip(*np.nonzero(group.real), strict=True):
+        if group.causal:
+            assert sees[b, i].tolist() == [at <= i for at in range(group.k.shape[1])]
+        yield int(group.q[b, i]), int(group.depth[b, i]), group.k[b][sees[b, i]]
+
+
 @given(SEQUENCES, st.data(), st.integers(1, 60), st.integers(1, 20))
 def test_packs_predict_every_response_token_once_from_its_own_past(
     sequences: list[np.ndarray], data: st.DataObject, tokens: int, rows: int
@@ -53,18 +64,18 @@ def test_packs_predict_every_response_token_once_from_its_own_past(
     for pack in PackPlan(pairs).packs(tokens=tokens, rows=rows):
         past: dict[int, list[int]] = {}
         for group in pack.groups:
-            for q, k, depth, real in zip(group.q, group.k, group.depth, group.real, strict=True):
-                for row, at in zip(q[real].tolist(), depth[real].tolist(), strict=True):
-                    assert row not in past
-                    past[row] = pack.ids[k[: at + 1]].tolist()
-                    assert pack.depth[row] == at
-                    assert k[at] == row
+            for row, at, k in visible(group):
+                assert row not in past
+                past[row] = pack.ids[k].tolist()
+                assert pack.depth[row] == at
+                assert pack.depth[k].tolist() == list(range(at + 1))
+                assert k[-1] == row
         assert sorted(past) == list(range(len(pack.ids)))
         narrowed: dict[int, list[int]] = {}
         for group in pack.row_groups:
-            for q, k, depth, real in zip(group.q, group.k, group.depth, group.real, strict=True):
-                for row, at in zip(q[real].tolist(), depth[real].tolist(), strict=True):
-                    narrowed[row] = pack.ids[k[: at + 1]].tolist()
+            for row, _, k in visible(group):
+                assert row not in narrowed
+                narrowed[row] = pack.ids[k].tolist()
         assert narrowed == {index: past[row] for index, row in enumerate(pack.rows.tolist())}
         for entry, target, index in zip(pack.entry_row.tolist(), pack.target.tolist(), pack.pair.tolist(), strict=True):
             before = past[int(pack.rows[entry])]
@@ -88,6 +99,42 @@ def test_groups_waste_little_and_stay_small() -> None:
             needed = (group.real.sum(axis=1) ** 2).sum()
             assert group.real.size * group.k.shape[1] <= min(WASTE * needed, MOST_SCORES) or len(group.q) == 1
         assert len(pack.groups) <= 12
+
+
+def choices(n: int) -> list[TokenPair]:
+    """Questions of one subject with four answers each."""
+    generator = np.random.default_rng(1)
+    preamble = generator.integers(0, 99, 60)
+    found = []
+    for question in range(n):
+        q = np.concatenate([preamble, generator.integers(0, 99, 30)])
+        for answer in range(4):
+            ids = np.concatenate([q, generator.integers(0, 99, 3 + answer)]).astype(np.int32)
+            found.append(TokenPair(id=f"{question} {answer}", ids=ids, n_context=90, n_bytes=1, cluster=str(question)))
+    return found
+
+
+def test_the_answers_of_a_question_look_at_it_together() -> None:
+    pairs = choices(5)
+    (joined,) = PackPlan(pairs).packs_of(range(20), tokens=4096, rows=2**30)
+    (apart,) = PackPlan(pairs).packs_of(range(20), tokens=4096, rows=2**30, join=False)
+    count = [sum(group.k.size for group in pack.groups + pack.row_groups) for pack in (joined, apart)]
+    assert count[0] < 0.5 * count[1]
+    assert joined.ids.tolist() == apart.ids.tolist()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_broken_answer_leaves_the_others_of_its_question_alone(bad: float) -> None:
+    model = tiny.llama()
+    clean = score(model, PackPlan(choices(3)), progress=SilentProgress()).logprob
+    with torch.no_grad():
+        model.model.embed_tokens.weight[300] = bad
+    pairs = choices(3)
+    pairs[5].ids[-2] = 300
+    values = score(model, PackPlan(pairs), progress=SilentProgress()).logprob
+    assert np.isfinite(values).tolist() == [index != 5 for index in range(12)]
+    kept = [index for index in range(12) if index != 5]
+    assert values[kept] == pytest.approx(clean[kept], abs=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 5, 20, 39])
