@@ -88,6 +88,7 @@ class LmEvalComponent:
         self.metrics = metrics
         self.metric = SUITE_METRIC if config.suite else next(iter(metrics.values())).removesuffix(",none")
         self.n_items = sum(built.n_items for built in evaluation.built)
+        self.chats = config.apply_chat_template
         self.served = any(built.generates for built in evaluation.built)
         self.higher_is_better = config.suite is not None or evaluation.built[0].higher_is_better(
             next(iter(metrics.values()))
@@ -180,6 +181,12 @@ class LmEvalComponent:
             measurement=made.model_copy(update={"detail": {**made.detail, **detail}}),
             engine=answers.engine,
             items=items_of(self.evaluation.built, self.metrics, answers.scores),
+            n_open=sum(
+                len(answers.scores[name].failed)
+                for built in self.evaluation.built
+                if built.generates
+                for name in built.tasks
+            ),
         )
 
     def _suite(self, reports: Mapping[str, Report]) -> Measurement:

@@ -167,7 +167,9 @@ class CheckpointLM:
             timeout_s=self._timeout_s,
             progress=self._progress,
         )
-        self.engines.append(Engine(name=endpoint.engine, dtype=endpoint.dtype, device=endpoint.device))
+        self.engines.append(
+            Engine(name=endpoint.engine, dtype=endpoint.dtype, device=endpoint.device, served=endpoint.how)
+        )
         for (place, prompt), made in zip(prompts.items(), completions, strict=True):
             self.n_at_limit += isinstance(made, Completion) and made.finish_reason == "length"
             answers[place] = _cut(made.text, prompt.stop) if isinstance(made, Completion) else made
@@ -268,4 +270,5 @@ def engine_of(engines: Sequence[Engine]) -> Engine:
     if not engines:
         raise HarnessError("nothing was asked")
     names = "+".join(dict.fromkeys(engine.name for engine in engines))
-    return Engine(name=names, dtype=engines[0].dtype, device=engines[0].device)
+    served = next((engine.served for engine in engines if engine.served), None)
+    return Engine(name=names, dtype=engines[0].dtype, device=engines[0].device, served=served)
