@@ -19,7 +19,7 @@ from harness.core.serving import ServeSettings
 from harness.engines.vllm.api import Api, NoAnswerError, NotFiniteError, RefusedError
 from harness.engines.vllm.command import DROPPABLE, Launch, argv, check_args, environment, is_local, value_of
 from harness.engines.vllm.executable import find_executable
-from harness.engines.vllm.log import explain, running_with, tail, unknown_options
+from harness.engines.vllm.log import explain, head, running_with, tail, unknown_options
 from harness.engines.vllm.probe import probe_ids
 from harness.engines.vllm.process import GuardedProcess
 from harness.engines.vllm.tool_parser import chat_template, choose_parser
@@ -60,6 +60,7 @@ class VllmServer:
         self._api: Api | None = None
         self._endpoint: Endpoint | None = None
         self._given_up = threading.Event()
+        self._log_start = 0
 
     @property
     def endpoint(self) -> Endpoint:
@@ -100,14 +101,14 @@ class VllmServer:
         for attempt in range(TRIES + len(DROPPABLE)):
             port = _checked(int(fixed), launch.host) if fixed else free_port()
             words = argv(executable, launch, self.settings.args, port=port, without=without)
-            size = self.log.stat().st_size if self.log.exists() else 0
+            self._log_start = self.log.stat().st_size if self.log.exists() else 0
             self._process = GuardedProcess(words, env, self.log, grace_s=launch.drain_s + 5.0)
             self._api = Api(f"http://{_reachable(launch.host)}:{port}", api_key=key)
             try:
                 if self._wait():
                     self._endpoint = self._probed(launch, key)
                     return self._endpoint
-                text = tail(self.log)[-max(0, self.log.stat().st_size - size) :]
+                text = tail(self.log, start=self._log_start)
                 self.stop(drain=False)
                 unknown = set(unknown_options(text)) & set(DROPPABLE) - without
                 if unknown:
@@ -145,7 +146,7 @@ class VllmServer:
 
     def last_words(self) -> str:
         """Why it ended, as its log has it."""
-        return explain(tail(self.log))
+        return explain(tail(self.log, start=self._log_start))
 
     def __enter__(self) -> Self:
         self.start()
@@ -224,7 +225,7 @@ class VllmServer:
             if self._process is not None and self._process.exit_code() is not None:
                 raise EngineError(f"vLLM broke at its first request with {self.model}: {self.last_words()}") from error
             raise
-        dtype, device = running_with(tail(self.log))
+        dtype, device = running_with(head(self.log, start=self._log_start))
         return Endpoint(
             api_base=f"{self.api.root}/v1",
             model=launch.name,
