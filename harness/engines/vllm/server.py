@@ -27,6 +27,8 @@ from harness.engines.vllm.tool_parser import chat_template, choose_parser
 POLL_S = 0.1
 TRIES = 3
 """Starts on another free port, where somebody took ours in between."""
+DYING_S = 6.0
+"""Seconds that a broken server takes, at most, to notice and exit."""
 HUNG_S = 30.0
 """Seconds without an answer to /health after which a running server counts as dead."""
 
@@ -211,6 +213,15 @@ class VllmServer:
             time.sleep(POLL_S)
         return False
 
+    def _ends(self, *, within_s: float) -> bool:
+        """Whether the process is gone, or goes within this time."""
+        deadline = time.monotonic() + within_s
+        while self._process is not None and self._process.exit_code() is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
+
     def _probed(self, launch: Launch, key: str | None) -> Endpoint:
         """The endpoint, after a first request that warms the server up and must give finite log-probs."""
         entry = next((m for m in self.api.models() if m["id"] == launch.name), None)
@@ -222,7 +233,7 @@ class VllmServer:
         except NotFiniteError as error:
             raise CheckpointError(NOT_FINITE.format(self.model)) from error
         except EngineError as error:
-            if self._process is not None and self._process.exit_code() is not None:
+            if self._ends(within_s=DYING_S):
                 raise EngineError(f"vLLM broke at its first request with {self.model}: {self.last_words()}") from error
             raise
         dtype, device = running_with(head(self.log, start=self._log_start))
