@@ -1,4 +1,5 @@
-# make demo, make test, make check, make bench: each sets up what it needs, in .venv.
+# make demo, make test, make check, make bench: each sets up what it needs, in .venv. make vllm installs vLLM's CPU build in
+# .venv-vllm, for the tests against a real server; make check tries to, and goes on without.
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=dir the environment, TORCH='torch==2.13.0' the requirement for torch.
 # pip's own settings (index, find-links) decide where packages come from.
@@ -9,7 +10,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench check format lint types clean
+.PHONY: demo test bench check format lint types vllm try-vllm clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
@@ -21,7 +22,13 @@ test: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
-check: format lint types test
+check: format lint types try-vllm test
+
+vllm:
+	@PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm
+
+try-vllm:
+	@test -n "$$HARNESS_VLLM" || PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm || true
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -49,4 +56,4 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

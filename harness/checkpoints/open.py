@@ -104,7 +104,7 @@ class Opener:
         self.allow_pickle = allow_pickle
         self.settings = serve or ServeSettings()
         self.log_folder = log_folder
-        self._server: CheckpointServer | None = None
+        self.server: CheckpointServer | None = None
         self._server_lock = threading.Lock()
         self._servable: tuple[tuple[Path, str | None], Servable] | None = None
         self._identified: tuple[tuple[Path, str | None], str] | None = None
@@ -219,7 +219,7 @@ class Opener:
         from harness.engines.vllm.checkpoint_server import CheckpointServer
         from harness.engines.vllm.gpu_memory import share_beside
 
-        if self._server is None:
+        if self.server is None:
             share = None
             if self.settings.verify and self.settings.url is None:
                 from harness.engines.torch_model import choose_device
@@ -227,22 +227,22 @@ class Opener:
                 # What the model in this process still takes of the GPU, where it is not loaded yet.
                 weights = 0 if self._shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
                 share = share_beside(str(choose_device(self.device)), needed=weights)
-            self._server = CheckpointServer(
+            self.server = CheckpointServer(
                 self.settings,
                 log_folder=self.log_folder or Path(tempfile.mkdtemp(prefix="harness-vllm-")),
                 dtype=self.dtype,
                 gpu_memory_utilization=share,
                 trust_remote_code=self.trust_remote_code,
             )
-        return self._server
+        return self.server
 
     def _weights(self, checkpoint: Checkpoint) -> list[Path]:
         return weight_files(self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder)
 
     def close(self) -> None:
         """End the server, if there is one, and give the memory of the kept model back."""
-        if self._server is not None:
-            self._server.close()
+        if self.server is not None:
+            self.server.close()
         if self._shelf is not None:
             self._shelf.clear()
 

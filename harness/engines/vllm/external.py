@@ -31,7 +31,14 @@ class ExternalServer:
         """Where the checkpoint answers. Raises CheckpointError for a server of other weights, EngineError for none."""
         key = key_of(self._settings)
         api = Api(self._url.removesuffix("/v1"), api_key=key)
-        models = api.models()
+        try:
+            models = api.models()
+        except RefusedError as error:
+            if error.status in (401, 403):
+                raise EngineError(
+                    f"{self._url} refuses our key ({error}); name its variable with serve.api_key_env"
+                ) from error
+            raise
         known = self._known.get(wanted.fingerprint)
         if known is not None and any(m["id"] == known.model for m in models):
             return known

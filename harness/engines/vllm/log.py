@@ -33,13 +33,23 @@ REMEDIES: tuple[tuple[str, str], ...] = (
 )
 
 
-def tail(path: Path) -> str:
-    """The end of a log; nothing where there is none."""
+def tail(path: Path, *, start: int = 0) -> str:
+    """The end of a log, from byte `start` on at most; nothing where there is none."""
     try:
         with path.open("rb") as stream:
             stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - TAIL))
+            stream.seek(max(start, stream.tell() - TAIL))
             return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def head(path: Path, *, start: int = 0) -> str:
+    """A log from byte `start` on, as much as is read of it; nothing where there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(start)
+            return stream.read(TAIL).decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -19,7 +19,7 @@ from harness.core.serving import ServeSettings
 from harness.engines.vllm.api import Api, NoAnswerError, NotFiniteError, RefusedError
 from harness.engines.vllm.command import DROPPABLE, Launch, argv, check_args, environment, is_local, value_of
 from harness.engines.vllm.executable import find_executable
-from harness.engines.vllm.log import explain, running_with, tail, unknown_options
+from harness.engines.vllm.log import explain, head, running_with, tail, unknown_options
 from harness.engines.vllm.probe import probe_ids
 from harness.engines.vllm.process import GuardedProcess
 from harness.engines.vllm.tool_parser import chat_template, choose_parser
@@ -27,6 +27,8 @@ from harness.engines.vllm.tool_parser import chat_template, choose_parser
 POLL_S = 0.1
 TRIES = 3
 """Starts on another free port, where somebody took ours in between."""
+DYING_S = 6.0
+"""Seconds that a broken server takes, at most, to notice and exit."""
 HUNG_S = 30.0
 """Seconds without an answer to /health after which a running server counts as dead."""
 
@@ -60,6 +62,7 @@ class VllmServer:
         self._api: Api | None = None
         self._endpoint: Endpoint | None = None
         self._given_up = threading.Event()
+        self._log_start = 0
 
     @property
     def endpoint(self) -> Endpoint:
@@ -100,14 +103,14 @@ class VllmServer:
         for attempt in range(TRIES + len(DROPPABLE)):
             port = _checked(int(fixed), launch.host) if fixed else free_port()
             words = argv(executable, launch, self.settings.args, port=port, without=without)
-            size = self.log.stat().st_size if self.log.exists() else 0
+            self._log_start = self.log.stat().st_size if self.log.exists() else 0
             self._process = GuardedProcess(words, env, self.log, grace_s=launch.drain_s + 5.0)
             self._api = Api(f"http://{_reachable(launch.host)}:{port}", api_key=key)
             try:
                 if self._wait():
                     self._endpoint = self._probed(launch, key)
                     return self._endpoint
-                text = tail(self.log)[-max(0, self.log.stat().st_size - size) :]
+                text = tail(self.log, start=self._log_start)
                 self.stop(drain=False)
                 unknown = set(unknown_options(text)) & set(DROPPABLE) - without
                 if unknown:
@@ -145,7 +148,7 @@ class VllmServer:
 
     def last_words(self) -> str:
         """Why it ended, as its log has it."""
-        return explain(tail(self.log))
+        return explain(tail(self.log, start=self._log_start))
 
     def __enter__(self) -> Self:
         self.start()
@@ -210,6 +213,15 @@ class VllmServer:
             time.sleep(POLL_S)
         return False
 
+    def _ends(self, *, within_s: float) -> bool:
+        """Whether the process is gone, or goes within this time."""
+        deadline = time.monotonic() + within_s
+        while self._process is not None and self._process.exit_code() is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
+
     def _probed(self, launch: Launch, key: str | None) -> Endpoint:
         """The endpoint, after a first request that warms the server up and must give finite log-probs."""
         entry = next((m for m in self.api.models() if m["id"] == launch.name), None)
@@ -221,10 +233,10 @@ class VllmServer:
         except NotFiniteError as error:
             raise CheckpointError(NOT_FINITE.format(self.model)) from error
         except EngineError as error:
-            if self._process is not None and self._process.exit_code() is not None:
+            if self._ends(within_s=DYING_S):
                 raise EngineError(f"vLLM broke at its first request with {self.model}: {self.last_words()}") from error
             raise
-        dtype, device = running_with(tail(self.log))
+        dtype, device = running_with(head(self.log, start=self._log_start))
         return Endpoint(
             api_base=f"{self.api.root}/v1",
             model=launch.name,

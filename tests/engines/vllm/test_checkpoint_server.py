@@ -1,0 +1,310 @@
+"""Checkpoints on a server, its swaps, crashes and refusals, against a program that behaves like vLLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import CheckpointError, EngineError, SpecError
+from harness.core.serving import Servable, ServeSettings
+from harness.engines.vllm.checkpoint_server import MAX_CRASHES, CheckpointServer
+from harness.engines.vllm.guard import descendants
+from harness.engines.vllm.server import VllmServer
+
+
+def logprobs(number: float, ids: Sequence[int]) -> list[float]:
+    """What fake_vllm.py says, computed by its own rule."""
+    return [-0.1 - ((number * 31 + sum(ids[: i + 1])) % 97) / 10 for i in range(1, len(ids))]
+
+
+Make = Callable[..., CheckpointServer]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """The fake as an executable."""
+    path = tmp_path / "bin" / "vllm"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_vllm.py")} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def make(tmp_path: Path, command: Path) -> Iterator[Make]:
+    """Makes servers that are closed at the end, and looks that nothing is left."""
+    before = set(descendants(os.getpid()))
+    with ExitStack() as stack:
+
+        def made(fake: dict[str, Any] | None = None, **settings: Any) -> CheckpointServer:
+            given = {"command": str(command), "env": {"FAKE": json.dumps(fake or {})}, "startup_timeout_s": 20}
+            server = CheckpointServer(ServeSettings(**{**given, **settings}), log_folder=tmp_path / "logs")
+            return stack.enter_context(server)
+
+        yield made
+    assert set(descendants(os.getpid())) <= before
+
+
+def full(folder: Path, name: str, number: float, *, own: float | None = None, hidden: int = 8) -> Servable:
+    """A checkpoint whose weights are a number; its own log-probs are those of `own`, or of the same number."""
+    path = folder / name
+    path.mkdir(exist_ok=True)
+    (path / "weights.json").write_text(json.dumps(number))
+    (path / "config.json").write_text(json.dumps({"vocab_size": 50, "hidden": hidden, "dtype": "float32"}))
+    return Servable(
+        label=name,
+        kind="full",
+        model=path,
+        fingerprint=f"sha256:{name}",
+        model_fingerprint=f"sha256:{name}",
+        tokenizer=path,
+        tokenizer_digest="t",
+        logprobs=own_of(number if own is None else own),
+    )
+
+
+def own_of(number: float) -> Callable[[Sequence[int]], list[float]]:
+    def own(ids: Sequence[int]) -> list[float]:
+        return [float("nan")] * (len(ids) - 1) if number < 0 else logprobs(number, list(ids))
+
+    return own
+
+
+def adapter(folder: Path, base: Servable, name: str, number: float, *, rank: int = 8) -> Servable:
+    path = folder / name
+    path.mkdir(exist_ok=True)
+    (path / "weights.json").write_text(json.dumps(number))
+    (path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    return Servable(
+        label=name,
+        kind="lora",
+        model=base.model,
+        adapter=path,
+        fingerprint=f"sha256:{name}",
+        model_fingerprint=base.fingerprint,
+        tokenizer=base.tokenizer,
+        tokenizer_digest=base.tokenizer_digest,
+        logprobs=own_of(number),
+    )
+
+
+def test_a_sweep_starts_one_server(make: Make, tmp_path: Path) -> None:
+    server = make()
+    steps = [full(tmp_path, f"step-{n}", n) for n in (1, 2, 3)]
+    assert [server.endpoint(step).how for step in [*steps, steps[2]]] == ["start", "reload", "reload", "kept"]
+    assert len(list((tmp_path / "logs").iterdir())) == 1
+
+
+def test_another_architecture_is_a_restart(make: Make, tmp_path: Path) -> None:
+    server = make()
+    assert server.endpoint(full(tmp_path, "a", 1)).how == "start"
+    assert server.endpoint(full(tmp_path, "b", 2, hidden=16)).how == "restart"
+
+
+@pytest.mark.parametrize("trouble", ["fails", "does nothing"])
+def test_a_reload_that_did_not_do_is_followed_by_a_restart(make: Make, tmp_path: Path, trouble: str) -> None:
+    server = make({"reload": trouble})
+    server.endpoint(full(tmp_path, "a", 1))
+    assert server.endpoint(full(tmp_path, "b", 2)).how == "restart"
+
+
+def test_a_reload_that_did_nothing_shows_even_between_weights_that_are_close(make: Make, tmp_path: Path) -> None:
+    server = make({"reload": "does nothing"})
+    server.endpoint(full(tmp_path, "a", 1))
+    assert server.endpoint(full(tmp_path, "b", 1 + 1e-5)).how == "restart"
+
+
+def test_several_engines_or_listeners_mean_no_reload(make: Make, tmp_path: Path) -> None:
+    server = make(args=["--data-parallel-size", "2"])
+    server.endpoint(full(tmp_path, "a", 1))
+    assert server.endpoint(full(tmp_path, "b", 2)).how == "restart"
+
+
+def test_what_is_served_and_is_not_the_checkpoint_is_refused(make: Make, tmp_path: Path) -> None:
+    server = make()
+    with pytest.raises(CheckpointError, match="what vLLM serves as a is not it: its log-probs differ"):
+        server.endpoint(full(tmp_path, "a", 1, own=2))
+    assert server.endpoint(full(tmp_path, "b", 2)).how == "reload"
+
+
+def test_weights_that_are_nan(make: Make, tmp_path: Path) -> None:
+    server = make()
+    server.endpoint(full(tmp_path, "a", 1))
+    with pytest.raises(CheckpointError, match="broken gives log-probs that are not finite"):
+        server.endpoint(full(tmp_path, "broken", -1))
+    assert server.endpoint(full(tmp_path, "b", 2)).how == "reload"
+
+
+def test_the_first_weights_that_are_nan(make: Make, tmp_path: Path) -> None:
+    server = make()
+    with pytest.raises(CheckpointError, match="not finite"):
+        server.endpoint(full(tmp_path, "broken", -1))
+    server.endpoint(full(tmp_path, "b", 2))
+
+
+def test_without_comparison_it_is_noted(make: Make, tmp_path: Path) -> None:
+    server = make(verify=False)
+    endpoint = server.endpoint(full(tmp_path, "a", 1, own=2))
+    assert endpoint.note is not None and "not compared" in endpoint.note
+
+
+def test_adapters_beside_each_other_up_to_a_number(make: Make, tmp_path: Path) -> None:
+    server = make(max_loras=2)
+    base = full(tmp_path, "base", 1)
+    one, two, three = (adapter(tmp_path, base, f"lora-{n}", n) for n in (11, 12, 13))
+    first = server.endpoint(one)
+    assert (first.how, server.endpoint(two).how) == ("start", "adapter")
+    assert server.endpoint(one).how == "kept"
+    assert server.endpoint(three).how == "adapter"  # two, used longest ago, goes
+    assert (server.endpoint(one).how, server.endpoint(two).how) == ("kept", "adapter")
+    assert server.endpoint(base).how == "kept"
+    assert first.model.startswith("adapter-") and server.endpoint(base).model == "checkpoint"
+
+
+def test_an_adapter_of_a_higher_rank_or_another_base_is_a_restart(make: Make, tmp_path: Path) -> None:
+    server = make()
+    base, other = full(tmp_path, "base", 1), full(tmp_path, "other", 2)
+    server.endpoint(adapter(tmp_path, base, "a", 11))
+    assert server.endpoint(adapter(tmp_path, base, "b", 12, rank=64)).how == "restart"
+    assert server.endpoint(adapter(tmp_path, base, "c", 13, rank=8)).how == "adapter"
+    assert server.endpoint(adapter(tmp_path, other, "d", 14)).how == "restart"
+    with pytest.raises(CheckpointError, match="no adapters of rank 1000"):
+        server.endpoint(adapter(tmp_path, base, "e", 15, rank=1000))
+
+
+def test_a_killed_server_comes_back_with_what_was_on_it(make: Make, tmp_path: Path) -> None:
+    server = make()
+    base = full(tmp_path, "base", 1)
+    wanted = adapter(tmp_path, base, "a", 11)
+    server.endpoint(wanted)
+    os.kill(server.pids()[0], signal.SIGKILL)
+    assert server.endpoint(wanted).how == "restart"
+
+
+def test_a_server_that_dies_again_and_again_is_given_up(make: Make, tmp_path: Path) -> None:
+    server = make()
+    wanted = full(tmp_path, "a", 1)
+    server.endpoint(wanted)
+    for _ in range(MAX_CRASHES):
+        os.kill(server.pids()[0], signal.SIGKILL)
+        assert server.endpoint(wanted).how == "restart"
+    os.kill(server.pids()[0], signal.SIGKILL)
+    with pytest.raises(EngineError, match=f"vLLM died {MAX_CRASHES + 1} times with a"):
+        server.endpoint(wanted)
+    assert server.endpoint(full(tmp_path, "b", 2)).how == "restart"
+
+
+def test_it_breaks_at_its_first_request(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"broke at its first request.*the engine broke on purpose"):
+        make({"dies at request": 1}).endpoint(full(tmp_path, "a", 1))
+
+
+def test_callers_from_many_threads_start_one_server(make: Make, tmp_path: Path) -> None:
+    server = make()
+    wanted = full(tmp_path, "a", 1)
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(server.endpoint(wanted).how)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["kept"] * 7 + ["start"]
+
+
+def test_a_closed_server_is_not_started_again(make: Make, tmp_path: Path) -> None:
+    server = make()
+    server.close()
+    with pytest.raises(EngineError, match="closed"):
+        server.endpoint(full(tmp_path, "a", 1))
+
+
+def test_a_key_that_is_not_there(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="NO_SUCH_KEY, which is not set"):
+        make(api_key_env="NO_SUCH_KEY").endpoint(full(tmp_path, "a", 1))
+
+
+@pytest.mark.parametrize(
+    ("fake", "settings", "words"),
+    [
+        ({"dies": "ValueError: it is too big for max_model_len"}, {}, "it is too big.*smaller serve.max_model_len"),
+        ({"hangs": True}, {"startup_timeout_s": 0.5}, "does not answer 0.5 s after its start.*startup_timeout_s"),
+        ({"sick": True}, {"startup_timeout_s": 0.5}, "does not answer"),
+        ({"unknown": ["--odd"]}, {"args": ["--odd"]}, "unrecognized arguments: --odd; take it out of serve.args"),
+    ],
+)
+def test_a_start_that_fails(
+    make: Make, tmp_path: Path, fake: dict[str, Any], settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(EngineError, match=words):
+        make(fake, **settings).endpoint(full(tmp_path, "a", 1))
+
+
+def test_an_older_vllm_is_started_without_our_newer_options(make: Make, tmp_path: Path) -> None:
+    server = make({"unknown": ["--shutdown-timeout", "--uvicorn-log-level"]})
+    assert server.endpoint(full(tmp_path, "a", 1)).how == "start"
+
+
+def test_a_port_lost_between_choosing_and_binding_is_chosen_again(make: Make, tmp_path: Path) -> None:
+    fake = {"port taken until": {"file": str(tmp_path / "tries"), "times": 3}}
+    assert make(fake).endpoint(full(tmp_path, "a", 1)).how == "start"
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+@pytest.fixture
+def yours(command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VllmServer]:
+    """A server of the user's own, with a key, around a checkpoint `mine` of weights 1."""
+    monkeypatch.setenv("YOUR_KEY", "key-123")
+    full(tmp_path, "mine", 1)
+    settings = ServeSettings(command=str(command), api_key_env="YOUR_KEY")
+    with VllmServer(tmp_path / "mine", settings=settings, log=tmp_path / "yours.log") as server:
+        yield server
+
+
+def external(server: VllmServer, make: Make) -> CheckpointServer:
+    return make(url=server.endpoint.api_base, command=None, env={}, api_key_env="YOUR_KEY")
+
+
+def test_a_server_of_the_users_own_is_compared_and_used(yours: VllmServer, make: Make, tmp_path: Path) -> None:
+    server = external(yours, make)
+    endpoint = server.endpoint(full(tmp_path, "mine", 1))
+    assert (endpoint.how, endpoint.model, endpoint.note) == ("external", "mine", None)
+    with pytest.raises(CheckpointError, match="what vLLM serves as next is not it"):
+        server.endpoint(full(tmp_path, "next", 2))
+    endpoint = server.endpoint(full(tmp_path, "copy", 1))
+    assert endpoint.note is not None and "the server's only model, mine" in endpoint.note
+    server.close()
+    assert yours.alive()
+
+
+def test_an_adapter_is_loaded_on_a_server_of_the_users_own(yours: VllmServer, make: Make, tmp_path: Path) -> None:
+    wanted = adapter(tmp_path, full(tmp_path, "mine", 1), "a", 11)
+    server = external(yours, make)
+    first = server.endpoint(wanted)
+    assert first.model.startswith("adapter-") and first.note is None
+    assert server.endpoint(wanted) == first
+
+
+def test_a_server_of_the_users_own_that_is_away_or_closed_to_us(
+    yours: VllmServer, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = full(tmp_path, "mine", 1)
+    monkeypatch.setenv("WRONG_KEY", "key-456")
+    server = make(url=yours.endpoint.api_base, command=None, env={}, api_key_env="WRONG_KEY")
+    with pytest.raises(EngineError, match=r"refuses our key.*Bearer \*\*\*.*serve\.api_key_env"):
+        server.endpoint(wanted)
+    gone = external(yours, make)
+    yours.stop()
+    started = time.monotonic()
+    with pytest.raises(EngineError, match="no answer from"):
+        gone.endpoint(wanted)
+    assert time.monotonic() - started < 5
