@@ -28,6 +28,7 @@ from harness.prepared import prepare
 from harness.reward_models.logprob import measure_logprob
 from harness.spec import parse_spec
 from harness.tasks.suites.build import _leaves
+from harness.tasks.suites.catalog import suites
 from harness.tasks.suites.index import task_manager
 
 LIKELIHOODS = {"piqa": "acc_norm", "arc_challenge": "acc_norm", "winogrande": "acc", "mmlu": "acc"}
@@ -372,6 +373,28 @@ def test_a_suite_is_the_plain_mean_of_its_benchmarks_with_each_in_the_breakdown(
     assert made.raw == pytest.approx(0.75) and made.status == "ok" and made.n_scored == 4
     assert made.stderr == pytest.approx((0.0 + breakdown["MBPP"]["stderr"] ** 2) ** 0.5 / 2)
     assert breakdown["MBPP"]["num_fewshot"] == 3 and breakdown["HumanEval"]["metric"] == "pass@1,create_test"
+
+
+def test_the_general_suite_has_all_eight_with_their_bits_per_byte(ran: Ran, tmp_path: Path) -> None:
+    every = {**samples.all_data(ran.folder / "data"), **ran.data}
+    data = {name: every[name] for name in suite_tasks("general")}
+    component = load(suite="general", data=data)
+    assert not component.served
+    made = measure(component, local(ran.model()), tmp_path).measurement
+    breakdown: Any = made.detail["breakdown"]
+    assert list(breakdown) == [benchmark.name for benchmark in suites()["general"]]
+    assert made.raw == pytest.approx(sum(row["value"] for row in breakdown.values()) / 8)
+    assert made.stderr == pytest.approx(sum(row["stderr"] ** 2 for row in breakdown.values()) ** 0.5 / 8)
+    assert made.status == "ok" and made.n_scored == sum(row["n_scored"] for row in breakdown.values())
+    assert all(row["bits_per_byte"] > 0 for row in breakdown.values())
+    assert {name: row["num_fewshot"] for name, row in breakdown.items() if row["num_fewshot"]} == {"MMLU": 5}
+    for task in ("piqa", "mmlu"):
+        (row,) = [row for row in breakdown.values() if row["task"] == task]
+        assert row["value"] == pytest.approx(ran.results[task][f"{LIKELIHOODS[task]},none"], abs=1e-9)
+
+
+def suite_tasks(suite: str) -> list[str]:
+    return [benchmark.task for benchmark in suites()[suite]]
 
 
 def test_a_suite_without_one_of_its_benchmarks_has_no_value(ran: Ran, tmp_path: Path) -> None:
