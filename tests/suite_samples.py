@@ -190,6 +190,8 @@ def all_data(folder: Path) -> dict[str, Any]:
         "openbookqa": splits(folder / "openbookqa", openbookqa(), "train", "validation", "test"),
         "sciq": splits(folder / "sciq", sciq(), "train", "validation", "test"),
         "mathqa": splits(folder / "mathqa", mathqa(), "train", "validation", "test"),
+        "hendrycks_math": splits(folder / "hendrycks", hendrycks(), "train", "test"),
+        "minerva_math": splits(folder / "hendrycks", hendrycks(), "train", "test"),
         "gsm8k": splits(folder / "gsm8k", gsm8k(8), "train", "test"),
         "harness_humaneval": splits(folder / "humaneval", humaneval(), "test"),
         "harness_mbpp": splits(folder / "mbpp", mbpp(), "train", "test"),
@@ -211,3 +213,15 @@ def mmlu_files(folder: Path, subjects: Sequence[str]) -> dict[str, Any]:
         write(folder / subject / "dev.jsonl", mmlu(subject, "dev", 5))
         write(folder / subject / "test.jsonl", mmlu(subject, "test", 2 + index % 3))
     return {"files": {"dev": f"{folder}/{{name}}/dev.jsonl", "test": f"{folder}/{{name}}/test.jsonl"}}
+
+
+def hendrycks(n: int = 3) -> list[dict[str, Any]]:
+    return [
+        {
+            "problem": f"Compute ${i} + {i}$.",
+            "level": "Level 1",
+            "type": "Algebra",
+            "solution": f"It is $\\boxed{{{2 * i}}}$.",
+        }
+        for i in range(n)
+    ]
