@@ -52,7 +52,7 @@ $(VENV)/.ready: pyproject.toml
 	else \
 		$(BIN)/pip install --quiet '$(TORCH)'; \
 	fi
-	$(BIN)/pip install --quiet --editable '.[dev,lm-eval,tau2]'
+	$(BIN)/pip install --quiet --editable '.[dev,lm-eval,suites,tau2]'
 	@touch $@
 
 clean:

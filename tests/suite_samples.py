@@ -67,6 +67,59 @@ def winogrande(n: int = 9) -> list[dict[str, Any]]:
     ]
 
 
+def hellaswag(n: int = 8) -> list[dict[str, Any]]:
+    dice = random.Random(5)
+    return [
+        {
+            "ind": i,
+            "activity_label": phrase(dice, 2),
+            "ctx_a": phrase(dice, 5),
+            "ctx_b": phrase(dice, 2),
+            "endings": [phrase(dice, k + 2) for k in range(4)],
+            "label": str(i % 4),
+        }
+        for i in range(n)
+    ]
+
+
+def openbookqa(n: int = 7) -> list[dict[str, Any]]:
+    return [
+        {"id": str(i), "question_stem": row["question"], "choices": row["choices"], "answerKey": row["answerKey"]}
+        for i, row in enumerate(arc(n))
+    ]
+
+
+def sciq(n: int = 6) -> list[dict[str, Any]]:
+    dice = random.Random(6)
+    keys = ("distractor1", "distractor2", "distractor3", "correct_answer")
+    return [
+        {"question": phrase(dice, 5), "support": phrase(dice, 9), **{key: phrase(dice, 2) for key in keys}}
+        for _ in range(n)
+    ]
+
+
+def logiqa_text(n: int = 5) -> str:
+    """A file as LogiQA's authors publish it."""
+    dice = random.Random(7)
+    blocks = []
+    for i in range(n):
+        options = [f"{letter}.{phrase(dice, 3)}.End" for letter in "ABCD"]
+        blocks.append("\n".join(["abcd"[i % 4], f"{phrase(dice, 6)}.{phrase(dice, 3)}.", phrase(dice, 4), *options]))
+    return "\n" + "\n\n".join(blocks) + "\n"
+
+
+def mathqa(n: int = 6) -> list[dict[str, Any]]:
+    dice = random.Random(8)
+    return [
+        {
+            "Problem": phrase(dice, 6),
+            "options": "a ) 38 , b ) 27.675 , c ) 30 , d ) data inadequate , e ) none of these",
+            "correct": "abcde"[i % 5],
+        }
+        for i in range(n)
+    ]
+
+
 def mmlu(subject: str, split: str, n: int) -> list[dict[str, Any]]:
     dice = random.Random(f"{subject}/{split}")
     return [
@@ -133,10 +186,25 @@ def all_data(folder: Path) -> dict[str, Any]:
         "piqa": splits(folder / "piqa", piqa(), "train", "validation"),
         "arc_challenge": splits(folder / "arc", arc(), "train", "validation", "test"),
         "winogrande": splits(folder / "winogrande", winogrande(), "train", "validation"),
+        "hellaswag": splits(folder / "hellaswag", hellaswag(), "train", "validation"),
+        "openbookqa": splits(folder / "openbookqa", openbookqa(), "train", "validation", "test"),
+        "sciq": splits(folder / "sciq", sciq(), "train", "validation", "test"),
+        "mathqa": splits(folder / "mathqa", mathqa(), "train", "validation", "test"),
+        "hendrycks_math": splits(folder / "hendrycks", hendrycks(), "train", "test"),
+        "minerva_math": splits(folder / "hendrycks", hendrycks(), "train", "test"),
         "gsm8k": splits(folder / "gsm8k", gsm8k(8), "train", "test"),
         "harness_humaneval": splits(folder / "humaneval", humaneval(), "test"),
         "harness_mbpp": splits(folder / "mbpp", mbpp(), "train", "test"),
+        "harness_logiqa": logiqa_files(folder / "logiqa"),
     }
+
+
+def logiqa_files(folder: Path) -> dict[str, Any]:
+    """LogiQA's text files, one document each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("Train", "Eval", "Test"):
+        (folder / f"{name}.txt").write_text(logiqa_text(), encoding="utf-8")
+    return {"files": {"train": f"{folder}/Train.txt", "validation": f"{folder}/Eval.txt", "test": f"{folder}/Test.txt"}}
 
 
 def mmlu_files(folder: Path, subjects: Sequence[str]) -> dict[str, Any]:
@@ -145,3 +213,15 @@ def mmlu_files(folder: Path, subjects: Sequence[str]) -> dict[str, Any]:
         write(folder / subject / "dev.jsonl", mmlu(subject, "dev", 5))
         write(folder / subject / "test.jsonl", mmlu(subject, "test", 2 + index % 3))
     return {"files": {"dev": f"{folder}/{{name}}/dev.jsonl", "test": f"{folder}/{{name}}/test.jsonl"}}
+
+
+def hendrycks(n: int = 3) -> list[dict[str, Any]]:
+    return [
+        {
+            "problem": f"Compute ${i} + {i}$.",
+            "level": "Level 1",
+            "type": "Algebra",
+            "solution": f"It is $\\boxed{{{2 * i}}}$.",
+        }
+        for i in range(n)
+    ]

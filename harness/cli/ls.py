@@ -14,20 +14,28 @@ class What(StrEnum):
     ALL = "all"
     FIELDS = "fields"
     COMPONENTS = "components"
+    SUITES = "suites"
 
 
 def ls(
-    what: Annotated[What, typer.Argument(help="Only the named fields, or only the kinds of components.")] = What.ALL,
+    what: Annotated[
+        What, typer.Argument(help="Only the named fields, the kinds of components, or the suites.")
+    ] = What.ALL,
 ) -> None:
-    """List the named fields and the kinds of components."""
+    """List the named fields, the kinds of components and the suites of benchmarks."""
     from harness.plugins import component_kinds
     from harness.tasks.reward_env.catalog import named_fields
+    from harness.tasks.suites.catalog import suites
 
-    if what is not What.COMPONENTS:
+    if what in (What.ALL, What.FIELDS):
         typer.echo("fields (field: NAME, or --field NAME)")
         for name, description in named_fields().items():
             typer.echo(f"  {name:<21} {description}")
-    if what is not What.FIELDS:
+    if what in (What.ALL, What.COMPONENTS):
         typer.echo("components (kind: NAME)")
         for name, target in component_kinds().items():
             typer.echo(f"  {name:<21} {target}")
+    if what in (What.ALL, What.SUITES):
+        typer.echo("suites (kind: lm_eval, suite: NAME)")
+        for name, benchmarks in suites().items():
+            typer.echo(f"  {name:<21} {', '.join(benchmark.name for benchmark in benchmarks)}")

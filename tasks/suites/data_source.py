@@ -65,11 +65,12 @@ class DataSource(Record):
             if self.path or self.revision or self.name:
                 raise SpecError("data: `files` stands alone; path, name and revision go with a data set of its own")
             files = {split: [filled(one) for one in found] for split, found in self.files.items()}
+            builder = _builder([one for some in files.values() for one in some])
             return {
                 "custom_dataset": None,
-                "dataset_path": _builder([one for some in files.values() for one in some]),
+                "dataset_path": builder,
                 "dataset_name": None,
-                "dataset_kwargs": {"data_files": files},
+                "dataset_kwargs": {"data_files": files, **({"sample_by": "document"} if builder == "text" else {})},
             }
         kept = {k: v for k, v in (config.get("dataset_kwargs") or {}).items() if k not in ("data_files", "sample_by")}
         changes: dict[str, Any] = {"dataset_kwargs": kept if self.path else dict(config.get("dataset_kwargs") or {})}

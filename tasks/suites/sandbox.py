@@ -47,14 +47,25 @@ class Protection:
     files: str
 
 
-def run_program(program: str, *, time_s: float = TIME_S, memory_bytes: int = MEMORY_BYTES) -> Ran:
-    """Whether the program runs to its end without an exception. Raises SpecError where it cannot be contained."""
+def run_program(
+    program: str, *, time_s: float = TIME_S, memory_bytes: int = MEMORY_BYTES, writable: bool = True
+) -> Ran:
+    """Whether the program runs to its end without an exception. Raises SpecError where it cannot be contained.
+
+    Without `writable` no file can be written at all, which is also so where the kernel has no Landlock.
+    """
     refusal = protection().refusal
     if refusal:
         raise SpecError(refusal)
     with tempfile.TemporaryDirectory(prefix="harness-code-", ignore_cleanup_errors=True) as folder:
         token = secrets.token_hex(16)
-        job = {"program": program, "token": token, "time_s": time_s, "memory_bytes": memory_bytes, "folder": folder}
+        job = {
+            "program": program,
+            "token": token,
+            "time_s": time_s,
+            "memory_bytes": memory_bytes,
+            "folder": folder if writable else None,
+        }
         with _child(folder) as process:
             try:
                 said, _ = process.communicate(json.dumps(job).encode(), timeout=START_S + time_s)

@@ -122,11 +122,11 @@ def limit(memory_bytes: int, time_s: float) -> None:
         resource.setrlimit(what, (most, most))
 
 
-def contain(folder: str) -> bool:
-    """Give everything up but `folder`; whether anything can be written there. Raises OSError."""
+def contain(folder: str | None) -> bool:
+    """Give everything up but `folder` (null: that too); whether anything can be written there. Raises OSError."""
     drop_rights()
-    version = landlock_version()
-    if version:
+    version = 0 if folder is None else landlock_version()
+    if folder is not None and version:
         write_only_below(folder, version)
     install_filter(writes=bool(version))
     return bool(version)

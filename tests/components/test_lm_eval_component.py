@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from harness.prepared import prepare
 from harness.reward_models.logprob import measure_logprob
 from harness.spec import parse_spec
 from harness.tasks.suites.build import _leaves
+from harness.tasks.suites.catalog import suites
 from harness.tasks.suites.index import task_manager
 
 LIKELIHOODS = {"piqa": "acc_norm", "arc_challenge": "acc_norm", "winogrande": "acc", "mmlu": "acc"}
@@ -62,6 +64,7 @@ def overriding(folder: Path, data: dict[str, Any]) -> None:
                 "dataset_path": "json",
                 "dataset_name": None,
                 "dataset_kwargs": {"data_files": files},
+                "num_fewshot": 5 if name in ("mmlu", "gsm8k") else 0,
             }
             (folder / f"{task}.yaml").write_text(yaml.safe_dump(definition))
 
@@ -77,19 +80,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     overriding(folder / "tasks", data)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    results: dict[str, Any] = {}
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", ",".join(data), "--device", "cpu"]
+    command += ["--model_args", "pretrained=model,dtype=float32,logits_cache=False", "--include_path", "tasks"]
+    command += ["--batch_size", "1", "--output_path", "out", "--log_samples"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = (folder / "out").rglob("results_*.json")
     logged = {}
-    for tasks, shots in (("piqa,arc_challenge,winogrande", "0"), ("mmlu,gsm8k", "5")):
-        command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", tasks, "--num_fewshot", shots]
-        command += ["--model_args", "pretrained=model,dtype=float32,logits_cache=False", "--device", "cpu"]
-        command += ["--include_path", "tasks", "--batch_size", "1", "--output_path", f"out{shots}", "--log_samples"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        (path,) = (folder / f"out{shots}").rglob("results_*.json")
-        results |= json.loads(path.read_text())["results"]
-        for path in (folder / f"out{shots}").rglob("samples_*.jsonl"):
-            task = path.name.removeprefix("samples_").rsplit("_", 1)[0]
-            logged[task] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for file in path.parent.glob("samples_*.jsonl"):
+        task = file.name.removeprefix("samples_").rsplit("_", 1)[0]
+        logged[task] = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    results = json.loads(path.read_text())["results"]
     yield Ran(results, logged, folder, data)
 
 
@@ -372,6 +373,53 @@ def test_a_suite_is_the_plain_mean_of_its_benchmarks_with_each_in_the_breakdown(
     assert made.raw == pytest.approx(0.75) and made.status == "ok" and made.n_scored == 4
     assert made.stderr == pytest.approx((0.0 + breakdown["MBPP"]["stderr"] ** 2) ** 0.5 / 2)
     assert breakdown["MBPP"]["num_fewshot"] == 3 and breakdown["HumanEval"]["metric"] == "pass@1,create_test"
+
+
+def test_the_general_suite_has_all_eight_with_their_bits_per_byte(ran: Ran, tmp_path: Path) -> None:
+    every = {**samples.all_data(ran.folder / "data"), **ran.data}
+    data = {name: every[name] for name in suite_tasks("general")}
+    component = load(suite="general", data=data)
+    assert not component.served
+    made = measure(component, local(ran.model()), tmp_path).measurement
+    breakdown: Any = made.detail["breakdown"]
+    assert list(breakdown) == [benchmark.name for benchmark in suites()["general"]]
+    assert made.raw == pytest.approx(sum(row["value"] for row in breakdown.values()) / 8)
+    assert made.stderr == pytest.approx(sum(row["stderr"] ** 2 for row in breakdown.values()) ** 0.5 / 8)
+    assert made.status == "ok" and made.n_scored == sum(row["n_scored"] for row in breakdown.values())
+    assert all(row["bits_per_byte"] > 0 for row in breakdown.values())
+    assert {name: row["num_fewshot"] for name, row in breakdown.items() if row["num_fewshot"]} == {"MMLU": 5}
+    for task in ("piqa", "mmlu"):
+        (row,) = [row for row in breakdown.values() if row["task"] == task]
+        assert row["value"] == pytest.approx(ran.results[task][f"{LIKELIHOODS[task]},none"], abs=1e-9)
+
+
+def suite_tasks(suite: str) -> list[str]:
+    return [benchmark.task for benchmark in suites()[suite]]
+
+
+def test_the_math_suite_asks_for_likelihoods_and_for_texts(ran: Ran, tmp_path: Path) -> None:
+    pytest.importorskip("math_verify", reason="Minerva needs math-verify: pip install 'mixture-harness[suites]'")
+    every = {**samples.all_data(ran.folder / "data"), **ran.data}
+    component = load(suite="math", data={name: every[name] for name in suite_tasks("math")}, limit=2)
+    assert component.served
+    tokenizer = tiny.tokenizer()
+    said = TextAnswer(text=" 0\nFinal Answer: The final answer is $0$. I hope it is correct.\n#### 0")
+    with served(lambda _: said, tokenizer, model=ran.model(), max_model_len=8192) as (subject, _):
+        outcome = measure(component, subject, tmp_path)
+    made = outcome.measurement
+    assert made.reason is None and made.status == "ok"
+    breakdown: Any = made.detail["breakdown"]
+    assert [breakdown[name]["value"] for name in ("GSM8K", "Minerva", "MATH")] == [0.5, 0.5, 0.5]
+    assert breakdown["Minerva"]["num_fewshot"] == 4 and breakdown["MathQA"]["bits_per_byte"] > 0
+    assert sorted(outcome.engine.name.split("+")) == ["scripted", "torch"]
+    assert made.n_scored == 2 + 14 + 14 + 2
+
+
+def test_a_package_that_is_missing_is_named(ran: Ran) -> None:
+    if find_spec("math_verify"):
+        pytest.skip("math-verify is installed")
+    with pytest.raises(SpecError, match=r"task minerva_math needs a package.*math_verify.*mixture-harness\[suites\]"):
+        load(task="minerva_math", data={"minerva_math": samples.all_data(ran.folder / "data")["minerva_math"]})
 
 
 def test_a_suite_without_one_of_its_benchmarks_has_no_value(ran: Ran, tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Programs that a model wrote: judged as code_eval judges them, and kept from doing harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.tasks.suites.code_eval import chance_of_one, mbpp_examples, pass_at_1, pass_at_k
+from harness.tasks.suites.sandbox import protection, run_program
+
+pytestmark = pytest.mark.skipif(bool(protection().refusal), reason=str(protection().refusal))
+
+
+@pytest.mark.parametrize(
+    ("program", "passed"),
+    [
+        ("def f(x):\n    return x + 1\nassert f(1) == 2", True),
+        ("import math, collections, heapq, re, typing, threading", True),
+        ("import numpy\nassert numpy.arange(3).sum() == 3", True),
+        ("assert 1 == 2", False),
+        ("this is no python", False),
+        ("import sys\nsys.exit(0)", False),
+        ("import os\nos._exit(0)", False),
+        ("print('passed')\nraise ValueError", False),
+        ("if __name__ == '__main__':\n    raise ValueError", True),  # as code_eval runs it
+        ("input()", False),
+    ],
+)
+def test_a_program_passes_if_it_runs_to_its_end(program: str, passed: bool) -> None:
+    assert run_program(program).passed is passed
+
+
+def test_a_program_cannot_reach_the_network() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        for program in (
+            f"import socket\nsocket.create_connection(('127.0.0.1', {port}))",
+            "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
+            "import socket\nsocket.socket(socket.AF_UNIX)",
+        ):
+            ran = run_program(program)
+            assert not ran.passed and "PermissionError" in str(ran.reason), program
+        listening.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
+@pytest.mark.parametrize("writable", [True, False], ids=["landlock", "without landlock"])
+def test_a_program_cannot_write_outside_its_folder(tmp_path: Path, writable: bool) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    for program in (
+        f"open({str(tmp_path / 'new')!r}, 'w')",
+        f"open({str(victim)!r}, 'a').write('x')",
+        f"import os\nos.unlink({str(victim)!r})",
+        f"import os\nos.rename({str(victim)!r}, 'mine')",
+        f"import os\nos.truncate({str(victim)!r}, 0)",
+        f"import os\nos.chmod({str(victim)!r}, 0)",
+        f"import os\nos.mkdir({str(tmp_path / 'folder')!r})",
+        f"import os\nos.symlink('/etc', {str(tmp_path / 'link')!r})",
+        f"import os\nos.link({str(victim)!r}, 'mine')\nopen('mine', 'w')",
+    ):
+        assert not run_program(program, writable=writable).passed, program
+    assert [path.name for path in tmp_path.iterdir()] == ["victim"] and victim.read_text() == "whole"
+
+
+def test_a_program_can_use_its_own_folder_and_nothing_of_it_stays() -> None:
+    if protection().files == "nowhere":
+        pytest.skip("this kernel has no Landlock, so nothing can be written at all")
+    program = "open('mine', 'w').write('x')\nassert open('mine').read() == 'x'"
+    assert run_program(program).passed
+    assert "PermissionError" in str(run_program(program, writable=False).reason)
+    assert run_program("import os, math, numpy\nassert open(os.__file__).read()", writable=False).passed
+
+
+def test_a_program_cannot_start_or_harm_processes() -> None:
+    victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        for program in (
+            "import os\nos.fork()",
+            "import subprocess\nsubprocess.run(['true'])",
+            "import os\nos.execv('/bin/true', ['true'])",
+            f"import os\nos.kill({victim.pid}, {int(signal.SIGKILL)})",
+            f"import os\nos.kill({os.getpid()}, 0)",
+            "import os\nos.setsid()",
+        ):
+            ran = run_program(program)
+            assert not ran.passed and "PermissionError" in str(ran.reason), program
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def test_time_and_memory_have_an_end() -> None:
+    started = time.monotonic()
+    assert run_program("while True: pass", time_s=0.5).reason == "timed out"
+    assert run_program("import time\ntime.sleep(30)", time_s=0.5).reason == "timed out"
+    assert time.monotonic() - started < 15
+    assert "MemoryError" in str(run_program("x = bytearray(2**30)", memory_bytes=2**29).reason)
+    assert run_program("x = bytearray(2**20)", memory_bytes=2**29).passed
+
+
+def test_a_program_that_swallows_its_timeout_is_ended() -> None:
+    program = "import time\nwhile True:\n    try:\n        for i in range(10**9): i + i\n    except BaseException:\n        continue"
+    started = time.monotonic()
+    assert not run_program(program, time_s=0.5).passed
+    assert time.monotonic() - started < 15
+
+
+def test_nothing_of_the_environment_is_shown() -> None:
+    assert run_program(
+        "import os\nassert set(os.environ) <= {'PATH', 'HOME', 'TMPDIR', 'OPENBLAS_NUM_THREADS', 'LC_CTYPE'}"
+    ).passed
+
+
+def test_pass_at_k_is_the_unbiased_estimate() -> None:
+    good, bad = "def f(): return 1", "def f(): return 2"
+    assert pass_at_k(["assert f() == 1"], [[good, bad, bad]], [1, 2]) == pytest.approx(
+        {"pass@1": 1 / 3, "pass@2": 2 / 3}
+    )
+    assert pass_at_k(["assert f() == 1", "assert f() == 2"], [[good], [good]], [1]) == {"pass@1": 0.5}
+    assert pass_at_1("assert f() == 1", [good]) == 1.0
+    assert [chance_of_one(5, passed, 1) for passed in (0, 2, 5)] == pytest.approx([0.0, 0.4, 1.0])
+    assert chance_of_one(4, 3, 2) == 1.0
+
+
+def test_mbpps_examples_are_lm_evals_own() -> None:
+    examples = mbpp_examples()
+    assert [example["task_id"] for example in examples] == [2, 3, 4]
+    assert all(len(example["test_list"]) == 3 and example["is_fewshot"] for example in examples)
+    for example in examples:
+        assert run_program("\n".join([example["code"], *example["test_list"]])).passed
