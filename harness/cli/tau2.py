@@ -54,6 +54,9 @@ def rescore(
     source: Annotated[
         str, typer.Option("--source", help="Whose environments: auto, inspect_evals or tau2 (upstream's package).")
     ] = "auto",
+    retrieval: Annotated[
+        str | None, typer.Option("--retrieval", help="How banking_knowledge finds documents; upstream's default.")
+    ] = None,
     upstream: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,7 +92,15 @@ def rescore(
         raise SpecError("--max-concurrency must be positive")
     switches = upstream_of(upstream or ())
     prepared = [
-        prepare(path, domain=domain, data=data, tasks_file=tasks_file, upstream=switches, source=source)
+        prepare(
+            path,
+            domain=domain,
+            data=data,
+            tasks_file=tasks_file,
+            upstream=switches,
+            source=source,
+            retrieval=retrieval,
+        )
         for path in files
     ]
     critic = _critic(reviewer, reviewer_api_base, reviewer_key_env) if reviewer else None
