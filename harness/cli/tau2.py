@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.tau2_convert import convert
-from harness.cli.tau2_run import run
+from harness.cli.tau2_run import explain_upstream, run
 from harness.cli.tau2_scripted import scripted
 from harness.cli.tau2_view import view
 
@@ -60,7 +60,10 @@ def rescore(
     upstream: Annotated[
         list[str] | None,
         typer.Option(
-            "--upstream", help="Do this as upstream does: a name, several, or all (tau2 run --upstream list)."
+            "--upstream",
+            callback=explain_upstream,
+            is_eager=True,
+            help="Do this as upstream does: a name, several, or all; --upstream list explains.",
         ),
     ] = None,
     reviewer: Annotated[
