@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.tau2_convert import convert
-from harness.cli.tau2_run import run
+from harness.cli.tau2_run import explain_upstream, run
 from harness.cli.tau2_scripted import scripted
 from harness.cli.tau2_view import view
 
@@ -54,10 +54,16 @@ def rescore(
     source: Annotated[
         str, typer.Option("--source", help="Whose environments: auto, inspect_evals or tau2 (upstream's package).")
     ] = "auto",
+    retrieval: Annotated[
+        str | None, typer.Option("--retrieval", help="How banking_knowledge finds documents; upstream's default.")
+    ] = None,
     upstream: Annotated[
         list[str] | None,
         typer.Option(
-            "--upstream", help="Do this as upstream does: a name, several, or all (tau2 run --upstream list)."
+            "--upstream",
+            callback=explain_upstream,
+            is_eager=True,
+            help="Do this as upstream does: a name, several, or all; --upstream list explains.",
         ),
     ] = None,
     reviewer: Annotated[
@@ -89,7 +95,15 @@ def rescore(
         raise SpecError("--max-concurrency must be positive")
     switches = upstream_of(upstream or ())
     prepared = [
-        prepare(path, domain=domain, data=data, tasks_file=tasks_file, upstream=switches, source=source)
+        prepare(
+            path,
+            domain=domain,
+            data=data,
+            tasks_file=tasks_file,
+            upstream=switches,
+            source=source,
+            retrieval=retrieval,
+        )
         for path in files
     ]
     critic = _critic(reviewer, reviewer_api_base, reviewer_key_env) if reviewer else None

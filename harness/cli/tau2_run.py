@@ -8,6 +8,16 @@ from typing import Annotated, Any
 import typer
 
 
+def explain_upstream(names: list[str] | None) -> list[str] | None:
+    """Print what the switches mean where `list` is asked for, whatever else is missing."""
+    if names == ["list"]:
+        from harness.core.tau2.upstream import MEANING
+
+        typer.echo("\n".join(f"{name:16}{meaning}" for name, meaning in MEANING.items()))
+        raise typer.Exit
+    return names
+
+
 def run(
     domain: Annotated[str, typer.Option("--domain", "-d", help="airline, retail, telecom or mock.")],
     agent_llm: Annotated[
@@ -99,7 +109,12 @@ def run(
     ] = None,
     upstream: Annotated[
         list[str] | None,
-        typer.Option("--upstream", help="Do this as upstream does: a name, several, or all; --upstream list explains."),
+        typer.Option(
+            "--upstream",
+            callback=explain_upstream,
+            is_eager=True,
+            help="Do this as upstream does: a name, several, or all; --upstream list explains.",
+        ),
     ] = None,
     request_timeout: Annotated[float, typer.Option("--request-timeout", help="Seconds of one answer.")] = 300.0,
     attempts: Annotated[int, typer.Option("--attempts", help="Attempts at one answer when the endpoint fails.")] = 6,
@@ -122,7 +137,7 @@ def run(
     from harness.cli.tau2_progress import PlainRun, RichRun
     from harness.cli.tau2_summary import print_plan, print_report
     from harness.core.errors import SpecError
-    from harness.core.tau2.upstream import MEANING, upstream_of
+    from harness.core.tau2.upstream import upstream_of
     from harness.engines.chat import ChatSettings, open_chat
     from harness.engines.retry import Backoff
     from harness.tau2.loop import Limits
@@ -133,9 +148,6 @@ def run(
     from harness.tau2.run_plan import Selection, make_plan
     from harness.tau2.utterance import AnswerLimits
 
-    if upstream == ["list"]:
-        typer.echo("\n".join(f"{name:16}{meaning}" for name, meaning in MEANING.items()))
-        return 0
     switches = upstream_of(upstream or ())
     if solo == (user_llm is not None):
         raise SpecError(

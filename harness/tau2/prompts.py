@@ -44,16 +44,21 @@ DONE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """The texts of one run. `guidelines` are the user's, with or without tools as the domain has them."""
+    """The texts of one run. `guidelines` are the user's, with or without tools as the domain has them.
+
+    `toolless`: those of users whom a task leaves without tools, in a domain that has some; null where no task does.
+    """
 
     policy: str
     guidelines: str
     agent_instructions: str = AGENT_INSTRUCTIONS
+    toolless: str | None = None
 
     @property
     def digest(self) -> str:
         """Which texts these are."""
-        return digest_json([self.policy, self.guidelines, self.agent_instructions])
+        more = [] if self.toolless is None else [self.toolless]
+        return digest_json([self.policy, self.guidelines, self.agent_instructions, *more])
 
     def agent(self, task: Task, *, solo: bool) -> str:
         """The agent's system prompt."""
@@ -64,7 +69,8 @@ class Prompts:
 
     def user(self, task: Task) -> str:
         """The simulated user's system prompt."""
-        return f"{self.guidelines}\n\n<scenario>\n{scenario(task.user_scenario)}\n</scenario>"
+        guidelines = self.toolless if self.toolless is not None and task.user_tools == () else self.guidelines
+        return f"{guidelines}\n\n<scenario>\n{scenario(task.user_scenario)}\n</scenario>"
 
 
 def _titled(title: str, text: Any) -> str:

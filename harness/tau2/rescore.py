@@ -104,6 +104,7 @@ def prepare(
     tasks_file: Path | None,
     upstream: Upstream = OURS,
     source: str = AUTO,
+    retrieval: str | None = None,
 ) -> Prepared:
     """Read a recording and find its tasks: a task file, else those in the recording, else the domain's.
 
@@ -113,7 +114,7 @@ def prepare(
     name = domain or recording.domain
     if not name:
         raise DataError(f"{path} does not say which domain it is of; name it with --domain")
-    opened = open_domain(name, data=data, source=source, upstream=upstream)
+    opened = open_domain(name, data=data, source=source, upstream=upstream, retrieval=retrieval)
     if tasks_file is not None:
         tasks, whence = tuple(read_tasks(tasks_file)), str(tasks_file)
     elif recording.tasks is not None:

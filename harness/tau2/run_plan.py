@@ -149,6 +149,9 @@ def make_plan(
             policy=policy,
             guidelines=read_guidelines(opened.data, tools=bool(opened.user_tools)),
             agent_instructions=agent_instructions or _instructions(upstream, solo=solo),
+            toolless=read_guidelines(opened.data, tools=False)
+            if opened.user_tools and any(task.user_tools == () for task in chosen)
+            else None,
         ),
         agent_tools=tuple([*agent_tools, *user_tools, DONE] if solo else agent_tools),
         user_tools=() if solo else tuple(user_tools),

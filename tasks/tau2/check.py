@@ -10,7 +10,7 @@ from harness.tasks.tau2.environment import Environment
 
 
 def check_tasks(tasks: Sequence[Task], domain: str, environment: Environment) -> None:
-    """Raises DataError naming the first task with a reference action or function that the domain does not have."""
+    """Raises DataError naming the first task with a reference action, tool or function that the domain does not have."""
     sides = {"assistant": environment.agent, "user": environment.user}
     for task in tasks:
         where = f"task {task.id!r} of domain {domain}"
@@ -20,6 +20,11 @@ def check_tasks(tasks: Sequence[Task], domain: str, environment: Environment) ->
                 raise DataError(
                     f"{where}: reference action {action.action_id!r} calls the tool {action.name!r}, "
                     "which does not exist; correct the task file, or name the right --domain"
+                )
+        for name in task.user_tools or ():
+            if environment.user is None or name not in environment.user.tools:
+                raise DataError(
+                    f"{where}: its user_tools name {name!r}, which the user does not have; correct the task file"
                 )
         calls = [*((state.initialization_actions if state else None) or ())]
         calls += (criteria.env_assertions if criteria else None) or ()

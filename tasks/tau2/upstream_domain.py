@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -39,7 +41,7 @@ class UpstreamDomain:
             raise DataError(f"unknown tau2 domain {name!r}; the tau2 package that is installed has {', '.join(known)}")
         self.name = name
         self.data = package.data_folder()
-        self.source = package.name_and_version()
+        self.source = package.name_and_version() + (f", retrieval {retrieval}" if retrieval else "")
         self._tasks_file = tasks_file
         self._retrieval = retrieval
         self._constructor = package.registry().get_env_constructor(name)
@@ -57,11 +59,16 @@ class UpstreamDomain:
     def _first(self) -> Any:
         """An environment of upstream's that is only looked at."""
         try:
-            return self._constructor(**self._fixed)
+            return self._made(self._fixed)
         except Exception as error:
             raise DataError(
                 f"tau2-bench's domain {self.name} cannot be opened ({type(error).__name__}: {error})"
             ) from error
+
+    def _made(self, settings: Mapping[str, Any]) -> Any:
+        """An environment of upstream's, which prints remarks while it is made; our standard output is results."""
+        with redirect_stdout(StringIO()):
+            return self._constructor(**settings)
 
     @property
     def _fixed(self) -> dict[str, Any]:
@@ -132,7 +139,7 @@ class UpstreamDomain:
         if not solo:
             return str(self._first.get_policy())
         try:
-            return str(self._constructor(**self._fixed, solo_mode=True).get_policy())
+            return str(self._made({**self._fixed, "solo_mode": True}).get_policy())
         except Exception as error:
             raise DataError(f"domain {self.name} has no solo mode ({error}); telecom and mock have one") from error
 
@@ -146,7 +153,7 @@ class UpstreamDomain:
             settings["user_db"] = self._user_database.open()
         if solo:
             settings["solo_mode"] = True
-        made = self._constructor(**{name: value for name, value in settings.items() if name in self._accepts})
+        made = self._made({name: value for name, value in settings.items() if name in self._accepts})
         agent = Toolkit(target=made.tools, tools=self.tools, database=self._database)
         user = None
         if made.user_tools is not None:

@@ -15,6 +15,7 @@ import pytest
 from tau2_online import plan
 from tau2_samples import needs_port
 
+import harness.tasks as package
 from harness.cli import run as harness
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.errors import SpecError
@@ -26,6 +27,7 @@ from harness.tau2.reference_play import ReferencePlay
 pytestmark = needs_port
 HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
 STOCK = [sys.executable, "-m", "lm_eval"]
+TASKS = Path(package.__file__).resolve().parent
 TRIALS = 2
 
 
@@ -109,22 +111,26 @@ def test_the_samples_have_the_transcripts(results: tuple[dict[str, Any], list[An
         assert sample["reward"] in (0.0, 1.0)
 
 
-def test_kept_simulations_are_not_played_again(
+def test_kept_simulations_are_not_played_again_also_from_python(
     server: ScriptedServer, results: tuple[dict[str, Any], list[Any], Path]
 ) -> None:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from harness.engines.lm_eval_model import HarnessLM
+
     before, (theirs, _, folder) = server.requests, results
-    command = ["lm-eval", "run", "--model", "harness", "--model_args", model_args(server, simulations="kept")]
-    done = call([*HARNESS, *command, "--tasks", "tau2_mock", "--output_path", "again"], folder)
-    (found,) = (folder / "again").rglob("results_*.json")
-    assert done.returncode == 0 and json.loads(found.read_text())["results"]["tau2_mock"] == theirs
+    where = {"agent_api_base": server.url, "user_api_base": server.url, "simulations": str(folder / "kept")}
+    model = HarnessLM(agent_llm="hosted_vllm/a", user_llm="hosted_vllm/u", **where)
+    tasks = TaskManager(include_defaults=False, include_path=str(TASKS), metadata={"num_trials": TRIALS})
+    again = simple_evaluate(model, tasks=["tau2_mock"], task_manager=tasks, bootstrap_iters=1)
+    for name in ("reward,none", "DB,none", "pass^2,none", "reward_stderr,none"):
+        assert again["results"]["tau2_mock"][name] == theirs[name], name
     assert server.requests == before
 
 
 def test_another_model_says_that_it_cannot_and_which_can(tmp_path: Path) -> None:
-    import harness.tasks
-
-    tasks = str(Path(harness.tasks.__file__).resolve().parent)
-    done = call([*STOCK, "run", "--model", "dummy", "--include_path", tasks, "--tasks", "tau2_mock"], tmp_path)
+    done = call([*STOCK, "run", "--model", "dummy", "--include_path", str(TASKS), "--tasks", "tau2_mock"], tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert "DummyLM has no `simulate`" in last and "--model harness" in last

@@ -12,6 +12,7 @@ import pytest
 from tau2_samples import calling, needs_port, recorded, results, task_value
 
 from harness.cli import run
+from harness.tasks.tau2.task_file import parse_tasks, revision
 
 pytestmark = needs_port
 
@@ -192,6 +193,20 @@ def test_a_file_of_two_versions_of_a_task_is_refused(tmp_path: Path, rescore: Re
 def test_a_stated_revision_that_is_not_that_of_the_tasks_is_remarked(tmp_path: Path, rescore: Rescore) -> None:
     line = {**recorded(), "domain": "mock", "task_revision": "sha256:other"}
     assert "are of tasks sha256:other, those now" in rescore(write(tmp_path / "r.jsonl", json.dumps(line) + "\n"))[2]
+
+
+def test_another_source_than_the_recordings_is_remarked(tmp_path: Path, rescore: Rescore) -> None:
+    line = {**recorded(), "domain": "mock", "source": "tau2 9.9"}
+    assert (
+        "recorded with tau2 9.9, judged here with inspect-evals"
+        in rescore(write(tmp_path / "r.jsonl", json.dumps(line) + "\n"))[2]
+    )
+
+
+def test_a_revision_does_not_change_with_keys_that_a_task_does_not_have() -> None:
+    known = "sha256:9bcb89a1a297c051778fc716ab1afb941e282822b41efba5fe88581daf22dc28"
+    assert revision(parse_tasks([task_value()], "here")) == known
+    assert revision(parse_tasks([{**task_value(), "user_tools": []}], "here")) != known
 
 
 def test_tasks_come_from_the_domain_where_the_file_has_none(tmp_path: Path, rescore: Rescore) -> None:

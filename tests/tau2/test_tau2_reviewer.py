@@ -141,6 +141,10 @@ def test_from_the_command_line_in_a_run_and_in_rescore(tmp_path: Path, capsys: p
         assert "at fault: agent 0, user 1, judge 0, infrastructure 0" in printed and "reviewer" in printed
         assert harness([*run, "--out", str(tmp_path / "without")]) == 0
         assert "agent 1, user 0" in capsys.readouterr().out
+        asked = server.requests
+        assert harness([*run, "--out", str(tmp_path / "without"), *critic]) == 0, "a reviewer may be named later"
+        assert server.requests == asked, "for what is not finished yet"
+        capsys.readouterr()
         recorded = str(tmp_path / "without" / "simulations.jsonl")
         assert harness(["tau2", "rescore", recorded, "--out", str(tmp_path / "l.jsonl"), *critic]) == 0
         assert "at fault: agent 0, user 1" in capsys.readouterr().out

@@ -217,6 +217,7 @@ BEFORE: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
         wrong_task(evaluation_criteria={"actions": [{"action_id": "a", "name": "fly", "arguments": {}}]}), 4, "'fly', which does not exist",
     ),
     "a task id twice": (twice, 4, "is there twice"),
+    "a user's tool that does not exist": (wrong_task(user_tools=["fly"]), 4, "user_tools name 'fly'"),
     "a start that cannot be made": (wrong_task(initial_state=START), 4, "its initial state cannot be made"),
     "no trials": (lambda _: ["-d", "mock", "--num-trials", "0"], 3, "--num-trials 0"),
     "no tasks": (lambda _: ["-d", "mock", "--num-tasks", "0"], 3, "--num-tasks 0"),
@@ -341,6 +342,21 @@ def test_a_task_file_and_its_revision(tmp_path: Path) -> None:
     assert one["n_tasks"] == 2 and one["source"].startswith("inspect-evals")
     path = shared("tau2_tasks", "mock", "tasks.json")
     assert plan("mock", tasks_file=path).identity()["tasks"] != plan("mock").identity()["tasks"]
+
+
+@pytest.mark.parametrize(("named", "shown"), [(None, 2), (1, 1), (0, 0)])
+def test_a_task_says_which_tools_its_user_has(tmp_path: Path, named: int | None, shown: int) -> None:
+    tools = None if named is None else list(open_domain("mock").user_tools)[:named]
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps([{**task_value(), "user_tools": tools}]))
+    made = plan("mock", tasks_file=path)
+    model = ScriptedChat(ReferencePlay(made.tasks))
+    assert run_plan(made, tmp_path / "o", model).outcomes[0].verdict.reward == 1.0
+    asked = [one for one in model.requests if "<scenario>" in str(one.messages[0]["content"])]
+    assert asked and all(len(one.tools) == shown for one in asked)
+    told = str(asked[0].messages[0]["content"])
+    with_tools = plan("mock").prompts.guidelines
+    assert told.startswith(with_tools) is bool(shown), "whoever has no tools is not told how to use some"
 
 
 def test_cancelling_leaves_the_file_whole(tmp_path: Path) -> None:
