@@ -70,7 +70,7 @@ def run(
         observer.starting(checkpoints=len(checkpoints), pairs=len(checkpoints) * prepared.n_items)
         n_new = n_again = 0
         rewrite = False
-        for checkpoint in checkpoints:
+        for number, checkpoint in enumerate(checkpoints):
             observer.opening(checkpoint)
             place = checkpoint.trajectory, checkpoint.step
             known = vectors[done[place]] if place in done else None
@@ -83,6 +83,8 @@ def run(
                 observer.advance(pairs=prepared.n_items, tokens=0)
                 observer.finished(known, new=False)
                 continue
+            for following in checkpoints[number + 1 : number + 2]:
+                opener.expect(following)
             record, entries = _measure(prepared, opener, ledger, checkpoint, observer)
             history = [v for v in vectors if v.trajectory == checkpoint.trajectory]
             vector = assemble(
