@@ -1,4 +1,4 @@
-"""The peer: lm-eval's `hf` model at its best batch size on CPU, given token ids, so that neither side tokenises."""
+"""The peer: lm-eval's `hf` model given token ids, so that neither side tokenises."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from harness.core.tokens import TokenPair
 
 
 class Peer:
-    """HFLM around the very model object that we score: batch size 1, logits_cache as lm-eval has it by default."""
+    """HFLM around the very model object that we score, logits_cache as lm-eval has it by default."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, device: str = "cpu", batch_size: int = 1) -> None:
         from lm_eval.models.huggingface import HFLM
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         words = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", pad_token="</s>")
-        self._lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, device="cpu")
+        self._lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device)
 
     def score(self, pairs: Sequence[TokenPair]) -> list[float]:
         """Summed nats per pair."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from comparison import Row, compare, steps
+from gpu import measure_gpu, show_gpu
 from machine import Machine, measure_machine
 from memory import measure_memory
 from operators import profile_operators
@@ -28,6 +29,7 @@ from workloads import QUESTIONS, make_model, make_workload
 from harness.engines.packs import PackPlan
 from harness.engines.torch_logprob import PACK_TOKENS
 
+DEFAULT_PAIRS = 32
 TARGETS = {
     ("32k", "MMLU 0-shot gold"): 4.5,
     ("32k", "MMLU 0-shot choices"): 13.0,
@@ -45,7 +47,7 @@ console = Console(width=None if os.environ.get("COLUMNS") else 190, highlight=Fa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=32, help="questions per set")
+    parser.add_argument("--pairs", type=int, default=DEFAULT_PAIRS, help="questions per set")
     parser.add_argument(
         "--full", action="store_true", help="sets of real size: 1,531, 1,500 and 1,000 questions (hours)"
     )
@@ -53,11 +55,17 @@ def main() -> None:
     parser.add_argument("--only", choices=("table", "steps", "profile", "sweep", "memory"), action="append")
     parser.add_argument("--checkpoints", type=int, default=20, help="of the sweep")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: the GPU's own table, nothing else"
+    )
     options = parser.parse_args()
     parts = options.only or ["table", "steps", "profile", "sweep", "memory"]
     questions = None if options.full else options.pairs
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
+    if options.device == "cuda":
+        gpu_table(options)
+        return
     clock = time.perf_counter()
 
     machine = measure_machine()
@@ -107,6 +115,20 @@ def main() -> None:
     console.print(f"{time.perf_counter() - clock:.0f} s, load average {result['load_after']:.1f} at the end")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def gpu_table(options: argparse.Namespace) -> None:
+    """Sets of real size unless --pairs was given something smaller by hand."""
+    if not torch.cuda.is_available():
+        console.print("no GPU that torch can use here: the GPU's table was not measured")
+        return
+    questions = None if options.full or options.pairs == DEFAULT_PAIRS else options.pairs
+    device = torch.device("cuda")
+    lines = measure_gpu(device, questions=questions, rounds=options.rounds)
+    show_gpu(lines, console, device)
+    if options.json:
+        found = {"device": torch.cuda.get_device_name(device), "gpu": [line.to_json() for line in lines]}
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def packing_at_full_size() -> float:

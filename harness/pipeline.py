@@ -75,7 +75,7 @@ def run(
         vectors = _Vectors(prepared, ledger, run_name)
         n_checkpoints = len(checkpoints) if isinstance(checkpoints, Sequence) else None
         observer.starting(checkpoints=n_checkpoints, pairs=(n_checkpoints or 0) * prepared.n_items)
-        for checkpoint in checkpoints:
+        for number, checkpoint in enumerate(checkpoints):
             observer.opening(checkpoint)
             rows = []
             for row in prepared.each():
@@ -88,6 +88,8 @@ def run(
                 observer.advance(pairs=sum(component.n_items for component in row.components), tokens=0)
                 observer.finished(known, new=False)
             if rows:
+                for following in checkpoints[number + 1 : number + 2] if isinstance(checkpoints, Sequence) else ():
+                    opener.expect(following)
                 record, entries = _measure(rows, opener, ledger, checkpoint, observer)
                 for row, found in zip(rows, entries, strict=True):
                     observer.finished(vectors.add(row, checkpoint, record, found), new=True)

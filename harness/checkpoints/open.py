@@ -17,6 +17,7 @@ from harness.checkpoints.fingerprint import (
     weight_files,
 )
 from harness.checkpoints.hub import fetch, looks_like_hub_id
+from harness.checkpoints.read_ahead import read_ahead
 from harness.core.checkpoint import Checkpoint
 from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
@@ -173,6 +174,11 @@ class Opener:
         if checkpoint.kind == "lora":
             return self._shelf.adapted(self._base(checkpoint), checkpoint.folder)
         return self._shelf.full(checkpoint.folder, weight_files(checkpoint.folder))
+
+    def expect(self, checkpoint: Checkpoint) -> None:
+        """This one comes next: the system may read its weights from disk meanwhile."""
+        with contextlib.suppress(CheckpointError):
+            read_ahead(weight_files(checkpoint.folder))
 
     def serve(self, checkpoint: Checkpoint, logprobs: Callable[[Sequence[int]], list[float]] | None = None) -> Endpoint:
         """Put the checkpoint on the server; `logprobs` gives its own, to compare. Callable from any thread.

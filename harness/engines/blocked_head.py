@@ -7,7 +7,8 @@ maximum and sum are the online form of log-sum-exp (Milakov and Gimelshein, arXi
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+
+from harness.engines.products import Linear, choose_linear
 
 ROWS = 512
 COLUMNS = 2048
@@ -21,16 +22,23 @@ def blocked_logprob(
     `entry_row` is ascending. Logits are computed in the head's dtype and widened to float32 (float64 stays).
     """
     logprob, hits = [], []
+    linear = choose_linear(head.weight[:COLUMNS])
     for start in range(0, len(hidden_RH), ROWS):
         low, high = torch.searchsorted(entry_row, torch.tensor([start, start + ROWS])).tolist()
-        part, hit = _rows(head, hidden_RH[start : start + ROWS], entry_row[low:high] - start, target[low:high], greedy)
+        hidden, row = hidden_RH[start : start + ROWS], entry_row[low:high] - start
+        part, hit = _rows(head, linear, hidden, row, target[low:high], greedy)
         logprob.append(part)
         hits.append(hit)
     return torch.cat(logprob), torch.cat(hits) if greedy else None
 
 
 def _rows(
-    head: torch.nn.Linear, hidden: torch.Tensor, row: torch.Tensor, target: torch.Tensor, greedy: bool
+    head: torch.nn.Linear,
+    linear: Linear,
+    hidden: torch.Tensor,
+    row: torch.Tensor,
+    target: torch.Tensor,
+    greedy: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
     most = torch.full((len(hidden),), float("-inf"), dtype=wide)
@@ -42,7 +50,7 @@ def _rows(
     bounds = torch.searchsorted(target[by_target], torch.tensor([*starts, head.out_features])).tolist()
     for index, start in enumerate(starts):
         bias = None if head.bias is None else head.bias[start : start + COLUMNS]
-        logits = F.linear(hidden, head.weight[start : start + COLUMNS], bias).to(wide)
+        logits = linear(hidden, head.weight[start : start + COLUMNS], bias).to(wide)
         here = by_target[bounds[index] : bounds[index + 1]]
         if len(here):
             chosen[here] = logits[row[here], target[here] - start]

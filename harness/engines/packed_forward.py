@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from harness.engines.packs import Pack
+from harness.engines.products import chosen_products
 from harness.engines.reads import Group
 
 ATTENTION = "harness_packed"
@@ -41,31 +42,35 @@ class _Call:
     def __init__(self, group: Group, device: torch.device) -> None:
         self.shape = group.q.shape
         self.n_keys = group.k.shape[1]
-        self.q = _on(group.q.reshape(-1), device)
-        self.k = _on(group.k.reshape(-1), device)
-        self.depth = _on(group.depth, device)
-        self.k_depth = _on(group.k_depth, device)
-        self.sees = None if group.causal else _on(group.sees(), device)
-        self.real = None if group.real.all() else _on(np.flatnonzero(group.real), device)
-        self.rows = _on(group.q[group.real], device)
+        self.q = on_device(group.q.reshape(-1), device)
+        self.k = on_device(group.k.reshape(-1), device)
+        self.depth = on_device(group.depth, device)
+        self.k_depth = on_device(group.k_depth, device)
+        joined = bool(group.k_branch.any())
+        self.branches = (on_device(group.branch, device), on_device(group.k_branch, device)) if joined else None
+        self.real = None if group.real.all() else on_device(np.flatnonzero(group.real), device)
+        self.rows = on_device(group.q[group.real], device)
         self.causal = group.causal
         self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
 
     def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """Shape [B, 1, Lq, Lk], to be added: minus infinity where a row may not look. Made once, not in every layer."""
         if (window, dtype) not in self._masks:
-            allowed = self.sees
-            if allowed is None:
-                allowed = self.k_depth[:, None] <= self.depth[:, :, None]
+            allowed = self.k_depth[:, None] <= self.depth[:, :, None]
+            if self.branches is not None:
+                branch, k_branch = self.branches
+                allowed &= (k_branch[:, None] == 0) | (k_branch[:, None] == branch[:, :, None])
             if window is not None:
-                allowed = allowed & (self.k_depth[:, None] > self.depth[:, :, None] - window)
+                allowed &= self.k_depth[:, None] > self.depth[:, :, None] - window
             mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
             self._masks[window, dtype] = mask.masked_fill_(~allowed, float("-inf"))[:, None]
         return self._masks[window, dtype]
 
 
-def _on(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+def on_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A copy that the host does not wait for: a GPU reads it from pinned memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(slots=True)
@@ -178,7 +183,7 @@ class PackedModel:
 
     def __call__(self, pack: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """(hidden, logits) at the pack's rows: shapes [R, H] and [R, V]; with a plain head, logits of the first row only."""
-        self._rows = torch.from_numpy(pack.rows).to(device, non_blocking=True)
+        self._rows = on_device(pack.rows, device)
         self._width = len(pack.ids)
         token = _PASS.set(
             _Pass(
@@ -187,8 +192,8 @@ class PackedModel:
             )
         )
         try:
-            ids = torch.from_numpy(pack.ids)[None].to(device, non_blocking=True)
-            depth = torch.from_numpy(pack.depth)[None].to(device, non_blocking=True)
+            ids = on_device(pack.ids, device)[None]
+            depth = on_device(pack.depth, device)[None]
             logits = self.model(input_ids=ids, position_ids=depth, use_cache=False).logits
         finally:
             _PASS.reset(token)
@@ -217,7 +222,8 @@ class PackedModel:
         try:
             for config in configs.values():
                 config._attn_implementation_internal = ATTENTION
-            yield self
+            with chosen_products(self.model):
+                yield self
         finally:
             for handle in handles:
                 handle.remove()

@@ -20,7 +20,7 @@ from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
 from harness.engines.blocked_head import blocked_logprob
 from harness.engines.kept_memory import kept_memory
-from harness.engines.packed_forward import PackedModel, Recipe
+from harness.engines.packed_forward import PackedModel, Recipe, on_device
 from harness.engines.packs import Pack, PackPlan
 from harness.engines.padded_logprob import Scores, score_padded, undisturbed, vocabulary_size
 
@@ -145,8 +145,8 @@ def _score_pack(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-prob of each entry, shape [E], and whether it was the likeliest token."""
     hidden_RH, logits_RV = packed(pack, device)
-    target = torch.from_numpy(pack.target).to(device, non_blocking=True)
-    entry_row = torch.from_numpy(pack.entry_row).to(device, non_blocking=True)
+    target = on_device(pack.target, device)
+    entry_row = on_device(pack.entry_row, device)
     if packed.recipe.plain_head and kind == "cpu" and type(packed.head) is torch.nn.Linear:
         return blocked_logprob(packed.head, hidden_RH, entry_row, target, greedy=greedy)
     step = len(pack.rows)

@@ -1,0 +1,99 @@
+"""Which library multiplies float32 matrices on this CPU: tried on the model's own weights, once per shape and process.
+
+`F.linear` goes to MKL (or whatever BLAS torch was built with). oneDNN is reached through a 1x1 convolution over
+channels-last rows, which is the same product over the same memory; on AMD and on older machines it can be twice as fast,
+on an Intel with AVX-512 it is not. HARNESS_PRODUCTS=blas or =onednn decides without trying.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from harness.core.errors import SpecError
+
+VARIABLE = "HARNESS_PRODUCTS"
+CHOICES = ("auto", "blas", "onednn")
+ROWS = 512
+FEWEST_ROWS = 32
+"""Products of fewer rows stay with F.linear: they wait for memory, whoever multiplies."""
+OPERATIONS = 5e8
+"""Of one trial product, where its shape allows: some milliseconds."""
+REPEATS = 5
+GAIN = 1.1
+"""oneDNN must be this many times as fast: a change for less would be noise."""
+EXACT = 1e-5
+"""Largest difference to F.linear, relative to the largest result: float32, not bf16 or tf32."""
+
+Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+_TRIED: dict[tuple[Any, ...], bool] = {}
+
+
+def onednn_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """F.linear by oneDNN, for float32 on a CPU. `x` has shape [..., in], `weight` [out, in]."""
+    rows = x.reshape(1, 1, -1, x.shape[-1])
+    if rows.shape[2] < FEWEST_ROWS:
+        return F.linear(x, weight, bias)
+    out = F.conv2d(rows.permute(0, 3, 1, 2), weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def choose_linear(weight: torch.Tensor) -> Linear:
+    """F.linear or onednn_linear, whichever is right for products with `weight`. Raises SpecError."""
+    choice = os.environ.get(VARIABLE, "auto")
+    if choice not in CHOICES:
+        raise SpecError(f"{VARIABLE} is {choice!r}; use one of {', '.join(CHOICES)}")
+    able = weight.device.type == "cpu" and weight.dtype == torch.float32
+    if not able or choice == "blas" or not torch._C._has_mkldnn:
+        return F.linear
+    if choice == "onednn":
+        return onednn_linear
+    precision = torch.get_float32_matmul_precision()
+    key = (tuple(weight.shape), weight.is_contiguous(), torch.get_num_threads(), precision)
+    if key not in _TRIED:
+        _TRIED[key] = _onednn_is_better(weight)
+    return onednn_linear if _TRIED[key] else F.linear
+
+
+def _onednn_is_better(weight: torch.Tensor) -> bool:
+    """Same results, and clearly less time."""
+    rows = int(min(ROWS, max(FEWEST_ROWS, OPERATIONS / (2 * weight.numel()))))
+    x = torch.linspace(-1, 1, rows * weight.shape[1]).sin().view(rows, -1)
+    expected, found = F.linear(x, weight), onednn_linear(x, weight, None)
+    if not bool((expected - found).abs().max() <= EXACT * expected.abs().max()):
+        return False
+    times: dict[Linear, list[float]] = {F.linear: [], onednn_linear: []}
+    for _ in range(REPEATS):
+        for linear, taken in times.items():
+            start = time.perf_counter()
+            linear(x, weight, None)
+            taken.append(time.perf_counter() - start)
+    return statistics.median(times[F.linear]) > GAIN * statistics.median(times[onednn_linear])
+
+
+@contextlib.contextmanager
+def chosen_products(model: Any) -> Iterator[None]:
+    """Plain linear layers multiply with the chosen library inside; modules with a forward of their own are left alone."""
+    changed = []
+    try:
+        for module in model.modules():
+            if type(module) is not torch.nn.Linear or "forward" in module.__dict__:
+                continue
+            if choose_linear(module.weight) is onednn_linear:
+                module.__dict__["forward"] = _forward(module)
+                changed.append(module)
+        yield
+    finally:
+        for module in changed:
+            del module.__dict__["forward"]
+
+
+def _forward(module: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: onednn_linear(x, module.weight, module.bias)

@@ -1,0 +1,72 @@
+"""Both libraries that may multiply give the same scores, and trying them leaves nothing behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+
+from harness.core.component import SilentProgress
+from harness.core.errors import SpecError
+from harness.core.tokens import TokenPair
+from harness.engines import products
+from harness.engines.packs import PackPlan
+from harness.engines.products import VARIABLE, choose_linear, onednn_linear
+from harness.engines.torch_logprob import score
+
+GENERATOR = np.random.default_rng(0)
+PAIRS = [
+    TokenPair(id=str(n), ids=GENERATOR.integers(0, 300, n).astype(np.int32), n_context=n // 2, n_bytes=1, cluster="")
+    for n in (5, 60, 90, 200)
+]
+onednn_only = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+
+
+@onednn_only
+@pytest.mark.parametrize("shape", [(1, 7, 16, 8), (3, 40, 16, 24), (1, 64, 16, 1), (2, 5, 16, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_product_is_the_same_by_either_library(shape: tuple[int, ...], bias: bool) -> None:
+    *leading, n_in, n_out = shape
+    x, weight = torch.randn(*leading, n_in), torch.randn(n_out, n_in)
+    b = torch.randn(n_out) if bias else None
+    torch.testing.assert_close(onednn_linear(x, weight, b), F.linear(x, weight, b))
+    strided = torch.randn(n_in, *leading).movedim(0, -1)
+    torch.testing.assert_close(onednn_linear(strided, weight, b), F.linear(strided, weight, b))
+
+
+@onednn_only
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt_neox", "phi"])
+def test_scores_are_the_same_by_either_library(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.family(name)
+    found = {}
+    for choice in ("blas", "onednn"):
+        monkeypatch.setenv(VARIABLE, choice)
+        found[choice] = score(model, PackPlan(PAIRS), progress=SilentProgress(), greedy=True)
+    n_tokens = np.array([pair.n_tokens for pair in PAIRS])
+    assert np.abs((found["blas"].logprob - found["onednn"].logprob) / n_tokens).max() < 1e-5
+    assert found["blas"].greedy.tolist() == found["onednn"].greedy.tolist()
+    assert not [module for module in model.modules() if "forward" in module.__dict__]
+
+
+def test_what_was_tried_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    weight = torch.randn(48, 40)
+    products._TRIED.clear()
+    first = choose_linear(weight)
+    tried = dict(products._TRIED)
+    assert choose_linear(torch.randn(48, 40)) is first
+    assert tried == products._TRIED and len(tried) <= 1
+
+
+def test_only_float32_may_leave_the_usual_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "onednn")
+    assert choose_linear(torch.randn(8, 8, dtype=torch.float64)) is F.linear
+    assert choose_linear(torch.randn(8, 8, dtype=torch.bfloat16)) is F.linear
+
+
+def test_an_unknown_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "fastest")
+    with pytest.raises(SpecError, match="HARNESS_PRODUCTS is 'fastest'; use one of auto, blas, onednn"):
+        choose_linear(torch.randn(8, 8))
