@@ -5,6 +5,7 @@ Loading, tokenising and generating are lm-eval's own. Knows lm-eval and the engi
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -64,6 +65,11 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         if pretrained is None:
             if self._simulation.agent_llm is None:
                 raise SpecError("--model harness needs a checkpoint (pretrained=DIR), or an agent (agent_llm=NAME)")
+            unknown = sorted(kwargs.keys() - inspect.signature(HFLM.__init__).parameters.keys())
+            if unknown:
+                raise SpecError(
+                    f"--model harness knows no argument {unknown[0]!r}; docs/tau2.md names those of simulations"
+                )
             super(HFLM, self).__init__()  # what every model of lm-eval has; there is nothing to load
             self._is_loaded = False
             return

@@ -17,15 +17,26 @@ from harness.core.players import Cast, Players
 from harness.engines.chat import ChatSettings, open_chat
 from harness.engines.retry import Backoff
 
+OF_TASKS = (
+    "num_trials",
+    "split",
+    "task_ids",
+    "tasks_file",
+    "data",
+    "solo",
+    "greeting",
+    "upstream",
+    "source",
+    "retrieval",
+    "seed",
+)
+"""Model arguments that are the tasks' alone: lm-eval tells tasks all model arguments, and models those of the tasks."""
 SAMPLING: Mapping[str, Any] = {"temperature": 0.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationArgs:
-    """Arguments as lm-eval parsed them. `num_trials` is read by the tasks, which are told of all model arguments too.
-
-    A part without a model is played by nobody; but the agent, without one, is the checkpoint.
-    """
+    """Arguments as lm-eval parsed them. A part without a model is played by nobody; but the agent, without one, is the checkpoint."""
 
     agent_llm: str | None = None
     agent_api_base: str | None = None
@@ -41,7 +52,6 @@ class SimulationArgs:
     reviewer: str | None = None
     reviewer_api_base: str | None = None
     reviewer_api_key_env: str | None = None
-    num_trials: int | None = None
     max_concurrency: int = 64
     request_timeout: float = 300.0
     attempts: int = 6
@@ -50,7 +60,9 @@ class SimulationArgs:
 
     @classmethod
     def taken_from(cls, arguments: dict[str, Any], *, pretrained: Any) -> SimulationArgs:
-        """Takes its own out of a model's arguments. Raises SpecError for one that cannot be."""
+        """Takes its own and the tasks' out of a model's arguments. Raises SpecError for one that cannot be."""
+        for name in OF_TASKS:
+            arguments.pop(name, None)
         own = {one.name for one in fields(cls)} - {"pretrained"}
         made = cls(**{name: arguments.pop(name) for name in list(arguments) if name in own}, pretrained=pretrained)
         for name in ("max_concurrency", "attempts"):

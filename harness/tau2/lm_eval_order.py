@@ -56,7 +56,7 @@ class SimulationOrder:
             if not any(outcome.finished for outcome in report.outcomes):
                 raise EngineError(f"{self.game}: no simulation has a reward ({_why(report)})")
             lines = _lines(folder)
-        return [json.dumps(_answer(order.task_id, plan, lines)) for order in orders]
+        return [json.dumps(_answer(order.task_id, plan, identity["tasks"], lines)) for order in orders]
 
 
 @contextmanager
@@ -78,13 +78,13 @@ def _lines(folder: RunFolder) -> dict[Key, dict[str, Any]]:
     return {key: {name: value for name, value in line.items() if name != "task"} for key, line in folder.lines()}
 
 
-def _answer(task_id: str, plan: Plan, lines: Mapping[Key, dict[str, Any]]) -> dict[str, Any]:
+def _answer(task_id: str, plan: Plan, revision: str, lines: Mapping[Key, dict[str, Any]]) -> dict[str, Any]:
     keys = [Key(task_id=task_id, trial=n, seed=seed) for n, seed in enumerate(trial_seeds(plan.seed, plan.trials))]
     return {
         "task_id": task_id,
         "domain": plan.domain.name,
         "source": plan.domain.source,
-        "task_revision": plan.identity()["tasks"],
+        "task_revision": revision,
         "n_trials": plan.trials,
         "simulations": [lines[key] for key in keys if key in lines],
     }

@@ -154,6 +154,7 @@ def test_an_endpoint_that_is_gone_is_one_clear_line(tmp_path: Path, capsys: Any)
         ({"user_llm": "hosted_vllm/u"}, r"needs a checkpoint \(pretrained=DIR\), or an agent"),
         ({**NOWHERE, "agent_api_key_env": "NOT_THERE"}, "variable NOT_THERE is not set"),
         ({**NOWHERE, "max_concurrency": 0}, "max_concurrency is 0"),
+        ({**NOWHERE, "max_concurency": 4}, "knows no argument 'max_concurency'"),
         ({**NOWHERE, "agent_llm_args": "{"}, "agent_llm_args '{' is not valid JSON"),
         ({**NOWHERE, "agent_llm_args": '{"api_key": "k"}'}, "without a key"),
     ],
@@ -172,6 +173,30 @@ def test_without_an_agent_the_checkpoint_would_play() -> None:
         SpecError, match="runs/ckpt is not served by this command; serve it, and name the agent with agent_llm="
     ):
         SimulationArgs.taken_from({"user_llm": "hosted_vllm/u"}, pretrained="runs/ckpt").players()
+
+
+@pytest.mark.parametrize(("named", "ids"), [("create_task_1;update_task_1", 2), (["create_task_1"], 1), (None, 9)])
+def test_what_is_played_is_said_among_the_model_arguments(named: Any, ids: int) -> None:
+    from harness.engines.lm_eval_model import HarnessLM
+    from harness.tau2.lm_eval_task import Tau2Task
+
+    arguments = {"task_ids": named, "num_trials": 3, "greeting": "hide", "upstream": "ends;replay", "seed": 7}
+    HarnessLM(agent_llm="hosted_vllm/a", **arguments)
+    made = Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", "version": 1.0, **arguments}}).plan
+    assert (len(made.tasks), made.trials, made.greeting, made.seed) == (ids, 3, "hide", 7)
+    assert made.upstream.names() == ["ends", "replay"]
+
+
+def test_solo_needs_no_user() -> None:
+    from harness.engines.lm_eval_model import HarnessLM
+    from harness.tau2.lm_eval_task import Tau2Task
+
+    task = Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", "solo": True}})
+    task.build_all_requests()
+    with serving(ScriptedServer(ReferencePlay(task.plan.tasks))) as made:
+        model = HarnessLM(agent_llm="hosted_vllm/a", agent_api_base=made.url)
+        answers = [json.loads(answer) for answer in model.simulate(task.instances)]
+    assert answers and all(one["simulations"][0]["termination_reason"] == "agent_stop" for one in answers)
 
 
 def test_a_model_without_a_checkpoint_scores_nothing() -> None:
