@@ -66,6 +66,8 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
             "max_model_len": None,
             "startup_timeout_s": 900.0,
             "parallel": 64,
+            "max_loras": 4,
+            "verify": True,
         },
         "components": [
             {
