@@ -63,6 +63,7 @@ class CheckpointServer:
         self._external = ExternalServer(settings, self._verifier) if settings.url else None
         self._lock = threading.RLock()
         self._server: VllmServer | None = None
+        self._starting: VllmServer | None = None
         self._loaded: _Loaded | None = None
         self._n_starts = 0
         self._swap_failure: str | None = None
@@ -93,9 +94,12 @@ class CheckpointServer:
         return self._server.pids() if self._server else []
 
     def close(self) -> None:
-        """End the server and wait until all of it is gone. Again is harmless."""
+        """End the server, one that is just starting too, and wait until all of it is gone. Again is harmless."""
+        self._closed = True
+        starting = self._starting
+        if starting is not None:
+            starting.give_up()
         with self._lock:
-            self._closed = True
             self._end()
 
     def __enter__(self) -> CheckpointServer:
@@ -211,7 +215,13 @@ class CheckpointServer:
         self._n_starts += 1
         log = self._log_folder / f"vllm-{self._n_starts}.log"
         server = VllmServer(wanted.model, settings=self._settings, log=log, launch=launch)
-        server.start()
+        self._starting = server
+        try:
+            if self._closed:
+                raise EngineError("the server was closed")
+            server.start()
+        finally:
+            self._starting = None
         self._server = server
         self._loaded = loaded = _Loaded(
             layout=layout(wanted), fingerprint=wanted.model_fingerprint, max_rank=launch.max_rank

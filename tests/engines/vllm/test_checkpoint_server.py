@@ -230,6 +230,26 @@ def test_a_closed_server_is_not_started_again(make: Make, tmp_path: Path) -> Non
         server.endpoint(full(tmp_path, "a", 1))
 
 
+def test_closing_calls_a_start_off(make: Make, tmp_path: Path) -> None:
+    server = make({"hangs": True}, startup_timeout_s=60)
+    failures: list[str] = []
+
+    def ask() -> None:
+        try:
+            server.endpoint(full(tmp_path, "a", 1))
+        except EngineError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not any((tmp_path / "logs").glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    server.close()
+    thread.join(10)
+    assert not thread.is_alive() and "called off" in failures[0]
+
+
 def test_a_key_that_is_not_there(make: Make, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="NO_SUCH_KEY, which is not set"):
         make(api_key_env="NO_SUCH_KEY").endpoint(full(tmp_path, "a", 1))
