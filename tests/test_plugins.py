@@ -64,7 +64,7 @@ def test_a_kind_of_another_package_is_used_like_our_own(tmp_path: Path) -> None:
     output = run(tmp_path, f"{USE}\nprint(sorted(spec_json_schema()['$defs']))")
     assert "'kind': 'length'" in output
     assert "'unit': 'bytes'" in output
-    assert "'length', 'logprob'" in output, "and stands in the published schema"
+    assert "'length', 'lm_eval', 'logprob'" in output, "and stands in the published schema"
 
 
 @pytest.mark.parametrize(

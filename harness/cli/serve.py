@@ -84,10 +84,9 @@ def serve(
         with server:
             endpoint = server.named(own_name, "start") if servable.adapter is not None else server.endpoint
             typer.echo(f"{endpoint.api_base} {endpoint.model}")
-            typer.echo(
-                f"harness tau2 run --agent-llm hosted_vllm/{endpoint.model} --agent-api-base {endpoint.api_base} ...",
-                err=True,
-            )
+            key = f" --agent-api-key-env {api_key_env}" if api_key_env else ""
+            where = f"--agent-llm hosted_vllm/{endpoint.model} --agent-api-base {endpoint.api_base}{key}"
+            typer.echo(f"it answers; for example: harness tau2 run {where} ...", err=True)
             while server.alive():
                 time.sleep(1.0)
             raise EngineError(f"vLLM ended: {server.last_words()} (all of it: {path})")

@@ -63,8 +63,10 @@ class CheckpointServer:
         self._external = ExternalServer(settings, self._verifier) if settings.url else None
         self._lock = threading.RLock()
         self._server: VllmServer | None = None
+        self._starting: VllmServer | None = None
         self._loaded: _Loaded | None = None
         self._n_starts = 0
+        self._swap_failure: str | None = None
         self._crashes: tuple[str, int] = ("", 0)
         self._refused: tuple[str, CheckpointError] | None = None
         self._closed = False
@@ -92,9 +94,12 @@ class CheckpointServer:
         return self._server.pids() if self._server else []
 
     def close(self) -> None:
-        """End the server and wait until all of it is gone. Again is harmless."""
+        """End the server, one that is just starting too, and wait until all of it is gone. Again is harmless."""
+        self._closed = True
+        starting = self._starting
+        if starting is not None:
+            starting.give_up()
         with self._lock:
-            self._closed = True
             self._end()
 
     def __enter__(self) -> CheckpointServer:
@@ -106,6 +111,7 @@ class CheckpointServer:
     def _put(self, wanted: Servable) -> Endpoint:
         """Adapter and reload where they are possible, a start where they are not or did not do."""
         how: How = "restart" if self._n_starts else "start"
+        self._swap_failure = None
         if self._server is not None:
             if not self._server.alive():
                 self._count_crash(wanted)
@@ -140,11 +146,12 @@ class CheckpointServer:
                 return self._endpoint(wanted, "kept")
             return self._reload(wanted, loaded)
         except BrokenWeightsError:
-            if self._verifier.own_is_finite(wanted):
-                return None  # the swap broke them, not the training
-            raise
-        except (EngineError, CheckpointError):
-            return None
+            if not self._verifier.own_is_finite(wanted):
+                raise
+            self._swap_failure = "the swap made log-probs that are not finite"
+        except (EngineError, CheckpointError) as error:
+            self._swap_failure = str(error)
+        return None
 
     def _adapt(self, wanted: Servable, loaded: _Loaded) -> Endpoint | None:
         """Load an adapter beside the others."""
@@ -208,7 +215,13 @@ class CheckpointServer:
         self._n_starts += 1
         log = self._log_folder / f"vllm-{self._n_starts}.log"
         server = VllmServer(wanted.model, settings=self._settings, log=log, launch=launch)
-        server.start()
+        self._starting = server
+        try:
+            if self._closed:
+                raise EngineError("the server was closed")
+            server.start()
+        finally:
+            self._starting = None
         self._server = server
         self._loaded = loaded = _Loaded(
             layout=layout(wanted), fingerprint=wanted.model_fingerprint, max_rank=launch.max_rank
@@ -242,8 +255,12 @@ class CheckpointServer:
         if wanted.adapter is not None:
             name = self._loaded.adapters[wanted.fingerprint]
             self._loaded.adapters.move_to_end(wanted.fingerprint)
-        note = None if self._settings.verify and wanted.logprobs else "not compared with the checkpoint's own log-probs"
-        return dataclasses.replace(self._server.named(name, how), note=note)
+        notes = []
+        if self._swap_failure is not None:
+            notes.append(f"it could not be swapped in: {self._swap_failure}")
+        if not self._settings.verify or wanted.logprobs is None:
+            notes.append("not compared with the checkpoint's own log-probs")
+        return dataclasses.replace(self._server.named(name, how), note="; ".join(notes) or None)
 
     def _count_crash(self, wanted: Servable) -> None:
         assert self._server is not None

@@ -99,7 +99,6 @@ class VllmServer:
         env = environment(executable, launch, self.settings.env, os.environ, api_key=key)
         fixed = self._port or value_of(self.settings.args, "--port")
         without: set[str] = set()
-        self._given_up.clear()
         for attempt in range(TRIES + len(DROPPABLE)):
             port = _checked(int(fixed), launch.host) if fixed else free_port()
             words = argv(executable, launch, self.settings.args, port=port, without=without)
@@ -146,6 +145,10 @@ class VllmServer:
         if process is not None:
             process.end(drain=drain)
 
+    def give_up(self) -> None:
+        """Let a `start` that is under way in another thread fail at once."""
+        self._given_up.set()
+
     def last_words(self) -> str:
         """Why it ended, as its log has it."""
         return explain(tail(self.log, start=self._log_start))
@@ -164,7 +167,7 @@ class VllmServer:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self._given_up.set()
+            self.give_up()
             with contextlib.suppress(Exception):
                 await starting
             self.stop(drain=False)

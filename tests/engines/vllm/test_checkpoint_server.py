@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -115,7 +116,8 @@ def test_another_architecture_is_a_restart(make: Make, tmp_path: Path) -> None:
 def test_a_reload_that_did_not_do_is_followed_by_a_restart(make: Make, tmp_path: Path, trouble: str) -> None:
     server = make({"reload": trouble})
     server.endpoint(full(tmp_path, "a", 1))
-    assert server.endpoint(full(tmp_path, "b", 2)).how == "restart"
+    endpoint = server.endpoint(full(tmp_path, "b", 2))
+    assert endpoint.how == "restart" and endpoint.note is not None and "could not be swapped in" in endpoint.note
 
 
 def test_a_reload_that_did_nothing_shows_even_between_weights_that_are_close(make: Make, tmp_path: Path) -> None:
@@ -228,6 +230,26 @@ def test_a_closed_server_is_not_started_again(make: Make, tmp_path: Path) -> Non
         server.endpoint(full(tmp_path, "a", 1))
 
 
+def test_closing_calls_a_start_off(make: Make, tmp_path: Path) -> None:
+    server = make({"hangs": True}, startup_timeout_s=60)
+    failures: list[str] = []
+
+    def ask() -> None:
+        try:
+            server.endpoint(full(tmp_path, "a", 1))
+        except EngineError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not any((tmp_path / "logs").glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    server.close()
+    thread.join(10)
+    assert not thread.is_alive() and "called off" in failures[0]
+
+
 def test_a_key_that_is_not_there(make: Make, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="NO_SUCH_KEY, which is not set"):
         make(api_key_env="NO_SUCH_KEY").endpoint(full(tmp_path, "a", 1))
@@ -308,3 +330,38 @@ def test_a_server_of_the_users_own_that_is_away_or_closed_to_us(
     with pytest.raises(EngineError, match="no answer from"):
         gone.endpoint(wanted)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, asyncio.CancelledError])
+def test_leaving_the_block_by_an_error_ends_the_server(
+    command: Path, tmp_path: Path, error: type[BaseException]
+) -> None:
+    before = set(descendants(os.getpid()))
+    full(tmp_path, "mine", 1)
+
+    async def work() -> None:
+        settings = ServeSettings(command=str(command))
+        async with VllmServer(tmp_path / "mine", settings=settings, log=tmp_path / "log") as server:
+            assert server.endpoint.model == "mine" and server.pids()
+            raise error
+
+    with pytest.raises(error):
+        asyncio.run(work())
+    assert set(descendants(os.getpid())) <= before
+
+
+def test_a_start_that_is_called_off_leaves_nothing(
+    command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(descendants(os.getpid()))
+    full(tmp_path, "mine", 1)
+    monkeypatch.setenv("FAKE", json.dumps({"hangs": True}))
+
+    async def work() -> None:
+        settings = ServeSettings(command=str(command), startup_timeout_s=60)
+        async with asyncio.timeout(1.0), VllmServer(tmp_path / "mine", settings=settings, log=tmp_path / "log"):
+            pass
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(work())
+    assert set(descendants(os.getpid())) <= before
