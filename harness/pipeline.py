@@ -330,7 +330,9 @@ def assemble(
             engine="+".join(engines) or None,
             dtype=ran.dtype if ran else None,
             device=ran.device if ran else None,
-            served=next((entry.served for entry in entries if entry.served), None),
+            served=min(
+                (entry.served for entry in entries if entry.served), key=lambda how: how == "kept", default=None
+            ),
             packages=package_versions(),
             tasks=tasks,
             seed=prepared.spec.seed,

@@ -5,9 +5,10 @@ Loading, tokenising and generating are lm-eval's own. Knows lm-eval and the engi
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
     def __init__(
         self, pretrained: Any = None, *, device: str | None = None, batch_tokens: int | None = None, **kwargs: Any
     ) -> None:
-        self._simulation = SimulationArgs.taken_from(kwargs, pretrained=pretrained)
+        self._simulation = SimulationArgs.taken_from(kwargs, pretrained=pretrained, adapter=kwargs.get("peft"))
         if pretrained is None:
             if self._simulation.agent_llm is None:
                 raise SpecError("--model harness needs a checkpoint (pretrained=DIR), or an agent (agent_llm=NAME)")
@@ -95,16 +96,29 @@ class HarnessLM(HFLM):  # type: ignore[misc]
 
     def simulate(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """What came of each request's simulations, in order, as JSON text. The requests know what is played; this lends the players."""
-        players = self._simulation.players()
         answers = [""] * len(requests)
         games: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             games.setdefault(request.args[1].game, []).append(index)
-        for indices in games.values():
-            orders: list[Order] = [requests[index].args[1] for index in indices]
-            for index, answer in zip(indices, orders[0].play(orders, players), strict=True):
-                answers[index] = answer
+        with self._off_the_gpu(), self._simulation.players() as players:
+            for indices in games.values():
+                orders: list[Order] = [requests[index].args[1] for index in indices]
+                for index, answer in zip(indices, orders[0].play(orders, players), strict=True):
+                    answers[index] = answer
         return answers
+
+    @contextlib.contextmanager
+    def _off_the_gpu(self) -> Iterator[None]:
+        """Makes room for a server of the checkpoint, where one is to be started."""
+        aside = self._simulation.agent_llm is None and self.device.type == "cuda"
+        if aside:
+            self.model.to("cpu")
+            torch.cuda.empty_cache()
+        try:
+            yield
+        finally:
+            if aside:
+                self.model.to(self.device)
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes beside the results; nothing where no checkpoint is loaded."""

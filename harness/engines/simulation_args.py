@@ -5,9 +5,10 @@ Opening calls nobody. Knows no game.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from harness.core.errors import SpecError
 from harness.core.players import Cast, Players
 from harness.engines.chat import ChatSettings, open_chat
 from harness.engines.retry import Backoff
+from harness.engines.simulated_agent import Agent, served_agent
 
 OF_TASKS = (
     "num_trials",
@@ -56,48 +58,71 @@ class SimulationArgs:
     request_timeout: float = 300.0
     attempts: int = 6
     simulations: str | None = None
+    vllm: str | None = None
     pretrained: Any = field(default=None, repr=False)
+    adapter: str | None = None
 
     @classmethod
-    def taken_from(cls, arguments: dict[str, Any], *, pretrained: Any) -> SimulationArgs:
+    def taken_from(cls, arguments: dict[str, Any], *, pretrained: Any, adapter: str | None = None) -> SimulationArgs:
         """Takes its own and the tasks' out of a model's arguments. Raises SpecError for one that cannot be."""
         for name in OF_TASKS:
             arguments.pop(name, None)
-        own = {one.name for one in fields(cls)} - {"pretrained"}
-        made = cls(**{name: arguments.pop(name) for name in list(arguments) if name in own}, pretrained=pretrained)
+        own = {one.name for one in fields(cls)} - {"pretrained", "adapter"}
+        made = cls(
+            **{name: arguments.pop(name) for name in list(arguments) if name in own},
+            pretrained=pretrained,
+            adapter=adapter,
+        )
         for name in ("max_concurrency", "attempts"):
             value = getattr(made, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SpecError(f"{name} is {value!r}; give a number from 1 on")
         return made
 
-    def players(self) -> Players:
-        """Who plays. Raises SpecError where nobody can be the agent."""
-        agent = self._settings("agent", self.agent_llm) or served(self.pretrained)
+    @contextlib.contextmanager
+    def players(self) -> Iterator[Players]:
+        """Who plays, until the block is left. Raises SpecError where nobody can be the agent."""
         user, judge, critic = (
             self._settings("user", self.user_llm),
             self._settings("judge", self.nl_judge),
             self._settings("reviewer", self.reviewer),
         )
+        with contextlib.ExitStack() as stack:
+            agent = stack.enter_context(self._agent())
 
-        def opened() -> Cast:
-            return Cast(
-                agent=open_chat(agent),
-                user=None if user is None else open_chat(user),
-                judge=None if judge is None else open_chat(judge),
-                reviewer=None if critic is None else open_chat(critic),
+            def opened() -> Cast:
+                return Cast(
+                    agent=agent.open(),
+                    user=None if user is None else open_chat(user),
+                    judge=None if judge is None else open_chat(judge),
+                    reviewer=None if critic is None else open_chat(critic),
+                )
+
+            yield Players(
+                open=opened,
+                identity={
+                    "agent": agent.identity,
+                    "user": None if user is None else {"model": user.model, "arguments": dict(user.arguments)},
+                    "nl_judge": self.nl_judge,
+                    "reviewer": self.reviewer,
+                },
+                max_concurrency=self.max_concurrency,
+                out=None if self.simulations is None else Path(self.simulations),
             )
 
-        return Players(
-            open=opened,
-            identity={
-                "agent": {"model": agent.model, "arguments": dict(agent.arguments)},
-                "user": None if user is None else {"model": user.model, "arguments": dict(user.arguments)},
-                "nl_judge": self.nl_judge,
-                "reviewer": self.reviewer,
-            },
-            max_concurrency=self.max_concurrency,
-            out=None if self.simulations is None else Path(self.simulations),
+    def _agent(self) -> contextlib.AbstractContextManager[Agent]:
+        """The model that was named, else the checkpoint behind a server of our own."""
+        named = self._settings("agent", self.agent_llm)
+        if named is not None:
+            identity = {"model": named.model, "arguments": dict(named.arguments)}
+            return contextlib.nullcontext(Agent(lambda: open_chat(named), identity))
+        return served_agent(
+            self.pretrained,
+            adapter=self.adapter,
+            command=self.vllm,
+            arguments=_sampling("agent_llm_args", self.agent_llm_args),
+            timeout_s=self.request_timeout,
+            attempts=self.attempts,
         )
 
     def _settings(self, part: str, model: str | None) -> ChatSettings | None:
@@ -124,11 +149,3 @@ def _sampling(name: str, value: str | Mapping[str, Any] | None) -> Mapping[str, 
     if not isinstance(found, Mapping) or "api_key" in found:
         raise SpecError(f"{name} must be a JSON object of sampling options, without a key")
     return found
-
-
-def served(pretrained: Any) -> ChatSettings:
-    """The checkpoint behind a server of our own, as it is to be asked. Raises SpecError: nothing here serves it yet."""
-    raise SpecError(
-        f"{pretrained or 'the checkpoint'} is not served by this command; serve it, and name the agent with "
-        "agent_llm=hosted_vllm/NAME,agent_api_base=http://HOST:PORT/v1 among the model arguments"
-    )

@@ -168,11 +168,10 @@ def test_what_is_wrong_with_the_arguments_is_said_before_anybody_is_asked(argume
         HarnessLM(**arguments).simulate([SimpleNamespace(args=("", order))])
 
 
-def test_without_an_agent_the_checkpoint_would_play() -> None:
-    with pytest.raises(
-        SpecError, match="runs/ckpt is not served by this command; serve it, and name the agent with agent_llm="
-    ):
-        SimulationArgs.taken_from({"user_llm": "hosted_vllm/u"}, pretrained="runs/ckpt").players()
+def test_a_checkpoint_that_cannot_be_served_is_said_before_anybody_is_asked() -> None:
+    arguments = SimulationArgs.taken_from({"user_llm": "hosted_vllm/u"}, pretrained="runs/ckpt")
+    with pytest.raises(SpecError, match=r"runs/ckpt is no model folder.*agent_llm="), arguments.players():
+        pass
 
 
 @pytest.mark.parametrize(("named", "ids"), [("create_task_1;update_task_1", 2), (["create_task_1"], 1), (None, 9)])
