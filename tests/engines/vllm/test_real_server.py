@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tau2_online import http_chat, plan, run_plan
 from tool_model import conversation, plays, wire
 from vllm_here import CPU, cpu_settings, needs_vllm, vllm_environment
 
@@ -29,7 +30,10 @@ from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.open import Opener
 from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError
+from harness.engines.scripted_chat import ScriptedChat
 from harness.engines.vllm.guard import descendants
+from harness.tasks.tau2.sources import open_domain
+from harness.tau2.reference_play import ReferencePlay
 
 pytestmark = needs_vllm
 KEY = "key-5eb1c0ffee"
@@ -117,6 +121,18 @@ def test_a_checkpoint_that_learnt_to_calls_its_tools(served: Serve) -> None:
         if calls != wanted or (said["content"] or "").strip() != (answer.content or ""):
             wrong.append((said, wire(answer)))
     assert not wrong
+
+
+def test_it_solves_the_tasks_of_tau2s_mock_domain(served: Serve, tmp_path: Path) -> None:
+    endpoint = served("tools")
+    model = f"hosted_vllm/{endpoint.model}"
+    agent = http_chat(endpoint.api_base, model=model, api_key=endpoint.api_key, arguments={"temperature": 0.0})
+    user = ScriptedChat(ReferencePlay(open_domain("mock").tasks()))
+    report = run_plan(plan("mock"), tmp_path / "run", agent, user)
+    reference = run_plan(plan("mock"), tmp_path / "reference", ScriptedChat(ReferencePlay(open_domain("mock").tasks())))
+    wanted = {outcome.key.task_id: outcome.verdict for outcome in reference.outcomes}
+    assert {outcome.key.task_id: outcome.verdict for outcome in report.outcomes} == wanted
+    assert len(wanted) >= 8 and [v.reward for v in wanted.values() if v is not None].count(1.0) >= 6
 
 
 def test_its_logprobs_are_our_engines(served: Serve, opener: Opener, family: Path) -> None:
