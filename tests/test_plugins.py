@@ -55,7 +55,7 @@ def test_every_kind_in_the_table_loads_and_is_a_component() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SpecError, match="kind 'nope' is unknown; this version has logprob"):
+    with pytest.raises(SpecError, match="kind 'nope' is unknown; this version has logprob, lm_eval"):
         component_class("nope")
 
 
@@ -64,7 +64,7 @@ def test_a_kind_of_another_package_is_used_like_our_own(tmp_path: Path) -> None:
     output = run(tmp_path, f"{USE}\nprint(sorted(spec_json_schema()['$defs']))")
     assert "'kind': 'length'" in output
     assert "'unit': 'bytes'" in output
-    assert "'length', 'logprob'" in output, "and stands in the published schema"
+    assert "'length', 'lm_eval', 'logprob'" in output, "and stands in the published schema"
 
 
 @pytest.mark.parametrize(

@@ -475,6 +475,22 @@ def test_prompts_of_a_chat_template_are_rendered_by_the_checkpoints_own(ran: Ran
     assert prompt.count("<|im_start|>assistant") == 6 and prompt.endswith("<|im_start|>assistant\n")
 
 
+@pytest.mark.parametrize("engine", ["vllm", "another"])
+def test_a_special_token_ends_a_text_and_is_no_part_of_it(ran: Ran, tmp_path: Path, engine: str) -> None:
+    """GSM8K stops at <|im_end|>, which vLLM sees only if it is told to keep special tokens; nobody else is told."""
+    tokenizer = tiny.tokenizer()
+    bodies: list[Any] = []
+
+    def answer(request: Any) -> TextAnswer:
+        bodies.append(request.body)
+        return TextAnswer(text="<|im_start|> so\n#### 0<|im_end|> and more #### 9")
+
+    with served(answer, tokenizer, engine=engine) as (subject, _):
+        outcome = measure(load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]}, limit=1), subject, tmp_path)
+    assert outcome.items["answer"] == [" so\n#### 0"] and outcome.measurement.raw == 1.0
+    assert [body.get("skip_special_tokens") for body in bodies] == [False if engine == "vllm" else None]
+
+
 def test_an_estimate_counts_requests_and_tokens(ran: Ran) -> None:
     subject = local()
     made = load(task="arc_challenge", data={"arc_challenge": ran.data["arc_challenge"]}).estimate(subject)
