@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from harness.core.digest import digest_bytes, digest_json
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.tasks.suites.data_source import DataSource, problems
-from harness.tasks.suites.index import INSTALL, lm_eval_version, quiet, task_manager
+from harness.tasks.suites.index import INSTALL, quiet, task_manager
 from harness.tasks.suites.sandbox import protection
 
 KINDS = ("loglikelihood", "multiple_choice", "loglikelihood_rolling", "generate_until")
@@ -252,7 +252,6 @@ def _ks(task: Any) -> list[int]:
 def definition(built: Built, seed: int) -> dict[str, JsonValue]:
     """What is asked, as content: configuration with its functions' files, documents, examples. No path, no name of a file."""
     return {
-        "lm_eval": lm_eval_version(),
         "limit": built.limit,
         "fewshot_seed": seed,
         "aggregate": None

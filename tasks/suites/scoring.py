@@ -198,7 +198,7 @@ def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[
             metric, _, filter_name = key.partition(",")
             items = list(values.values())
             total = _aggregation(task, metric)
-            found[key] = float(total(items))
+            found[key] = _total(total, items)
             found[f"{metric}_stderr,{filter_name}"] = _stderr_of_mean(total, items)
             found["sample_len"] = max(found["sample_len"], len(items))
         results[name] = found
@@ -207,6 +207,14 @@ def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[
             for group in [*reversed(built.group.get_all_groups()), built.group]:
                 results[group.name] = group.aggregate({n: r for n, r in results.items() if n in built.tasks})
     return results
+
+
+def _total(total: Callable[[Sequence[Any]], float], items: Sequence[Any]) -> float:
+    """NaN where the metric overflows, as perplexity does on long texts: it has no value then."""
+    try:
+        return float(total(items))
+    except ArithmeticError:
+        return math.nan
 
 
 def _aggregation(task: Any, metric: str) -> Callable[[Sequence[Any]], float]:

@@ -25,6 +25,7 @@ from harness.core.component import Outcome, SilentProgress
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.scripted_server import TextAnswer
 from harness.engines.transformers_completer import TransformersCompleter
+from harness.lm_eval_results import read_results
 from harness.prepared import prepare
 from harness.reward_models.logprob import measure_logprob
 from harness.spec import parse_spec
@@ -195,6 +196,60 @@ def test_a_number_in_the_text_is_what_each_filter_makes_of_it(ran: Ran, tmp_path
     assert strict_made.raw == pytest.approx(3 / 8)
     assert flexible_made.raw == pytest.approx(6 / 8)
     assert server.requests == 8, "two metrics of one evaluation ask once"
+
+
+TEXTS = [{"text": "The quick brown fox jumps over the lazy dog. " * n, "end": " Paris"} for n in (1, 2, 40)]
+KINDS: dict[str, dict[str, Any]] = {
+    "loglikelihood_rolling": {"doc_to_target": "{{text}}", "doc_to_text": ""},
+    "loglikelihood": {"doc_to_target": "{{end}}", "doc_to_text": "{{text}}"},
+}
+METRICS = {"loglikelihood_rolling": ("bits_per_byte", "bits_per_byte"), "loglikelihood": ("acc", "mean")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_of_ones_own_have_lm_evals_values(tmp_path: Path, kind: str) -> None:
+    """A folder of YAML, and the kinds of request that no suite has."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    metric, aggregation = METRICS[kind]
+    better = metric == "acc"
+    task = {
+        "task": "own_task",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": samples.write(tmp_path / "rows.jsonl", TEXTS)}},
+        "test_split": "test",
+        "output_type": kind,
+        "target_delimiter": "",
+        "metric_list": [{"metric": metric, "aggregation": aggregation, "higher_is_better": better}],
+        **KINDS[kind],
+    }
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/own.yaml").write_text(yaml.safe_dump(task))
+    component = load(task="own_task", include_path=[str(tmp_path / "tasks")])
+    made = measure(component, local(), tmp_path / "work").measurement
+    manager = TaskManager(include_defaults=False, include_path=str(tmp_path / "tasks"))
+    theirs = simple_evaluate(
+        model=HFLM(tiny.llama(), tokenizer=tiny.tokenizer(), logits_cache=False),
+        tasks=["own_task"],
+        task_manager=manager,
+        bootstrap_iters=0,
+    )
+    assert theirs is not None
+    assert made.raw == pytest.approx(theirs["results"]["own_task"][f"{metric},none"], rel=1e-5)
+    assert (made.status, made.metric, made.higher_is_better, made.n_scored) == ("ok", metric, better, 3)
+    if kind == "loglikelihood":
+        assert made.detail["bits_per_byte"] is not None
+
+
+def test_aggregate_reads_what_lm_eval_wrote(ran: Ran) -> None:
+    (model,) = read_results([ran.folder / "out"])
+    assert model.label == "model" and not model.remarks
+    assert set(model.measurements) == {"PIQA", "ARC-Challenge", "WinoGrande", "MMLU", "GSM8K"}
+    mmlu = model.measurements["MMLU"]
+    assert (mmlu.raw, mmlu.stderr) == (ran.results["mmlu"]["acc,none"], ran.results["mmlu"]["acc_stderr,none"])
+    assert (mmlu.detail["num_fewshot"], mmlu.n_items, mmlu.detail["version"]) == (5, 171, "2")
 
 
 # Sweeps.

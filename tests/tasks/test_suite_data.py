@@ -69,6 +69,13 @@ def test_groups_of_ours_load_with_the_papers_examples(tmp_path: Path) -> None:
         "harness_humaneval": 0,
         "harness_mbpp": 3,
     }
+    names = [name.removeprefix("mmlu_") for name in built_names()]
+    data |= {"mmlu": samples.mmlu_files(tmp_path / "mmlu", names)}
+    general = {benchmark.task: data[benchmark.task] for benchmark in suites()["general"]}
+    loaded = built("harness_general", tmp_path, general)
+    assert len(loaded.tasks) == 57 + 7
+    assert all(t.config.num_fewshot == (5 if "mmlu" in name else 0) for name, t in loaded.tasks.items())
+
     index = task_manager(()).task_index
     from lm_eval.tasks._yaml_loader import load_yaml
 
