@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 import suite_samples as samples
 import tiny
@@ -19,13 +20,16 @@ import torch
 import yaml
 from served import ServedSubject, served
 
+from harness.checkpoints.find import find_checkpoints
 from harness.components.lm_eval import LmEvalComponent
 from harness.components.lm_eval_evaluation import Evaluation
 from harness.core.component import Outcome, SilentProgress
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.scripted_server import TextAnswer
 from harness.engines.transformers_completer import TransformersCompleter
+from harness.environment import RewardEnvironment
 from harness.lm_eval_results import read_results
+from harness.pipeline import run
 from harness.prepared import prepare
 from harness.reward_models.logprob import measure_logprob
 from harness.spec import parse_spec
@@ -288,6 +292,35 @@ def test_a_live_model_is_left_as_it_was(ran: Ran, tmp_path: Path) -> None:
     measure(load(task="piqa", data={"piqa": ran.data["piqa"]}), local(model, tokenizer), tmp_path)
     assert all(module.training for module in model.modules())
     assert tokenizer.pad_token is None
+
+
+def test_a_training_loop_gets_likelihood_benchmarks_and_no_others(ran: Ran) -> None:
+    def spec(task: str) -> Any:
+        return parse_spec(
+            {"components": [{"name": task, "kind": "lm_eval", "task": task, "data": {task: ran.data[task]}}]}
+        )
+
+    vector = RewardEnvironment(spec("piqa")).feedback(ran.model(), tiny.tokenizer(), step=1)
+    assert vector.components[0].raw == pytest.approx(ran.results["piqa"]["acc_norm,none"], abs=1e-9)
+    with pytest.raises(SpecError, match="gsm8k need a checkpoint on a server"):
+        RewardEnvironment(spec("gsm8k"))
+
+
+def test_a_run_keeps_what_it_measured_with_every_question(ran: Ran, tmp_path: Path) -> None:
+    components = [
+        {"name": "one", "kind": "lm_eval", "task": "piqa", "data": {"piqa": ran.data["piqa"]}},
+        {"name": "two", "kind": "lm_eval", "task": "piqa", "metric": "acc", "data": {"piqa": ran.data["piqa"]}},
+    ]
+    prepared = prepare(parse_spec({"components": components}))
+    checkpoints = find_checkpoints([str(ran.folder / "model")])
+    first = run(prepared, checkpoints, out=tmp_path / "out")
+    again = run(prepared, checkpoints, out=tmp_path / "out")
+    assert (first.n_new, again.n_new) == (1, 0) and first.feed[0] == again.feed[0]
+    one, two = first.feed[0].components
+    assert [one.raw, two.raw] == [ran.results["piqa"][f"{metric},none"] for metric in ("acc_norm", "acc")]
+    rows = pq.read_table(tmp_path / "out" / str(one.detail["items"])).to_pydict()
+    assert len(rows["id"]) == 12 and set(rows["status"]) == {"ok"}
+    assert first.feed[0].provenance.tasks["one"]["lm_eval"] == "0.4.13"
 
 
 def test_the_definition_is_content_and_no_path(tmp_path: Path) -> None:
