@@ -14,7 +14,8 @@ from pydantic import JsonValue
 from harness.core.component import Engine, Estimate, Progress, Subject
 from harness.core.digest import digest_json
 from harness.core.errors import HarnessError
-from harness.tasks.suites.build import Built, Wanted, build, definition
+from harness.tasks.suites.build import Built, Wanted, build
+from harness.tasks.suites.identity import definition
 from harness.tasks.suites.index import lm_eval_version
 from harness.tasks.suites.scoring import Questions, TaskScores, aggregate
 

@@ -12,9 +12,10 @@ import pytest
 import suite_samples as samples
 
 from harness.core.errors import DataError, SpecError
-from harness.tasks.suites.build import Built, Wanted, build, definition, source
+from harness.tasks.suites.build import Built, Wanted, build
 from harness.tasks.suites.catalog import suites
 from harness.tasks.suites.data_source import DataSource, problems
+from harness.tasks.suites.identity import definition, source
 from harness.tasks.suites.index import TESTED, task_manager
 from harness.tasks.suites.logiqa import parse
 
