@@ -47,6 +47,7 @@ def served(
     parallel: int = 8,
     key: str | None = None,
     sent_key: str | None = None,
+    engine: str = "scripted",
 ) -> Iterator[tuple[ServedSubject, ScriptedServer]]:
     """A subject and its server."""
     with serving(ScriptedServer(completer=completer, troubles=troubles, key=key)) as server:
@@ -55,7 +56,7 @@ def served(
             model="m",
             how="external",
             api_key=sent_key or key,
-            engine="scripted",
+            engine=engine,
             max_model_len=max_model_len,
             parallel=parallel,
         )

@@ -75,9 +75,18 @@ def test_every_verb_has_help(verb: str, capsys: Capture) -> None:
 def test_ls_names_every_field_and_kind(capsys: Capture) -> None:
     assert run(["ls"]) == EXIT_OK
     both = capsys.readouterr().out
-    for name in ("mmlu_val", "math_train_1500", "github_val_1000", "stdlib_code", "stdlib_prose", "logprob"):
+    for name in (
+        "mmlu_val",
+        "math_train_1500",
+        "github_val_1000",
+        "stdlib_code",
+        "stdlib_prose",
+        "logprob",
+        "lm_eval",
+        "math",
+    ):
         assert f"  {name} " in both
-    assert run(["ls", "fields"]) == run(["ls", "components"]) == EXIT_OK
+    assert run(["ls", "fields"]) == run(["ls", "components"]) == run(["ls", "suites"]) == EXIT_OK
     assert capsys.readouterr().out == both
 
 

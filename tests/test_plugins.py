@@ -55,7 +55,7 @@ def test_every_kind_in_the_table_loads_and_is_a_component() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SpecError, match="kind 'nope' is unknown; this version has logprob"):
+    with pytest.raises(SpecError, match="kind 'nope' is unknown; this version has logprob, lm_eval"):
         component_class("nope")
 
 

@@ -16,9 +16,10 @@ from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.reward_models.benchmarks import Score, average
 from harness.spec import Spec
-from harness.tasks.suites.build import Built, Wanted, metrics_of, source
+from harness.tasks.suites.build import Built, Wanted, metrics_of
 from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
 from harness.tasks.suites.data_source import DataSource
+from harness.tasks.suites.identity import source
 from harness.tasks.suites.sandbox import protection
 
 if TYPE_CHECKING:

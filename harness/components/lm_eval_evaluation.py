@@ -14,7 +14,9 @@ from pydantic import JsonValue
 from harness.core.component import Engine, Estimate, Progress, Subject
 from harness.core.digest import digest_json
 from harness.core.errors import HarnessError
-from harness.tasks.suites.build import Built, Wanted, build, definition
+from harness.tasks.suites.build import Built, Wanted, build
+from harness.tasks.suites.identity import definition
+from harness.tasks.suites.index import lm_eval_version
 from harness.tasks.suites.scoring import Questions, TaskScores, aggregate
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Evaluation:
         self.batch_tokens = batch_tokens
         self.timeout_s = timeout_s
         self.definition: dict[str, JsonValue] = {
-            "lm_eval": definition(built[0], seed)["lm_eval"],
+            "lm_eval": lm_eval_version(),
             "prompting": list(prompting),
             "tasks": {one.name: definition(one, seed) for one in built},
         }

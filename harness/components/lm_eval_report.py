@@ -11,7 +11,8 @@ from pydantic import JsonValue
 
 from harness.core.measurement import Measurement, failed
 from harness.reward_models.benchmarks import gold_scores
-from harness.tasks.suites.build import Built, source
+from harness.tasks.suites.build import Built
+from harness.tasks.suites.identity import source
 from harness.tasks.suites.scoring import TaskScores, stderr
 
 

@@ -32,6 +32,9 @@ MAX_NEW_TOKENS = 256
 TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names under which a task may give its limit; the first one counts, as in lm-eval."""
 
+VLLM_OPTIONS = {"skip_special_tokens": False, "spaces_between_special_tokens": False}
+"""What vLLM is sent beside OpenAI's options: it cannot stop at `<|im_end|>` or another special token that it leaves out."""
+
 Plans = dict[tuple[str, int], PackPlan]
 """Requests under one tokenizer and context length, packed. One per set of requests."""
 
@@ -146,6 +149,7 @@ class CheckpointLM:
         except SpecError as error:
             raise SpecError(f"a benchmark that generates text needs the checkpoint on a server: {error}") from error
         tokenizer = self._subject.tokenizer()
+        own = VLLM_OPTIONS if endpoint.engine == "vllm" else {}
         prompts: dict[int, Prompt] = {}
         answers: list[Answer] = [""] * len(requests)
         repeats: dict[int, int] = {}
@@ -154,7 +158,7 @@ class CheckpointLM:
             text, options = request.args[:2]
             try:
                 prompts[place] = make_prompt(
-                    tokenizer, text, options, max_model_len=endpoint.max_model_len, seed=self._seed + repeat
+                    tokenizer, text, {**own, **options}, max_model_len=endpoint.max_model_len, seed=self._seed + repeat
                 )
             except DataError as error:
                 answers[place] = Failure(cause=str(error))
@@ -170,9 +174,10 @@ class CheckpointLM:
         self.engines.append(
             Engine(name=endpoint.engine, dtype=endpoint.dtype, device=endpoint.device, served=endpoint.how)
         )
+        specials = tokenizer.all_special_tokens
         for (place, prompt), made in zip(prompts.items(), completions, strict=True):
             self.n_at_limit += isinstance(made, Completion) and made.finish_reason == "length"
-            answers[place] = _cut(made.text, prompt.stop) if isinstance(made, Completion) else made
+            answers[place] = _cut(made.text, prompt.stop, specials) if isinstance(made, Completion) else made
         return answers
 
 
@@ -257,11 +262,13 @@ def _context_length(model: Any, tokenizer: Any) -> int:
     return int(resolve_max_length(model.config, tokenizer, default=HarnessLM._DEFAULT_MAX_LENGTH))
 
 
-def _cut(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the stops, whatever the server made of them."""
+def _cut(text: str, stop: Sequence[str], specials: Sequence[str]) -> str:
+    """The text before the first of the stops, whatever the server made of them, without special tokens, as `hf` has it."""
     for mark in stop:
         if mark:
             text = text.split(mark)[0]
+    for token in specials:
+        text = text.replace(token, "")
     return text
 
 

@@ -54,6 +54,7 @@ class Questions:
         self._of: dict[str, list[Any]] = {}
         for one in built:
             for name, task in one.tasks.items():
+                _remember(task)
                 with quiet():
                     task.set_fewshot_seed(seed=seed)  # the same examples, however often questions are built
                     task.build_all_requests(limit=one.limit, **prompting)
@@ -68,6 +69,33 @@ class Questions:
             for instance, answer in zip(instances, answers[kind], strict=True):
                 given[id(instance)].append(answer)
         return {name: _score_task(task, self._of[name], given) for one in built for name, task in one.tasks.items()}
+
+
+RENDERED = ("doc_to_text", "doc_to_target", "doc_to_choice")
+
+
+class _Remembered:
+    """A task's rendering of a document, done once. lm-eval compiles the template anew for each document, each time it is
+    asked: three times per question and model, and for every example in every prompt."""
+
+    def __init__(self, render: Callable[..., Any]) -> None:
+        self._render = render
+        self._known: dict[tuple[int, int], tuple[Any, Any, Any]] = {}
+
+    def __call__(self, doc: Any, template: Any = None) -> Any:
+        key = (id(doc), id(template))
+        if key not in self._known:  # what the key is made of is kept, so that no other object gets its id
+            self._known[key] = (doc, template, self._render(doc, template))
+        return self._known[key][2]
+
+
+def _remember(task: Any) -> None:
+    """Let a task of plain templates remember what it rendered; one with code of its own is left alone."""
+    if type(task).__name__ != "ConfigurableTask" or task.prompt is not None:
+        return
+    for name in RENDERED:
+        if name not in vars(task):
+            setattr(task, name, _Remembered(getattr(task, name)))
 
 
 def _score_task(task: Any, instances: Sequence[Any], given: Mapping[int, list[Answer]]) -> TaskScores:
@@ -108,7 +136,7 @@ def _judge(task: Any, good: Mapping[int, list[Any]], scores: TaskScores) -> None
         try:
             for name in good[doc][0].filtered_resps:
                 answers = [instance.filtered_resps[name] for instance in good[doc]]
-                results = task.process_results(_own(good[doc][0].doc), answers)
+                results = task.process_results(_own(task, good[doc][0].doc), answers)
                 found |= {f"{metric},{name}": value for metric, value in results.items()}
         except SpecError:
             raise
@@ -130,9 +158,9 @@ def _judge(task: Any, good: Mapping[int, list[Any]], scores: TaskScores) -> None
             scores.values[metric][doc] = value
 
 
-def _own(doc: Any) -> Any:
-    """A copy, so that a metric that writes into its document does not change the next model's."""
-    return dict(doc) if isinstance(doc, dict) else doc
+def _own(task: Any, doc: Any) -> Any:
+    """A copy for a metric of the task's own, which may write into it; lm-eval's own do not."""
+    return dict(doc) if isinstance(doc, dict) and callable(task.config.process_results) else doc
 
 
 def _gold(task: Any, instances: Sequence[Any], answers: Sequence[Answer]) -> Gold | None:
@@ -170,7 +198,7 @@ def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[
             metric, _, filter_name = key.partition(",")
             items = list(values.values())
             total = _aggregation(task, metric)
-            found[key] = float(total(items))
+            found[key] = _total(total, items)
             found[f"{metric}_stderr,{filter_name}"] = _stderr_of_mean(total, items)
             found["sample_len"] = max(found["sample_len"], len(items))
         results[name] = found
@@ -179,6 +207,14 @@ def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[
             for group in [*reversed(built.group.get_all_groups()), built.group]:
                 results[group.name] = group.aggregate({n: r for n, r in results.items() if n in built.tasks})
     return results
+
+
+def _total(total: Callable[[Sequence[Any]], float], items: Sequence[Any]) -> float:
+    """NaN where the metric overflows, as perplexity does on long texts: it has no value then."""
+    try:
+        return float(total(items))
+    except ArithmeticError:
+        return math.nan
 
 
 def _aggregation(task: Any, metric: str) -> Callable[[Sequence[Any]], float]:

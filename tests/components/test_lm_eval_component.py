@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 import suite_samples as samples
 import tiny
@@ -19,12 +20,16 @@ import torch
 import yaml
 from served import ServedSubject, served
 
+from harness.checkpoints.find import find_checkpoints
 from harness.components.lm_eval import LmEvalComponent
 from harness.components.lm_eval_evaluation import Evaluation
 from harness.core.component import Outcome, SilentProgress
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.scripted_server import TextAnswer
 from harness.engines.transformers_completer import TransformersCompleter
+from harness.environment import RewardEnvironment
+from harness.lm_eval_results import read_results
+from harness.pipeline import run
 from harness.prepared import prepare
 from harness.reward_models.logprob import measure_logprob
 from harness.spec import parse_spec
@@ -197,6 +202,60 @@ def test_a_number_in_the_text_is_what_each_filter_makes_of_it(ran: Ran, tmp_path
     assert server.requests == 8, "two metrics of one evaluation ask once"
 
 
+TEXTS = [{"text": "The quick brown fox jumps over the lazy dog. " * n, "end": " Paris"} for n in (1, 2, 40)]
+KINDS: dict[str, dict[str, Any]] = {
+    "loglikelihood_rolling": {"doc_to_target": "{{text}}", "doc_to_text": ""},
+    "loglikelihood": {"doc_to_target": "{{end}}", "doc_to_text": "{{text}}"},
+}
+METRICS = {"loglikelihood_rolling": ("bits_per_byte", "bits_per_byte"), "loglikelihood": ("acc", "mean")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_of_ones_own_have_lm_evals_values(tmp_path: Path, kind: str) -> None:
+    """A folder of YAML, and the kinds of request that no suite has."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    metric, aggregation = METRICS[kind]
+    better = metric == "acc"
+    task = {
+        "task": "own_task",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": samples.write(tmp_path / "rows.jsonl", TEXTS)}},
+        "test_split": "test",
+        "output_type": kind,
+        "target_delimiter": "",
+        "metric_list": [{"metric": metric, "aggregation": aggregation, "higher_is_better": better}],
+        **KINDS[kind],
+    }
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/own.yaml").write_text(yaml.safe_dump(task))
+    component = load(task="own_task", include_path=[str(tmp_path / "tasks")])
+    made = measure(component, local(), tmp_path / "work").measurement
+    manager = TaskManager(include_defaults=False, include_path=str(tmp_path / "tasks"))
+    theirs = simple_evaluate(
+        model=HFLM(tiny.llama(), tokenizer=tiny.tokenizer(), logits_cache=False),
+        tasks=["own_task"],
+        task_manager=manager,
+        bootstrap_iters=0,
+    )
+    assert theirs is not None
+    assert made.raw == pytest.approx(theirs["results"]["own_task"][f"{metric},none"], rel=1e-5)
+    assert (made.status, made.metric, made.higher_is_better, made.n_scored) == ("ok", metric, better, 3)
+    if kind == "loglikelihood":
+        assert made.detail["bits_per_byte"] is not None
+
+
+def test_aggregate_reads_what_lm_eval_wrote(ran: Ran) -> None:
+    (model,) = read_results([ran.folder / "out"])
+    assert model.label == "model" and not model.remarks
+    assert set(model.measurements) == {"PIQA", "ARC-Challenge", "WinoGrande", "MMLU", "GSM8K"}
+    mmlu = model.measurements["MMLU"]
+    assert (mmlu.raw, mmlu.stderr) == (ran.results["mmlu"]["acc,none"], ran.results["mmlu"]["acc_stderr,none"])
+    assert (mmlu.detail["num_fewshot"], mmlu.n_items, mmlu.detail["version"]) == (5, 171, "2")
+
+
 # Sweeps.
 
 
@@ -233,6 +292,35 @@ def test_a_live_model_is_left_as_it_was(ran: Ran, tmp_path: Path) -> None:
     measure(load(task="piqa", data={"piqa": ran.data["piqa"]}), local(model, tokenizer), tmp_path)
     assert all(module.training for module in model.modules())
     assert tokenizer.pad_token is None
+
+
+def test_a_training_loop_gets_likelihood_benchmarks_and_no_others(ran: Ran) -> None:
+    def spec(task: str) -> Any:
+        return parse_spec(
+            {"components": [{"name": task, "kind": "lm_eval", "task": task, "data": {task: ran.data[task]}}]}
+        )
+
+    vector = RewardEnvironment(spec("piqa")).feedback(ran.model(), tiny.tokenizer(), step=1)
+    assert vector.components[0].raw == pytest.approx(ran.results["piqa"]["acc_norm,none"], abs=1e-9)
+    with pytest.raises(SpecError, match="gsm8k need a checkpoint on a server"):
+        RewardEnvironment(spec("gsm8k"))
+
+
+def test_a_run_keeps_what_it_measured_with_every_question(ran: Ran, tmp_path: Path) -> None:
+    components = [
+        {"name": "one", "kind": "lm_eval", "task": "piqa", "data": {"piqa": ran.data["piqa"]}},
+        {"name": "two", "kind": "lm_eval", "task": "piqa", "metric": "acc", "data": {"piqa": ran.data["piqa"]}},
+    ]
+    prepared = prepare(parse_spec({"components": components}))
+    checkpoints = find_checkpoints([str(ran.folder / "model")])
+    first = run(prepared, checkpoints, out=tmp_path / "out")
+    again = run(prepared, checkpoints, out=tmp_path / "out")
+    assert (first.n_new, again.n_new) == (1, 0) and first.feed[0] == again.feed[0]
+    one, two = first.feed[0].components
+    assert [one.raw, two.raw] == [ran.results["piqa"][f"{metric},none"] for metric in ("acc_norm", "acc")]
+    rows = pq.read_table(tmp_path / "out" / str(one.detail["items"])).to_pydict()
+    assert len(rows["id"]) == 12 and set(rows["status"]) == {"ok"}
+    assert first.feed[0].provenance.tasks["one"]["lm_eval"] == "0.4.13"
 
 
 def test_the_definition_is_content_and_no_path(tmp_path: Path) -> None:
@@ -473,6 +561,22 @@ def test_prompts_of_a_chat_template_are_rendered_by_the_checkpoints_own(ran: Ran
     assert prompt.startswith("<s><|im_start|>system\nBe brief.<|im_end|>")
     assert prompt.count("<s>") == 1, "BOS stands once"
     assert prompt.count("<|im_start|>assistant") == 6 and prompt.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "another"])
+def test_a_special_token_ends_a_text_and_is_no_part_of_it(ran: Ran, tmp_path: Path, engine: str) -> None:
+    """GSM8K stops at <|im_end|>, which vLLM sees only if it is told to keep special tokens; nobody else is told."""
+    tokenizer = tiny.tokenizer()
+    bodies: list[Any] = []
+
+    def answer(request: Any) -> TextAnswer:
+        bodies.append(request.body)
+        return TextAnswer(text="<|im_start|> so\n#### 0<|im_end|> and more #### 9")
+
+    with served(answer, tokenizer, engine=engine) as (subject, _):
+        outcome = measure(load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]}, limit=1), subject, tmp_path)
+    assert outcome.items["answer"] == [" so\n#### 0"] and outcome.measurement.raw == 1.0
+    assert [body.get("skip_special_tokens") for body in bodies] == [False if engine == "vllm" else None]
 
 
 def test_an_estimate_counts_requests_and_tokens(ran: Ran) -> None:

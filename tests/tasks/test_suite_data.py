@@ -12,9 +12,10 @@ import pytest
 import suite_samples as samples
 
 from harness.core.errors import DataError, SpecError
-from harness.tasks.suites.build import Built, Wanted, build, definition, source
+from harness.tasks.suites.build import Built, Wanted, build
 from harness.tasks.suites.catalog import suites
 from harness.tasks.suites.data_source import DataSource, problems
+from harness.tasks.suites.identity import definition, source
 from harness.tasks.suites.index import TESTED, task_manager
 from harness.tasks.suites.logiqa import parse
 
@@ -69,6 +70,13 @@ def test_groups_of_ours_load_with_the_papers_examples(tmp_path: Path) -> None:
         "harness_humaneval": 0,
         "harness_mbpp": 3,
     }
+    names = [name.removeprefix("mmlu_") for name in built_names()]
+    data |= {"mmlu": samples.mmlu_files(tmp_path / "mmlu", names)}
+    general = {benchmark.task: data[benchmark.task] for benchmark in suites()["general"]}
+    loaded = built("harness_general", tmp_path, general)
+    assert len(loaded.tasks) == 57 + 7
+    assert all(t.config.num_fewshot == (5 if "mmlu" in name else 0) for name, t in loaded.tasks.items())
+
     index = task_manager(()).task_index
     from lm_eval.tasks._yaml_loader import load_yaml
 
