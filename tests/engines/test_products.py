@@ -13,7 +13,7 @@ from harness.core.errors import SpecError
 from harness.core.tokens import TokenPair
 from harness.engines import products
 from harness.engines.packs import PackPlan
-from harness.engines.products import VARIABLE, choose_linear, onednn_linear
+from harness.engines.products import VARIABLE, choose_linear, has_onednn, onednn_linear
 from harness.engines.torch_logprob import score
 
 GENERATOR = np.random.default_rng(0)
@@ -21,7 +21,7 @@ PAIRS = [
     TokenPair(id=str(n), ids=GENERATOR.integers(0, 300, n).astype(np.int32), n_context=n // 2, n_bytes=1, cluster="")
     for n in (5, 60, 90, 200)
 ]
-onednn_only = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+onednn_only = pytest.mark.skipif(not has_onednn(), reason="torch without oneDNN")
 
 
 @onednn_only
@@ -48,6 +48,14 @@ def test_scores_are_the_same_by_either_library(name: str, monkeypatch: pytest.Mo
     assert np.abs((found["blas"].logprob - found["onednn"].logprob) / n_tokens).max() < 1e-5
     assert found["blas"].greedy.tolist() == found["onednn"].greedy.tolist()
     assert not [module for module in model.modules() if "forward" in module.__dict__]
+
+
+@onednn_only
+def test_the_other_library_is_really_another_one() -> None:
+    x, weight = torch.randn(64, 16), torch.randn(8, 16)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        onednn_linear(x, weight, None)
+    assert "mkldnn::_linear_pointwise" in {event.key for event in profile.key_averages()}
 
 
 def test_what_was_tried_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
