@@ -19,6 +19,7 @@ from harness.core.errors import HarnessError
 from harness.core.journal import Journal
 from harness.feed import parse_vector
 from harness.ledger import FEED_FILE
+from harness.plugins import component_class
 from harness.prepared import Prepared, prepare
 from harness.spec import Spec
 
@@ -39,6 +40,7 @@ def examine(
         prepared = prepare(spec)
     except HarnessError as error:
         yield Check(name="spec", ok=False, words=str(error))
+        yield from _others(spec, str(error))
         return
     yield Check(name="spec", ok=True, words=f"{len(prepared.components)} component(s), {prepared.n_items} items")
     for component in prepared.components:
@@ -51,6 +53,16 @@ def examine(
         yield from _checkpoints(prepared, arguments, out, base)
     else:
         yield Check(name="checkpoints", ok=None, words="none given, so nothing about them was checked")
+
+
+def _others(spec: Spec, first: str) -> Iterator[Check]:
+    """What is wrong with the components beyond what stopped the spec, one by one."""
+    for config in spec.components:
+        try:
+            component_class(config.kind).load(config, spec)
+        except HarnessError as error:
+            if str(error) != first:
+                yield Check(name=config.name, ok=False, words=str(error))
 
 
 def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None, base: str | None) -> Iterator[Check]:
@@ -78,8 +90,13 @@ def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None,
     if not whole:
         return
     opener = Opener(
-        dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
+        dtype=spec.dtype,
+        device=spec.device,
+        trust_remote_code=spec.trust_remote_code,
+        allow_pickle=spec.allow_pickle,
+        serve=spec.serve,
     )
+    yield from _server(prepared, opener, whole[0])
     yield from _device(opener, max(size.n_bytes for size in sizes.values()))
     yield from _tokenizers(prepared, opener, whole)
     yield from _fingerprints(opener, whole, n_bytes, out)
@@ -109,6 +126,30 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
         yield Check(
             name="tokenizer", ok=True if not differ else None, words=f"{len(identities)} different one(s){differ}"
         )
+
+
+def _server(prepared: Prepared, opener: Opener, checkpoint: Checkpoint) -> Iterator[Check]:
+    """The server's command or address, and how it will read tool calls, where something has to be served."""
+    served = [component for component in prepared.components if component.served]
+    if not served:
+        return
+    settings = prepared.spec.serve
+    try:
+        yield Check(name="server", ok=True, words=opener.find_server())
+    except HarnessError as error:
+        yield Check(name="server", ok=False, words=str(error))
+    calling = [component.config.name for component in served if component.config.kind == "tau2"]
+    if not calling or settings.url or settings.tool_call_parser:
+        return
+    parser = opener.tool_parser(checkpoint)
+    yield Check(
+        name="tool parser",
+        ok=parser is not None,
+        words=f"{parser} reads the calls of {checkpoint.label}"
+        if parser
+        else f"none is known for {checkpoint.label}, and {', '.join(calling)} need calls read; name one with "
+        "serve.tool_call_parser",
+    )
 
 
 def _fingerprints(opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: int, out: Path | None) -> Iterator[Check]:

@@ -69,7 +69,7 @@ def run(
         serve=spec.serve,
         log_folder=out / "serve",
     )
-    opener.check()
+    opener.check(served=any(component.served for row in prepared.each() for component in row.components))
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
         vectors = _Vectors(prepared, ledger, run_name)
@@ -279,6 +279,8 @@ def _scratch(ledger: Ledger | None, key: str) -> Iterator[Path]:
 def _with_traces(outcome: Outcome, ledger: Ledger | None, scratch: Path) -> Measurement:
     """The measurement, saying what is left to complete and where its files lie in the run folder."""
     traces: dict[str, JsonValue] = {"n_open": outcome.n_open} if outcome.n_open else {}
+    if outcome.engine.note:
+        traces["note"] = outcome.engine.note
     if ledger is not None and outcome.files:
         traces["files"] = [str((scratch / name).relative_to(ledger.folder)) for name in outcome.files]
     measurement = outcome.measurement

@@ -15,8 +15,8 @@ from harness.core.errors import SpecError
 
 COMPONENTS = {
     "logprob": "harness.components.logprob:LogprobComponent",
-    "tau2": "harness.components.tau2:Tau2Component",
     "lm_eval": "harness.components.lm_eval:LmEvalComponent",
+    "tau2": "harness.components.tau2:Tau2Component",
 }
 
 ENTRY_POINT_GROUP = "harness.components"

@@ -172,7 +172,10 @@ def parse_spec(value: Any, *, where: str = "spec", folder: Path = Path()) -> Spe
         spec = Spec.model_validate(value)
     except ValidationError as error:
         raise SpecError(f"{where}: {describe(error, Spec)}") from error
-    updates: dict[str, Any] = {"components": [component_class(c.kind).resolve(c, folder) for c in spec.components]}
+    updates: dict[str, Any] = {
+        "components": [component_class(c.kind).resolve(c, folder) for c in spec.components],
+        "serve": spec.serve.resolved(folder),
+    }
     if spec.standardize not in ("none", "running"):
         updates["standardize"] = str(folder / spec.standardize)
     return spec.model_copy(update=updates)
@@ -204,6 +207,20 @@ def override(spec: Spec, **changes: Any) -> Spec:
         return Spec.model_validate({**dict(spec), **given})
     except ValidationError as error:
         raise SpecError(f"command line: {describe(error, Spec)}") from error
+
+
+def allow_code_execution(spec: Spec) -> Spec:
+    """The spec with every component that runs programs of the model allowed to."""
+    return spec.model_copy(
+        update={
+            "components": [
+                config.model_copy(update={"allow_code_execution": True})
+                if "allow_code_execution" in type(config).model_fields
+                else config
+                for config in spec.components
+            ]
+        }
+    )
 
 
 def spec_json_schema() -> dict[str, Any]:

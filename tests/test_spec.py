@@ -336,3 +336,27 @@ def test_a_spec_is_plain_data_that_survives_json(folder: Path) -> None:
     again = parse_spec(json.loads(spec.model_dump_json(by_alias=True)))
     assert again == spec
     assert isinstance(again, Spec)
+
+
+def test_serve_paths_are_the_specs_and_a_name_on_the_path_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "vllm-env").mkdir()
+    field = {"name": "f", "kind": "logprob", "field": "stdlib_code"}
+
+    def serve(**keys: Any) -> Any:
+        return parse_spec({"components": [field], "serve": keys}, folder=tmp_path).serve
+
+    assert serve(command="vllm-env").command == str(tmp_path / "vllm-env")
+    assert serve(command="../env/bin/vllm").command == str(tmp_path / "../env/bin/vllm")
+    assert serve(command="/opt/env").command == "/opt/env"
+    assert serve(command="vllm").command == "vllm"
+    assert serve(chat_template="chat.jinja").chat_template == str(tmp_path / "chat.jinja")
+
+
+def test_a_server_is_of_one_kind_and_holds_no_key() -> None:
+    for serve, words in (
+        ({"url": "http://h/v1", "command": "vllm"}, "command cannot be given"),
+        ({"env": {"VLLM_API_KEY": "s"}}, "api_key_env"),
+        ({"commnad": "x"}, "did you mean|commnad"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            parse_spec({"components": [component()], "serve": serve})

@@ -114,11 +114,15 @@ class Opener:
         self._bases: dict[str, Path] = {}
         self._fingerprints: dict[Path, str] = {}
 
-    def check(self) -> None:
-        """Refuse a device that is not there, before anything is written. Raises SpecError."""
+    def check(self, *, served: bool = False) -> None:
+        """Refuse a device that is not there, and where checkpoints are to be served a missing vllm. Raises SpecError."""
         from harness.engines.torch_model import choose_device
 
         choose_device(self.device)
+        if served and self.settings.url is None:
+            from harness.engines.vllm.executable import find_executable
+
+            find_executable(self.settings.command)
 
     def identify(self, checkpoint: Checkpoint) -> CheckpointRecord:
         """Who this is, by weights and tokenizer. Raises CheckpointError for what cannot be scored."""
@@ -220,6 +224,30 @@ class Opener:
             tokenizer_digest=digest,
             logprobs=logprobs,
         )
+
+    def find_server(self) -> str:
+        """The server in words: the command that would be started, or what the user's own has. Raises HarnessError."""
+        if self.settings.url is not None:
+            from harness.engines.vllm.api import Api
+            from harness.engines.vllm.server import key_of
+
+            api = Api(self.settings.url.rstrip("/").removesuffix("/v1"), api_key=key_of(self.settings))
+            names = ", ".join(str(model["id"]) for model in api.models())
+            return f"{self.settings.url} answers and has {names or 'no model'}"
+        from harness.engines.vllm.executable import find_executable
+
+        return str(find_executable(self.settings.command))
+
+    def tool_parser(self, checkpoint: Checkpoint) -> str | None:
+        """vLLM's name of the parser that would read the checkpoint's tool calls; null for none."""
+        from harness.engines.vllm.tool_parser import chat_template, choose_parser
+
+        given = self.settings.chat_template
+        template = (
+            Path(given).read_text(encoding="utf-8") if given else chat_template(self._tokenizer_folder(checkpoint))
+        )
+        folder = self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder
+        return choose_parser(template, model_type(folder))
 
     def _checkpoint_server(self, checkpoint: Checkpoint) -> CheckpointServer:
         from harness.engines.vllm.checkpoint_server import CheckpointServer

@@ -14,6 +14,7 @@ def doctor(
     ] = None,
     spec: Annotated[Path | None, typer.Option("--spec", "-s", help="What is to be measured (YAML).")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder that is to be used.")] = None,
+    code_execution: Annotated[bool, typer.Option("--allow-code-execution", help="As for `harness score`.")] = False,
     base: Annotated[str | None, typer.Option("--base", help="Base model of adapters.")] = None,
 ) -> int:
     """Check spec, data, endpoints, checkpoints, disk and memory in seconds; loads no model, writes nothing."""
@@ -21,12 +22,14 @@ def doctor(
 
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
     from harness.doctor import examine
-    from harness.spec import default_spec, load_spec
+    from harness.spec import allow_code_execution, default_spec, load_spec
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     marks = {True: "ok", False: "FAILED", None: "note"}
     n_failed = 0
-    for check in examine(load_spec(spec) if spec else default_spec(), checkpoints or [], out=out, base=base):
+    chosen = load_spec(spec) if spec else default_spec()
+    chosen = allow_code_execution(chosen) if code_execution else chosen
+    for check in examine(chosen, checkpoints or [], out=out, base=base):
         console.print(f"{marks[check.ok]:<7} {check.name}: {check.words}")
         n_failed += check.ok is False
     if n_failed:

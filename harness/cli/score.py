@@ -54,6 +54,10 @@ def score(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run: requests, tokens, time. Writes nothing.")
     ] = False,
+    code_execution: Annotated[
+        bool,
+        typer.Option("--allow-code-execution", help="Run programs that a model wrote (HumanEval, MBPP), in a sandbox."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")] = False,
 ) -> int:
     """Score checkpoints: one reward vector each, appended to OUT/rewards.jsonl.
@@ -69,7 +73,7 @@ def score(
     from harness.observer import Observer
     from harness.pipeline import run as run_pipeline
     from harness.prepared import prepare
-    from harness.spec import default_spec, load_spec, override, spec_of_fields
+    from harness.spec import allow_code_execution, default_spec, load_spec, override, spec_of_fields
 
     if spec is not None and field:
         raise SpecError("--spec and --field exclude each other; name the field in the spec")
@@ -84,6 +88,8 @@ def score(
         trust_remote_code=trust_remote_code or None,
         allow_pickle=allow_pickle or None,
     )
+    if code_execution:
+        chosen = allow_code_execution(chosen)
     found = find_checkpoints(
         checkpoints,
         base=base,

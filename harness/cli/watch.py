@@ -30,6 +30,10 @@ def watch(
     idle_timeout: Annotated[
         float | None, typer.Option("--idle-timeout", help="Stop after so many seconds without a new checkpoint.")
     ] = None,
+    code_execution: Annotated[
+        bool,
+        typer.Option("--allow-code-execution", help="Run programs that a model wrote (HumanEval, MBPP), in a sandbox."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")] = False,
 ) -> int:
     """Score checkpoints of a running training as they appear; complete ones only. Ctrl-C ends it and loses nothing."""
@@ -41,12 +45,12 @@ def watch(
     from harness.observer import Observer
     from harness.pipeline import run as run_pipeline
     from harness.prepared import prepare
-    from harness.spec import default_spec, load_spec
+    from harness.spec import allow_code_execution, default_spec, load_spec
 
     if not folder.is_dir():
         raise CheckpointError(f"no folder at {folder}; the training that is watched must have made it")
-    prepared = prepare(load_spec(spec) if spec else default_spec())
-    chosen = prepared.spec
+    chosen = load_spec(spec) if spec else default_spec()
+    prepared = prepare(allow_code_execution(chosen) if code_execution else chosen)
     watched = Watch(
         lambda: find_checkpoints(
             [str(folder)],

@@ -15,6 +15,7 @@ from harness.core.component import Check, ComponentConfig, Engine, Estimate, Out
 from harness.core.endpoint import Endpoint
 from harness.core.errors import SpecError
 from harness.core.measurement import Record
+from harness.core.serving import ServeSettings
 from harness.core.tau2.fault import UNSCORED
 from harness.core.tau2.task import REWARD_TYPES
 from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
@@ -107,10 +108,10 @@ class Tau2Component:
     chats = True
     served = True
 
-    def __init__(self, config: Tau2Config, plan: Plan, *, parallel: int) -> None:
+    def __init__(self, config: Tau2Config, plan: Plan, serve: ServeSettings) -> None:
         self.config = config
         self.plan = plan
-        self.concurrency = config.max_concurrency or parallel
+        self.concurrency = config.max_concurrency or serve.parallel
         self.n_items = len(plan.jobs())
         self.definition: dict[str, JsonValue] = {
             "metric": METRIC,
@@ -119,6 +120,7 @@ class Tau2Component:
             "agent": dict(config.agent.args),
             "user": _identity(config.user),
             "nl_judge": _identity(config.nl_judge),
+            "serve": serve.meaning(),
         }
         self.task: dict[str, JsonValue] = {
             "domain": plan.domain.name,
@@ -157,7 +159,7 @@ class Tau2Component:
             ),
             agent_instructions=config.agent.instructions,
         )
-        component = cls(config, plan, parallel=spec.serve.parallel)
+        component = cls(config, plan, spec.serve)
         for chat in (config.user, config.nl_judge):
             if chat is not None and chat.model != CHECKPOINT:
                 component.open_model(chat)  # a name, an address or a key that is missing is said now
@@ -226,7 +228,7 @@ class Tau2Component:
             )
         return Outcome(
             measurement=measurement,
-            engine=Engine(name=where.engine, dtype=where.dtype, device=where.device, served=where.how),
+            engine=Engine(name=where.engine, dtype=where.dtype, device=where.device, served=where.how, note=where.note),
             items=_items(done, report.outcomes),
             files=(SIMULATIONS,) if (scratch / SIMULATIONS).exists() else (),
             n_open=report.n_untried + sum(one.fault is not None and one.fault.cause in UNSCORED for one in done),

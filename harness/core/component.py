@@ -64,12 +64,15 @@ class SilentProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Which engine produced a measurement, for the provenance. `served`: how the checkpoint came onto its server."""
+    """Which engine produced a measurement, for the provenance. `served`: how the checkpoint came onto its server; `note`: what a reader of
+    the number should know about that.
+    """
 
     name: str
     dtype: str | None = None
     device: str | None = None
     served: How | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

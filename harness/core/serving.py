@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from harness.core.digest import digest_bytes
+from harness.core.errors import SpecError
 from harness.core.measurement import Record
 from harness.core.vector import CheckpointKind
 
@@ -48,6 +50,31 @@ class ServeSettings(Record):
                 "serve.env: a key in a spec ends in files; export it and name its variable with api_key_env"
             )
         return self
+
+    def resolved(self, folder: Path) -> ServeSettings:
+        """Paths relative to the spec's folder become paths relative to here; a bare name that is not there stays a name."""
+        command, template = self.command, self.chat_template
+        if command is not None and ("/" in command or (folder / command).exists()):
+            command = str(folder / Path(command).expanduser())
+        return self.model_copy(
+            update={"command": command, "chat_template": template and str(folder / Path(template).expanduser())}
+        )
+
+    def meaning(self) -> dict[str, JsonValue]:
+        """What of it decides answers, as content. Raises SpecError for a chat template that cannot be read."""
+        template = None
+        if self.chat_template is not None:
+            try:
+                template = digest_bytes(Path(self.chat_template).read_bytes())
+            except OSError as error:
+                raise SpecError(
+                    f"serve.chat_template: cannot read {self.chat_template} ({error.strerror or error})"
+                ) from error
+        return {
+            "chat_template": template,
+            "tool_call_parser": self.tool_call_parser,
+            "max_model_len": self.max_model_len,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,7 +172,13 @@ class CheckpointLM:
             progress=self._progress,
         )
         self.engines.append(
-            Engine(name=endpoint.engine, dtype=endpoint.dtype, device=endpoint.device, served=endpoint.how)
+            Engine(
+                name=endpoint.engine,
+                dtype=endpoint.dtype,
+                device=endpoint.device,
+                served=endpoint.how,
+                note=endpoint.note,
+            )
         )
         specials = tokenizer.all_special_tokens
         for (place, prompt), made in zip(prompts.items(), completions, strict=True):
@@ -278,4 +284,5 @@ def engine_of(engines: Sequence[Engine]) -> Engine:
         raise HarnessError("nothing was asked")
     names = "+".join(dict.fromkeys(engine.name for engine in engines))
     served = next((engine.served for engine in engines if engine.served), None)
-    return Engine(name=names, dtype=engines[0].dtype, device=engines[0].device, served=served)
+    note = next((engine.note for engine in engines if engine.note), None)
+    return Engine(name=names, dtype=engines[0].dtype, device=engines[0].device, served=served, note=note)

@@ -21,6 +21,7 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError, SpecError
 from harness.core.journal import Journal
 from harness.engines.completion import failure
+from harness.engines.off_loop import off_loop
 from harness.engines.retry import Backoff
 
 FINISHED = ("stop", "length")
@@ -178,7 +179,7 @@ class _Client:
             await asyncio.sleep(pause)
             async with self._renewing:
                 if self._endpoint is endpoint:
-                    self._endpoint = await asyncio.to_thread(self._subject.endpoint)
+                    self._endpoint = await off_loop(self._subject.endpoint)
 
     async def _post(self, endpoint: Endpoint, prompt: Prompt) -> Completion:
         """One attempt. Raises TransientError, EndpointError or ContextOverflow."""

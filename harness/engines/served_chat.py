@@ -9,6 +9,7 @@ from typing import Any
 from harness.core.chat import ChatAnswer, ChatRequest, TransientError
 from harness.core.endpoint import Endpoint
 from harness.engines.http_chat import HttpChat
+from harness.engines.off_loop import off_loop
 
 
 class ServedChat:
@@ -41,7 +42,7 @@ class ServedChat:
 
     async def _find(self) -> HttpChat:
         async with self._finding:
-            where = await asyncio.to_thread(self._endpoint)
+            where = await off_loop(self._endpoint)
             place = where.api_base, where.model
             if self._chat is None or self._where is None or place != (self._where.api_base, self._where.model):
                 if self._chat is not None:
