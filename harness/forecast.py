@@ -10,7 +10,7 @@ from harness.checkpoints.open import Opener
 from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Estimate
-from harness.core.errors import CheckpointError, HarnessError
+from harness.core.errors import CheckpointError, HarnessError, SpecError
 from harness.core.journal import Journal
 from harness.feed import parse_vector
 from harness.ledger import FEED_FILE, Entry, Ledger
@@ -41,12 +41,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What is left to do. `broken`: checkpoints that will become failed vectors, and why."""
+    """What is left to do. `broken`: checkpoints that will become failed vectors, and why. `stopped_by`: why the run would not begin."""
 
     n_checkpoints: int
     n_done: int
     lines: tuple[Line, ...]
     broken: dict[str, str]
+    stopped_by: str | None = None
 
 
 def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path) -> Forecast:
@@ -56,9 +57,17 @@ def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path
     """
     spec = prepared.spec
     opener = Opener(
-        dtype=spec.dtype, device=spec.device, trust_remote_code=spec.trust_remote_code, allow_pickle=spec.allow_pickle
+        dtype=spec.dtype,
+        device=spec.device,
+        trust_remote_code=spec.trust_remote_code,
+        allow_pickle=spec.allow_pickle,
+        serve=spec.serve,
     )
-    opener.check()
+    stopped_by = None
+    try:
+        opener.check(served=prepared.served)
+    except SpecError as error:  # a plan may be made on another machine than the one that serves
+        stopped_by = str(error)
     places = _places(out)
     left: dict[Path, Checkpoint] = {}
     sizes: dict[Path, Size] = {}
@@ -86,6 +95,7 @@ def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path
         n_done=len(checkpoints) - len(todo) - len(broken),
         lines=tuple(lines),
         broken=broken,
+        stopped_by=stopped_by,
     )
 
 

@@ -69,7 +69,7 @@ def run(
         serve=spec.serve,
         log_folder=out / "serve",
     )
-    opener.check(served=any(component.served for row in prepared.each() for component in row.components))
+    opener.check(served=prepared.served)
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
         vectors = _Vectors(prepared, ledger, run_name)

@@ -42,6 +42,11 @@ class Prepared:
         """Items scored per checkpoint, at most."""
         return sum(component.n_items for row in self.each() for component in row.components)
 
+    @property
+    def served(self) -> bool:
+        """Whether anything needs the checkpoint on a server."""
+        return any(component.served for row in self.each() for component in row.components)
+
     def trajectory(self, name: str) -> str:
         """The trajectory that the vectors of this row belong to: each value's steps are compared among themselves."""
         values = ",".join(f"{key}={value}" for key, value in self.variables.items())

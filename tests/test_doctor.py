@@ -11,11 +11,15 @@ import tiny
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
 from harness.core.component import Check
-from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
 from harness.doctor import examine
+from harness.engines.scripted_server import ScriptedServer, serving
+from harness.forecast import forecast
 from harness.pipeline import run
 from harness.prepared import prepare
 from harness.spec import parse_spec
+from harness.tasks.tau2.sources import open_domain
+from harness.tau2.reference_play import ReferencePlay
 
 
 def spec(tmp_path: Path, *components: dict[str, Any], **keys: Any) -> Any:
@@ -67,6 +71,38 @@ def test_a_missing_chat_template_is_found_before_a_server_starts(tmp_path: Path)
     (tmp_path / "chat.jinja").write_text("{{ messages }}")
     given = spec(tmp_path, solo, serve={"chat_template": str(tmp_path / "chat.jinja")})
     assert "chat template" not in findings(given, [str(tmp_path / "plain")])
+
+
+@pytest.mark.parametrize(
+    ("serve", "words"),
+    [
+        ({"command": "/nowhere/vllm"}, "neither the vllm command nor"),
+        ({"args": ["--api-key", "s3cret"]}, "is seen by everybody"),
+        ({"api_key_env": "HARNESS_NO_SUCH_KEY"}, "which is not set"),
+        ({"url": "http://127.0.0.1:9/v1"}, "no answer from"),
+        ({"url": "http://127.0.0.1:9/v1", "api_key_env": "HARNESS_NO_SUCH_KEY"}, "which is not set"),
+    ],
+)
+def test_a_server_that_cannot_be_had_is_found_before_anything_is_measured(
+    tmp_path: Path, serve: dict[str, Any], words: str
+) -> None:
+    chosen = spec(tmp_path, {"name": "mock", "kind": "tau2", "domain": "mock", "solo": True}, serve=serve)
+    folder = training(tmp_path)
+    found = findings(chosen, [str(folder)])["server"]
+    assert found.ok is False and words in found.words and "s3cret" not in found.words
+    if "no answer" not in words:  # that may change until it is needed
+        prepared, checkpoints = prepare(chosen), find_checkpoints([str(folder)])
+        with pytest.raises(SpecError, match=words):
+            run(prepared, checkpoints, out=tmp_path / "out")
+        assert words in (forecast(prepared, checkpoints, out=tmp_path / "out").stopped_by or "")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_scripted_user_answers_the_diagnosis(tmp_path: Path) -> None:
+    with serving(ScriptedServer(ReferencePlay(open_domain("mock").tasks()))) as running:
+        user = {"model": "hosted_vllm/scripted", "api_base": running.url}
+        chosen = spec(tmp_path, {"name": "mock", "kind": "tau2", "domain": "mock", "user": user})
+        assert findings(chosen, [])["tau2 mock user"].ok
 
 
 def test_what_cannot_be_read_is_the_first_and_only_finding(tmp_path: Path) -> None:

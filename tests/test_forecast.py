@@ -16,6 +16,7 @@ from harness.prepared import prepare
 from harness.spec import parse_spec
 
 SPEC = """
+serve: {url: "http://127.0.0.1:9/v1"}
 components:
   - {name: f, kind: logprob, field: f.jsonl}
   - {name: mock, kind: tau2, domain: mock, solo: true, trials: 2}

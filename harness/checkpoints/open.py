@@ -115,14 +115,14 @@ class Opener:
         self._fingerprints: dict[Path, str] = {}
 
     def check(self, *, served: bool = False) -> None:
-        """Refuse a device that is not there, and where checkpoints are to be served a missing vllm. Raises SpecError."""
+        """Refuse a device that is not there, and where checkpoints are to be served what of `serve` cannot do. Raises SpecError."""
         from harness.engines.torch_model import choose_device
 
         choose_device(self.device)
-        if served and self.settings.url is None:
-            from harness.engines.vllm.executable import find_executable
+        if served:
+            from harness.engines.vllm.settings import check_settings
 
-            find_executable(self.settings.command)
+            check_settings(self.settings)
 
     def identify(self, checkpoint: Checkpoint) -> CheckpointRecord:
         """Who this is, by weights and tokenizer. Raises CheckpointError for what cannot be scored."""
@@ -227,16 +227,16 @@ class Opener:
 
     def find_server(self) -> str:
         """The server in words: the command that would be started, or what the user's own has. Raises HarnessError."""
-        if self.settings.url is not None:
-            from harness.engines.vllm.api import Api
-            from harness.engines.vllm.server import key_of
+        from harness.engines.vllm.settings import check_settings, key_of
 
-            api = Api(self.settings.url.rstrip("/").removesuffix("/v1"), api_key=key_of(self.settings))
-            names = ", ".join(str(model["id"]) for model in api.models())
-            return f"{self.settings.url} answers and has {names or 'no model'}"
-        from harness.engines.vllm.executable import find_executable
+        command = check_settings(self.settings)
+        if self.settings.url is None:
+            return str(command)
+        from harness.engines.vllm.api import Api
 
-        return str(find_executable(self.settings.command))
+        api = Api(self.settings.url.rstrip("/").removesuffix("/v1"), api_key=key_of(self.settings))
+        names = ", ".join(str(model["id"]) for model in api.models())
+        return f"{self.settings.url} answers and has {names or 'no model'}"
 
     def tool_parser(self, checkpoint: Checkpoint) -> str | None:
         """vLLM's name of the parser that would read the checkpoint's tool calls; null for none."""

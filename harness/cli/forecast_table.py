@@ -38,7 +38,7 @@ def print_forecast(forecast: Forecast) -> int:
             str(line.n_checkpoints),
             f"{line.requests:,}",
             _count(line.prompt_tokens),
-            _count(line.generated_tokens) if line.kind != "logprob" else "-",
+            "-" if line.generated_tokens == 0 else _count(line.generated_tokens),
             duration(line.seconds),
         )
     stdout().print(table)
@@ -50,4 +50,6 @@ def print_forecast(forecast: Forecast) -> int:
     )
     for label, why in forecast.broken.items():
         typer.echo(f"{label} will be a failed vector: {why}", err=True)
-    return EXIT_INCOMPLETE if forecast.broken else EXIT_OK
+    if forecast.stopped_by:
+        typer.echo(f"here the run would not begin: {forecast.stopped_by}", err=True)
+    return EXIT_INCOMPLETE if forecast.broken or forecast.stopped_by else EXIT_OK

@@ -139,14 +139,13 @@ class Evaluation:
         from harness.engines.checkpoint_lm import make_prompt, prompt_ids
 
         tokenizer = subject.tokenizer()
-        requests = prompt_tokens = 0
-        written: int | None = None
+        requests = prompt_tokens = written = 0
         for kind, asked in self._questions(subject).questions.asked.items():
             requests += len(asked)
             if kind == "generate_until":
                 prompts = [make_prompt(tokenizer, *r.args[:2], max_model_len=None, seed=self.seed) for r in asked]
                 prompt_tokens += sum(len(prompt.ids) for prompt in prompts)
-                written = (written or 0) + sum(int(prompt.payload["max_tokens"]) for prompt in prompts)
+                written += sum(int(prompt.payload["max_tokens"]) for prompt in prompts)
             else:
                 lengths = {text: len(prompt_ids(tokenizer, text)) for text in {"".join(r.args) for r in asked}}
                 prompt_tokens += sum(lengths["".join(r.args)] for r in asked)

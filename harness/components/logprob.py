@@ -112,7 +112,8 @@ class LogprobComponent:
     def estimate(self, subject: Subject) -> Estimate:
         """Pairs and their tokens. Raises HarnessError."""
         tokens = self._tokens(subject)
-        return Estimate(requests=len(tokens.pairs), prompt_tokens=sum(len(pair.ids) for pair in tokens.pairs))
+        n_tokens = sum(len(pair.ids) for pair in tokens.pairs)
+        return Estimate(requests=len(tokens.pairs), prompt_tokens=n_tokens, generated_tokens=0)
 
     def checks(self) -> Iterator[Check]:
         """The field was read when the spec was."""

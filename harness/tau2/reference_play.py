@@ -81,7 +81,12 @@ class ReferencePlay:
         return [found[0] for found in (self._tickets if solo else self._scenarios).values()]
 
     def __call__(self, request: ChatRequest) -> ChatAnswer:
-        """The next line of whoever is asked. Raises LookupError for a conversation that nobody knows."""
+        """The next line of whoever is asked; to a question without instructions, as a diagnosis asks one, yes.
+
+        Raises LookupError for a conversation that nobody knows.
+        """
+        if len(request.messages) == 1 and request.messages[0]["role"] == "user" and not request.tools:
+            return ChatAnswer(content="Yes.", finish_reason="stop")
         system = str(request.messages[0].get("content"))
         said = _between(system, "scenario")
         ticket = _between(system, "ticket")

@@ -582,7 +582,7 @@ def test_a_special_token_ends_a_text_and_is_no_part_of_it(ran: Ran, tmp_path: Pa
 def test_an_estimate_counts_requests_and_tokens(ran: Ran) -> None:
     subject = local()
     made = load(task="arc_challenge", data={"arc_challenge": ran.data["arc_challenge"]}).estimate(subject)
-    assert made.requests == 40 and made.generated_tokens is None
+    assert made.requests == 40 and made.generated_tokens == 0
     assert made.prompt_tokens is not None and made.prompt_tokens > 40 * 5
     with warnings.catch_warnings():
         warnings.simplefilter("error")

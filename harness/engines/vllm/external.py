@@ -11,7 +11,8 @@ from harness.core.serving import Servable, ServeSettings
 from harness.engines.vllm.api import Api, NotFiniteError, RefusedError
 from harness.engines.vllm.layout import adapter_name
 from harness.engines.vllm.probe import Verifier
-from harness.engines.vllm.server import NOT_FINITE, key_of
+from harness.engines.vllm.server import NOT_FINITE
+from harness.engines.vllm.settings import key_of
 
 NOT_COMPARED = "not compared with the checkpoint's own log-probs"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ class GuardedProcess:
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path, *, grace_s: float) -> None:
         self._grace_s = grace_s
+        self._swept = False
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             stream = log.open("ab")
@@ -46,7 +48,12 @@ class GuardedProcess:
 
     def exit_code(self) -> int | None:
         """Null while it runs; else the command's exit code, and nothing of it is left."""
-        return self._guard.poll()
+        code = self._guard.poll()
+        if code is not None and code < 0 and not self._swept:
+            self._swept = True
+            with contextlib.suppress(OSError):  # somebody killed the guard: what it watched is in its group still
+                os.killpg(self._guard.pid, signal.SIGKILL)
+        return code
 
     def end(self, *, drain: bool = True) -> None:
         """Ask for the end (`drain`: let it finish what it is at, within its grace) and wait until all of it is gone."""
@@ -60,3 +67,4 @@ class GuardedProcess:
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()
+        self.exit_code()

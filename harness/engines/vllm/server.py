@@ -17,11 +17,11 @@ from harness.core.endpoint import Endpoint, How
 from harness.core.errors import CheckpointError, EngineError, SpecError
 from harness.core.serving import ServeSettings
 from harness.engines.vllm.api import Api, NoAnswerError, NotFiniteError, RefusedError
-from harness.engines.vllm.command import DROPPABLE, Launch, argv, check_args, environment, is_local, value_of
-from harness.engines.vllm.executable import find_executable
+from harness.engines.vllm.command import DROPPABLE, Launch, argv, environment, is_local, value_of
 from harness.engines.vllm.log import explain, head, running_with, tail, unknown_options
 from harness.engines.vllm.probe import probe_ids
 from harness.engines.vllm.process import GuardedProcess
+from harness.engines.vllm.settings import check_settings, key_of
 from harness.engines.vllm.tool_parser import chat_template, choose_parser
 
 POLL_S = 0.1
@@ -86,14 +86,13 @@ class VllmServer:
         """Start it and wait until it answers. Raises SpecError, CheckpointError or EngineError with the log's telling lines."""
         if self._process is not None:
             raise EngineError(f"the server of {self.model} is running already")
-        if self.settings.url:
+        executable = check_settings(self.settings)
+        if executable is None:
             raise SpecError("serve.url names a server of your own; there is nothing to start")
-        check_args(self.settings.args)
         if self.model.is_dir() and not (self.model / "config.json").exists():
             raise CheckpointError(f"{self.model} has no config.json; it is no model folder")
         if not self.model.exists() and (self.model.is_absolute() or str(self.model).startswith(".")):
             raise CheckpointError(f"no model folder at {self.model}")
-        executable = find_executable(self.settings.command)
         launch = self._launch()
         key = key_of(self.settings)
         env = environment(executable, launch, self.settings.env, os.environ, api_key=key)
@@ -260,16 +259,6 @@ class VllmServer:
 NOT_FINITE = (
     "{} gives log-probs that are not finite under vLLM: its weights hold NaN or infinity, or overflow in this dtype"
 )
-
-
-def key_of(settings: ServeSettings) -> str | None:
-    """The server's key, from the variable that the settings name. Raises SpecError where that is not set."""
-    if settings.api_key_env is None:
-        return None
-    key = os.environ.get(settings.api_key_env)
-    if not key:
-        raise SpecError(f"serve.api_key_env names {settings.api_key_env}, which is not set; export the key there")
-    return key
 
 
 def model_type(folder: Path) -> str | None:

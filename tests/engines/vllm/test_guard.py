@@ -84,6 +84,20 @@ def test_the_guard_killed_takes_the_command_along(log: Path) -> None:
     process.end()
 
 
+def test_guard_and_command_killed_leave_no_workers(log: Path) -> None:
+    code = "import subprocess, time\nsubprocess.Popen(['sleep', '600'])\nprint('ready', flush=True)\ntime.sleep(600)"
+    process = start(log, code)
+    wait_for("ready", log)
+    command, worker = process.pids()
+    for pid in (process.guard_pid, command):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while process.exit_code() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert all_gone([command, worker], 5)
+    process.end()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_parent_takes_all_of_it_along(log: Path, number: int) -> None:
     code = (
