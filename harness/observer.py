@@ -18,8 +18,8 @@ class Observer(SilentProgress):
     def __exit__(self, *_: object) -> None:
         pass
 
-    def starting(self, *, checkpoints: int | None, pairs: int) -> None:
-        """Before the first checkpoint: how much there is to do; `checkpoints` null where nobody knows yet."""
+    def starting(self, *, checkpoints: int | None, vectors: int | None, pairs: int) -> None:
+        """Before the first checkpoint: how much there is to do; null where nobody knows yet."""
 
     def opening(self, checkpoint: Checkpoint) -> None:
         """A checkpoint's turn has come."""

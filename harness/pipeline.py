@@ -74,7 +74,9 @@ def run(
     with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
         vectors = _Vectors(prepared, ledger, run_name)
         n_checkpoints = len(checkpoints) if isinstance(checkpoints, Sequence) else None
-        observer.starting(checkpoints=n_checkpoints, pairs=(n_checkpoints or 0) * prepared.n_items)
+        n_vectors = None if n_checkpoints is None else n_checkpoints * len(prepared.each())
+        n_pairs = (n_checkpoints or 0) * prepared.n_items
+        observer.starting(checkpoints=n_checkpoints, vectors=n_vectors, pairs=n_pairs)
         for number, checkpoint in enumerate(checkpoints):
             observer.opening(checkpoint)
             rows = []

@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 from harness.checkpoints.find import find_checkpoints
-from harness.core.errors import SpecError
+from harness.cli import run as command
+from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
 from harness.environment import RewardEnvironment
 from harness.pipeline import run
 from harness.prepared import prepare
@@ -44,6 +45,25 @@ def test_every_value_is_a_vector_with_its_own_trajectory(tmp_path: Path) -> None
     first, second = feed.trajectory("run[alpha=0.5]")
     assert first.gain is None and second.gain == second.scalar - first.scalar
     assert {v.provenance.spec for v in feed} == {feed[0].provenance.spec}
+
+
+def test_the_command_shows_every_value_and_says_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec(tmp_path)
+    (tmp_path / "spec.yaml").write_text(
+        "vary: {alpha: [0, 1]}\noverflow: fail\n"
+        "components: [{name: asked, kind: logprob, field: pairs.jsonl, prompt: 'alpha={alpha} {q}'}]\n"
+    )
+    folder = Path(training(tmp_path))
+    arguments = ["score", str(folder), "--spec", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "out")]
+    assert command(arguments) == EXIT_OK
+    said = capsys.readouterr()
+    assert all(f"run[alpha={value}]" in said.out for value in (0, 1)) and "[4/4]" in said.err
+    assert said.out.splitlines()[-1] == f"4 vector(s) appended to {tmp_path / 'out' / 'rewards.jsonl'}"
+    tiny.save(folder / "checkpoint-3", tiny.llama(3))
+    (folder / "checkpoint-3" / "model.safetensors").write_bytes(b"none")
+    assert command(arguments) == EXIT_INCOMPLETE
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1].endswith("4 were there before") and "run[alpha=0] step 3" in said.err
 
 
 def test_each_value_scores_what_the_written_out_prompt_scores(tmp_path: Path) -> None:

@@ -17,15 +17,15 @@ stderr = Console(stderr=True)
 
 
 class PlainObserver(Observer):
-    """One line per finished checkpoint."""
+    """One line per finished vector."""
 
     def __init__(self) -> None:
         self._done = self._tokens = self._pairs = self._all_pairs = 0
         self._total: int | None = None
         self._clock = 0.0
 
-    def starting(self, *, checkpoints: int | None, pairs: int) -> None:
-        self._total, self._all_pairs, self._clock = checkpoints, pairs, time.perf_counter()
+    def starting(self, *, checkpoints: int | None, vectors: int | None, pairs: int) -> None:
+        self._total, self._all_pairs, self._clock = vectors, pairs, time.perf_counter()
         if checkpoints is not None:
             self.write(f"scoring {checkpoints} checkpoint(s), {pairs:,} items")
 
@@ -74,8 +74,8 @@ class RichObserver(PlainObserver):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def starting(self, *, checkpoints: int | None, pairs: int) -> None:
-        super().starting(checkpoints=checkpoints, pairs=pairs)
+    def starting(self, *, checkpoints: int | None, vectors: int | None, pairs: int) -> None:
+        super().starting(checkpoints=checkpoints, vectors=vectors, pairs=pairs)
         self._bar.update(self._task, total=None if checkpoints is None else pairs)
 
     def opening(self, checkpoint: Checkpoint) -> None:

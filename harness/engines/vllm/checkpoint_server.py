@@ -68,7 +68,7 @@ class CheckpointServer:
         self._n_starts = 0
         self._swap_failure: str | None = None
         self._crashes: tuple[str, int] = ("", 0)
-        self._refused: tuple[str, CheckpointError] | None = None
+        self._refused: tuple[str, HarnessError] | None = None
         self._closed = False
 
     def endpoint(self, servable: Servable) -> Endpoint:
@@ -220,6 +220,10 @@ class CheckpointServer:
             if self._closed:
                 raise EngineError("the server was closed")
             server.start()
+        except EngineError as error:
+            if self._crashes[0] != wanted.fingerprint:  # it was never up with this one
+                self._refused = wanted.fingerprint, error
+            raise
         finally:
             self._starting = None
         self._server = server

@@ -9,7 +9,7 @@ TAIL = 200_000
 """Bytes from the end that are read for a cause."""
 PREFIX = re.compile(r"^\s*(\(.*?pid=\d+\)\s*)?((ERROR|CRITICAL)\s+\S+\s+\S+\s+\[[^\]]*\]\s*)?")
 ERROR = re.compile(r"^([A-Za-z_][\w.]*(Error|Exception|Exit|NotFound\w*)):\s*(.+)$|^vllm( serve)?: error: (.+)$")
-DETAIL = re.compile(r"^\s+(Value error|Assertion failed), (.+?)( \[type=.*)?$")
+DETAIL = re.compile(r"^\s*(Value error|Assertion failed), (.+?)( \[type=.*)?$")
 ECHOES = (
     "Engine core initialization failed",
     "EngineCore encountered an issue",
@@ -19,6 +19,8 @@ ECHOES = (
     "Engine core proc",
 )
 """Errors that only say that there was one."""
+LISTING = re.compile(r"\.?\s*Supported architectures: .*|^(?:\w+\.)+(?=\w+:)")
+"""Of an error: all the names that would have done, and the modules that its class is in."""
 REMEDIES: tuple[tuple[str, str], ...] = (
     (r"unrecognized arguments", "take it out of serve.args, or use the vLLM that has it"),
     (r"max_model_len|max model len|max_position_embeddings", "give a smaller serve.max_model_len (--max-model-len)"),
@@ -29,6 +31,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (r"out of memory", "free memory, or spread the model with --tensor-parallel-size in serve.args"),
     (r"Address already in use", "choose another port"),
+    (r"architectures? .*not supported", "a newer vLLM may know it"),
     (r"trust_remote_code", "if you trust the author of its code, set trust_remote_code"),
 )
 
@@ -61,15 +64,15 @@ def telling_lines(text: str, *, most: int = 2) -> list[str]:
     pending: str | None = None
     for raw in text.splitlines():
         line = PREFIX.sub("", raw).rstrip()
-        detail = DETAIL.match(PREFIX.sub("", raw, count=1) if raw.startswith("(") else raw)
+        detail = DETAIL.match(line)
         if detail and pending is not None:
-            found.append(f"{pending}: {detail.group(2)}"[:300])
+            found.append(LISTING.sub("", f"{pending}: {detail.group(2)}")[:300])
             pending = None
             continue
         match = ERROR.match(line)
         if match is None:
             continue
-        words = line[:300]
+        words = LISTING.sub("", line)[:300]
         if any(echo in line for echo in ECHOES):
             echoes.append(words)
         elif "validation error" in line:

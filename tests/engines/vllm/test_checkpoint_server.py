@@ -271,6 +271,17 @@ def test_a_start_that_fails(
         make(fake, **settings).endpoint(full(tmp_path, "a", 1))
 
 
+def test_a_start_that_failed_is_not_tried_again_for_the_next_component(make: Make, tmp_path: Path) -> None:
+    server, odd = make({"dies": "ValueError: unknown architecture"}), full(tmp_path, "odd", 1)
+    for _ in range(3):
+        with pytest.raises(EngineError, match="unknown architecture"):
+            server.endpoint(odd)
+    assert len(list((tmp_path / "logs").iterdir())) == 1
+    with pytest.raises(EngineError, match="unknown architecture"):
+        server.endpoint(full(tmp_path, "next", 2))
+    assert len(list((tmp_path / "logs").iterdir())) == 2
+
+
 def test_an_older_vllm_is_started_without_our_newer_options(make: Make, tmp_path: Path) -> None:
     server = make({"unknown": ["--shutdown-timeout", "--uvicorn-log-level"]})
     assert server.endpoint(full(tmp_path, "a", 1)).how == "start"

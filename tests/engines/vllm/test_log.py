@@ -20,6 +20,10 @@ PYDANTIC = """(APIServer pid=9) Traceback (most recent call last):
 (APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
 (APIServer pid=9)   Value error, User-specified max_model_len (99999) is greater than the derived max_model_len [type=value_error, input_value=..]
 """
+ODD = """\
+(APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+(APIServer pid=9)   Value error, Model architectures ['Odd'] are not supported for now. Supported architectures: dict_keys(['A', 'B']) [type=value_error, input_value=..]
+"""
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,7 @@ PYDANTIC = """(APIServer pid=9) Traceback (most recent call last):
     [
         (TRACE, "Free memory on device cuda:0", "--gpu-memory-utilization"),
         (PYDANTIC, "max_model_len (99999)", "smaller serve.max_model_len"),
+        (ODD, "ValidationError: Model architectures ['Odd'] are not supported for now;", "newer vLLM"),
         ("OSError: [Errno 98] Address already in use\n", "Address already in use", "another port"),
         ("vllm: error: unrecognized arguments: --odd\n", "--odd", "serve.args"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to\n", "out of memory", "--tensor-parallel-size"),

@@ -28,6 +28,7 @@ from harness.tau2.reference_play import ReferencePlay
 
 pytestmark = needs_vllm
 LIMIT_S = 300
+KEY_ENV, KEY = "HARNESS_TEST_SERVED_KEY", "sk-of-the-served-run"
 
 CHOICES = """
 task: local_choices
@@ -64,6 +65,7 @@ def write_tasks(folder: Path) -> None:
 
 def full_spec(folder: Path, user: str) -> Spec:
     serve = {
+        "api_key_env": KEY_ENV,
         "command": str(vllm_environment()),
         "args": ["--enforce-eager"],
         "env": CPU,
@@ -115,6 +117,7 @@ def servers() -> list[int]:
 
 def score(training: Path, out: Path, user: str) -> list[RewardVector]:
     found = find_checkpoints([str(training / "sft")])
+    os.environ[KEY_ENV] = KEY
     return list(run(prepare(full_spec(training, user)), found, out=out).feed)
 
 
@@ -146,6 +149,13 @@ def test_the_server_starts_once_for_a_sweep(undisturbed: tuple[Path, list[Reward
     out, vectors = undisturbed
     logs = sorted((out / "serve").glob("*.log"))
     assert len(logs) == 1 + (vectors[-1].provenance.served == "restart"), logs
+
+
+def test_the_servers_key_is_in_no_file_of_the_run(undisturbed: tuple[Path, list[RewardVector]]) -> None:
+    out, _ = undisturbed
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert {"rewards.jsonl", "ledger.jsonl", "run.json", "vllm-1.log"} <= {path.name for path in files}
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
 
 
 def test_a_server_killed_in_the_middle_changes_no_result(
