@@ -203,7 +203,6 @@ def run(
         "user": {"model": user.model, "arguments": dict(user.arguments)} if user else None,
         "nl_judge": nl_judge,
         "reviewer": reviewer,
-        "upstream_exclusions": plan.upstream.exclusions,
     }
     with open_run(out, identity=identity) as folder:
         print_plan(plan, judge=nl_judge)

@@ -24,13 +24,14 @@ class Finished:
     """One simulation as far as a measurement needs it.
 
     `tokens` and `cost` (US dollars) are by who spent them: agent, user, judge; a key that is missing is unknown.
-    `turns` counts messages. `trial` counts from 0.
+    `turns` counts messages. `trial` counts from 0. `excluded`: left out as upstream does, without a reward.
     """
 
     task_id: str
     trial: int
     verdict: Verdict
     fault: Fault | None = None
+    excluded: bool = False
     turns: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
@@ -129,7 +130,11 @@ def _reason(finished: Sequence[Finished], n_items: int) -> str | None:
     waiting = sum(item.counted.reason == NEEDS_JUDGE for item in finished)
     if waiting:
         parts.append(f"{waiting} without a judge for NL_ASSERTION")
-    other = sum(item.counted.reward is None for item in finished) - waiting - sum(by_cause[cause] for cause in UNSCORED)
+    left_out = sum(item.excluded for item in finished)
+    if left_out:
+        parts.append(f"{left_out} left out as upstream would")
+    known = waiting + left_out + sum(by_cause[cause] for cause in UNSCORED)
+    other = sum(item.counted.reward is None for item in finished) - known
     if other:
         parts.append(f"{other} could not be judged")
     if len(finished) < n_items:
