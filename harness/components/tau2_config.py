@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from harness.core.component import ComponentConfig
 from harness.core.errors import SpecError
 from harness.core.measurement import Record
+from harness.core.sampling import unfit_sampling
 from harness.core.tau2.upstream import upstream_of
 from harness.tau2.loop import Greeting
 from harness.tau2.seeds import DEFAULT_SEED
 
 GREEDY: dict[str, Any] = {"temperature": 0.0}
+
+
+def _fit(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if wrong := unfit_sampling(value):
+        raise ValueError(wrong)
+    return value
+
+
+Sampling = Annotated[dict[str, JsonValue], AfterValidator(_fit)]
 
 
 class ChatConfig(Record):
@@ -22,7 +32,7 @@ class ChatConfig(Record):
     model: str = Field(min_length=1, description="hosted_vllm/NAME, openai/NAME, any of litellm's; or checkpoint")
     api_base: str | None = Field(default=None, description="address of its endpoint, ending in /v1")
     api_key_env: str | None = Field(default=None, description="environment variable that holds its key")
-    args: dict[str, JsonValue] = Field(default=GREEDY, description="sampling options sent with every request")
+    args: Sampling = Field(default=GREEDY, description="sampling options sent with every request")
 
     @field_validator("args")
     @classmethod
@@ -35,7 +45,7 @@ class ChatConfig(Record):
 class AgentConfig(Record):
     """How the checkpoint is asked."""
 
-    args: dict[str, JsonValue] = Field(default=GREEDY, description="sampling options sent with every request")
+    args: Sampling = Field(default=GREEDY, description="sampling options sent with every request")
     instructions: str | None = Field(default=None, description="replaces our text at the top of the agent's prompt")
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from harness.core.chat import ChatModel, EndpointError, Usage
 from harness.core.errors import HarnessError
+from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Requestor
 from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
-from harness.reward_models.tau2.faults import BY_TERMINATION
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, unjudged
 from harness.tau2.greeting import refuse_greeting
 from harness.tau2.judging import Judging
@@ -217,7 +217,7 @@ class Runner:
             agent=spent.get("assistant", Usage()),
             user=spent.get("user", Usage()),
             excluded=excluded,
-            fault=BY_TERMINATION[INFRASTRUCTURE] if not excluded else None,
+            fault=None if excluded else Fault(cause="infrastructure", rule="endpoint", words=reason),
         )
         return Done(key=outcome.key, outcome=outcome, played=None, started=started)
 

@@ -119,7 +119,7 @@ def test_what_the_endpoint_refused_stays_open(tmp_path: Path) -> None:
     n_failed = measurement.n_items - measurement.n_scored
     assert n_failed > 0 and outcome.n_open == n_failed
     assert measurement.detail["faults"]["infrastructure"] == n_failed
-    assert "failed by infrastructure" in (measurement.reason or "")
+    assert "failed by infrastructure (HTTP 401: " in (measurement.reason or "")
     assert set(outcome.items["status"]) <= {"ok", "failed"} and "failed" in outcome.items["status"]
     with server(made) as running:
         again = made.measure(Served(running.url), SilentProgress(), tmp_path / "work")
@@ -147,6 +147,8 @@ def test_an_agent_that_does_nothing_is_at_fault(tmp_path: Path) -> None:
         ({"user": {"model": "hosted_vllm/x"}}, "needs the address"),
         ({"user": {"model": "hosted_vllm/x", "api_base": "http://h/v1", "api_key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY"),
         ({"user": {"model": "checkpoint", "args": {"api_key": "s"}}}, "api_key_env"),
+        ({"agent": {"args": {"api_key": "s"}}}, "api_key_env"),
+        ({"agent": {"args": {"model": "better", "stream": True}}}, "agent.args: holds model, stream"),
         ({"greeting": "shout"}, "greeting"),
         ({"upstream": ["nothing"]}, "'nothing' is unknown; it takes all or instructions"),
         ({"source": "elsewhere"}, "source"),

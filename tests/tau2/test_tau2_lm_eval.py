@@ -156,7 +156,7 @@ def test_an_endpoint_that_is_gone_is_one_clear_line(tmp_path: Path, capsys: Any)
         ({**NOWHERE, "max_concurrency": 0}, "max_concurrency is 0"),
         ({**NOWHERE, "max_concurency": 4}, "knows no argument 'max_concurency'"),
         ({**NOWHERE, "agent_llm_args": "{"}, "agent_llm_args '{' is not valid JSON"),
-        ({**NOWHERE, "agent_llm_args": '{"api_key": "k"}'}, "without a key"),
+        ({**NOWHERE, "agent_llm_args": '{"api_key": "k"}'}, "agent_llm_args holds an api_key"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_said_before_anybody_is_asked(arguments: Any, message: str) -> None:
