@@ -186,6 +186,14 @@ def test_what_is_played_is_said_among_the_model_arguments(named: Any, ids: int) 
     assert made.upstream.names() == ["ends", "replay"]
 
 
+@pytest.mark.parametrize("name", ["num_trials", "seed"])
+def test_what_is_no_number_is_one_clear_line(name: str) -> None:
+    from harness.tau2.lm_eval_task import Tau2Task
+
+    with pytest.raises(SpecError, match=f"{name} is 'many'; give a whole number"):
+        Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", name: "many"}})
+
+
 def test_solo_needs_no_user() -> None:
     from harness.engines.lm_eval_model import HarnessLM
     from harness.tau2.lm_eval_task import Tau2Task
