@@ -148,7 +148,9 @@ def _by_part(profile: cProfile.Profile) -> dict[str, float]:
     return parts | {name: found.get(key, (0.0, 0.0))[1] for name, key in outside.items()}
 
 
-def make_checkpoints(folder: Path, n: int) -> int:
+def make_checkpoints(
+    folder: Path, n: int, *, context: int = 512, tied: bool = True, chat_template: str | None = None
+) -> int:
     """`n` checkpoints of one random 1M-parameter model, each with other weights; returns the number of parameters."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -164,15 +166,21 @@ def make_checkpoints(folder: Path, n: int) -> int:
         ),
     )
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=512)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        model_max_length=context,
+        chat_template=chat_template,
+    )
     config = LlamaConfig(
         vocab_size=2048,
         hidden_size=128,
         intermediate_size=352,
         num_hidden_layers=4,
         num_attention_heads=4,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
+        max_position_embeddings=context,
+        tie_word_embeddings=tied,
         bos_token_id=0,
         eos_token_id=1,
     )

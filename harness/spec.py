@@ -19,6 +19,8 @@ from harness.core.tokens import Overflow
 from harness.plugins import component_class, component_kinds
 
 SPEC_SCHEMA: Final = "harness.spec/1"
+RESERVED = ("q", "name", "task")
+"""Names that braces hold elsewhere in a spec: a prompt's question, a data set's configuration and task."""
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
 
@@ -54,8 +56,10 @@ class Spec(Record):
     @classmethod
     def _has_values(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
         for name, values in value.items():
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name == "q":
-                raise ValueError(f"{name!r} is no name of a variable; letters, digits and _, and not q")
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in RESERVED:
+                raise ValueError(
+                    f"{name!r} is no name of a variable; letters, digits and _, and none of {', '.join(RESERVED)}"
+                )
             if not values or len({str(one) for one in values}) < len(values):
                 raise ValueError(f"{name} needs at least one value, and none twice")
         return value

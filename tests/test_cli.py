@@ -19,6 +19,7 @@ from samples import feed, measurement, vector, write
 import harness
 from harness import read_feed
 from harness.cli import run
+from harness.cli.progress import PlainObserver
 from harness.core.errors import (
     EXIT_INCOMPLETE,
     EXIT_OK,
@@ -30,6 +31,7 @@ from harness.core.errors import (
     SpecError,
     StateError,
 )
+from harness.core.measurement import failed
 from harness.prepared import read_reference
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -323,3 +325,12 @@ def test_output_that_cannot_be_written_is_one_line_and_no_traceback() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 7
     assert "harness: error: cannot write the output" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_an_endpoint_said_is_shown_and_never_executed(tmp_path: Path, capsys: Capture) -> None:
+    said = failed("reward", "HTTP 401: \x1b[31mno\x1b]0;title\x07", n_items=2)
+    broken = vector({"mock": said})
+    PlainObserver().finished(broken, new=True)
+    assert run(["show", str(write([broken], tmp_path / "rewards.jsonl"))]) == EXIT_OK
+    shown = capsys.readouterr().err
+    assert shown.count("\\x1b[31mno\\x1b]0;title\\x07") == 2 and "\x1b" not in shown and "\x07" not in shown

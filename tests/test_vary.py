@@ -108,6 +108,7 @@ def test_an_earlier_step_that_comes_later_rewrites_its_own_row(tmp_path: Path) -
         ({"alpha": []}, "alpha needs at least one value"),
         ({"alpha": [1, 1]}, "none twice"),
         ({"q": [1]}, "no name of a variable"),
+        ({"task": [1]}, "no name of a variable"),
         ({"al pha": [1]}, "no name of a variable"),
     ],
 )

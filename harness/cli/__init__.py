@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from harness.cli.app import app
+from harness.cli.visible import visible_lines
 from harness.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, StateError
 
 
@@ -25,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = int(app(args=list(arguments), prog_name="harness", standalone_mode=False) or 0)
     except HarnessError as error:
-        typer.echo(f"harness: error: {error}", err=True)
+        typer.echo(f"harness: error: {visible_lines(str(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED

@@ -20,6 +20,7 @@ def doctor(
     """Check spec, data, endpoints, checkpoints, disk and memory in seconds; loads no model, writes nothing."""
     from rich.console import Console
 
+    from harness.cli.visible import visible
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
     from harness.doctor import examine
     from harness.spec import allow_code_execution, default_spec, load_spec
@@ -30,7 +31,7 @@ def doctor(
     chosen = load_spec(spec) if spec else default_spec()
     chosen = allow_code_execution(chosen) if code_execution else chosen
     for check in examine(chosen, checkpoints or [], out=out, base=base):
-        console.print(f"{marks[check.ok]:<7} {check.name}: {check.words}")
+        console.print(f"{marks[check.ok]:<7} {check.name}: {visible(check.words)}")
         n_failed += check.ok is False
     if n_failed:
         typer.echo(f"{n_failed} check(s) failed", err=True)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.cli.table import summary_line
+from harness.cli.visible import visible
 from harness.core.checkpoint import Checkpoint
 from harness.core.vector import RewardVector
 from harness.observer import Observer
@@ -43,7 +44,7 @@ class PlainObserver(Observer):
         self.write(f"{place} {summary_line(vector)} ({pace})")
         for component in vector.components:
             if component.reason and new:
-                self.write(f"  {component.name} {component.status}: {component.reason}")
+                self.write(f"  {component.name} {component.status}: {visible(component.reason)}")
 
     def write(self, text: str) -> None:
         """One line, unwrapped."""

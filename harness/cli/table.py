@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.reward_models.reference import label
@@ -109,4 +110,6 @@ def print_grouped(where: Mapping[str, Sequence[str]]) -> None:
     console = Console(stderr=True)
     for message, places in where.items():
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-        console.print(f"{places[0]}{more}: {message}", markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{places[0]}{more}: {visible(message)}", markup=False, emoji=False, highlight=False, soft_wrap=True
+        )

@@ -203,7 +203,6 @@ def run(
         "user": {"model": user.model, "arguments": dict(user.arguments)} if user else None,
         "nl_judge": nl_judge,
         "reviewer": reviewer,
-        "upstream_exclusions": plan.upstream.exclusions,
     }
     with open_run(out, identity=identity) as folder:
         print_plan(plan, judge=nl_judge)
@@ -234,6 +233,7 @@ def _arguments(option: str, text: str) -> dict[str, Any]:
     import json
 
     from harness.core.errors import SpecError
+    from harness.core.sampling import unfit_sampling
 
     try:
         value = json.loads(text)
@@ -241,11 +241,8 @@ def _arguments(option: str, text: str) -> dict[str, Any]:
         raise SpecError(f"{option} {text!r} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise SpecError(f"{option} {text!r} is no JSON object")
-    if "api_key" in value:
-        raise SpecError(
-            f"{option} holds an api_key, which would end in histories and files; export it in a variable "
-            "and name that with --agent-api-key-env (--user-api-key-env)"
-        )
+    if wrong := unfit_sampling(value):
+        raise SpecError(f"{option} {wrong}")
     return value
 
 

@@ -20,7 +20,7 @@ VERDICT_WIDTH = 44
 
 def view(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Upstream's results.json or JSON lines of simulations, also .gz.")
+        Path, typer.Argument(metavar="FILE", help="A run's folder, upstream's results.json, or JSON lines, also .gz.")
     ],
     task: Annotated[str | None, typer.Option("--task", "-t", help="The task to read; without it, a list.")] = None,
     trial: Annotated[int | None, typer.Option("--trial", help="The trial, from 0, where a task has several.")] = None,

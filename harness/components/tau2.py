@@ -6,18 +6,19 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import JsonValue
 
+from harness.components.tau2_config import ChatConfig, Tau2Config
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError
-from harness.core.component import Check, ComponentConfig, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.component import Check, Engine, Estimate, Outcome, Progress, Subject
 from harness.core.endpoint import Endpoint
 from harness.core.errors import SpecError
-from harness.core.measurement import Record
 from harness.core.serving import ServeSettings
 from harness.core.tau2.fault import UNSCORED
 from harness.core.tau2.task import REWARD_TYPES
+from harness.core.tau2.upstream import upstream_of
 from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
 from harness.spec import Spec
 from harness.tasks.tau2.task_file import revision
@@ -28,74 +29,12 @@ from harness.tau2.run import Models, Report, run
 from harness.tau2.run_folder import SIMULATIONS, RunFolder, open_run
 from harness.tau2.run_observer import RunObserver
 from harness.tau2.run_plan import Plan, Selection, make_plan
-from harness.tau2.seeds import DEFAULT_SEED
 from harness.tau2.utterance import AnswerLimits
 
 CHECKPOINT = "checkpoint"
 """As a model's name: the checkpoint that is measured."""
-GREEDY: dict[str, Any] = {"temperature": 0.0}
 ATTEMPTS = 8
 """At one answer of our own server; that it comes back is waited for elsewhere."""
-
-
-class ChatConfig(Record):
-    """A model that takes part. `checkpoint` as its name is the checkpoint that is measured."""
-
-    model: str = Field(min_length=1, description="hosted_vllm/NAME, openai/NAME, any of litellm's; or checkpoint")
-    api_base: str | None = Field(default=None, description="address of its endpoint, ending in /v1")
-    api_key_env: str | None = Field(default=None, description="environment variable that holds its key")
-    args: dict[str, JsonValue] = Field(default=GREEDY, description="sampling options sent with every request")
-
-    @field_validator("args")
-    @classmethod
-    def _no_key(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if "api_key" in value:
-            raise ValueError("args holds an api_key, which would end in files; export it and name it in api_key_env")
-        return value
-
-
-class AgentConfig(Record):
-    """How the checkpoint is asked."""
-
-    args: dict[str, JsonValue] = Field(default=GREEDY, description="sampling options sent with every request")
-    instructions: str | None = Field(default=None, description="replaces our text at the top of the agent's prompt")
-
-
-class Tau2Config(ComponentConfig):
-    """Keys of a tau2 component."""
-
-    kind: Literal["tau2"]
-    domain: str = Field(description="airline, retail, telecom or mock")
-    user: ChatConfig | None = Field(default=None, description="the model that plays the user; not with solo")
-    agent: AgentConfig = Field(default=AgentConfig(), description="how the checkpoint is asked")
-    nl_judge: ChatConfig | None = Field(
-        default=None,
-        description="the model that judges natural-language assertions; null: tasks that need it stay open",
-    )
-    trials: int = Field(default=1, ge=1, description="simulations per task")
-    split: str | None = Field(default=None, description="which tasks; null: base, or all of tasks_file")
-    task_ids: list[str] = Field(default=[], description="only these tasks")
-    num_tasks: int | None = Field(default=None, ge=1, description="only the first so many tasks")
-    tasks_file: str | None = Field(default=None, description="tasks of another revision, relative to the spec")
-    data: str | None = Field(default=None, description="a folder with a folder per domain, relative to the spec")
-    solo: bool = Field(default=False, description="no user: a ticket, and the tools of both sides (telecom, mock)")
-    seed: int = Field(default=DEFAULT_SEED, description="the trials' seeds are drawn from it")
-    max_steps: int = Field(default=200, ge=1, description="steps of a simulation")
-    max_errors: int = Field(default=10, ge=1, description="tool errors of a simulation")
-    max_calls: int = Field(default=256, ge=1, description="tool calls of one message")
-    timeout_s: float | None = Field(default=None, gt=0, description="seconds of a simulation; null: no limit")
-    request_timeout_s: float = Field(default=300.0, gt=0, description="seconds of one answer")
-    max_concurrency: int | None = Field(default=None, ge=1, description="simulations in flight; null: serve.parallel")
-
-    @model_validator(mode="after")
-    def _user_or_solo(self) -> Tau2Config:
-        if self.solo == (self.user is not None):
-            raise ValueError(
-                "solo has no user, so leave `user` out"
-                if self.solo
-                else "name the user's model, such as user: {model: hosted_vllm/NAME, api_base: ...}, or set solo: true"
-            )
-        return self
 
 
 class Tau2Component:
@@ -118,8 +57,10 @@ class Tau2Component:
             **plan.identity(),
             "trials": config.trials,
             "agent": dict(config.agent.args),
-            "user": _identity(config.user),
-            "nl_judge": _identity(config.nl_judge),
+            "user": None,
+            "nl_judge": None,
+            "reviewer": None,
+            **{part: _identity(chat) for part, chat in config.others().items()},
             "serve": serve.meaning(),
         }
         self.task: dict[str, JsonValue] = {
@@ -158,10 +99,15 @@ class Tau2Component:
                 answer=AnswerLimits(calls=config.max_calls),
             ),
             agent_instructions=config.agent.instructions,
+            greeting=config.greeting,
+            upstream=upstream_of(config.upstream),
+            source=config.source,
+            retrieval=config.retrieval,
         )
+        plan.check_judge(there=config.nl_judge is not None)
         component = cls(config, plan, spec.serve)
-        for chat in (config.user, config.nl_judge):
-            if chat is not None and chat.model != CHECKPOINT:
+        for chat in config.others().values():
+            if chat.model != CHECKPOINT:
                 component.open_model(chat)  # a name, an address or a key that is missing is said now
         return component
 
@@ -205,8 +151,8 @@ class Tau2Component:
                 words=f"{plan.n_judged_by_model} task(s) are gated by natural-language assertions and stay without a "
                 "reward; name a model with nl_judge",
             )
-        for part, chat in (("user", self.config.user), ("judge", self.config.nl_judge)):
-            if chat is not None and chat.model != CHECKPOINT:
+        for part, chat in self.config.others().items():
+            if chat.model != CHECKPOINT:
                 yield asyncio.run(_reach(self.open_model(chat, attempts=1), f"tau2 {plan.domain.name} {part}"))
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
@@ -214,7 +160,7 @@ class Tau2Component:
         where = subject.endpoint()
         with open_run(scratch, identity=self.definition) as folder:
             report = asyncio.run(self._run(subject.endpoint, folder, progress))
-            done = finished(self.plan, report.outcomes, folder.path)
+            done = finished(report.outcomes)
         measurement = measure_reward(
             done,
             task_ids=[task.id for task in self.plan.tasks],
@@ -248,7 +194,10 @@ class Tau2Component:
             return served(chat.args) if chat.model == CHECKPOINT else self.open_model(chat)
 
         models = Models(
-            agent=served(self.config.agent.args), user=opened(self.config.user), judge=opened(self.config.nl_judge)
+            agent=served(self.config.agent.args),
+            user=opened(self.config.user),
+            judge=opened(self.config.nl_judge),
+            reviewer=opened(self.config.reviewer),
         )
         return await run(self.plan, models, folder, observer=_Told(progress), max_concurrency=self.concurrency)
 
@@ -266,9 +215,9 @@ class _Told(RunObserver):
         self._progress.advance(pairs=1, tokens=outcome.agent.prompt_tokens + outcome.agent.completion_tokens)
 
 
-def _identity(chat: ChatConfig | None) -> JsonValue:
+def _identity(chat: ChatConfig) -> JsonValue:
     """Who takes part, as far as it decides the result; the address does not."""
-    return None if chat is None else {"model": chat.model, "args": dict(chat.args)}
+    return {"model": chat.model, "args": dict(chat.args)}
 
 
 async def _reach(model: ChatModel, name: str) -> Check:
@@ -289,6 +238,7 @@ def _items(done: Sequence[Finished], outcomes: Sequence[Ended]) -> dict[str, lis
     for one, outcome in zip(done, outcomes, strict=True):
         verdict, fault = one.counted, one.fault
         status = "ok" if verdict.reward is not None else "failed" if fault and fault.cause in UNSCORED else "open"
+        status = "excluded" if one.excluded else status
         rows.append(
             {
                 "id": f"{one.task_id}-{one.trial}",
@@ -302,6 +252,7 @@ def _items(done: Sequence[Finished], outcomes: Sequence[Ended]) -> dict[str, lis
                 "fault": fault and fault.cause,
                 "fault_rule": fault and fault.rule,
                 "reason": outcome.reason or verdict.reason,
+                "review_failure": outcome.review_failure,
                 "n_messages": one.turns,
                 "agent_tokens": one.tokens.get("agent"),
                 "seconds": outcome.seconds,

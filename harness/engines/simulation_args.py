@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.core.errors import SpecError
 from harness.core.players import Cast, Players
+from harness.core.sampling import unfit_sampling
 from harness.engines.chat import ChatSettings, open_chat
 from harness.engines.retry import Backoff
 from harness.engines.simulated_agent import Agent, served_agent
@@ -146,6 +147,8 @@ def _sampling(name: str, value: str | Mapping[str, Any] | None) -> Mapping[str, 
         found = json.loads(value) if isinstance(value, str) else SAMPLING if value is None else dict(value)
     except (ValueError, RecursionError) as error:
         raise SpecError(f"{name} {value!r} is not valid JSON ({error})") from error
-    if not isinstance(found, Mapping) or "api_key" in found:
-        raise SpecError(f"{name} must be a JSON object of sampling options, without a key")
+    if not isinstance(found, Mapping):
+        raise SpecError(f"{name} must be a JSON object of sampling options")
+    if wrong := unfit_sampling(found):
+        raise SpecError(f"{name} {wrong}")
     return found

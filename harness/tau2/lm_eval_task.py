@@ -125,13 +125,21 @@ def _plan(metadata: Mapping[str, Any]) -> Plan:
         data=path["data"],
         tasks_file=path["tasks_file"],
         solo=bool(metadata.get("solo", False)),
-        seed=int(metadata.get("seed", DEFAULT_SEED)),
-        trials=int(metadata.get("num_trials", 1)),
+        seed=_whole(metadata, "seed", DEFAULT_SEED),
+        trials=_whole(metadata, "num_trials", 1),
         greeting=str(metadata.get("greeting", "send")),
         upstream=upstream_of(_names(metadata.get("upstream"))),
         source=str(metadata.get("source", "auto")),
         retrieval=metadata.get("retrieval"),
     )
+
+
+def _whole(metadata: Mapping[str, Any], name: str, default: int) -> int:
+    value = metadata.get(name, default)
+    try:
+        return int(str(value))
+    except ValueError as error:
+        raise SpecError(f"{name} is {value!r}; give a whole number") from error
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -81,12 +81,12 @@ class ReferencePlay:
         return [found[0] for found in (self._tickets if solo else self._scenarios).values()]
 
     def __call__(self, request: ChatRequest) -> ChatAnswer:
-        """The next line of whoever is asked; to a question without instructions, as a diagnosis asks one, yes.
+        """The next line of whoever is asked. Raises LookupError for a conversation that nobody knows.
 
-        Raises LookupError for a conversation that nobody knows.
+        Who asks without a system prompt only wants to know whether somebody is there (`harness doctor`).
         """
-        if len(request.messages) == 1 and request.messages[0]["role"] == "user" and not request.tools:
-            return ChatAnswer(content="Yes.", finish_reason="stop")
+        if all(message["role"] != "system" for message in request.messages):
+            return ChatAnswer(content="I play reference actions from a script.", finish_reason="stop")
         system = str(request.messages[0].get("content"))
         said = _between(system, "scenario")
         ticket = _between(system, "ticket")

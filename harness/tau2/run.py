@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.core.chat import ChatModel, EndpointError, Usage
-from harness.core.errors import HarnessError, SpecError
+from harness.core.errors import HarnessError
+from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Requestor
 from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
-from harness.reward_models.tau2.faults import BY_TERMINATION
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, unjudged
 from harness.tau2.greeting import refuse_greeting
 from harness.tau2.judging import Judging
@@ -79,14 +79,12 @@ class Runner:
         observer: RunObserver,
         *,
         max_concurrency: int,
-        upstream_exclusions: bool,
     ) -> None:
         self._plan = plan
         self._models = models
         self._folder = folder
         self._observer = observer
         self._max_concurrency = max_concurrency
-        self._upstream_exclusions = upstream_exclusions or plan.upstream.exclusions
         self._judging = Judging(plan, judge=models.judge, reviewer=models.reviewer, asked=observer.asked)
         self._tasks = {task.id: task_json(task) for task in plan.tasks}
         self._fresh: dict[Key, Outcome] = {}
@@ -179,7 +177,7 @@ class Runner:
         played = None if line is None else read_played(line)
         excluded: str | None = None
         spent: dict[Requestor, Usage] = {}
-        attempts = EXCLUDED_AFTER if self._upstream_exclusions else 1
+        attempts = EXCLUDED_AFTER if self._plan.upstream.exclusions else 1
         for _ in range(attempts if played is None else 0):
             setting = self._setting_of(job.task)
             simulator = Simulator(setting, job.task, seed=job.seed, tag=job.task.id)
@@ -190,7 +188,7 @@ class Runner:
                     refuse_greeting(str(error))
                 return self._without_end(job, str(error), started, _plus(spent, simulator.spent))
             spent = _plus(spent, played.spent)
-            if not (self._upstream_exclusions and played.termination in FAULTS):
+            if not (self._plan.upstream.exclusions and played.termination in FAULTS):
                 excluded = None
                 break
             excluded = f"{played.termination}: {played.reason}"
@@ -219,7 +217,7 @@ class Runner:
             agent=spent.get("assistant", Usage()),
             user=spent.get("user", Usage()),
             excluded=excluded,
-            fault=BY_TERMINATION[INFRASTRUCTURE] if not excluded else None,
+            fault=None if excluded else Fault(cause="infrastructure", rule="endpoint", words=reason),
         )
         return Done(key=outcome.key, outcome=outcome, played=None, started=started)
 
@@ -248,7 +246,6 @@ async def run(
     *,
     observer: RunObserver | None = None,
     max_concurrency: int = 64,
-    upstream_exclusions: bool = False,
 ) -> Report:
     """Run what is not finished; the models are closed at the end. Raises SpecError where a judge must be there and is not."""
     runner = Runner(
@@ -257,14 +254,9 @@ async def run(
         folder,
         observer or RunObserver(),
         max_concurrency=max_concurrency,
-        upstream_exclusions=upstream_exclusions,
     )
     try:
-        if plan.upstream.judge_required and plan.n_judged_by_model and models.judge is None:
-            raise SpecError(
-                f"--upstream judge-required: {plan.n_judged_by_model} task(s) are gated by natural-language assertions; "
-                "name a judge with --nl-judge MODEL"
-            )
+        plan.check_judge(there=models.judge is not None)
         return await runner.run()
     finally:
         await models.close()

@@ -68,6 +68,14 @@ class Plan:
         criteria = [task.evaluation_criteria for task in self.tasks]
         return sum(bool(one and one.nl_assertions and "NL_ASSERTION" in one.reward_basis) for one in criteria)
 
+    def check_judge(self, *, there: bool) -> None:
+        """Raises SpecError where a judge must be there, as upstream has it, and is not."""
+        if self.upstream.judge_required and self.n_judged_by_model and not there:
+            raise SpecError(
+                f"--upstream judge-required: {self.n_judged_by_model} task(s) are gated by natural-language "
+                "assertions; name a judge with --nl-judge MODEL (nl_judge in a spec)"
+            )
+
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same measurement, as JSON. The number of trials is not part of it: a run can grow."""
         return {
@@ -84,7 +92,8 @@ class Plan:
             "prompts": self.prompts.digest,
             "tools": digest_json([self.agent_tools, self.user_tools]),
             "greeting": self.greeting,
-            "upstream": [name for name in self.upstream.names() if name != "exclusions"],
+            "databases": self.domain.databases,
+            "upstream": self.upstream.names(),
         }
 
     def tools_of_user(self, task: Task) -> tuple[dict[str, Any], ...]:

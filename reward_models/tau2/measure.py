@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
 from harness.core.measurement import Measurement, failed
-from harness.core.tau2.fault import UNSCORED, Fault
+from harness.core.tau2.fault import UNSCORED, Cause, Fault
 from harness.reward_models.statistics import clustered_mean
 from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat
@@ -24,13 +26,14 @@ class Finished:
     """One simulation as far as a measurement needs it.
 
     `tokens` and `cost` (US dollars) are by who spent them: agent, user, judge; a key that is missing is unknown.
-    `turns` counts messages. `trial` counts from 0.
+    `turns` counts messages. `trial` counts from 0. `excluded`: left out as upstream does, without a reward.
     """
 
     task_id: str
     trial: int
     verdict: Verdict
     fault: Fault | None = None
+    excluded: bool = False
     turns: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
@@ -122,14 +125,26 @@ def _total(spent: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(one.get(name, 0) for one in spent) for name in who}
 
 
+def _words(finished: Sequence[Finished], cause: Cause) -> str:
+    """What was said of most failures of a cause, cut where it is long."""
+    said = Counter(item.fault.words for item in finished if item.fault is not None and item.fault.cause == cause)
+    return textwrap.shorten(said.most_common(1)[0][0], 200, placeholder=" ...")
+
+
 def _reason(finished: Sequence[Finished], n_items: int) -> str | None:
     """Why not every planned simulation is scored; null where every one is."""
     by_cause = count(item.fault for item in finished)
-    parts = [f"{by_cause[cause]} failed by {cause}" for cause in UNSCORED if by_cause[cause]]
+    parts = [
+        f"{by_cause[cause]} failed by {cause} ({_words(finished, cause)})" for cause in UNSCORED if by_cause[cause]
+    ]
     waiting = sum(item.counted.reason == NEEDS_JUDGE for item in finished)
     if waiting:
         parts.append(f"{waiting} without a judge for NL_ASSERTION")
-    other = sum(item.counted.reward is None for item in finished) - waiting - sum(by_cause[cause] for cause in UNSCORED)
+    left_out = sum(item.excluded for item in finished)
+    if left_out:
+        parts.append(f"{left_out} left out as upstream would")
+    known = waiting + left_out + sum(by_cause[cause] for cause in UNSCORED)
+    other = sum(item.counted.reward is None for item in finished) - known
     if other:
         parts.append(f"{other} could not be judged")
     if len(finished) < n_items:

@@ -55,6 +55,11 @@ class BaseDomain:
         path = self.files.need("tasks.json")
         return tuple(parse_tasks(self.files.json("tasks.json"), str(path)))
 
+    @cached_property
+    def databases(self) -> str | None:
+        """Digest of the data folder's own databases; null where they are those of `source`."""
+        return self.files.databases()
+
     def splits(self) -> Mapping[str, Sequence[str]]:
         """Split name to task ids. Raises DataError."""
         found = self.files.json("split_tasks.json")

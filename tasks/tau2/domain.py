@@ -21,6 +21,11 @@ class Domain(Protocol):
     """Where the environment comes from, with its version."""
 
     @property
+    def databases(self) -> str | None:
+        """Digest of the databases where they are not those of `source`."""
+        ...
+
+    @property
     def data(self) -> Path | None:
         """The folder of texts that go before inspect-evals': what was given with --data, or the upstream package's."""
         ...

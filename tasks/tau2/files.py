@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.core.digest import digest_bytes, digest_json
 from harness.core.errors import DataError
 
 INSIDE = (".", "domains", "tau2/domains", "data/tau2/domains")
 """Where in a data folder the domains' folders may lie."""
+DATABASES = ("db.json", "db.toml", "user_db.json", "user_db.toml")
 
 
 class DomainFiles:
@@ -52,6 +54,11 @@ class DomainFiles:
                 if path.is_file():
                     return path
         return None
+
+    def databases(self) -> str | None:
+        """Digest of the data folder's own databases; null where it has none, so that they are the package's."""
+        own = [path for folder in self._places() for name in DATABASES if (path := folder / name).is_file()]
+        return digest_json([[path.name, digest_bytes(read_bytes(path))] for path in own]) if own else None
 
     def need(self, *names: str) -> Path:
         """The same, where there must be one. Raises DataError."""

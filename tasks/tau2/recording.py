@@ -21,7 +21,9 @@ from harness.tasks.tau2.document import load_document
 from harness.tasks.tau2.files import read_bytes
 from harness.tasks.tau2.task_file import parse_tasks
 
-FORMATS = "upstream's results.json (plain or .gz, or the folder with simulations/), or JSON lines of simulations"
+FORMATS = "upstream's results.json (plain or .gz, or the folder with simulations/), a run's folder, or JSON lines of simulations"
+IN_FOLDER = ("results.json", "simulations.jsonl")
+"""What holds the simulations of a folder: upstream's, ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ def read_raw(path: Path) -> Raw:
     """A file of recorded simulations, its values as they stand. Raises DataError."""
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
-        path = path / "results.json"
+        path = next((one for name in IN_FOLDER if (one := path / name).exists()), path / IN_FOLDER[0])
     content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
     try:
         text = content.decode("utf-8")

@@ -33,6 +33,8 @@ from harness.tasks.tau2.toolkit import Toolkit
 class UpstreamDomain:
     """One of the registry's domains. `retrieval`: how banking_knowledge finds documents; null: upstream's default."""
 
+    databases = None
+
     def __init__(
         self, name: str, *, tasks_file: Path | None = None, upstream: Upstream = OURS, retrieval: str | None = None
     ) -> None:

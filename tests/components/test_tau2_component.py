@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tau2_samples import needs_port, shared
 
-from harness.core.chat import ChatAnswer
+from harness.core.chat import ChatAnswer, Usage
 from harness.core.component import SilentProgress
 from harness.core.endpoint import Endpoint
 from harness.core.errors import EngineError, SpecError
@@ -119,7 +119,7 @@ def test_what_the_endpoint_refused_stays_open(tmp_path: Path) -> None:
     n_failed = measurement.n_items - measurement.n_scored
     assert n_failed > 0 and outcome.n_open == n_failed
     assert measurement.detail["faults"]["infrastructure"] == n_failed
-    assert "failed by infrastructure" in (measurement.reason or "")
+    assert "failed by infrastructure (HTTP 401: " in (measurement.reason or "")
     assert set(outcome.items["status"]) <= {"ok", "failed"} and "failed" in outcome.items["status"]
     with server(made) as running:
         again = made.measure(Served(running.url), SilentProgress(), tmp_path / "work")
@@ -147,6 +147,13 @@ def test_an_agent_that_does_nothing_is_at_fault(tmp_path: Path) -> None:
         ({"user": {"model": "hosted_vllm/x"}}, "needs the address"),
         ({"user": {"model": "hosted_vllm/x", "api_base": "http://h/v1", "api_key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY"),
         ({"user": {"model": "checkpoint", "args": {"api_key": "s"}}}, "api_key_env"),
+        ({"agent": {"args": {"api_key": "s"}}}, "api_key_env"),
+        ({"agent": {"args": {"model": "better", "stream": True}}}, "agent.args: holds model, stream"),
+        ({"greeting": "shout"}, "greeting"),
+        ({"upstream": ["nothing"]}, "'nothing' is unknown; it takes all or instructions"),
+        ({"source": "elsewhere"}, "source"),
+        ({"retrieval": "bm25"}, "upstream's package"),
+        ({"reviewer": {"model": "hosted_vllm/x"}}, "needs the address"),
         ({"trails": 2}, "did you mean 'trials'"),
     ],
 )
@@ -166,6 +173,66 @@ def test_the_definition_is_over_what_decides_the_number() -> None:
     moved = {"model": "hosted_vllm/u", "api_base": "http://a/v1"}
     other = {**moved, "api_base": "http://b/v1"}
     assert component(user=moved).definition == component(user=other).definition != base
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"greeting": "hide"},
+        {"upstream": ["exclusions"]},
+        {"upstream": ["ends,replay"]},
+        {"reviewer": {"model": "checkpoint"}},
+    ],
+    ids=str,
+)
+def test_what_may_move_a_number_is_in_the_definition(changes: dict[str, Any]) -> None:
+    assert component(**changes).definition != component().definition
+
+
+def test_another_database_is_another_definition(tmp_path: Path) -> None:
+    def definition(folder: str, name: str) -> dict[str, Any]:
+        path = tmp_path / folder / "mock" / "db.json"
+        path.parent.mkdir(parents=True)
+        user = {"user_id": "user_1", "name": name, "tasks": []}
+        path.write_text(json.dumps({"tasks": {}, "users": {"user_1": user}}))
+        found: dict[str, Any] = component(task_ids=TASKS[:1], data=str(tmp_path / folder)).definition
+        return found
+
+    first = definition("a", "Ann")
+    assert definition("b", "Ann") == first, "what is there decides, not where"
+    assert definition("c", "Bob") != first != component(task_ids=TASKS[:1]).definition
+
+
+def test_a_judge_that_must_be_there_is_missed_before_anything_is_served() -> None:
+    keys = {"domain": "retail", "task_ids": [], "data": str(shared("tau2_tasks")), "upstream": ["judge-required"]}
+    with pytest.raises(SpecError, match=r"judge-required: 40 task.*nl_judge"):
+        component(**keys)
+    assert component(**keys, nl_judge={"model": "checkpoint"}).n_items
+
+
+def test_what_upstream_would_leave_out_is_said_and_not_taken_up_again(tmp_path: Path) -> None:
+    made = component(trials=1, upstream=["exclusions"])
+    silent = Trouble(kind="null", when=lambda _, request: "<policy>" in request.messages[0]["content"])
+    with server(made, silent) as running:
+        outcome = made.measure(Served(running.url), SilentProgress(), tmp_path / "work")
+    assert (outcome.measurement.status, outcome.measurement.raw, outcome.n_open) == ("failed", None, 0)
+    assert outcome.measurement.reason == "of 2 simulations 2 left out as upstream would"
+    assert outcome.items["status"] == ["excluded"] * 2
+
+
+def test_a_review_decides_whose_fault_it_is_and_is_paid_for(tmp_path: Path) -> None:
+    found = {"error_tags": ["premature_termination"], "severity": "critical_hindered"}
+    review = {"errors": [{"source": "user", "turn_idx": 1, "reasoning": "It left.", **found}], "summary": "s"}
+    answer = ChatAnswer(content=json.dumps(review), usage=Usage(prompt_tokens=5, completion_tokens=2))
+    with serving(ScriptedServer(lambda _: answer)) as critic:
+        reviewer = {"model": "hosted_vllm/critic", "api_base": critic.url}
+        made = component(trials=1, max_steps=2, reviewer=reviewer)
+        with server(made) as running:
+            outcome = made.measure(Served(running.url), SilentProgress(), tmp_path / "work")
+    assert outcome.items["reward"] == [0.0, 0.0] and outcome.items["fault"] == ["user", "user"]
+    assert outcome.measurement.detail["n_without_user_faults"] == 0
+    assert outcome.measurement.detail["tokens"]["reviewer"] == 14
+    assert outcome.items["review_failure"] == [None, None]
 
 
 def test_checks_ask_the_user_model() -> None:

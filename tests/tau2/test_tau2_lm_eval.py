@@ -156,7 +156,7 @@ def test_an_endpoint_that_is_gone_is_one_clear_line(tmp_path: Path, capsys: Any)
         ({**NOWHERE, "max_concurrency": 0}, "max_concurrency is 0"),
         ({**NOWHERE, "max_concurency": 4}, "knows no argument 'max_concurency'"),
         ({**NOWHERE, "agent_llm_args": "{"}, "agent_llm_args '{' is not valid JSON"),
-        ({**NOWHERE, "agent_llm_args": '{"api_key": "k"}'}, "without a key"),
+        ({**NOWHERE, "agent_llm_args": '{"api_key": "k"}'}, "agent_llm_args holds an api_key"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_said_before_anybody_is_asked(arguments: Any, message: str) -> None:
@@ -184,6 +184,14 @@ def test_what_is_played_is_said_among_the_model_arguments(named: Any, ids: int) 
     made = Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", "version": 1.0, **arguments}}).plan
     assert (len(made.tasks), made.trials, made.greeting, made.seed) == (ids, 3, "hide", 7)
     assert made.upstream.names() == ["ends", "replay"]
+
+
+@pytest.mark.parametrize("name", ["num_trials", "seed"])
+def test_what_is_no_number_is_one_clear_line(name: str) -> None:
+    from harness.tau2.lm_eval_task import Tau2Task
+
+    with pytest.raises(SpecError, match=f"{name} is 'many'; give a whole number"):
+        Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", name: "many"}})
 
 
 def test_solo_needs_no_user() -> None:

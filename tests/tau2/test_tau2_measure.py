@@ -61,7 +61,7 @@ def test_a_whole_measurement() -> None:
 def test_a_failure_that_is_not_the_agents_is_counted_and_not_averaged_in(whose: str) -> None:
     made = measure(*WHOLE[:3], finished("b", 1, 0.0, whose))
     assert (made.status, made.raw, made.n_scored, made.n_items) == ("partial", 1.0, 3, 4)
-    assert made.reason == f"of 4 simulations 1 failed by {whose}"
+    assert made.reason == f"of 4 simulations 1 failed by {whose} (w)"
     assert made.detail["pass_hat"] == {"1": 1.0, "2": None}
     assert made.detail["breakdown"]["DB"]["n_applicable"] == 3  # type: ignore[index,call-overload]
 
@@ -94,7 +94,7 @@ def test_what_is_missing_is_said() -> None:
 def test_nothing_scored_is_a_failure_with_its_counts_and_never_a_zero() -> None:
     made = measure(*(finished(t, n, 0.0, "infrastructure") for t, n in itertools.product("ab", range(2))))
     assert (made.status, made.raw, made.n_items) == ("failed", None, 4)
-    assert made.reason == "of 4 simulations 4 failed by infrastructure"
+    assert made.reason == "of 4 simulations 4 failed by infrastructure (w)"
     assert made.detail["faults"]["infrastructure"] == 4  # type: ignore[index,call-overload]
     assert measure().reason == "of 4 simulations 4 not run"
 

@@ -123,6 +123,10 @@ def test_more_trials_extend_a_run(endpoint: ScriptedServer, undisturbed: Path, t
     assert lines(out) == lines(undisturbed)
 
 
+def test_the_folder_of_a_run_is_a_recording(undisturbed: Path) -> None:
+    assert read_recording(undisturbed).simulations == read_recording(undisturbed / "simulations.jsonl").simulations
+
+
 def test_the_recording_is_read_back_and_judged_the_same(undisturbed: Path) -> None:
     recording = read_recording(undisturbed / "simulations.jsonl")
     assert recording.domain == "airline" and not recording.solo and len(recording.simulations) == 24
@@ -162,7 +166,7 @@ def test_a_second_run_into_the_folder_is_refused(endpoint: ScriptedServer, tmp_p
         (("--agent-llm", "hosted_vllm/other"), "agent "),
         (("--agent-llm-args", '{"temperature": 1.0}'), "agent "),
         (("--num-tasks", "3"), "n_tasks 12, here 3"),
-        (("--upstream-exclusions",), "upstream_exclusions false, here true"),
+        (("--upstream-exclusions",), 'upstream [], here ["exclusions"]'),
     ],
 )
 def test_other_settings_are_refused(

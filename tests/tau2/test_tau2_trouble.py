@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tau2_online import http_chat, plan, run_plan
 from tau2_samples import needs_port
 
 from harness.core.chat import ChatAnswer, ChatRequest, EndpointError
+from harness.core.tau2.upstream import Upstream
 from harness.engines.scripted_chat import ScriptedChat
 from harness.engines.scripted_server import ScriptedServer, serving
 from harness.engines.trouble import TROUBLES, Trouble
@@ -122,7 +124,7 @@ def test_upstreams_exclusions_are_counted_and_cost_four_attempts(tmp_path: Path)
     ours = run_plan(made, tmp_path / "ours", ScriptedChat(script))
     assert rewards(ours)[VICTIM] == 0.0
     model = ScriptedChat(script)
-    theirs = run_plan(made, tmp_path / "theirs", model, upstream_exclusions=True)
+    theirs = run_plan(replace(made, upstream=Upstream(exclusions=True)), tmp_path / "theirs", model)
     victim = next(outcome for outcome in theirs.outcomes if outcome.key.task_id == VICTIM)
     assert victim.excluded and victim.verdict.reward is None and victim.termination == "infrastructure_error"
     assert "agent_error: an empty message" in (victim.reason or "")
