@@ -142,7 +142,7 @@ def _by_part(profile: cProfile.Profile) -> dict[str, float]:
         "token ids": ("logprob.py", "_tokens"),
         "statistics": ("logprob.py", "measure_logprob"),
         "ledger": ("ledger.py", "put"),
-        "vector": ("pipeline.py", "assemble"),
+        "vector": ("run_vectors.py", "assemble"),
         "closing": ("open.py", "close"),
     }
     return parts | {name: found.get(key, (0.0, 0.0))[1] for name, key in outside.items()}
