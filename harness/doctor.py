@@ -18,7 +18,7 @@ from harness.core.component import Check
 from harness.core.errors import HarnessError
 from harness.core.journal import Journal
 from harness.feed import parse_vector
-from harness.ledger import FEED_FILE
+from harness.ledger import FEED_FILE, check_run
 from harness.plugins import component_class
 from harness.prepared import Prepared, prepare
 from harness.spec import Spec
@@ -49,6 +49,8 @@ def examine(
         except HarnessError as error:
             yield Check(name=component.config.name, ok=False, words=str(error))
     yield from _disk(out or Path("results"))
+    if out is not None:
+        yield from _run_folder(prepared, out)
     if arguments:
         yield from _checkpoints(prepared, arguments, out, base)
     else:
@@ -193,6 +195,16 @@ def _device(opener: Opener, largest: int) -> Iterator[Check]:
         ok=needed <= free,
         words=f"{free / GIB:.1f} GiB free, the largest checkpoint needs about {needed / GIB:.2f} GiB",
     )
+
+
+def _run_folder(prepared: Prepared, out: Path) -> Iterator[Check]:
+    """Whether the folder is new, or holds a run of this very spec (whatever the run's name)."""
+    try:
+        known = check_run(out, run=None, spec_digest=prepared.digest)
+    except HarnessError as error:
+        yield Check(name="run folder", ok=False, words=str(error))
+        return
+    yield Check(name="run folder", ok=True, words=f"{out} holds a run of this spec" if known else f"{out} is new")
 
 
 def _disk(out: Path) -> Iterator[Check]:

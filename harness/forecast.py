@@ -10,10 +10,10 @@ from harness.checkpoints.open import Opener
 from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Estimate
-from harness.core.errors import CheckpointError, HarnessError, SpecError
+from harness.core.errors import CheckpointError, HarnessError, SpecError, StateError
 from harness.core.journal import Journal
 from harness.feed import parse_vector
-from harness.ledger import FEED_FILE, Entry, Ledger
+from harness.ledger import FEED_FILE, Entry, Ledger, check_run
 from harness.prepared import Prepared
 
 FLOPS_PER_PARAMETER = 2
@@ -50,7 +50,9 @@ class Forecast:
     stopped_by: str | None = None
 
 
-def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path) -> Forecast:
+def forecast(
+    prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path, run_name: str | None = None
+) -> Forecast:
     """Look at everything, measure nothing, write nothing. Tokens are counted with the first checkpoint's tokenizer.
 
     Raises HarnessError for what would stop the run.
@@ -66,7 +68,8 @@ def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path
     stopped_by = None
     try:
         opener.check(served=prepared.served)
-    except SpecError as error:  # a plan may be made on another machine than the one that serves
+        check_run(out, run=run_name or prepared.run, spec_digest=prepared.digest)
+    except (SpecError, StateError) as error:  # a plan may be made on another machine than the one that serves
         stopped_by = str(error)
     places = _places(out)
     left: dict[Path, Checkpoint] = {}
@@ -80,11 +83,11 @@ def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path
             left[checkpoint.folder] = checkpoint
         except CheckpointError as error:
             broken[checkpoint.label] = str(error)
-    todo = list(left.values())
+    ahead = list(left.values())
     earlier = _earlier(out)
     lines = []
     for row in prepared.each():
-        here = [item for item in todo if (row.trajectory(item.trajectory), item.step) not in places]
+        here = [item for item in ahead if (row.trajectory(item.trajectory), item.step) not in places]
         suffix = row.trajectory("")
         lines += [
             _line(component, suffix, here, [sizes[item.folder] for item in here], opener, spec.device, earlier)
@@ -92,7 +95,7 @@ def forecast(prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path
         ]
     return Forecast(
         n_checkpoints=len(checkpoints),
-        n_done=len(checkpoints) - len(todo) - len(broken),
+        n_done=len(checkpoints) - len(ahead) - len(broken),
         lines=tuple(lines),
         broken=broken,
         stopped_by=stopped_by,

@@ -112,15 +112,23 @@ def open_run(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonVa
 
 def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> None:
     """Write run.json into a new folder; refuse one that holds another run."""
+    if not check_run(folder, run=run, spec_digest=spec_digest):
+        content = {"schema": RUN_SCHEMA, "run": run, "spec_digest": spec_digest, "spec": spec}
+        write_atomically(folder / "run.json", json.dumps(content, indent=2).encode() + b"\n")
+
+
+def check_run(folder: Path, *, run: str | None, spec_digest: str) -> bool:
+    """Whether the folder holds this run already; false for a new folder. Raises StateError for one with another run.
+
+    `run` null: whatever its name.
+    """
     path = folder / "run.json"
     if not path.exists():
         if (folder / FEED_FILE).exists():
             raise StateError(
                 f"{folder} has a {FEED_FILE} but no run.json, so it is not a run of ours; use another --out"
             )
-        content = {"schema": RUN_SCHEMA, "run": run, "spec_digest": spec_digest, "spec": spec}
-        write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
-        return
+        return False
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         schema, digest, name = known["schema"], known["spec_digest"], known["run"]
@@ -133,5 +141,6 @@ def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValu
             f"{folder} holds a run of another spec ({digest[:19]}, this one is {spec_digest[:19]}): "
             "its components, field contents, weights, overflow, standardisation, dtype or seed differ; use another --out"
         )
-    if name != run:
+    if run is not None and name != run:
         raise StateError(f"{folder} holds run {name!r}, not {run!r}; use another --out or the same --run")
+    return True

@@ -59,6 +59,8 @@ def test_overwritten_weights_are_noticed(tmp_path: Path) -> None:
     run(prepare(chosen), find_checkpoints([str(folder)]), out=tmp_path / "out")
     assert findings(chosen, [str(folder)], out=tmp_path / "out")["fingerprints"].words == "2 compared, as in the feed"
     tiny.save(folder / "checkpoint-2", tiny.llama(7))
+    other = findings(spec(tmp_path, standardize="none"), [], out=tmp_path / "out")["run folder"]
+    assert other.ok is False and "another spec" in other.words
     changed = findings(chosen, [str(folder)], out=tmp_path / "out")["fingerprints"]
     assert changed.ok is False and "checkpoint-2" in changed.words and "checkpoint-1" not in changed.words
 

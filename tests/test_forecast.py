@@ -46,6 +46,9 @@ def test_requests_tokens_and_time_of_what_is_left(tmp_path: Path) -> None:
     run(prepared, found[:1], out=out)
     later = forecast(prepared, found, out=out)
     assert (later.n_done, later.lines[0].requests, later.lines[0].seconds_from) == (1, 4, "earlier")
+    assert later.stopped_by is None
+    other = prepare(parse_spec({"components": [{"name": "g", "kind": "logprob", "field": "f.jsonl"}]}, folder=tmp_path))
+    assert "holds a run of another spec" in (forecast(other, found, out=out).stopped_by or "")
 
 
 def test_the_command_prints_it_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

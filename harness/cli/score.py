@@ -100,7 +100,7 @@ def score(
     prepared = prepare(chosen)
     folder = out or Path("results") / Path(checkpoints[0].partition("@")[0]).resolve().name
     if dry_run:
-        return print_forecast(forecast(prepared, found, out=folder))
+        return print_forecast(forecast(prepared, found, out=folder, run_name=run))
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(prepared, found, out=folder, run_name=run, retry_failed=retry_failed, observer=observer)

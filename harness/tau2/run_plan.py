@@ -20,6 +20,8 @@ from harness.tau2.prompts import AGENT_INSTRUCTIONS, DONE, SOLO_INSTRUCTIONS, Pr
 from harness.tau2.seeds import DEFAULT_SEED, trial_seeds
 
 DEFAULT_SPLIT = "base"
+MOST_TRIALS = 10_000
+"""Of a task. The jobs of a run are listed before it begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,8 @@ def make_plan(
     selection, limits = selection or Selection(), limits or Limits()
     if trials < 1:
         raise SpecError(f"--num-trials {trials} is no number of trials; 1 is the least")
+    if trials > MOST_TRIALS:
+        raise SpecError(f"--num-trials {trials} is more than anybody can run; {MOST_TRIALS:,} is the most")
     if limits.max_steps < 1 or limits.max_errors < 1:
         raise SpecError("--max-steps and --max-errors must be at least 1")
     opened = open_domain(
