@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from harness.tau2.reference_play import ReferencePlay
 
 pytestmark = needs_vllm
 LIMIT_S = 300
+MAIN = "from harness.cli import main; main()"
 KEY_ENV, KEY = "HARNESS_TEST_SERVED_KEY", "sk-of-the-served-run"
 
 CHOICES = """
@@ -181,4 +184,22 @@ def test_a_server_killed_in_the_middle_changes_no_result(
     for vector, before in zip(vectors, undisturbed[1], strict=True):
         assert vector.vector == before.vector
         assert [c.status for c in vector.components] == [c.status for c in before.components]
+    assert servers() == []
+
+
+def test_lm_eval_serves_its_own_checkpoint_for_simulations(
+    undisturbed: tuple[Path, list[RewardVector]], training: Path, user: str, tmp_path: Path
+) -> None:
+    given = f"pretrained={training / 'sft' / 'checkpoint-1'},user_llm=hosted_vllm/scripted,user_api_base={user}"
+    command = ["lm-eval", "run", "--model", "harness", "--model_args", f"{given},vllm={vllm_environment()}"]
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *command, "--tasks", "tau2_mock", "--output_path", str(tmp_path)],
+        env={**os.environ, **CPU},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (results,) = tmp_path.rglob("results_*.json")
+    assert json.loads(results.read_text())["results"]["tau2_mock"]["reward,none"] == undisturbed[1][0].components[0].raw
     assert servers() == []
