@@ -21,10 +21,12 @@ from workloads import Workload, distinct_tokens
 
 from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
+from harness.engines.blocked_head import blocked_logprob
+from harness.engines.kept_memory import kept_memory
 from harness.engines.packed_forward import PackedModel, Recipe
 from harness.engines.packs import PackPlan
 from harness.engines.padded_logprob import score_padded
-from harness.engines.torch_logprob import CHUNK_LOGITS, PACK_TOKENS, score
+from harness.engines.torch_logprob import PACK_TOKENS, score
 
 PEER_TOKENS = 2_500
 """Tokens the peer reads per round and setting, about, unless the whole set is asked for."""
@@ -176,9 +178,10 @@ def steps(model: Any, workload: Workload, *, peak: float, rounds: int) -> dict[s
     shared = PackPlan(pairs)
     ways: dict[str, Callable[[], Any]] = {
         "head at response rows only": lambda: score_padded(model, pairs, batch_tokens=1, progress=SilentProgress()),
-        "+ packing, no padding": lambda: score_all_rows(model, apart),
-        "+ last layer at scored rows only": lambda: our_score(model, apart),
-        "+ prefix tree": lambda: our_score(model, shared),
+        "+ packing, no padding": lambda: score_by(model, apart, Recipe(narrow_last=False, plain_head=True)),
+        "+ last layer at scored rows only": lambda: score_by(model, apart, Recipe(narrow_last=True, plain_head=True)),
+        "+ prefix tree": lambda: score_by(model, shared, Recipe(narrow_last=True, plain_head=True)),
+        "+ lean layers": lambda: our_score(model, shared),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for plan in (apart, shared):
@@ -200,14 +203,13 @@ def unshared(pairs: Sequence[TokenPair]) -> Pairs:
 
 
 @torch.no_grad()
-def score_all_rows(model: Any, plan: PackPlan) -> list[torch.Tensor]:
-    """Packs with every layer over every row: the engine without its narrowed last layer."""
+def score_by(model: Any, plan: PackPlan, recipe: Recipe) -> list[torch.Tensor]:
+    """The engine with only as much of it as the recipe says."""
     found = []
     device = torch.device("cpu")
-    with PackedModel(model, Recipe(narrow_last=False, plain_head=True)).prepared() as packed:
+    with PackedModel(model, recipe).prepared() as packed, kept_memory(device):
         for pack in plan.packs(tokens=PACK_TOKENS["cpu"], rows=2**62):
             hidden, _ = packed(pack, device)
-            for part in hidden.split(max(1, CHUNK_LOGITS["cpu"] // model.config.vocab_size)):
-                logits = packed.logits(part)
-                found.append(logits[:, 0] - torch.logsumexp(logits, dim=-1))
+            entry_row, target = torch.from_numpy(pack.entry_row), torch.from_numpy(pack.target)
+            found.append(blocked_logprob(packed.head, hidden, entry_row, target, greedy=False)[0])
     return found

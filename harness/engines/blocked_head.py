@@ -1,7 +1,7 @@
 """The output embedding and log-softmax at once, a block of rows and columns at a time: [rows, vocabulary] never exists.
 
-A block of weights is used for many rows while it is in the processor's cache, and its logits never leave it. The running
-maximum and sum are the online form of log-sum-exp (Milakov and Gimelshein, arXiv 1805.02867).
+A block of weights is used for many rows while it is in the processor's cache, and its logits never leave it. The log-sum-exp of
+a row is that of its blocks' log-sum-exps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from harness.engines.products import Linear, choose_linear
 
 ROWS = 512
 COLUMNS = 2048
+CACHED_ROWS = 64
+"""Rows of a block that log-sum-exp takes at a time."""
 
 
 def blocked_logprob(
@@ -41,12 +43,12 @@ def _rows(
     greedy: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    starts = range(0, head.out_features, COLUMNS)
+    sums = torch.empty(len(hidden), len(starts), dtype=wide)
     most = torch.full((len(hidden),), float("-inf"), dtype=wide)
-    total = torch.zeros(len(hidden), dtype=wide)
     likeliest = torch.zeros(len(hidden), dtype=torch.int64)
     chosen = torch.empty(len(target), dtype=wide)
     by_target = torch.argsort(target, stable=True)
-    starts = range(0, head.out_features, COLUMNS)
     bounds = torch.searchsorted(target[by_target], torch.tensor([*starts, head.out_features])).tolist()
     for index, start in enumerate(starts):
         bias = None if head.bias is None else head.bias[start : start + COLUMNS]
@@ -54,15 +56,10 @@ def _rows(
         here = by_target[bounds[index] : bounds[index + 1]]
         if len(here):
             chosen[here] = logits[row[here], target[here] - start]
+        for rows in (slice(first, first + CACHED_ROWS) for first in range(0, len(hidden), CACHED_ROWS)):
+            sums[rows, index] = torch.logsumexp(logits[rows], dim=1)
         if greedy:
             top, at = logits.max(dim=1)
             likeliest = torch.where(top > most, at + start, likeliest)
-        else:
-            top = logits.amax(dim=1)
-        new = torch.maximum(most, top)
-        # A block of minus infinities alone has no maximum to subtract.
-        shift = torch.where(new == float("-inf"), 0.0, new)
-        total = total * torch.exp(most - shift) + torch.exp(logits.sub_(shift[:, None])).sum(dim=1)
-        most = new
-    lse = most + torch.log(total)
-    return chosen - lse[row], likeliest[row] == target
+            most = torch.maximum(most, top)
+    return chosen - torch.logsumexp(sums, dim=1)[row], likeliest[row] == target

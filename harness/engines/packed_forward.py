@@ -10,154 +10,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
+from harness.engines.lean_layer import lean_layers
+from harness.engines.packed_attention import (
+    ATTENTION,
+    PASS,
+    KeysKnownError,
+    Pass,
+    UnsupportedError,
+    attention,
+    calls,
+    on_device,
+)
 from harness.engines.packs import Pack
 from harness.engines.products import chosen_products
-from harness.engines.reads import Group
-
-ATTENTION = "harness_packed"
-ENTRIES = frozenset({"s_aux", "position_bias", "cache", "head_mask"})
-"""What some attentions are given that this one does not do."""
-
-
-class UnsupportedError(Exception):
-    """The model asks for something the packed path does not do. Says what."""
-
-
-class _KeysKnownError(Exception):
-    """The last layer's keys and values have been computed; the rest of that pass is not needed."""
-
-
-class _Call:
-    """One attention call: a group's indices on the device, and its masks, made when a layer first asks."""
-
-    def __init__(self, group: Group, device: torch.device) -> None:
-        self.shape = group.q.shape
-        self.n_keys = group.k.shape[1]
-        self.q = on_device(group.q.reshape(-1), device)
-        self.k = on_device(group.k.reshape(-1), device)
-        self.depth = on_device(group.depth, device)
-        self.k_depth = on_device(group.k_depth, device)
-        joined = bool(group.k_branch.any())
-        self.branches = (on_device(group.branch, device), on_device(group.k_branch, device)) if joined else None
-        self.real = None if group.real.all() else on_device(np.flatnonzero(group.real), device)
-        self.rows = on_device(group.q[group.real], device)
-        self.causal = group.causal
-        self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
-
-    def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """Shape [B, 1, Lq, Lk], to be added: minus infinity where a row may not look. Made once, not in every layer."""
-        if (window, dtype) not in self._masks:
-            allowed = self.k_depth[:, None] <= self.depth[:, :, None]
-            if self.branches is not None:
-                branch, k_branch = self.branches
-                allowed &= (k_branch[:, None] == 0) | (k_branch[:, None] == branch[:, :, None])
-            if window is not None:
-                allowed &= self.k_depth[:, None] > self.depth[:, :, None] - window
-            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-            self._masks[window, dtype] = mask.masked_fill_(~allowed, float("-inf"))[:, None]
-        return self._masks[window, dtype]
-
-
-def on_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """A copy that the host does not wait for: a GPU reads it from pinned memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-@dataclass(slots=True)
-class _Pass:
-    """What the attention function needs to know about the forward pass that is under way."""
-
-    calls: list[_Call]
-    row_calls: list[_Call]
-    keys: tuple[torch.Tensor, torch.Tensor] | None = None
-    stage: str = "all"
-    """`all` rows are computed; `keys` of the last layer are wanted; `rows` that predict are computed."""
-
-
-_PASS: ContextVar[_Pass] = ContextVar("harness_pass")
-
-
-def attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D]."""
-    current = _PASS.get()
-    for name in ENTRIES & kwargs.keys():
-        if kwargs[name] is not None:
-            raise UnsupportedError(f"attention with {name}")
-    if attention_mask is not None:
-        raise UnsupportedError("an attention mask of its own")
-    if current.stage == "keys":
-        current.keys = (key, value)
-        raise _KeysKnownError
-    calls = current.calls
-    if current.stage == "rows":
-        assert current.keys is not None
-        key, value = current.keys
-        calls = current.row_calls
-    if query.shape[0] != 1:
-        raise UnsupportedError("a batch dimension that is not 1")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
-    for call in calls:
-        q, k, v = (
-            _take(query, call.q, len(call.depth)),
-            _take(key, call.k, len(call.depth)),
-            _take(value, call.k, len(call.depth)),
-        )
-        seen = _attend(q, k, v, call, scale, sliding_window, softcap).transpose(1, 2).flatten(0, 1)
-        out[call.rows] = seen if call.real is None else seen[call.real]
-    return out[None], None
-
-
-def _take(tensor: torch.Tensor, rows: torch.Tensor, n: int) -> torch.Tensor:
-    """Rows of [1, heads, T, D] as [n, heads, len(rows) / n, D]. Projections lie in memory token by token, so do copies."""
-    taken = tensor[0].transpose(0, 1).index_select(0, rows)
-    return taken.view(n, -1, *taken.shape[1:]).transpose(1, 2)
-
-
-def _attend(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    call: _Call,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> torch.Tensor:
-    """Shape [B, heads, Lq, D]."""
-    groups = q.shape[1] // k.shape[1]
-    window = window if window is not None and call.n_keys > window else None
-    causal = call.causal and window is None and softcap is None
-    mask = None if causal else call.mask(window, q.dtype)
-    shared = groups > 1 and softcap is None and (mask is None or q.device.type == "cpu")
-    if groups > 1 and not shared:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if softcap is None:
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal and q.shape[2] > 1, scale=scale, enable_gqa=shared
-        )
-    assert mask is not None
-    weights = torch.tanh(q @ k.transpose(2, 3) * scale / softcap) * softcap
-    return torch.softmax(weights + mask, dim=-1, dtype=torch.float32).to(q.dtype) @ v
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +38,8 @@ class Recipe:
     """The last decoder layer may be given only the rows that predict something."""
     plain_head: bool
     """The logits are what the output embedding makes of the last hidden states, nothing more."""
+    lean: bool = False
+    """Layers of a known kind may be computed by our own code (lean_layer.py)."""
 
 
 class PackedModel:
@@ -185,10 +57,10 @@ class PackedModel:
         """(hidden, logits) at the pack's rows: shapes [R, H] and [R, V]; with a plain head, logits of the first row only."""
         self._rows = on_device(pack.rows, device)
         self._width = len(pack.ids)
-        token = _PASS.set(
-            _Pass(
-                calls=[_Call(group, device) for group in pack.groups],
-                row_calls=[_Call(group, device) for group in pack.row_groups],
+        token = PASS.set(
+            Pass(
+                calls=calls(pack.groups, device),
+                row_calls=calls(pack.row_groups, device),
             )
         )
         try:
@@ -196,7 +68,7 @@ class PackedModel:
             depth = on_device(pack.depth, device)[None]
             logits = self.model(input_ids=ids, position_ids=depth, use_cache=False).logits
         finally:
-            _PASS.reset(token)
+            PASS.reset(token)
         if self._hidden is None:
             raise UnsupportedError("an output embedding that is not called")
         hidden, self._hidden = self._hidden, None
@@ -222,7 +94,7 @@ class PackedModel:
         try:
             for config in configs.values():
                 config._attn_implementation_internal = ATTENTION
-            with chosen_products(self.model):
+            with chosen_products(self.model), lean_layers(self.model) if self.recipe.lean else contextlib.nullcontext():
                 yield self
         finally:
             for handle in handles:
@@ -232,9 +104,9 @@ class PackedModel:
 
     def _before_last(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Compute the last layer's keys over all rows, then let it go on with the predicting rows only."""
-        current = _PASS.get()
+        current = PASS.get()
         current.stage = "keys"
-        with contextlib.suppress(_KeysKnownError):
+        with contextlib.suppress(KeysKnownError):
             module.forward(*args, **kwargs)
         current.stage = "rows"
         return _narrow(args, self._rows, self._width), _narrow(kwargs, self._rows, self._width)

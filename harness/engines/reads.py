@@ -93,6 +93,25 @@ class Group:
         seen: npt.NDArray[np.bool_] = on_path & (self.k_depth[:, None] <= self.depth[:, :, None])
         return seen
 
+    def apart(self) -> list[Group]:
+        """Every read as a group of its own, without padding."""
+        found = []
+        for row, (n_q, n_k) in enumerate(zip(self.real.sum(axis=1), (self.k_depth != NEVER).sum(axis=1), strict=True)):
+            q, k = (slice(row, row + 1), slice(n_q)), (slice(row, row + 1), slice(n_k))
+            found.append(
+                Group(
+                    q=self.q[q],
+                    k=self.k[k],
+                    depth=self.depth[q],
+                    k_depth=self.k_depth[k],
+                    branch=self.branch[q],
+                    k_branch=self.k_branch[k],
+                    real=self.real[q],
+                    causal=self.causal,
+                )
+            )
+        return found
+
 
 def group_reads(reads: Sequence[Read]) -> list[Group]:
     """Every read in exactly one group."""

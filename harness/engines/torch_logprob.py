@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
 from harness.engines.blocked_head import blocked_logprob
 from harness.engines.kept_memory import kept_memory
-from harness.engines.packed_forward import PackedModel, Recipe, on_device
+from harness.engines.lean_layer import is_known
+from harness.engines.packed_attention import on_device
+from harness.engines.packed_forward import PackedModel, Recipe
 from harness.engines.packs import Pack, PackPlan
 from harness.engines.padded_logprob import Scores, score_padded, undisturbed, vocabulary_size
 
@@ -193,9 +196,10 @@ def _try_recipes(model: Any, device: torch.device) -> Recipe | None:
     expected = score_padded(model, pairs, batch_tokens=None, progress=SilentProgress(), greedy=False).logprob
     n_tokens = np.array([pair.n_tokens for pair in pairs])
     reason = "its attention cannot be replaced"
-    for narrow_last in (True, False):
+    lean = (True, False) if any(is_known(module) for module in model.modules()) else (False,)
+    for recipe in (Recipe(narrow_last=n, plain_head=False, lean=k) for n in (True, False) for k in lean):
         try:
-            with PackedModel(model, Recipe(narrow_last=narrow_last, plain_head=False)).prepared() as packed:
+            with PackedModel(model, recipe).prepared() as packed:
                 (pack,) = plan.packs(tokens=2**20, rows=2**62)
                 hidden, logits = packed(pack, device)
                 plain_head = bool(torch.equal(packed.logits(hidden), logits))
@@ -203,12 +207,12 @@ def _try_recipes(model: Any, device: torch.device) -> Recipe | None:
             found = _collect([(pack, entries, None)], len(pairs), greedy=False).logprob
             worst = float(np.nanmax(np.abs(found - expected) / n_tokens, initial=0.0))
             if (np.isfinite(found) == np.isfinite(expected)).all() and worst <= TOLERANCE.get(hidden.dtype, 0.2):
-                return Recipe(narrow_last=narrow_last, plain_head=plain_head)
+                return replace(recipe, plain_head=plain_head)
             reason = f"its scores differ by {worst:.2g} nats per token"
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a trial of somebody else's model code
-            if narrow_last is False:
+            if not recipe.narrow_last:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     return _fall_back(model, reason)
 

@@ -1,0 +1,179 @@
+"""Attention over a pack: every row sees its own path through the prefix tree.
+
+Registered with transformers' attention interface, so that a stock model's own attention layers call it. What it needs to know
+of the forward pass that is under way is in PASS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from harness.engines.reads import Group
+
+ATTENTION = "harness_packed"
+ENTRIES = frozenset({"s_aux", "position_bias", "cache", "head_mask"})
+"""What some attentions are given that this one does not do."""
+
+ALONE = 32
+"""Fewest query rows of a read that gets a call of its own on a CPU."""
+
+
+class UnsupportedError(Exception):
+    """The model asks for something the packed path does not do. Says what."""
+
+
+class KeysKnownError(Exception):
+    """The last layer's keys and values have been computed; the rest of that pass is not needed."""
+
+
+Rows = slice | torch.Tensor
+"""Rows of a pack: neighbours, read where they lie, or indices on the device."""
+
+
+class Call:
+    """One attention call: a group's rows, and its masks, made when a layer first asks."""
+
+    def __init__(self, group: Group, device: torch.device) -> None:
+        self.q = _rows(group.q, device)
+        self.k = _rows(group.k, device)
+        self.depth = on_device(group.depth, device)
+        self.k_depth = on_device(group.k_depth, device)
+        joined = bool(group.k_branch.any())
+        self.branches = (on_device(group.branch, device), on_device(group.k_branch, device)) if joined else None
+        self.real = None if group.real.all() else on_device(np.flatnonzero(group.real), device)
+        self.rows = self.q if self.real is None else on_device(group.q[group.real], device)
+        self.causal = group.causal
+        self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Shape [B, 1, Lq, Lk], to be added: minus infinity where a row may not look. Made once, not in every layer."""
+        if (window, dtype) not in self._masks:
+            allowed = self.k_depth[:, None] <= self.depth[:, :, None]
+            if self.branches is not None:
+                branch, k_branch = self.branches
+                allowed &= (k_branch[:, None] == 0) | (k_branch[:, None] == branch[:, :, None])
+            if window is not None:
+                allowed &= self.k_depth[:, None] > self.depth[:, :, None] - window
+            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+            self._masks[window, dtype] = mask.masked_fill_(~allowed, float("-inf"))[:, None]
+        return self._masks[window, dtype]
+
+
+def calls(groups: Sequence[Group], device: torch.device) -> list[Call]:
+    """On a CPU reads of some length each by itself: copies and padding cost more there than a call does."""
+    found: list[Call] = []
+    for group in groups:
+        apart = device.type == "cpu" and len(group.q) > 1 and int(group.real.sum(axis=1).min()) >= ALONE
+        found += [Call(one, device) for one in (group.apart() if apart else [group])]
+    return found
+
+
+def _rows(rows: npt.NDArray[np.int64], device: torch.device) -> Rows:
+    if len(rows) == 1 and bool((np.diff(rows[0]) == 1).all()):
+        return slice(int(rows[0, 0]), int(rows[0, -1]) + 1)
+    return on_device(rows.reshape(-1), device)
+
+
+def on_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A copy that the host does not wait for: a GPU reads it from pinned memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+@dataclass(slots=True)
+class Pass:
+    """What the attention function needs to know about the forward pass that is under way."""
+
+    calls: list[Call]
+    row_calls: list[Call]
+    keys: tuple[torch.Tensor, torch.Tensor] | None = None
+    stage: str = "all"
+    """`all` rows are computed; `keys` of the last layer are wanted; `rows` that predict are computed."""
+
+
+PASS: ContextVar[Pass] = ContextVar("harness_pass")
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D]."""
+    current = PASS.get()
+    for name in ENTRIES & kwargs.keys():
+        if kwargs[name] is not None:
+            raise UnsupportedError(f"attention with {name}")
+    if attention_mask is not None:
+        raise UnsupportedError("an attention mask of its own")
+    if current.stage == "keys":
+        current.keys = (key, value)
+        raise KeysKnownError
+    todo = current.calls
+    if current.stage == "rows":
+        assert current.keys is not None
+        key, value = current.keys
+        todo = current.row_calls
+    if query.shape[0] != 1:
+        raise UnsupportedError("a batch dimension that is not 1")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+    for call in todo:
+        n = len(call.depth)
+        q, k, v = _take(query, call.q, n), _take(key, call.k, n), _take(value, call.k, n)
+        seen = _attend(q, k, v, call, scale, sliding_window, softcap).transpose(1, 2).flatten(0, 1)
+        if call.real is not None:
+            seen = seen.index_select(0, call.real)
+        if isinstance(call.rows, slice):
+            out[call.rows] = seen
+        else:
+            out.index_copy_(0, call.rows, seen)
+    return out[None], None
+
+
+def _take(tensor: torch.Tensor, rows: Rows, n: int) -> torch.Tensor:
+    """Rows of [1, heads, T, D] as [n, heads, len(rows) / n, D]. Projections lie in memory token by token, so do copies."""
+    if isinstance(rows, slice):
+        return tensor[:, :, rows]
+    taken = tensor[0].transpose(0, 1).index_select(0, rows)
+    return taken.view(n, -1, *taken.shape[1:]).transpose(1, 2)
+
+
+def _attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    call: Call,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Shape [B, heads, Lq, D]."""
+    groups = q.shape[1] // k.shape[1]
+    window = window if window is not None and k.shape[2] > window else None
+    causal = call.causal and window is None and softcap is None
+    mask = None if causal else call.mask(window, q.dtype)
+    shared = groups > 1 and softcap is None and (mask is None or q.device.type == "cpu")
+    if groups > 1 and not shared:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    if softcap is None:
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal and q.shape[2] > 1, scale=scale, enable_gqa=shared
+        )
+    assert mask is not None
+    weights = torch.tanh(q @ k.transpose(2, 3) * scale / softcap) * softcap
+    return torch.softmax(weights + mask, dim=-1, dtype=torch.float32).to(q.dtype) @ v
