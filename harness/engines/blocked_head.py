@@ -11,9 +11,9 @@ import torch
 from harness.engines.products import Linear, choose_linear
 
 ROWS = 512
-COLUMNS = 2048
-CACHED_ROWS = 64
-"""Rows of a block that log-sum-exp takes at a time."""
+COLUMNS = 8192
+CACHED_ROWS = 16
+"""Rows of a block that log-sum-exp takes at a time on one thread; several threads share out all."""
 
 
 def blocked_logprob(
@@ -48,6 +48,7 @@ def _rows(
     most = torch.full((len(hidden),), float("-inf"), dtype=wide)
     likeliest = torch.zeros(len(hidden), dtype=torch.int64)
     chosen = torch.empty(len(target), dtype=wide)
+    step = CACHED_ROWS if torch.get_num_threads() == 1 else len(hidden)
     by_target = torch.argsort(target, stable=True)
     bounds = torch.searchsorted(target[by_target], torch.tensor([*starts, head.out_features])).tolist()
     for index, start in enumerate(starts):
@@ -56,7 +57,7 @@ def _rows(
         here = by_target[bounds[index] : bounds[index + 1]]
         if len(here):
             chosen[here] = logits[row[here], target[here] - start]
-        for rows in (slice(first, first + CACHED_ROWS) for first in range(0, len(hidden), CACHED_ROWS)):
+        for rows in (slice(first, first + step) for first in range(0, len(hidden), step)):
             sums[rows, index] = torch.logsumexp(logits[rows], dim=1)
         if greedy:
             top, at = logits.max(dim=1)

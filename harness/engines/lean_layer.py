@@ -21,7 +21,7 @@ from harness.engines.products import choose_linear
 KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
 """Whose decoder layers are pre-norm, rotary, gated by SiLU, with the submodules' names of Llama."""
 BLOCK = 2**16
-"""Elements of each operand that elementwise work takes at a time, per thread: 256 KiB in float32."""
+"""Elements of each operand that elementwise work takes at a time on one thread: 256 KiB in float32."""
 
 Table = tuple[torch.Tensor, torch.Tensor]
 """Cosine and sine of every row's angles, shapes [T, 1, D / 2]."""
@@ -190,8 +190,9 @@ class _LeanLayer:
 
 
 def _blocks(tensor: torch.Tensor) -> Iterator[slice]:
-    """Rows that elementwise work takes at a time."""
-    rows = max(1, BLOCK * torch.get_num_threads() * len(tensor) // max(1, tensor.numel()))
+    """Rows that elementwise work takes at a time. Several threads take all: what they share out must be worth their waking up."""
+    whole = torch.get_num_threads() > 1
+    rows = max(1, len(tensor) if whole else BLOCK * len(tensor) // max(1, tensor.numel()))
     return (slice(start, start + rows) for start in range(0, len(tensor), rows))
 
 

@@ -80,12 +80,19 @@ def test_biases_everywhere_change_nothing() -> None:
     assert np.abs(scored(model, MIXED) - plain(model, MIXED)).max() < 1e-5
 
 
-def test_rows_of_several_blocks_are_all_computed() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_of_several_blocks_are_all_computed(threads: int) -> None:
     model = tiny.llama(max_position_embeddings=4096)
     pairs = pairs_of([(1500, 700), (1200, 600)])
     assert sum(len(pair.ids) for pair in pairs) * model.config.hidden_size > BLOCK
     assert is_lean(model)
-    assert np.abs(scored(model, pairs) - plain(model, pairs)).max() < 1e-5
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = scored(model, pairs)
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(found - plain(model, pairs)).max() < 1e-5
 
 
 @pytest.mark.parametrize("changes", [{"head_dim": 12}, {"num_key_value_heads": 1}, {"rms_norm_eps": 0.1}])
