@@ -70,7 +70,7 @@ class _Call:
 def on_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """A copy that the host does not wait for: a GPU reads it from pinned memory."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 @dataclass(slots=True)
