@@ -17,63 +17,18 @@ from harness.checkpoints.fingerprint import (
     weight_files,
 )
 from harness.checkpoints.hub import fetch, looks_like_hub_id
+from harness.checkpoints.open_checkpoint import OpenCheckpoint
 from harness.checkpoints.read_ahead import read_ahead
 from harness.core.checkpoint import Checkpoint
 from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
-from harness.core.errors import CheckpointError, HarnessError
+from harness.core.errors import CheckpointError
 from harness.core.serving import Servable, ServeSettings
 from harness.core.vector import CheckpointRecord
 
 if TYPE_CHECKING:
     from harness.engines.shelf import Shelf
     from harness.engines.vllm.checkpoint_server import CheckpointServer
-
-
-class OpenCheckpoint:
-    """A Subject backed by a folder."""
-
-    def __init__(self, opener: Opener, checkpoint: Checkpoint) -> None:
-        self._opener = opener
-        self._checkpoint = checkpoint
-        self._model: Any = None
-        self._failure: HarnessError | None = None
-        self._lock = threading.Lock()
-
-    def model(self) -> Any:
-        """Load on first use; a failure is remembered, not repeated for every component. Raises HarnessError."""
-        if self._failure is not None:
-            raise self._failure
-        if self._model is None:
-            try:
-                self._model = self._opener.load_model(self._checkpoint)
-            except HarnessError as error:
-                self._failure = error
-                raise
-        return self._model
-
-    def close(self) -> None:
-        """Let go of the model; the opener keeps it for the next checkpoint."""
-        self._model = None
-
-    def tokenizer(self) -> Any:
-        """Load on first use: the checkpoint's own, for an adapter without one its base's. Raises CheckpointError."""
-        return self._opener.load_tokenizer(self._checkpoint).tokenizer
-
-    def tokenizer_id(self) -> str:
-        """Identity of the tokenizer by what it does. Raises CheckpointError."""
-        return self._opener.load_tokenizer(self._checkpoint).identity
-
-    def endpoint(self) -> Endpoint:
-        """Where it is served. Raises SpecError, CheckpointError or EngineError."""
-        return self._opener.serve(self._checkpoint, self._own_logprobs)
-
-    def _own_logprobs(self, ids: Sequence[int]) -> list[float]:
-        """log P(ids[i] | ids[:i]) for i >= 1, by our own engine."""
-        from harness.engines.torch_logprob import token_logprobs
-
-        with self._lock:
-            return token_logprobs(self.model(), ids)
 
 
 class Tokenizer(NamedTuple):
@@ -110,6 +65,7 @@ class Opener:
         self._servable: tuple[tuple[Path, str | None], Servable] | None = None
         self._identified: tuple[tuple[Path, str | None], str] | None = None
         self._shelf: Shelf | None = None
+        self._following: list[Path] = []
         self._tokenizers: dict[str, Tokenizer] = {}
         self._bases: dict[str, Path] = {}
         self._fingerprints: dict[Path, str] = {}
@@ -177,12 +133,20 @@ class Opener:
             )
         if checkpoint.kind == "lora":
             return self._shelf.adapted(self._base(checkpoint), checkpoint.folder)
-        return self._shelf.full(checkpoint.folder, weight_files(checkpoint.folder))
+        following, self._following = self._following, []
+        files = weight_files(checkpoint.folder)
+        model = self._shelf.full(checkpoint.folder, files)
+        if following != files:
+            self._shelf.expect(following)
+        return model
 
     def expect(self, checkpoint: Checkpoint) -> None:
-        """This one comes next: the system may read its weights from disk meanwhile."""
+        """This one comes next: the system may read its weights from disk meanwhile, and a thread for a GPU once it is idle."""
+        self._following = []
         with contextlib.suppress(CheckpointError):
-            read_ahead(weight_files(checkpoint.folder))
+            files = weight_files(checkpoint.folder)
+            read_ahead(files)
+            self._following = files
 
     def serve(self, checkpoint: Checkpoint, logprobs: Callable[[Sequence[int]], list[float]] | None = None) -> Endpoint:
         """Put the checkpoint on the server; `logprobs` gives its own, to compare. Callable from any thread.

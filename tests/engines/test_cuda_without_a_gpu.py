@@ -21,10 +21,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
 from harness.engines.packed_forward import PackedModel, Recipe
 from harness.engines.packs import Pack, PackPlan
-from harness.engines.torch_logprob import CHUNK_LOGITS, PACK_TOKENS, _score_pack
+from harness.engines.padded_logprob import _score_batch
+from harness.engines.torch_logprob import CHUNK_LOGITS, PACK_TOKENS, _score_pack, score
 
 GPU = torch.device("meta")
 BIG = 128_256
@@ -254,7 +256,7 @@ def test_attention_is_fused_and_asks_for_no_more_keys_than_it_must(name: str) ->
             assert call.grouped == (stored < heads)
         elif call.mask is not None:
             assert call.mask == (call.q[0], 1, call.q[2], call.k[2])
-            # No kernel takes both a mask and shared keys.
+            # Not every fused kernel that takes a mask takes shared keys.
             assert call.k[1] == heads
             assert not call.grouped
 
@@ -293,6 +295,31 @@ def test_a_full_pack_of_a_3b_model_fits_beside_its_weights() -> None:
     pack = one_pack([(index, 700, 300) for index in range(PACK_TOKENS["cuda"] // 1000)], BIG)
     assert PACK_TOKENS["cuda"] * 0.95 < len(pack.ids) <= PACK_TOKENS["cuda"]
     assert weights + score_pack(model, pack, greedy=True).watch.most < 20e9
+
+
+@pytest.mark.parametrize("name", ["bloom", "mpt", "mamba"])
+@pytest.mark.parametrize("greedy", [False, True])
+def test_nothing_waits_in_a_padded_batch(name: str, greedy: bool) -> None:
+    """Of a model that is not packed. The others' own masks are made with a look at a value in transformers."""
+    model, pairs = on_gpu(tiny.family(name)), pairs_of(SHARED)
+    with torch.no_grad(), Watch():
+        entries = _score_batch(model, pairs, range(len(pairs)), GPU, greedy)
+    assert entries.logprob.shape == entries.pair.shape == (sum(pair.n_tokens for pair in pairs),)
+
+
+def test_attention_that_plans_for_each_shape_is_off_while_pairs_are_scored() -> None:
+    model, pairs = tiny.llama(), pairs_of(SHARED)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        score(model, PackPlan(pairs), progress=SilentProgress())
+        assert seen
+        assert not any(seen)
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 class Head(torch.nn.Linear):
