@@ -64,7 +64,7 @@ class Opener:
         self._server_lock = threading.Lock()
         self._servable: tuple[tuple[Path, str | None], Servable] | None = None
         self._identified: tuple[tuple[Path, str | None], str] | None = None
-        self._shelf: Shelf | None = None
+        self.shelf: Shelf | None = None
         self._following: list[Path] = []
         self._tokenizers: dict[str, Tokenizer] = {}
         self._bases: dict[str, Path] = {}
@@ -124,24 +124,24 @@ class Opener:
         from harness.engines.shelf import Shelf
         from harness.engines.torch_model import choose_device
 
-        if self._shelf is None:
-            self._shelf = Shelf(
+        if self.shelf is None:
+            self.shelf = Shelf(
                 dtype=self.dtype,
                 device=choose_device(self.device),
                 trust_remote_code=self.trust_remote_code,
                 allow_pickle=self.allow_pickle,
             )
         if checkpoint.kind == "lora":
-            return self._shelf.adapted(self._base(checkpoint), checkpoint.folder)
+            return self.shelf.adapted(self._base(checkpoint), checkpoint.folder)
         following, self._following = self._following, []
         files = weight_files(checkpoint.folder)
-        model = self._shelf.full(checkpoint.folder, files)
+        model = self.shelf.full(checkpoint.folder, files)
         if following != files:
-            self._shelf.expect(following)
+            self.shelf.expect(following)
         return model
 
     def expect(self, checkpoint: Checkpoint) -> None:
-        """This one comes next: the system may read its weights from disk meanwhile, and a thread for a GPU once it is idle."""
+        """This one comes next: the system may read its weights from disk, and once the one before is loaded, a GPU's shelf."""
         self._following = []
         with contextlib.suppress(CheckpointError):
             files = weight_files(checkpoint.folder)
@@ -223,7 +223,7 @@ class Opener:
                 from harness.engines.torch_model import choose_device
 
                 # What the model in this process still takes of the GPU, where it is not loaded yet.
-                weights = 0 if self._shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
+                weights = 0 if self.shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
                 share = share_beside(str(choose_device(self.device)), needed=weights)
             self.server = CheckpointServer(
                 self.settings,
@@ -241,8 +241,8 @@ class Opener:
         """End the server, if there is one, and give the memory of the kept model back."""
         if self.server is not None:
             self.server.close()
-        if self._shelf is not None:
-            self._shelf.clear()
+        if self.shelf is not None:
+            self.shelf.clear()
 
     def load_tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
         """The tokenizer beside the weights; the same files are loaded once. Raises CheckpointError."""

@@ -18,6 +18,8 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.checkpoints.open import Opener
+from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
 from harness.engines.shelf import Shelf
 from harness.engines.staging import Staging, Weights, free_host_memory
@@ -263,6 +265,27 @@ def test_a_weight_that_is_in_two_shards_is_not_taken_from_either(tmp_path: Path)
     kept.full(first, files(first))
     kept.expect(twice)
     assert same(weights_of(kept.full(second, twice)), saved(second))
+
+
+def test_an_opener_has_the_next_checkpoint_staged_and_no_other(tmp_path: Path) -> None:
+    folders = [checkpoint(tmp_path / str(seed), seed) for seed in range(4)]
+    checkpoints = [Checkpoint(kind="full", folder=f, label=f.name, trajectory="a", step=1) for f in folders]
+    staging = Noted()
+    opener = Opener(dtype="auto", device="cpu")
+    opener.shelf = shelf(staging)
+    with contextlib.closing(opener):
+        for number, one in enumerate(checkpoints):
+            for following in checkpoints[number + 1 : number + 2]:
+                opener.expect(following)
+            if number != 2:  # measured before: nothing asks for its model
+                assert same(weights_of(opener.load_model(one)), saved(one.folder))
+        assert staging.had == [True, False]
+        opener.expect(checkpoints[1])
+        opener.load_model(checkpoints[0])
+        assert same(staged(staging, files(folders[1])), saved(folders[1]))
+        opener.load_model(checkpoints[3])
+        assert staged(staging, files(folders[1])) is None
+        assert staged(staging, files(folders[3])) is None
 
 
 def test_weights_are_staged_for_a_gpu_and_for_nothing_else() -> None:
