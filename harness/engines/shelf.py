@@ -90,6 +90,7 @@ class Shelf:
         nothing = contextlib.nullcontext(None)
         try:
             with self.staging.taken(files) if self.staging is not None else nothing as staged:
+                held = staged is not None
                 weights = _mapped(files) if staged is None else _held(staged)
                 names = {weight.name for weight in weights}
                 saved = {state[name].data_ptr() for name in names if name in state}
@@ -105,8 +106,8 @@ class Shelf:
                     for weight in weights:
                         target, source = state[weight.name], weight.tensor()
                         if source.dtype != target.dtype:  # a GPU changes it by itself, once it has it
-                            source = source.to(target.device, non_blocking=True)
-                        target.copy_(source, non_blocking=True)
+                            source = source.to(target.device, non_blocking=held)
+                        target.copy_(source, non_blocking=held)
         except Exception as error:
             self.clear()
             raise CheckpointError(f"cannot load the model in {folder}: {explain(error)}") from error
