@@ -17,63 +17,18 @@ from harness.checkpoints.fingerprint import (
     weight_files,
 )
 from harness.checkpoints.hub import fetch, looks_like_hub_id
+from harness.checkpoints.open_checkpoint import OpenCheckpoint
 from harness.checkpoints.read_ahead import read_ahead
 from harness.core.checkpoint import Checkpoint
 from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
-from harness.core.errors import CheckpointError, HarnessError
+from harness.core.errors import CheckpointError
 from harness.core.serving import Servable, ServeSettings
 from harness.core.vector import CheckpointRecord
 
 if TYPE_CHECKING:
     from harness.engines.shelf import Shelf
     from harness.engines.vllm.checkpoint_server import CheckpointServer
-
-
-class OpenCheckpoint:
-    """A Subject backed by a folder."""
-
-    def __init__(self, opener: Opener, checkpoint: Checkpoint) -> None:
-        self._opener = opener
-        self._checkpoint = checkpoint
-        self._model: Any = None
-        self._failure: HarnessError | None = None
-        self._lock = threading.Lock()
-
-    def model(self) -> Any:
-        """Load on first use; a failure is remembered, not repeated for every component. Raises HarnessError."""
-        if self._failure is not None:
-            raise self._failure
-        if self._model is None:
-            try:
-                self._model = self._opener.load_model(self._checkpoint)
-            except HarnessError as error:
-                self._failure = error
-                raise
-        return self._model
-
-    def close(self) -> None:
-        """Let go of the model; the opener keeps it for the next checkpoint."""
-        self._model = None
-
-    def tokenizer(self) -> Any:
-        """Load on first use: the checkpoint's own, for an adapter without one its base's. Raises CheckpointError."""
-        return self._opener.load_tokenizer(self._checkpoint).tokenizer
-
-    def tokenizer_id(self) -> str:
-        """Identity of the tokenizer by what it does. Raises CheckpointError."""
-        return self._opener.load_tokenizer(self._checkpoint).identity
-
-    def endpoint(self) -> Endpoint:
-        """Where it is served. Raises SpecError, CheckpointError or EngineError."""
-        return self._opener.serve(self._checkpoint, self._own_logprobs)
-
-    def _own_logprobs(self, ids: Sequence[int]) -> list[float]:
-        """log P(ids[i] | ids[:i]) for i >= 1, by our own engine."""
-        from harness.engines.torch_logprob import token_logprobs
-
-        with self._lock:
-            return token_logprobs(self.model(), ids)
 
 
 class Tokenizer(NamedTuple):
@@ -109,7 +64,8 @@ class Opener:
         self._server_lock = threading.Lock()
         self._servable: tuple[tuple[Path, str | None], Servable] | None = None
         self._identified: tuple[tuple[Path, str | None], str] | None = None
-        self._shelf: Shelf | None = None
+        self.shelf: Shelf | None = None
+        self._following: list[Path] = []
         self._tokenizers: dict[str, Tokenizer] = {}
         self._bases: dict[str, Path] = {}
         self._fingerprints: dict[Path, str] = {}
@@ -168,21 +124,29 @@ class Opener:
         from harness.engines.shelf import Shelf
         from harness.engines.torch_model import choose_device
 
-        if self._shelf is None:
-            self._shelf = Shelf(
+        if self.shelf is None:
+            self.shelf = Shelf(
                 dtype=self.dtype,
                 device=choose_device(self.device),
                 trust_remote_code=self.trust_remote_code,
                 allow_pickle=self.allow_pickle,
             )
         if checkpoint.kind == "lora":
-            return self._shelf.adapted(self._base(checkpoint), checkpoint.folder)
-        return self._shelf.full(checkpoint.folder, weight_files(checkpoint.folder))
+            return self.shelf.adapted(self._base(checkpoint), checkpoint.folder)
+        following, self._following = self._following, []
+        files = weight_files(checkpoint.folder)
+        model = self.shelf.full(checkpoint.folder, files)
+        if following != files:
+            self.shelf.expect(following)
+        return model
 
     def expect(self, checkpoint: Checkpoint) -> None:
-        """This one comes next: the system may read its weights from disk meanwhile."""
+        """This one comes next: the system may read its weights from disk, and once the one before is loaded, a GPU's shelf."""
+        self._following = []
         with contextlib.suppress(CheckpointError):
-            read_ahead(weight_files(checkpoint.folder))
+            files = weight_files(checkpoint.folder)
+            read_ahead(files)
+            self._following = files
 
     def serve(self, checkpoint: Checkpoint, logprobs: Callable[[Sequence[int]], list[float]] | None = None) -> Endpoint:
         """Put the checkpoint on the server; `logprobs` gives its own, to compare. Callable from any thread.
@@ -259,7 +223,7 @@ class Opener:
                 from harness.engines.torch_model import choose_device
 
                 # What the model in this process still takes of the GPU, where it is not loaded yet.
-                weights = 0 if self._shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
+                weights = 0 if self.shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
                 share = share_beside(str(choose_device(self.device)), needed=weights)
             self.server = CheckpointServer(
                 self.settings,
@@ -277,8 +241,8 @@ class Opener:
         """End the server, if there is one, and give the memory of the kept model back."""
         if self.server is not None:
             self.server.close()
-        if self._shelf is not None:
-            self._shelf.clear()
+        if self.shelf is not None:
+            self.shelf.clear()
 
     def load_tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
         """The tokenizer beside the weights; the same files are loaded once. Raises CheckpointError."""

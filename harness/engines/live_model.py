@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from harness.core.errors import EngineError
 TensorLine = tuple[str, str, list[int], str]
 """Name, safetensors dtype, shape, sha256 of the bytes."""
 
+THREADS = 4
 WRAPPERS = ("DataParallel", "DistributedDataParallel")
 DTYPE_CODES = {
     torch.float64: "F64",
@@ -132,8 +134,13 @@ def _names_on_disk(model: Any, state: dict[str, torch.Tensor]) -> Mapping[str, t
 
 
 def _lines(state: Mapping[str, torch.Tensor]) -> Iterator[TensorLine]:
-    for name, tensor in state.items():
-        data = tensor.detach().cpu().contiguous()
-        raw: Any = data.reshape(-1).view(torch.uint8).numpy() if data.numel() else b""
-        code = DTYPE_CODES.get(tensor.dtype, str(tensor.dtype))
-        yield name, code, list(tensor.shape), hashlib.sha256(raw).hexdigest()
+    """In order, some at a time: a copy from a GPU and a digest of what was copied before go on together."""
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        yield from pool.map(lambda item: _line(*item), state.items())
+
+
+def _line(name: str, tensor: torch.Tensor) -> TensorLine:
+    data = tensor.detach().cpu().contiguous()
+    raw: Any = data.reshape(-1).view(torch.uint8).numpy() if data.numel() else b""
+    code = DTYPE_CODES.get(tensor.dtype, str(tensor.dtype))
+    return name, code, list(tensor.shape), hashlib.sha256(raw).hexdigest()

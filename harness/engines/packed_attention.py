@@ -62,7 +62,9 @@ class Call:
                 allowed &= (k_branch[:, None] == 0) | (k_branch[:, None] == branch[:, :, None])
             if window is not None:
                 allowed &= self.k_depth[:, None] > self.depth[:, :, None] - window
-            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+            # Rows of a multiple of 8: a fused kernel on a GPU would copy any other mask, at every call.
+            n_keys = allowed.shape[-1]
+            mask = allowed.new_zeros((*allowed.shape[:2], -(-n_keys // 8) * 8), dtype=dtype)[..., :n_keys]
             self._masks[window, dtype] = mask.masked_fill_(~allowed, float("-inf"))[:, None]
         return self._masks[window, dtype]
 
@@ -85,7 +87,7 @@ def _rows(rows: npt.NDArray[np.int64], device: torch.device) -> Rows:
 def on_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """A copy that the host does not wait for: a GPU reads it from pinned memory."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 @dataclass(slots=True)
@@ -153,6 +155,15 @@ def _take(tensor: torch.Tensor, rows: Rows, n: int) -> torch.Tensor:
     return taken.view(n, -1, *taken.shape[1:]).transpose(1, 2)
 
 
+def _takes_shared(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> bool:
+    """Whether a fused kernel reads keys that heads share where they are: on a GPU that depends on types and on the mask."""
+    if q.device.type != "cuda":
+        return q.device.type == "cpu" or mask is None
+    backends: Any = torch.backends.cuda
+    asked = backends.SDPAParams(q, k, v, mask, 0.0, causal, True)
+    return bool(backends.can_use_flash_attention(asked) or backends.can_use_efficient_attention(asked))
+
+
 def _attend(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -167,7 +178,7 @@ def _attend(
     window = window if window is not None and k.shape[2] > window else None
     causal = call.causal and window is None and softcap is None
     mask = None if causal else call.mask(window, q.dtype)
-    shared = groups > 1 and softcap is None and (mask is None or q.device.type == "cpu")
+    shared = groups > 1 and softcap is None and _takes_shared(q, k, v, mask, causal)
     if groups > 1 and not shared:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     if softcap is None:

@@ -33,6 +33,17 @@ class Scores(NamedTuple):
     greedy: npt.NDArray[np.bool_]
 
 
+class Entries(NamedTuple):
+    """The response tokens of a batch, still on the device."""
+
+    pair: npt.NDArray[np.int64]
+    """Which pair each belongs to, shape [R]."""
+    logprob: torch.Tensor
+    """Shape [R]."""
+    hit: torch.Tensor | None
+    """Whether each was the likeliest, shape [R]; null where it was not asked for."""
+
+
 def score_padded(
     model: Any,
     pairs: Sequence[TokenPair],
@@ -49,20 +60,17 @@ def score_padded(
     gradients, hooks and the random state are as before afterwards. Running out of memory halves the batch and goes on.
     Raises EngineError when a single pair does not fit, or the model does not return logits.
     """
-    result = np.full(len(pairs), np.nan, dtype=np.float64)
-    likeliest = np.zeros(len(pairs), dtype=np.bool_)
-    if not pairs:
-        return Scores(result, likeliest)
     device = next(model.parameters()).device
     kind = device.type if device.type in BATCH_TOKENS else "cuda"
     budget = batch_tokens or BATCH_TOKENS[kind]
     rows_budget = max(1, BATCH_LOGITS[kind] // vocabulary_size(model))
     pending = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i].ids), i))
+    done: list[Entries] = []
     with undisturbed(model, device):
         while pending:
             batch = _take(pending, pairs, budget, rows_budget)
             try:
-                result[batch], likeliest[batch] = _score_batch(model, [pairs[i] for i in batch], device, greedy)
+                done.append(_score_batch(model, pairs, batch, device, greedy))
             except torch.OutOfMemoryError as error:
                 torch.cuda.empty_cache()
                 if len(batch) == 1:
@@ -75,7 +83,20 @@ def score_padded(
                 continue
             del pending[: len(batch)]
             progress.advance(pairs=len(batch), tokens=sum(len(pairs[i].ids) - 1 for i in batch))
-    return Scores(result, likeliest)
+        return _collect(done, len(pairs), greedy)
+
+
+def _collect(done: Sequence[Entries], n_pairs: int, greedy: bool) -> Scores:
+    """Sums per pair, in float64; one copy from the device."""
+    total = np.zeros(n_pairs, dtype=np.float64)
+    likeliest = np.full(n_pairs, greedy)
+    if done:
+        pair = np.concatenate([entries.pair for entries in done])
+        np.add.at(total, pair, torch.cat([entries.logprob for entries in done]).double().cpu().numpy())
+        if greedy:
+            hit = torch.cat([entries.hit for entries in done if entries.hit is not None]).cpu().numpy()
+            likeliest[pair[~hit]] = False
+    return Scores(total, likeliest)
 
 
 def _take(pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_budget: int) -> list[int]:
@@ -91,32 +112,32 @@ def _take(pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_
     return batch
 
 
-def _score_batch(model: Any, batch: Sequence[TokenPair], device: torch.device, greedy: bool) -> Scores:
-    """Shape [len(batch)], nats. Rows are padded on the right, which causal attention never looks at.
+def _score_batch(
+    model: Any, pairs: Sequence[TokenPair], batch: Sequence[int], device: torch.device, greedy: bool
+) -> Entries:
+    """Rows are padded on the right, which causal attention never looks at. The host does not wait for a GPU.
 
     Padding repeats a row's first token, which it reads anyway: a broken embedding cannot come in from outside.
     """
-    width = max(len(pair.ids) for pair in batch) - 1
+    width = max(len(pairs[index].ids) for index in batch) - 1
     ids = np.empty((len(batch), width), dtype=np.int64)
-    owner, position, target = [], [], []
-    for row, pair in enumerate(batch):
+    owner, position, target, indices = [], [], [], []
+    for row, index in enumerate(batch):
+        pair = pairs[index]
         length = len(pair.ids) - 1
         ids[row, :length] = pair.ids[:-1]
         ids[row, length:] = pair.ids[0]
         owner.append(np.full(pair.n_tokens, row))
+        indices.append(np.full(pair.n_tokens, index))
         position.append(np.arange(pair.n_context - 1, length))
         target.append(pair.ids[pair.n_context :].astype(np.int64))
-    owner_R = torch.from_numpy(np.concatenate(owner)).to(device)
-    position_R = torch.from_numpy(np.concatenate(position)).to(device)
-    target_R = torch.from_numpy(np.concatenate(target)).to(device)
-    logits_RV = _response_logits(model, torch.from_numpy(ids).to(device), owner_R, position_R)
-    owners = np.concatenate(owner)
-    total = np.zeros(len(batch), dtype=np.float64)
-    np.add.at(total, owners, _logprob(logits_RV, target_R).double().cpu().numpy())
-    likeliest = np.full(len(batch), greedy)
-    if greedy:
-        likeliest[owners[(logits_RV.argmax(dim=1) != target_R).cpu().numpy()]] = False
-    return Scores(total, likeliest)
+    owner_R, position_R, target_R = (
+        torch.from_numpy(np.concatenate(parts)).to(device, non_blocking=True) for parts in (owner, position, target)
+    )
+    ids_BT = torch.from_numpy(ids).to(device, non_blocking=True)
+    logits_RV = _response_logits(model, ids_BT, owner_R, position_R)
+    hit = logits_RV.argmax(dim=1) == target_R if greedy else None
+    return Entries(np.concatenate(indices), _logprob(logits_RV, target_R), hit)
 
 
 def _response_logits(model: Any, ids_BT: torch.Tensor, owner_R: torch.Tensor, position_R: torch.Tensor) -> torch.Tensor:
@@ -177,6 +198,7 @@ def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
         torch.random.fork_rng(devices=devices),
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
+        _unplanned_attention(),
         _uncompiled(model),
     ):
         for module in training:
@@ -186,6 +208,20 @@ def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
         finally:
             for module in training:
                 module.training = True
+
+
+@contextlib.contextmanager
+def _unplanned_attention() -> Iterator[None]:
+    """Without cuDNN's attention, which torch takes first on recent GPUs: it makes a plan for every shape it has not seen, for
+    some tenths of a second each, and hardly two batches or packs have the same. Stays where it was all that was allowed.
+    """
+    backends: Any = torch.backends.cuda
+    planned = backends.cudnn_sdp_enabled()
+    backends.enable_cudnn_sdp(planned and not backends.math_sdp_enabled())
+    try:
+        yield
+    finally:
+        backends.enable_cudnn_sdp(planned)
 
 
 def _uncompiled(model: Any) -> contextlib.AbstractContextManager[None]:

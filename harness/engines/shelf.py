@@ -7,24 +7,38 @@ was loaded before.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from harness.core.errors import CheckpointError
+from harness.engines.staging import Staging, Weights
 from harness.engines.torch_model import check_adapter, explain, load_adapter, load_model, release
 
 VOLATILE = {"_name_or_path", "transformers_version"}
 
 
 class Shelf:
-    """At most one model, on one device, loaded with one set of options."""
+    """At most one model, on one device, loaded with one set of options.
 
-    def __init__(self, *, dtype: str, device: torch.device, trust_remote_code: bool, allow_pickle: bool) -> None:
+    `staging` holds the next one's weights; a GPU has one anyway.
+    """
+
+    def __init__(
+        self,
+        *,
+        dtype: str,
+        device: torch.device,
+        trust_remote_code: bool,
+        allow_pickle: bool,
+        staging: Staging | None = None,
+    ) -> None:
         self._options: dict[str, Any] = {
             "dtype": dtype,
             "device": device,
@@ -35,6 +49,7 @@ class Shelf:
         self._kept: tuple[str, str] | None = None
         """("full", configuration) or ("adapter", base) of the model that is there."""
         self._n_adapters = 0
+        self.staging = staging or (Staging(device) if device.type == "cuda" else None)
 
     def full(self, folder: Path, files: Sequence[Path]) -> Any:
         """The model of a folder whose safetensors files are `files`. Raises CheckpointError or EngineError."""
@@ -56,33 +71,43 @@ class Shelf:
         self._kept = kind
         return self._model
 
+    def expect(self, files: Sequence[Path]) -> None:
+        """A full model of these safetensors files comes next."""
+        if self.staging is not None and files:
+            self.staging.expect(files)
+
     def clear(self) -> None:
-        """Give the model's memory back."""
+        """Give the model's memory back, and that of staged weights."""
+        if self.staging is not None:
+            self.staging.clear()
         if self._model is not None:
             self._model, self._kept = None, None
             release()
 
     def _copy_in(self, folder: Path, files: Sequence[Path]) -> bool:
         """Copy a folder's weights into the model, if every weight has exactly one place there."""
-        from safetensors import safe_open
-
         state = self._model.state_dict()
+        nothing = contextlib.nullcontext(None)
         try:
-            opened: list[Any] = [safe_open(path, framework="pt") for path in files]
-            places = [(name, file) for file in opened for name in file.keys()]  # noqa: SIM118 - not a dictionary
-            names = {name for name, _ in places}
-            saved = {state[name].data_ptr() for name in names if name in state}
-            fits = (
-                len(names) == len(places)
-                and names <= state.keys()
-                and all(name in names or tensor.data_ptr() in saved for name, tensor in state.items())
-                and all(list(state[name].shape) == file.get_slice(name).get_shape() for name, file in places)
-            )
-            if not fits:
-                return False
-            with torch.no_grad():
-                for name, file in places:
-                    state[name].copy_(file.get_tensor(name))
+            with self.staging.taken(files) if self.staging is not None else nothing as staged:
+                held = staged is not None
+                weights = _mapped(files) if staged is None else _held(staged)
+                names = {weight.name for weight in weights}
+                saved = {state[name].data_ptr() for name in names if name in state}
+                fits = (
+                    len(names) == len(weights)
+                    and names <= state.keys()
+                    and all(name in names or tensor.data_ptr() in saved for name, tensor in state.items())
+                    and all(list(state[weight.name].shape) == weight.shape for weight in weights)
+                )
+                if not fits:
+                    return False
+                with torch.no_grad():
+                    for weight in weights:
+                        target, source = state[weight.name], weight.tensor()
+                        if source.dtype != target.dtype:  # a GPU changes it by itself, once it has it
+                            source = source.to(target.device, non_blocking=held)
+                        target.copy_(source, non_blocking=held)
         except Exception as error:
             self.clear()
             raise CheckpointError(f"cannot load the model in {folder}: {explain(error)}") from error
@@ -103,6 +128,31 @@ class Shelf:
             return False
         self._model.eval()
         return True
+
+
+class Weight(NamedTuple):
+    """One tensor of a file; `tensor` brings it, and may read the file."""
+
+    name: str
+    shape: list[int]
+    tensor: Callable[[], torch.Tensor]
+
+
+def _held(staged: Weights) -> list[Weight]:
+    """Tensors that are in memory."""
+    return [Weight(name, list(tensor.shape), tensor.detach) for name, tensor in staged]
+
+
+def _mapped(files: Sequence[Path]) -> list[Weight]:
+    """The tensors of safetensors files, mapped into memory."""
+    from safetensors import safe_open
+
+    opened: list[Any] = [safe_open(path, framework="pt") for path in files]
+    return [
+        Weight(name, file.get_slice(name).get_shape(), functools.partial(file.get_tensor, name))
+        for file in opened
+        for name in file.keys()  # noqa: SIM118 - not a dictionary
+    ]
 
 
 def _configuration(folder: Path) -> str:

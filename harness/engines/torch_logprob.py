@@ -112,19 +112,22 @@ class _Work:
         while waiting:
             pack = waiting.pop()
             try:
-                done.append((pack, *_score_pack(packed, pack, self._device, self._kind, self._greedy)))
+                scored = _score_pack(packed, pack, self._device, self._kind, self._greedy)
             except torch.OutOfMemoryError as error:
                 if pack.n_pairs == 1:
                     raise EngineError(
                         f"pair {self._plan.pairs[int(pack.pair[0])].id} ({len(pack.ids)} tokens) does not fit in the "
                         f"memory of {self._device} by itself; free memory or choose another --device"
                     ) from error
+                scored = None
+            if scored is None:  # after the error is gone: its traceback holds what is to be freed
                 torch.cuda.empty_cache()
                 self._tokens = max(1, self._tokens // 2)
                 self._rows = max(1, min(self._rows, self._whole) // 2)
                 left = sorted({int(i) for p in (pack, *waiting) for i in p.pair})
                 waiting = self._plan.packs_of(left, tokens=self._tokens, rows=self._rows, join=join)[::-1]
                 continue
+            done.append((pack, *scored))
             progress.advance(pairs=pack.n_pairs, tokens=pack.n_pair_tokens)
         return done
 

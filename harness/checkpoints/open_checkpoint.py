@@ -1,0 +1,60 @@
+"""A checkpoint that components measure: what they ask of a Subject, given by its opener when they ask for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.core.checkpoint import Checkpoint
+from harness.core.endpoint import Endpoint
+from harness.core.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.checkpoints.open import Opener
+
+
+class OpenCheckpoint:
+    """A Subject backed by a folder."""
+
+    def __init__(self, opener: Opener, checkpoint: Checkpoint) -> None:
+        self._opener = opener
+        self._checkpoint = checkpoint
+        self._model: Any = None
+        self._failure: HarnessError | None = None
+        self._lock = threading.Lock()
+
+    def model(self) -> Any:
+        """Load on first use; a failure is remembered, not repeated for every component. Raises HarnessError."""
+        if self._failure is not None:
+            raise self._failure
+        if self._model is None:
+            try:
+                self._model = self._opener.load_model(self._checkpoint)
+            except HarnessError as error:
+                self._failure = error
+                raise
+        return self._model
+
+    def close(self) -> None:
+        """Let go of the model; the opener keeps it for the next checkpoint."""
+        self._model = None
+
+    def tokenizer(self) -> Any:
+        """Load on first use: the checkpoint's own, for an adapter without one its base's. Raises CheckpointError."""
+        return self._opener.load_tokenizer(self._checkpoint).tokenizer
+
+    def tokenizer_id(self) -> str:
+        """Identity of the tokenizer by what it does. Raises CheckpointError."""
+        return self._opener.load_tokenizer(self._checkpoint).identity
+
+    def endpoint(self) -> Endpoint:
+        """Where it is served. Raises SpecError, CheckpointError or EngineError."""
+        return self._opener.serve(self._checkpoint, self._own_logprobs)
+
+    def _own_logprobs(self, ids: Sequence[int]) -> list[float]:
+        """log P(ids[i] | ids[:i]) for i >= 1, by our own engine."""
+        from harness.engines.torch_logprob import token_logprobs
+
+        with self._lock:
+            return token_logprobs(self.model(), ids)
