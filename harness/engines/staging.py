@@ -7,6 +7,7 @@ handed out is what was identified. Nothing fails here: without staged weights th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import math
@@ -55,6 +56,12 @@ class _Reading:
     identities: list[_Identity] | None = None
     weights: Weights | None = None
 
+    def end(self) -> None:
+        """Wait until the thread has seen that nobody wants these any more."""
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join()
+
 
 class Staging:
     """At most one checkpoint's weights, for a model on `device`. Used by one thread besides its own."""
@@ -72,6 +79,8 @@ class Staging:
         reading = _Reading(tuple(files), threading.Event())
         reading.thread = threading.Thread(target=self._read, args=(reading,), name="staging", daemon=True)
         self._reading = reading
+        # A thread that is inside torch when the interpreter goes away takes the process down with it.
+        atexit.register(reading.end)
         reading.thread.start()
 
     @contextlib.contextmanager
@@ -88,7 +97,7 @@ class Staging:
         try:
             yield reading.weights if same else None
         finally:
-            self._reading = None
+            self._drop()
             if same and self._device.type == "cuda":
                 self._copied = torch.cuda.current_stream(self._device).record_event()
 
@@ -99,9 +108,9 @@ class Staging:
 
     def _drop(self) -> None:
         reading, self._reading = self._reading, None
-        if reading is not None and reading.thread is not None:
-            reading.stop.set()
-            reading.thread.join()
+        if reading is not None:
+            reading.end()
+            atexit.unregister(reading.end)
 
     def _read(self, reading: _Reading) -> None:
         with contextlib.suppress(Exception):
