@@ -54,7 +54,7 @@ class PackedModel:
         self._width = 0
 
     def __call__(self, pack: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """(hidden, logits) at the pack's rows: shapes [R, H] and [R, V]; with a plain head, logits of the first row only."""
+        """(hidden, logits) at the pack's rows: shapes [R, H] and [R, V]; with a plain head, [0, V]."""
         self._rows = on_device(pack.rows, device)
         self._width = len(pack.ids)
         token = PASS.set(
@@ -116,7 +116,7 @@ class PackedModel:
             raise UnsupportedError("an output embedding without positional input")
         hidden = inputs[0] if self.recipe.narrow_last else inputs[0][:, self._rows]
         self._hidden = hidden[0]
-        return (hidden[:, :1] if self.recipe.plain_head else hidden, *inputs[1:])
+        return (hidden[:, :0] if self.recipe.plain_head else hidden, *inputs[1:])
 
 
 def last_layer(model: Any) -> Any:

@@ -82,9 +82,10 @@ def test_biases_everywhere_change_nothing() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_of_several_blocks_are_all_computed(threads: int) -> None:
-    model = tiny.llama(max_position_embeddings=4096)
-    pairs = pairs_of([(1500, 700), (1200, 600)])
-    assert sum(len(pair.ids) for pair in pairs) * model.config.hidden_size > BLOCK
+    model = tiny.llama(hidden_size=128, intermediate_size=256)
+    pairs = pairs_of([(700, 100), (600, 200), (10, 5)])
+    (pack,) = PackPlan(pairs).packs(tokens=4096, rows=4096)
+    assert len(pack.ids) * model.config.hidden_size > BLOCK
     assert is_lean(model)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -194,8 +194,8 @@ def test_rows_that_predict_for_several_pairs_are_computed_once() -> None:
     run(model, choices)  # the first run also tries how such a model can be packed
     model.lm_head.rows = 0
     values = run(model, choices)
-    # One row for what follows the question, one for each choice, and one that tells the model's own code its shape.
-    assert model.lm_head.rows == 1 + 4 + 1
+    # One row for what follows the question, and one for each choice.
+    assert model.lm_head.rows == 1 + 4
     assert values == pytest.approx(slow(model, choices), abs=1e-4)
 
 
