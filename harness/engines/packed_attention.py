@@ -38,18 +38,44 @@ Rows = slice | torch.Tensor
 """Rows of a pack: neighbours, read where they lie, or indices on the device."""
 
 
+class Loader:
+    """Index arrays on their way to a device, all in one copy that the host does not wait for."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self._device = device
+        self._used = 0
+        if device.type != "cpu":
+            self._here = torch.empty(size, dtype=torch.int64, pin_memory=device.type == "cuda")
+            self._there = torch.empty(size, dtype=torch.int64, device=device)
+
+    def __call__(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Where the array will be once it is sent, in its shape."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self._device.type == "cpu":
+            return tensor
+        part = slice(self._used, self._used + array.size)
+        self._used = part.stop
+        self._here[part] = tensor.view(-1)
+        return self._there[part].view(array.shape)
+
+    def send(self) -> None:
+        """Fill everything that was handed out."""
+        if self._device.type != "cpu":
+            self._there[: self._used].copy_(self._here[: self._used], non_blocking=True)
+
+
 class Call:
     """One attention call: a group's rows, and its masks, made when a layer first asks."""
 
-    def __init__(self, group: Group, device: torch.device) -> None:
-        self.q = _rows(group.q, device)
-        self.k = _rows(group.k, device)
-        self.depth = on_device(group.depth, device)
-        self.k_depth = on_device(group.k_depth, device)
+    def __init__(self, group: Group, load: Loader) -> None:
+        self.q = _rows(group.q, load)
+        self.k = _rows(group.k, load)
+        self.depth = load(group.depth)
+        self.k_depth = load(group.k_depth)
         joined = bool(group.k_branch.any())
-        self.branches = (on_device(group.branch, device), on_device(group.k_branch, device)) if joined else None
-        self.real = None if group.real.all() else on_device(np.flatnonzero(group.real), device)
-        self.rows = self.q if self.real is None else on_device(group.q[group.real], device)
+        self.branches = (load(group.branch), load(group.k_branch)) if joined else None
+        self.real = None if group.real.all() else load(np.flatnonzero(group.real))
+        self.rows = self.q if self.real is None else load(group.q[group.real])
         self.causal = group.causal
         self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
 
@@ -71,17 +97,20 @@ class Call:
 
 def calls(groups: Sequence[Group], device: torch.device) -> list[Call]:
     """On a CPU reads of some length each by itself: copies and padding cost more there than a call does."""
-    found: list[Call] = []
+    found: list[Group] = []
     for group in groups:
         apart = device.type == "cpu" and len(group.q) > 1 and int(group.real.sum(axis=1).min()) >= ALONE
-        found += [Call(one, device) for one in (group.apart() if apart else [group])]
-    return found
+        found += group.apart() if apart else [group]
+    load = Loader(sum(5 * group.q.size + 3 * group.k.size for group in found), device)
+    made = [Call(group, load) for group in found]
+    load.send()
+    return made
 
 
-def _rows(rows: npt.NDArray[np.int64], device: torch.device) -> Rows:
+def _rows(rows: npt.NDArray[np.int64], load: Loader) -> Rows:
     if len(rows) == 1 and bool((np.diff(rows[0]) == 1).all()):
         return slice(int(rows[0, 0]), int(rows[0, -1]) + 1)
-    return on_device(rows.reshape(-1), device)
+    return load(rows.reshape(-1))
 
 
 def on_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:

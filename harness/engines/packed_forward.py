@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from harness.engines.lean_layer import lean_layers
+from harness.engines.lean_layer import Buffers, lean_layers
 from harness.engines.packed_attention import (
     ATTENTION,
     PASS,
@@ -49,6 +49,7 @@ class PackedModel:
         self.model = model
         self.recipe = recipe
         self.head: torch.nn.Module = model.get_output_embeddings()
+        self.buffers = Buffers()
         self._hidden: torch.Tensor | None = None
         self._rows: torch.Tensor | None = None
         self._width = 0
@@ -94,9 +95,11 @@ class PackedModel:
         try:
             for config in configs.values():
                 config._attn_implementation_internal = ATTENTION
-            with chosen_products(self.model), lean_layers(self.model) if self.recipe.lean else contextlib.nullcontext():
+            lean = lean_layers(self.model, self.buffers) if self.recipe.lean else contextlib.nullcontext()
+            with chosen_products(self.model), lean:
                 yield self
         finally:
+            self.buffers.clear()
             for handle in handles:
                 handle.remove()
             for key, config in configs.items():

@@ -42,26 +42,29 @@ class PackPlan:
 
     def __init__(self, pairs: Sequence[TokenPair]) -> None:
         self.pairs = tuple(pairs)
-        self._packs: dict[tuple[int, int], list[Pack]] = {}
+        self._packs: dict[tuple[int, int, int], list[Pack]] = {}
 
-    def packs(self, *, tokens: int, rows: int) -> list[Pack]:
+    def packs(self, *, tokens: int, rows: int, slack: int = 0) -> list[Pack]:
         """All pairs in packs of at most `tokens` tokens and `rows` predicting rows, where a single pair allows it."""
-        if (tokens, rows) not in self._packs:
-            self._packs[tokens, rows] = self.packs_of(range(len(self.pairs)), tokens=tokens, rows=rows)
-        return self._packs[tokens, rows]
+        key = tokens, rows, slack
+        if key not in self._packs:
+            self._packs[key] = self.packs_of(range(len(self.pairs)), tokens=tokens, rows=rows, slack=slack)
+        return self._packs[key]
 
-    def packs_of(self, chosen: Sequence[int], *, tokens: int, rows: int, join: bool = True) -> list[Pack]:
+    def packs_of(
+        self, chosen: Sequence[int], *, tokens: int, rows: int, join: bool = True, slack: int = 0
+    ) -> list[Pack]:
         """The same for some of the pairs."""
-        return pack_pairs(self.pairs, chosen, tokens=tokens, rows=rows, join=join)
+        return pack_pairs(self.pairs, chosen, tokens=tokens, rows=rows, join=join, slack=slack)
 
 
 def pack_pairs(
-    pairs: Sequence[TokenPair], chosen: Sequence[int], *, tokens: int, rows: int, join: bool = True
+    pairs: Sequence[TokenPair], chosen: Sequence[int], *, tokens: int, rows: int, join: bool = True, slack: int = 0
 ) -> list[Pack]:
     """A pair reads all its ids but the last; its row at depth d predicts the id at d + 1.
 
     `join`: endings of one beginning may look at their common past in one read, each masked from the others. NaN and
-    infinity get past a mask, so pairs that come out broken are to be packed again without.
+    infinity get past a mask, so pairs that come out broken are to be packed again without. `slack`: as group_reads has it.
     """
     if not len(chosen):
         return []
@@ -76,7 +79,7 @@ def pack_pairs(
         new = [node for node in path if node not in nodes]
         added = sum(len(tree.nodes[node].tokens) for node in new)
         if current and (n_tokens + added > tokens or n_rows + pairs[index].n_tokens > rows):
-            packs.append(_pack(pairs, tree, leaf, current, list(nodes), join))
+            packs.append(_pack(pairs, tree, leaf, current, list(nodes), join, slack))
             current, nodes, n_rows = [], {}, 0
             n_tokens, new = 0, path
             added = sum(len(tree.nodes[node].tokens) for node in new)
@@ -84,7 +87,7 @@ def pack_pairs(
         nodes |= dict.fromkeys(new)
         n_tokens += added
         n_rows += pairs[index].n_tokens
-    packs.append(_pack(pairs, tree, leaf, current, list(nodes), join))
+    packs.append(_pack(pairs, tree, leaf, current, list(nodes), join, slack))
     return packs
 
 
@@ -95,6 +98,7 @@ def _pack(
     chosen: Sequence[int],
     nodes: Sequence[int],
     join: bool,
+    slack: int,
 ) -> Pack:
     start: dict[int, int] = {}
     reads: dict[int, Read] = {}
@@ -125,8 +129,8 @@ def _pack(
     return Pack(
         ids=ids,
         depth=depth,
-        groups=tuple(group_reads(_joined(tree, reads) if join else [*reads.values()])),
-        row_groups=tuple(group_reads(_joined(tree, row_reads) if join else [*row_reads.values()])),
+        groups=tuple(group_reads(_joined(tree, reads) if join else [*reads.values()], slack=slack)),
+        row_groups=tuple(group_reads(_joined(tree, row_reads) if join else [*row_reads.values()], slack=slack)),
         rows=unique,
         entry_row=entry[order],
         target=np.concatenate(target_parts).astype(np.int64)[order],

@@ -113,12 +113,12 @@ class Group:
         return found
 
 
-def group_reads(reads: Sequence[Read]) -> list[Group]:
-    """Every read in exactly one group."""
+def group_reads(reads: Sequence[Read], *, slack: int = 0) -> list[Group]:
+    """Every read in exactly one group. `slack`: scores that a group may compute in vain, whatever WASTE says."""
     plain = [read for read in reads if is_causal(read)]
     masked = [read for read in reads if not is_causal(read)]
-    return [_group(batch, causal=True) for batch in _batches(plain)] + [
-        _group(batch, causal=False) for batch in _batches(masked)
+    return [_group(batch, causal=True) for batch in _batches(plain, slack)] + [
+        _group(batch, causal=False) for batch in _batches(masked, slack)
     ]
 
 
@@ -127,8 +127,8 @@ def is_causal(read: Read) -> bool:
     return len(read.q) == len(read.k) and int(read.depth[0]) == 0
 
 
-def _batches(reads: Sequence[Read]) -> list[list[Read]]:
-    """Reads of similar size together, the largest first, within WASTE and MOST_SCORES."""
+def _batches(reads: Sequence[Read], slack: int) -> list[list[Read]]:
+    """Reads of similar size together, the largest first, within WASTE or slack, and MOST_SCORES."""
     ordered = sorted(reads, key=lambda read: (-len(read.k), -len(read.q), int(read.q[0])))
     batches: list[list[Read]] = []
     area = widest = 0
@@ -137,7 +137,7 @@ def _batches(reads: Sequence[Read]) -> list[list[Read]]:
         if batches:
             most = max(widest, len(read.q))
             padded = most * len(batches[-1][0].k) * (len(batches[-1]) + 1)
-            if padded <= min(WASTE * (area + size), MOST_SCORES):
+            if padded <= min(max(WASTE * (area + size), area + size + slack), MOST_SCORES):
                 batches[-1].append(read)
                 area, widest = area + size, most
                 continue

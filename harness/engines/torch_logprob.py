@@ -29,6 +29,8 @@ from harness.engines.padded_logprob import Scores, score_padded, undisturbed, vo
 
 PACK_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Default tokens per pack."""
+SLACK = {"cpu": 0, "cuda": 2**18}
+"""Scores that an attention call may compute in vain: on a GPU they cost less than another call."""
 CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**28}
 """Logits held at a time, in elements, where the head can be applied in pieces."""
 WHOLE_LOGITS = {"cpu": 2**26, "cuda": 2**30}
@@ -98,13 +100,16 @@ class _Work:
 
     def all(self, packed: PackedModel) -> Done:
         """Every pair of the plan."""
-        packs = self._plan.packs(tokens=self._tokens, rows=self._rows)
+        packs = self._plan.packs(tokens=self._tokens, rows=self._rows, slack=SLACK[self._kind])
         return self._score(packed, packs, join=True, progress=self._progress)
 
     def apart(self, packed: PackedModel, chosen: Sequence[int]) -> Done:
         """Some pairs once more, none in another's sight: NaN gets past a mask, so a broken pair may have spoilt others."""
-        packs = self._plan.packs_of(chosen, tokens=self._tokens, rows=self._rows, join=False)
+        packs = self._repacked(chosen, join=False)
         return self._score(packed, packs, join=False, progress=SilentProgress())
+
+    def _repacked(self, chosen: Sequence[int], *, join: bool) -> list[Pack]:
+        return self._plan.packs_of(chosen, tokens=self._tokens, rows=self._rows, join=join, slack=SLACK[self._kind])
 
     def _score(self, packed: PackedModel, packs: Sequence[Pack], *, join: bool, progress: Progress) -> Done:
         waiting = list(packs)[::-1]
@@ -121,11 +126,12 @@ class _Work:
                     ) from error
                 scored = None
             if scored is None:  # after the error is gone: its traceback holds what is to be freed
+                packed.buffers.clear()
                 torch.cuda.empty_cache()
                 self._tokens = max(1, self._tokens // 2)
                 self._rows = max(1, min(self._rows, self._whole) // 2)
                 left = sorted({int(i) for p in (pack, *waiting) for i in p.pair})
-                waiting = self._plan.packs_of(left, tokens=self._tokens, rows=self._rows, join=join)[::-1]
+                waiting = self._repacked(left, join=join)[::-1]
                 continue
             done.append((pack, *scored))
             progress.advance(pairs=pack.n_pairs, tokens=pack.n_pair_tokens)
@@ -164,12 +170,12 @@ def _score_pack(
     for index, start in enumerate(starts):
         low, high = bounds[index], bounds[index + 1]
         logits = packed.logits(hidden_RH[start : start + step]) if packed.recipe.plain_head else logits_RV
-        wide = logits if logits.dtype == torch.float64 else logits.float()
         at = entry_row[low:high] - start
-        chosen = wide[at, target[low:high]]
-        parts.append(chosen - torch.logsumexp(wide, dim=-1)[at])
+        # The fused kernel: two passes over the logits, where log-sum-exp by itself makes five.
+        logprob = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
+        parts.append(logprob[at, target[low:high]])
         if greedy:
-            hits.append(wide.argmax(dim=-1)[at] == target[low:high])
+            hits.append(logits.argmax(dim=-1)[at] == target[low:high])
     return torch.cat(parts), torch.cat(hits) if greedy else None
 
 

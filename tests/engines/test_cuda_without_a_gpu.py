@@ -7,6 +7,7 @@ torch without CUDA refuses them most operations.)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ class Watch(TorchDispatchMode):
         """Elements of one result."""
         self.most = 0
         """Bytes of results that were alive at a time."""
+        self.uploads = 0
         self._alive: dict[StorageWeakRef, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -57,13 +59,17 @@ class Watch(TorchDispatchMode):
             if tensor.device == GPU:
                 self._keep(tensor)
             devices = {tensor.device.type, *(value.device.type for value in given)}
-            if len(devices) > 1 and not self._goes_over(func, kwargs, given):
-                raise WaitingError(f"{func} with tensors on {' and '.join(sorted(devices))}")
+            if len(devices) > 1:
+                if not self._goes_over(func, args, kwargs, given):
+                    raise WaitingError(f"{func} with tensors on {' and '.join(sorted(devices))}")
+                self.uploads += 1
         return result
 
     @staticmethod
-    def _goes_over(func: Any, kwargs: Any, given: list[torch.Tensor]) -> bool:
+    def _goes_over(func: Any, args: Any, kwargs: Any, given: list[torch.Tensor]) -> bool:
         """A copy to the GPU for which the host does not wait."""
+        if func is torch.ops.aten.copy_.default:
+            return len(args) > 2 and bool(args[2]) and args[1].device.type == "cpu"
         copied = func is torch.ops.aten._to_copy.default and bool(kwargs.get("non_blocking"))
         return copied and given[0].device.type == "cpu"
 
@@ -221,6 +227,7 @@ def test_the_watch_lets_pass_what_does_not_wait() -> None:
     with Watch() as watch:
         there = torch.arange(5).to(GPU, non_blocking=True)
         assert (there * 2)[there].shape == (5,)
+        there.copy_(torch.arange(5), non_blocking=True)
     assert watch.largest == 5
     assert watch.most == 3 * 5 * 8
 
@@ -229,7 +236,8 @@ def test_the_watch_lets_pass_what_does_not_wait() -> None:
 @pytest.mark.parametrize("greedy", [False, True])
 def test_nothing_waits_from_a_packs_start_until_its_scores_are_collected(name: str, greedy: bool) -> None:
     model, pack = on_gpu(tiny.family(name)), one_pack(SHARED)
-    for recipe in (Recipe(narrow_last=narrow, plain_head=plain) for narrow in (True, False) for plain in (True, False)):
+    for narrow, plain, lean in itertools.product((True, False), repeat=3):
+        recipe = Recipe(narrow_last=narrow, plain_head=plain, lean=lean)
         seen = score_pack(model, pack, greedy=greedy, recipe=recipe)
         assert seen.logprob.shape == pack.target.shape
         assert seen.logprob.dtype == torch.float32
@@ -259,6 +267,13 @@ def test_attention_is_fused_and_asks_for_no_more_keys_than_it_must(name: str) ->
             # Not every fused kernel that takes a mask takes shared keys.
             assert call.k[1] == heads
             assert not call.grouped
+
+
+def test_what_groups_need_goes_over_at_once() -> None:
+    model = on_gpu(tiny.llama())
+    few, many = one_pack([(0, 60, 5), (0, 60, 6)]), one_pack(SHARED)
+    assert len(many.groups) + len(many.row_groups) > len(few.groups) + len(few.row_groups)
+    assert score_pack(model, many).watch.uploads == score_pack(model, few).watch.uploads < 10
 
 
 def test_a_window_is_masked_where_it_is_shorter_than_what_is_read() -> None:

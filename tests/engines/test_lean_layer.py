@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
-from harness.engines.lean_layer import BLOCK, is_known, lean_layers
+from harness.engines.lean_layer import BLOCK, Buffers, is_known, lean_layers
 from harness.engines.packed_forward import PackedModel, Recipe
 from harness.engines.packs import PackPlan
 from harness.engines.padded_logprob import score_padded
@@ -68,6 +68,24 @@ def test_known_kinds_are_computed_here_and_equal_the_plain_path(name: str) -> No
 @pytest.mark.parametrize("name", ["gemma", "gemma2", "olmo2", "phi3", "gpt_neox", "mixtral"])
 def test_other_kinds_run_their_own_code(name: str) -> None:
     assert not is_lean(tiny.family(name))
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_they_are_no_further_from_the_truth_than_stock_code(name: str, dtype: torch.dtype) -> None:
+    pairs = pairs_of([(20, 1)] * 400)
+    truth = plain(tiny.family(name).to(dtype).float(), pairs)
+    model = tiny.family(name).to(dtype)
+    assert is_lean(model)
+    ours, stock = (float(np.abs(values - truth).mean()) for values in (scored(model, pairs), plain(model, pairs)))
+    assert 0 < ours < 1.1 * stock
+
+
+def test_an_adapter_in_float32_over_a_halved_base_is_called() -> None:
+    model = tiny.lora(tiny.llama().bfloat16(), target_modules=["q_proj", "down_proj"])
+    assert {str(p.dtype) for n, p in model.named_parameters() if "lora_" in n} == {"torch.float32"}
+    assert is_lean(model)
+    assert np.abs(scored(model, MIXED) - plain(model, MIXED)).mean() < 0.05
 
 
 def test_biases_everywhere_change_nothing() -> None:
@@ -143,12 +161,15 @@ class OwnLayer(LlamaDecoderLayer):
     """Somebody's variation, whose code is not known."""
 
 
-def test_subclasses_and_halved_models_are_not_known() -> None:
+def test_subclasses_and_other_types_are_not_known() -> None:
     model = tiny.llama()
     assert is_known(model.model.layers[0])
     assert not is_known(OwnLayer(model.config, 0))
     assert not is_known(tiny.llama().double().model.layers[0])
-    assert not is_known(tiny.llama().bfloat16().model.layers[0])
+    mixed = tiny.llama().bfloat16()
+    assert is_known(mixed.model.layers[0])
+    mixed.model.layers[0].mlp.float()
+    assert not is_known(mixed.model.layers[0])
     assert not is_known(tiny.llama(hidden_act="gelu").model.layers[0])
 
 
@@ -176,7 +197,7 @@ def test_layers_are_as_before_afterwards_even_after_an_error() -> None:
     def touched() -> list[Any]:
         return [layer for layer in model.model.layers if "forward" in layer.__dict__]
 
-    with pytest.raises(KeyError), lean_layers(model):
+    with pytest.raises(KeyError), lean_layers(model, Buffers()):
         assert len(touched()) == 2
         raise KeyError
     assert not touched()

@@ -51,9 +51,9 @@ def visible(group: Group) -> Iterator[tuple[int, int, np.ndarray]]:
         yield int(group.q[b, i]), int(group.depth[b, i]), group.k[b][sees[b, i]]
 
 
-@given(SEQUENCES, st.data(), st.integers(1, 60), st.integers(1, 20))
+@given(SEQUENCES, st.data(), st.integers(1, 60), st.integers(1, 20), st.sampled_from([0, 50, 2**18]))
 def test_packs_predict_every_response_token_once_from_its_own_past(
-    sequences: list[np.ndarray], data: st.DataObject, tokens: int, rows: int
+    sequences: list[np.ndarray], data: st.DataObject, tokens: int, rows: int, slack: int
 ) -> None:
     pairs = []
     for index, ids in enumerate(sequences):
@@ -61,7 +61,7 @@ def test_packs_predict_every_response_token_once_from_its_own_past(
         n_context = data.draw(st.integers(1, len(ids)))
         pairs.append(TokenPair(id=str(index), ids=whole, n_context=n_context, n_bytes=1, cluster=str(index)))
     seen: dict[int, list[int]] = {index: [] for index in range(len(pairs))}
-    for pack in PackPlan(pairs).packs(tokens=tokens, rows=rows):
+    for pack in PackPlan(pairs).packs(tokens=tokens, rows=rows, slack=slack):
         past: dict[int, list[int]] = {}
         for group in pack.groups:
             for row, at, k in visible(group):
@@ -88,13 +88,26 @@ def test_packs_predict_every_response_token_once_from_its_own_past(
         assert sorted(seen[index]) == list(range(pair.n_context, len(pair.ids)))
 
 
-def test_groups_waste_little_and_stay_small() -> None:
+def of_all_lengths() -> list[TokenPair]:
     generator = np.random.default_rng(0)
-    pairs = [
+    return [
         TokenPair(id=str(i), ids=generator.integers(0, 99, n).astype(np.int32), n_context=1, n_bytes=1, cluster="")
         for i, n in enumerate(generator.integers(5, 400, 200).tolist())
     ]
-    for pack in PackPlan(pairs).packs(tokens=4096, rows=2**30):
+
+
+def test_slack_makes_fewer_groups_and_wastes_no_more_than_it() -> None:
+    slack = 2**16
+    plan = PackPlan(of_all_lengths())
+    few, many = (plan.packs(tokens=4096, rows=2**30, slack=s) for s in (slack, 0))
+    assert sum(len(pack.groups) for pack in few) < 0.7 * sum(len(pack.groups) for pack in many)
+    for group in (group for pack in few for group in pack.groups):
+        needed = int((group.real.sum(axis=1) ** 2).sum())
+        assert group.real.size * group.k.shape[1] <= max(WASTE * needed, needed + slack)
+
+
+def test_groups_waste_little_and_stay_small() -> None:
+    for pack in PackPlan(of_all_lengths()).packs(tokens=4096, rows=2**30):
         for group in pack.groups:
             needed = (group.real.sum(axis=1) ** 2).sum()
             assert group.real.size * group.k.shape[1] <= min(WASTE * needed, MOST_SCORES) or len(group.q) == 1
