@@ -67,7 +67,8 @@ def lean_layers(model: Any, buffers: Buffers) -> Iterator[None]:
 def is_known(module: Any) -> bool:
     """A decoder layer of a known kind, on one device, every part of it as its class made it."""
     kind = _kind(module)
-    if kind is None or "forward" in module.__dict__:
+    # A hook may keep what it sees, and what is in a buffer is written over.
+    if kind is None or any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
         return False
     attn, mlp = module.self_attn, module.mlp
     norms = [module.input_layernorm, module.post_attention_layernorm]
@@ -79,7 +80,7 @@ def is_known(module: Any) -> bool:
     return (
         all(type(part).__name__ == name and type(part).__module__ == type(module).__module__ for part, name in parts)
         and type(mlp.act_fn).__name__ in ("SiLUActivation", "SiLU")
-        and all(_untouched(part) for part in (attn, mlp, mlp.act_fn, *norms))
+        and not any("forward" in part.__dict__ for part in (module, attn, mlp, mlp.act_fn, *norms))
         and dtype in DTYPES
         and all(weight.dtype == dtype for weight in (*plain, *(norm.weight for norm in norms)))
         and len({parameter.device for parameter in module.parameters()}) == 1
@@ -94,16 +95,13 @@ def _kind(module: Any) -> str | None:
     return None
 
 
-def _untouched(module: Any) -> bool:
-    return not ("forward" in module.__dict__ or module._forward_hooks or module._forward_pre_hooks)
-
-
 class _Projection:
     """A linear module, multiplied with directly where nothing was done to it; an adapter's is called."""
 
     def __init__(self, module: Any) -> None:
-        plain = type(module) is torch.nn.Linear and _untouched(module)
-        self.direct = plain and choose_linear(module.weight) is F.linear
+        plain = type(module) is torch.nn.Linear and "forward" not in module.__dict__
+        own = plain and type(module.weight) is torch.nn.Parameter  # and no sharded or quantised kind of tensor
+        self.direct = own and choose_linear(module.weight) is F.linear
         self.module = module
 
     def into(self, x: torch.Tensor, buffers: Buffers, name: str) -> torch.Tensor:

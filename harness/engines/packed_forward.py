@@ -89,21 +89,21 @@ class PackedModel:
         found: list[Any] = [getattr(module, "config", None) for module in self.model.modules()]
         configs = {id(config): config for config in found if hasattr(config, "_attn_implementation_internal")}
         before = {key: config._attn_implementation_internal for key, config in configs.items()}
-        handles = [self.head.register_forward_pre_hook(self._before_head)]
-        if self.recipe.narrow_last:
-            handles.append(last_layer(self.model).register_forward_pre_hook(self._before_last, with_kwargs=True))
-        try:
-            for config in configs.values():
-                config._attn_implementation_internal = ATTENTION
-            lean = lean_layers(self.model, self.buffers) if self.recipe.lean else contextlib.nullcontext()
-            with chosen_products(self.model), lean:
+        lean = lean_layers(self.model, self.buffers) if self.recipe.lean else contextlib.nullcontext()
+        with chosen_products(self.model), lean:
+            handles = [self.head.register_forward_pre_hook(self._before_head)]
+            if self.recipe.narrow_last:
+                handles.append(last_layer(self.model).register_forward_pre_hook(self._before_last, with_kwargs=True))
+            try:
+                for config in configs.values():
+                    config._attn_implementation_internal = ATTENTION
                 yield self
-        finally:
-            self.buffers.clear()
-            for handle in handles:
-                handle.remove()
-            for key, config in configs.items():
-                config._attn_implementation_internal = before[key]
+            finally:
+                for handle in handles:
+                    handle.remove()
+                for key, config in configs.items():
+                    config._attn_implementation_internal = before[key]
+                self.buffers.clear()
 
     def _before_last(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Compute the last layer's keys over all rows, then let it go on with the predicting rows only."""

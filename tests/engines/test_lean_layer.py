@@ -149,10 +149,26 @@ def test_a_layer_with_a_hook_inside_runs_its_own_code(path: str) -> None:
     assert seen
 
 
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_what_a_hook_on_a_layer_keeps_is_not_written_over(register: str) -> None:
+    model = tiny.llama(num_hidden_layers=3)
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def keep(_module: Any, args: Any, out: Any = None) -> None:
+        kept.extend((value, value.clone()) for value in (*args, out) if isinstance(value, torch.Tensor))
+
+    for layer in model.model.layers:
+        getattr(layer, register)(keep)
+    scored(model, MIXED)
+    assert len(kept) >= 3
+    assert all(torch.equal(value, copy) for value, copy in kept)
+
+
 def test_a_hook_on_a_projection_is_run() -> None:
     model = tiny.llama()
     model.model.layers[0].self_attn.o_proj.register_forward_hook(lambda _module, _args, out: out * 2)
-    assert is_known(model.model.layers[0])
+    assert not is_known(model.model.layers[0])
+    assert is_known(model.model.layers[1])
     assert np.abs(scored(model, MIXED) - plain(model, MIXED)).max() < 1e-5
     assert np.abs(scored(model, MIXED) - plain(tiny.llama(), MIXED)).max() > 1e-3
 
@@ -206,7 +222,7 @@ def test_layers_are_as_before_afterwards_even_after_an_error() -> None:
 def test_what_was_given_to_a_layer_is_not_written_to() -> None:
     model = tiny.llama()
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-    model.model.layers[0].register_forward_pre_hook(lambda _module, args: kept.append((args[0], args[0].clone())))
+    model.model.embed_tokens.register_forward_hook(lambda _module, _args, out: kept.append((out, out.clone())))
     (pack,) = PackPlan(MIXED).packs(tokens=4096, rows=4096)
     recipe = Recipe(narrow_last=True, plain_head=True, lean=True)
     with torch.no_grad(), PackedModel(model, recipe).prepared() as packed:
