@@ -12,15 +12,17 @@ right is tried all the same (torch_logprob.py).
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from harness.engines.packed_attention import PASS, KeysKnownError, attention
+from harness.engines.packed_attention import PASS, KeysKnownError, UnsupportedError, attention
 from harness.engines.products import choose_linear
 
+_everywhere: Any = torch.nn.modules.module
 KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
 """Whose decoder layers are pre-norm, rotary, gated by SiLU, with the submodules' names of Llama."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -78,13 +80,29 @@ def is_known(module: Any) -> bool:
     projections = (attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
     plain = [projection.weight for projection in projections if type(projection) is torch.nn.Linear]
     return (
-        all(type(part).__name__ == name and type(part).__module__ == type(module).__module__ for part, name in parts)
+        _written_by_transformers(type(module), *(type(part) for part, _ in parts))
+        and not _everywhere._has_any_global_hook()
+        and all(
+            type(part).__name__ == name and type(part).__module__ == type(module).__module__ for part, name in parts
+        )
         and type(mlp.act_fn).__name__ in ("SiLUActivation", "SiLU")
         and not any("forward" in part.__dict__ for part in (module, attn, mlp, mlp.act_fn, *norms))
         and dtype in DTYPES
         and all(weight.dtype == dtype for weight in (*plain, *(norm.weight for norm in norms)))
         and len({parameter.device for parameter in module.parameters()}) == 1
     )
+
+
+def _written_by_transformers(layer: Any, *parts: Any) -> bool:
+    """Nobody has put other code into these classes, or into the function that turns positions."""
+    home: Any = sys.modules[layer.__module__]
+    found: list[Any] = [home.apply_rotary_pos_emb, home.rotate_half, *(part.forward for part in (layer, *parts))]
+    while found:
+        function = found.pop()
+        if not getattr(function, "__globals__", {"__name__": ""})["__name__"].startswith("transformers."):
+            return False
+        found += [function.__wrapped__] if hasattr(function, "__wrapped__") else []
+    return True
 
 
 def _kind(module: Any) -> str | None:
@@ -134,9 +152,9 @@ class _LeanLayer:
         self._head_norms = (attn.q_norm, attn.k_norm) if hasattr(attn, "q_norm") else (None, None)
         self._q, self._k, self._v, self._o = map(_Projection, (attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj))
         self._gate, self._up, self._down = map(_Projection, (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
-        self._window: int | None = (
-            attn.sliding_window if hasattr(attn, "sliding_window") else getattr(attn.config, "sliding_window", None)
-        )
+        # Where the class reads it: Mistral from the configuration, Qwen for each layer, Llama nowhere.
+        owner = attn.config if type(attn).__name__ == "MistralAttention" else attn
+        self._window: int | None = getattr(owner, "sliding_window", None)
 
     def __call__(
         self,
@@ -144,9 +162,12 @@ class _LeanLayer:
         attention_mask: Any = None,
         *,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        past_key_values: Any = None,
         **_given: Any,
     ) -> torch.Tensor:
         """`hidden_states` and the result have shape [1, T, H]."""
+        if len(hidden_states) != 1 or past_key_values is not None:
+            raise UnsupportedError("a batch dimension that is not 1, or keys from before")
         residual = self._own(hidden_states[0])
         current = PASS.get()
         buffer = self._buffers.take("normed", len(residual), residual.shape[1], residual)

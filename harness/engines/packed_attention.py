@@ -125,6 +125,8 @@ class Pass:
 
     calls: list[Call]
     row_calls: list[Call]
+    n_rows: int
+    n_tokens: int
     keys: tuple[torch.Tensor, torch.Tensor] | None = None
     stage: str = "all"
     """`all` rows are computed; `keys` of the last layer are wanted; `rows` that predict are computed."""
@@ -161,6 +163,9 @@ def attention(
         todo = current.row_calls
     if query.shape[0] != 1:
         raise UnsupportedError("a batch dimension that is not 1")
+    n_queries = current.n_rows if current.stage == "rows" else current.n_tokens
+    if (query.shape[2], key.shape[2]) != (n_queries, current.n_tokens):
+        raise UnsupportedError("attention to tokens that the pack does not hold")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
     for call in todo:

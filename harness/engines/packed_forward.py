@@ -9,6 +9,7 @@ given fewer rows by a hook, and both are as before afterwards. Whether a model a
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,9 @@ class PackedModel:
         self.model = model
         self.recipe = recipe
         self.head: torch.nn.Module = model.get_output_embeddings()
+        own = type(self.head) is torch.nn.Linear and "forward" not in self.head.__dict__
+        self.linear_head: Any = self.head if own else None
+        """The head, where it is a linear layer that runs its own code."""
         self.buffers = Buffers()
         self._hidden: torch.Tensor | None = None
         self._rows: torch.Tensor | None = None
@@ -62,6 +66,8 @@ class PackedModel:
             Pass(
                 calls=calls(pack.groups, device),
                 row_calls=calls(pack.row_groups, device),
+                n_rows=len(pack.rows),
+                n_tokens=len(pack.ids),
             )
         )
         try:
@@ -89,11 +95,17 @@ class PackedModel:
         found: list[Any] = [getattr(module, "config", None) for module in self.model.modules()]
         configs = {id(config): config for config in found if hasattr(config, "_attn_implementation_internal")}
         before = {key: config._attn_implementation_internal for key, config in configs.items()}
+        for name in set(before.values()):
+            known: Any = AttentionInterface().get(name)
+            known = inspect.unwrap(getattr(known, "func", known))
+            if known not in (None, attention) and not getattr(known, "__module__", "").startswith("transformers."):
+                raise UnsupportedError(f"attention of its own, {name}")
+        last = last_layer(self.model) if self.recipe.narrow_last else None
         lean = lean_layers(self.model, self.buffers) if self.recipe.lean else contextlib.nullcontext()
-        with chosen_products(self.model), lean:
+        with chosen_products(self.model), lean:  # before our own hooks: a layer with hooks runs its own code
             handles = [self.head.register_forward_pre_hook(self._before_head)]
-            if self.recipe.narrow_last:
-                handles.append(last_layer(self.model).register_forward_pre_hook(self._before_last, with_kwargs=True))
+            if last is not None:
+                handles.append(last.register_forward_pre_hook(self._before_last, with_kwargs=True))
             try:
                 for config in configs.values():
                     config._attn_implementation_internal = ATTENTION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,14 @@ class PackPlan:
     def __init__(self, pairs: Sequence[TokenPair]) -> None:
         self.pairs = tuple(pairs)
         self._packs: dict[tuple[int, int, int], list[Pack]] = {}
+
+    @functools.cached_property
+    def targets(self) -> tuple[int, int]:
+        """Least and greatest id of a response."""
+        if not self.pairs:
+            return 0, 0
+        ids = np.concatenate([pair.ids[pair.n_context :] for pair in self.pairs])
+        return int(ids.min()), int(ids.max())
 
     def packs(self, *, tokens: int, rows: int, slack: int = 0) -> list[Pack]:
         """All pairs in packs of at most `tokens` tokens and `rows` predicting rows, where a single pair allows it."""

@@ -21,6 +21,15 @@ from harness.core.errors import CheckpointError
 from harness.engines.staging import Staging, Weights
 from harness.engines.torch_model import check_adapter, explain, load_adapter, load_model, release
 
+PLACES = (
+    "target_modules",
+    "modules_to_save",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "target_parameters",
+)
+"""What adapter_config.json says of the modules that are changed."""
 VOLATILE = {"_name_or_path", "transformers_version"}
 
 
@@ -47,7 +56,7 @@ class Shelf:
         }
         self._model: Any = None
         self._kept: tuple[str, str] | None = None
-        """("full", configuration) or ("adapter", base) of the model that is there."""
+        """("full", configuration) or ("adapter", base and places) of the model that is there."""
         self._n_adapters = 0
         self.staging = staging or (Staging(device) if device.type == "cuda" else None)
 
@@ -63,7 +72,7 @@ class Shelf:
 
     def adapted(self, base: Path, adapter: Path) -> Any:
         """The model of a base folder under an adapter. Raises CheckpointError or EngineError."""
-        kind = "adapter", str(base.resolve())
+        kind = "adapter", f"{base.resolve()} {_places(adapter)}"
         if self._kept == kind and self._swap_in(adapter):
             return self._model
         self.clear()
@@ -153,6 +162,16 @@ def _mapped(files: Sequence[Path]) -> list[Weight]:
         for file in opened
         for name in file.keys()  # noqa: SIM118 - not a dictionary
     ]
+
+
+def _places(adapter: Path) -> str:
+    """Which modules of its base an adapter changes: what another one left wrapped there would be computed in another order."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        found = {key: config.get(key) for key in PLACES}
+        return json.dumps({key: sorted(v) if isinstance(v, list) else v for key, v in found.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return f"unreadable {adapter}"
 
 
 def _configuration(folder: Path) -> str:

@@ -7,6 +7,7 @@ that says why. Log-sum-exp is in float32 or wider, sums are in float64, whatever
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,6 +40,8 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Nats per token by which the packed path may differ from the padded one when it is tried; half precision: 0.2."""
 
 
+_ONE_AT_A_TIME = threading.RLock()
+"""Hooks, configurations and torch's settings are changed for the length of a call, in the model and in the process."""
 _RECIPES: dict[str, Recipe | None] = {}
 
 
@@ -52,7 +55,17 @@ def score(
     budget and goes on. Raises EngineError when a single pair does not fit.
     """
     device = next(model.parameters()).device
-    with undisturbed(model, device):
+    _check_targets(plan, vocabulary_size(model))
+    limit = _short_text(model)
+    short = np.array([limit is None or len(pair.ids) - 1 <= limit for pair in plan.pairs], dtype=bool)
+    if 0 < short.sum() < len(short):
+        found = Scores(np.zeros(len(short)), np.zeros(len(short), dtype=bool))
+        for chosen in (np.flatnonzero(short), np.flatnonzero(~short)):
+            part = PackPlan([plan.pairs[i] for i in chosen.tolist()])
+            scores = score(model, part, batch_tokens=batch_tokens, progress=progress, greedy=greedy)
+            found.logprob[chosen], found.greedy[chosen] = scores.logprob, scores.greedy
+        return found
+    with _ONE_AT_A_TIME, undisturbed(model, device):
         recipe = find_recipe(model, device)
         if recipe is None:
             return score_padded(model, plan.pairs, batch_tokens=batch_tokens, progress=progress, greedy=greedy)
@@ -64,6 +77,29 @@ def score(
                 again = _collect(work.apart(packed, broken.tolist()), len(plan.pairs), greedy)
                 scores.logprob[broken], scores.greedy[broken] = again.logprob[broken], again.greedy[broken]
     return scores
+
+
+def _check_targets(plan: PackPlan, vocabulary: int) -> None:
+    """The head has a column for every token that is scored: nothing else would notice a last token that it lacks."""
+    low, high = plan.targets
+    if low >= 0 and high < vocabulary:
+        return
+    for pair in plan.pairs:
+        response = pair.ids[pair.n_context :]
+        outside = response[(response < 0) | (response >= vocabulary)]
+        if len(outside):
+            raise EngineError(
+                f"pair {pair.id}: token id {int(outside[0])} has no place in a vocabulary of {vocabulary}; "
+                "is the tokenizer the model's own?"
+            )
+
+
+def _short_text(model: Any) -> int | None:
+    """Tokens up to which a model has rotary frequencies for short texts: a whole pass gets those of its longest sequence."""
+    config = getattr(model.config, "text_config", None) or model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    found = [part for part in (rope, *rope.values()) if isinstance(part, dict) and part.get("rope_type") == "longrope"]
+    return min((int(part["original_max_position_embeddings"]) for part in found), default=None)
 
 
 def token_logprobs(model: Any, ids: Sequence[int]) -> list[float]:
@@ -159,8 +195,8 @@ def _score_pack(
     hidden_RH, logits_RV = packed(pack, device)
     target = on_device(pack.target, device)
     entry_row = on_device(pack.entry_row, device)
-    if packed.recipe.plain_head and kind == "cpu" and type(packed.head) is torch.nn.Linear:
-        return blocked_logprob(packed.head, hidden_RH, entry_row, target, greedy=greedy)
+    if packed.recipe.plain_head and kind == "cpu" and packed.linear_head is not None:
+        return blocked_logprob(packed.linear_head, hidden_RH, entry_row, target, greedy=greedy)
     step = len(pack.rows)
     if packed.recipe.plain_head:
         step = max(1, CHUNK_LOGITS[kind] // logits_RV.shape[-1])
@@ -182,7 +218,13 @@ def _score_pack(
 def find_recipe(model: Any, device: torch.device) -> Recipe | None:
     """How to run this kind of model on packs, found by trying it once beside the padded path; null: not at all."""
     config = model.config.to_diff_dict()
-    key = digest_json([type(model).__qualname__, _jsonable(config), str(next(model.parameters()).dtype), device.type])
+    parts = [
+        [str(type(module)), "forward" in module.__dict__, [*module._forward_pre_hooks], [*module._forward_hooks]]
+        for module in model.modules()
+    ]
+    parts.append([index for index, module in enumerate(model.modules()) if is_known(module)])
+    implementation = str(getattr(model.config, "_attn_implementation", None))
+    key = digest_json([parts, implementation, _jsonable(config), str(next(model.parameters()).dtype), device.type])
     if key not in _RECIPES:
         with undisturbed(model, device):
             _RECIPES[key] = _try_recipes(model, device)
@@ -212,14 +254,19 @@ def _try_recipes(model: Any, device: torch.device) -> Recipe | None:
                 (pack,) = plan.packs(tokens=2**20, rows=2**62)
                 hidden, logits = packed(pack, device)
                 plain_head = bool(torch.equal(packed.logits(hidden), logits))
-                entries, _ = _score_pack(packed, pack, device, "cpu", greedy=False)
+            recipe = replace(recipe, plain_head=plain_head)
+            kind = device.type if device.type in PACK_TOKENS else "cuda"
+            with PackedModel(model, recipe).prepared() as packed:
+                entries, _ = _score_pack(packed, pack, device, kind, greedy=False)
             found = _collect([(pack, entries, None)], len(pairs), greedy=False).logprob
             worst = float(np.nanmax(np.abs(found - expected) / n_tokens, initial=0.0))
             if (np.isfinite(found) == np.isfinite(expected)).all() and worst <= TOLERANCE.get(hidden.dtype, 0.2):
-                return replace(recipe, plain_head=plain_head)
+                return recipe
             reason = f"its scores differ by {worst:.2g} nats per token"
-        except torch.OutOfMemoryError:
-            raise
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"no memory is left on {device} to score a hundred tokens; free some or choose another --device"
+            ) from error
         except Exception as error:  # noqa: BLE001 - a trial of somebody else's model code
             if not recipe.narrow_last:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
