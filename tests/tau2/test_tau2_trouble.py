@@ -88,7 +88,8 @@ def test_trouble_now_and_then_costs_nothing(tmp_path: Path) -> None:
 def _patient() -> Any:
     from harness.engines.retry import Backoff
 
-    return Backoff(attempts=8, first_s=0.01)
+    # Four requests in ten go wrong: twenty times in a row once in thirty million.
+    return Backoff(attempts=20, first_s=0.01, longest_s=0.1)
 
 
 def test_an_endpoint_that_dies_half_way_leaves_the_rest_for_the_next_run(tmp_path: Path) -> None:
