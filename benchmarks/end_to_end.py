@@ -30,8 +30,8 @@ from harness.engines import checkpoint_lm, lm_eval_model, torch_logprob
 from harness.engines.shelf import Shelf
 from harness.observer import Observer
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
 
 TEMPLATE = (
     "{% if tools %}Tools: {% for tool in tools %}{{ tool.function | tojson }}\n{% endfor %}"

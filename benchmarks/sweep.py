@@ -25,8 +25,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from harness.checkpoints.find import find_checkpoints
 from harness.observer import Observer
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import default_spec, override
+from harness.spec.prepared import prepare
+from harness.spec.spec import default_spec, override
 from harness.tasks.reward_env.stdlib_field import load_stdlib_field
 
 TASKS = Path(__file__).resolve().parent.parent / "tasks"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.engines.lm_eval_model import HarnessLM as HarnessLM  # not in __all__: needs the lm-eval extra
     from harness.environment import RewardEnvironment
     from harness.feed import Feed, read_feed
-    from harness.spec import Spec, load_spec
+    from harness.spec.spec import Spec, load_spec
 
 __all__ = ["Feed", "RewardCallback", "RewardEnvironment", "Spec", "__version__", "load_spec", "read_feed"]
 
@@ -22,8 +22,8 @@ _HOME = {
     "RewardEnvironment": "harness.environment",
     "RewardCallback": "harness.callback",
     "HarnessLM": "harness.engines.lm_eval_model",
-    "Spec": "harness.spec",
-    "load_spec": "harness.spec",
+    "Spec": "harness.spec.spec",
+    "load_spec": "harness.spec.spec",
 }
 
 

@@ -19,9 +19,9 @@ from harness.core.errors import HarnessError
 from harness.core.journal import Journal
 from harness.feed import parse_vector
 from harness.ledger import FEED_FILE, check_run
-from harness.plugins import component_class
-from harness.prepared import Prepared, prepare
-from harness.spec import Spec
+from harness.spec.kinds import component_class
+from harness.spec.prepared import Prepared, prepare
+from harness.spec.spec import Spec
 
 GIB = 2**30
 HASHED_AT_MOST = 2 * GIB

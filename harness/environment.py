@@ -16,9 +16,9 @@ from harness.feed import Feed, parse_vector
 from harness.ledger import Ledger, open_run
 from harness.observer import Observer
 from harness.pipeline import measure_component
-from harness.prepared import Prepared, prepare
 from harness.run_vectors import assemble
-from harness.spec import Spec, default_spec, load_spec
+from harness.spec.prepared import Prepared, prepare
+from harness.spec.spec import Spec, default_spec, load_spec
 
 
 class LiveSubject:

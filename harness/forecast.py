@@ -14,7 +14,7 @@ from harness.core.errors import CheckpointError, HarnessError, SpecError, StateE
 from harness.core.journal import Journal
 from harness.feed import parse_vector
 from harness.ledger import FEED_FILE, Entry, Ledger, check_run
-from harness.prepared import Prepared
+from harness.spec.prepared import Prepared
 
 FLOPS_PER_PARAMETER = 2
 """Of a forward pass, per token; attention is left out."""

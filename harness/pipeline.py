@@ -23,9 +23,9 @@ from harness.core.vector import CheckpointRecord, RewardVector
 from harness.feed import Feed
 from harness.ledger import Entry, Ledger, entry_key, open_run
 from harness.observer import Observer
-from harness.prepared import Prepared
 from harness.reward_models.reference import label
 from harness.run_vectors import RunVectors
+from harness.spec.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "matplotlib": ("harness.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
-    "yaml": ("harness.spec", "harness.tasks"),
+    "yaml": ("harness.spec.spec", "harness.tasks"),
     "huggingface_hub": ("harness.checkpoints", "harness.tasks"),
     "datasets": ("harness.tasks",),
 }
@@ -139,9 +139,9 @@ def test_components_and_formats_do_not_know_the_loop() -> None:
     below = (
         "harness.components",
         "harness.tau2",
-        "harness.spec",
-        "harness.plugins",
-        "harness.prepared",
+        "harness.spec.spec",
+        "harness.spec.kinds",
+        "harness.spec.prepared",
         "harness.feed",
         "harness.lm_eval_results",
         "harness.export",
@@ -212,7 +212,7 @@ def test_the_command_line_starts_without_any_stack() -> None:
         "from harness import RewardEnvironment, Spec, load_spec",
         "import harness.pipeline",
         "from harness import read_feed; read_feed({golden!r})",
-        "from harness.spec import default_spec; default_spec()",
+        "from harness.spec.spec import default_spec; default_spec()",
     ],
 )
 def test_reading_and_preparing_need_no_model_stack(code: str) -> None:

@@ -16,8 +16,8 @@ from harness.checkpoints.find import find_checkpoints
 from harness.core.errors import SpecError
 from harness.core.vector import RewardVector
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import Spec, parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import Spec, parse_spec
 
 
 def make_spec(folder: Path) -> Spec:

@@ -32,7 +32,7 @@ from harness.core.errors import (
     StateError,
 )
 from harness.core.measurement import failed
-from harness.prepared import read_reference
+from harness.spec.prepared import read_reference
 
 GOLDEN = Path(__file__).parent / "golden"
 MAIN = "from harness.cli import main; main()"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.feed import read_feed
-from harness.prepared import read_reference
+from harness.spec.prepared import read_reference
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
 

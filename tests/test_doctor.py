@@ -16,8 +16,8 @@ from harness.doctor import examine
 from harness.engines.scripted_server import ScriptedServer, serving
 from harness.forecast import forecast
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.reference_play import ReferencePlay
 

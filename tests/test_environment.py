@@ -18,8 +18,8 @@ from harness.checkpoints.find import find_checkpoints
 from harness.core.errors import DataError, EngineError, SpecError, StateError
 from harness.core.vector import Mixture, RewardVector
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import Spec, parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import Spec, parse_spec
 
 ROWS = [{"q": f"def f{i}(x):\n", "r": f"    return x + {i}\n" * (i % 3 + 1)} for i in range(8)]
 

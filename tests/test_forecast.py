@@ -12,8 +12,8 @@ from harness.cli import run as command
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.forecast import forecast
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
 
 SPEC = """
 serve: {url: "http://127.0.0.1:9/v1"}

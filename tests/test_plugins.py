@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import SpecError
-from harness.plugins import COMPONENTS, component_class, component_kinds
+from harness.spec.kinds import COMPONENTS, component_class, component_kinds
 
 PLUGIN = """
 from typing import Literal
@@ -36,7 +36,9 @@ def install(site: Path, entry_points: str, *, name: str = "other_package", code:
 
 def run(site: Path, code: str) -> str:
     """Output of `code` in a process that has the package."""
-    preamble = f"import sys; sys.path.insert(0, {str(site)!r})\nfrom harness.spec import parse_spec, spec_json_schema\n"
+    preamble = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\nfrom harness.spec.spec import parse_spec, spec_json_schema\n"
+    )
     guarded = "\n".join(f"    {line}" for line in code.splitlines())
     program = f"{preamble}try:\n{guarded}\nexcept Exception as error:\n    print(type(error).__name__, error)"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -80,8 +80,8 @@ import harness.engines.torch_logprob, peft, transformers.models.llama.modeling_l
 from harness.checkpoints.find import find_checkpoints
 from harness.observer import Observer
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import load_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import load_spec
 
 class Dying(Observer):
     def __init__(self, events):

@@ -12,9 +12,9 @@ import yaml
 from samples import feed
 
 from harness.core.errors import DataError, SpecError
-from harness.prepared import Prepared, prepare
 from harness.reward_models.reference import fit_reference
-from harness.spec import Spec, default_spec, load_spec, override, parse_spec, spec_json_schema, spec_of_fields
+from harness.spec.prepared import Prepared, prepare
+from harness.spec.spec import Spec, default_spec, load_spec, override, parse_spec, spec_json_schema, spec_of_fields
 
 GOOD = """
 schema: harness.spec/1

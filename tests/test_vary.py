@@ -13,8 +13,8 @@ from harness.cli import run as command
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
 from harness.environment import RewardEnvironment
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
 
 PAIRS = '{"q": "def add(a, b):", "r": " return a + b"}\n{"q": "The quick brown", "r": " fox"}\n'
 VALUES = [0.0, 0.5, 1]

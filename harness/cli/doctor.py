@@ -23,7 +23,7 @@ def doctor(
     from harness.cli.visible import visible
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
     from harness.doctor import examine
-    from harness.spec import allow_code_execution, default_spec, load_spec
+    from harness.spec.spec import allow_code_execution, default_spec, load_spec
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     marks = {True: "ok", False: "FAILED", None: "note"}

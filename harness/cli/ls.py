@@ -23,7 +23,7 @@ def ls(
     ] = What.ALL,
 ) -> None:
     """List the named fields, the kinds of components and the suites of benchmarks."""
-    from harness.plugins import component_kinds
+    from harness.spec.kinds import component_kinds
     from harness.tasks.reward_env.catalog import named_fields
     from harness.tasks.suites.catalog import suites
 

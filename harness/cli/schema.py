@@ -14,7 +14,7 @@ def schema(
     import json
 
     if spec:
-        from harness.spec import spec_json_schema
+        from harness.spec.spec import spec_json_schema
 
         document = spec_json_schema()
     else:

@@ -72,8 +72,8 @@ def score(
     from harness.forecast import forecast
     from harness.observer import Observer
     from harness.pipeline import run as run_pipeline
-    from harness.prepared import prepare
-    from harness.spec import allow_code_execution, default_spec, load_spec, override, spec_of_fields
+    from harness.spec.prepared import prepare
+    from harness.spec.spec import allow_code_execution, default_spec, load_spec, override, spec_of_fields
 
     if spec is not None and field:
         raise SpecError("--spec and --field exclude each other; name the field in the spec")

@@ -44,8 +44,8 @@ def watch(
     from harness.core.errors import CheckpointError
     from harness.observer import Observer
     from harness.pipeline import run as run_pipeline
-    from harness.prepared import prepare
-    from harness.spec import allow_code_execution, default_spec, load_spec
+    from harness.spec.prepared import prepare
+    from harness.spec.spec import allow_code_execution, default_spec, load_spec
 
     if not folder.is_dir():
         raise CheckpointError(f"no folder at {folder}; the training that is watched must have made it")

@@ -15,7 +15,7 @@ from harness.core.component import Check, ComponentConfig, Estimate, Outcome, Pr
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.reward_models.benchmarks import Score, average
-from harness.spec import Spec
+from harness.spec.spec import Spec
 from harness.tasks.suites.build import Built, Wanted, metrics_of
 from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
 from harness.tasks.suites.data_source import DataSource

@@ -16,7 +16,7 @@ from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.core.tokens import Fitted, Overflow, TokenSet, fit_context
 from harness.reward_models.logprob import METRIC, measure_logprob
-from harness.spec import Spec
+from harness.spec.spec import Spec
 from harness.tasks.reward_env.catalog import is_named, load_field
 from harness.tasks.reward_env.encode import encode
 from harness.tasks.reward_env.field import PairField

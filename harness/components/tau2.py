@@ -20,7 +20,7 @@ from harness.core.tau2.fault import UNSCORED
 from harness.core.tau2.task import REWARD_TYPES
 from harness.core.tau2.upstream import upstream_of
 from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
-from harness.spec import Spec
+from harness.spec.spec import Spec
 from harness.tasks.tau2.task_file import revision
 from harness.tau2.finished import finished
 from harness.tau2.loop import Limits

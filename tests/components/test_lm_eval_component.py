@@ -30,9 +30,9 @@ from harness.engines.transformers_completer import TransformersCompleter
 from harness.environment import RewardEnvironment
 from harness.lm_eval_results import read_results
 from harness.pipeline import run
-from harness.prepared import prepare
 from harness.reward_models.logprob import measure_logprob
-from harness.spec import parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
 from harness.tasks.suites.build import _leaves
 from harness.tasks.suites.catalog import suites
 from harness.tasks.suites.index import task_manager

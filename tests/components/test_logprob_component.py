@@ -18,8 +18,8 @@ from harness.checkpoints.find import find_checkpoints
 from harness.core.errors import SpecError
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
 
 PAIRS = [
     {"id": "code", "q": "def add(a, b):\n", "r": "    return a + b"},

@@ -17,8 +17,8 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import EngineError, SpecError
 from harness.engines.scripted_server import ScriptedServer, serving
 from harness.engines.trouble import Trouble
-from harness.prepared import prepare
-from harness.spec import parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
 from harness.tau2.reference_play import ReferencePlay
 from harness.tau2.run_folder import SIMULATIONS
 

@@ -23,8 +23,8 @@ from harness.core.vector import RewardVector
 from harness.engines.scripted_server import ScriptedServer, serving
 from harness.engines.vllm.guard import descendants
 from harness.pipeline import run
-from harness.prepared import prepare
-from harness.spec import Spec, parse_spec
+from harness.spec.prepared import prepare
+from harness.spec.spec import Spec, parse_spec
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.reference_play import ReferencePlay
 

@@ -16,7 +16,7 @@ from harness.core.errors import SpecError
 from harness.core.measurement import Record
 from harness.core.serving import ServeSettings
 from harness.core.tokens import Overflow
-from harness.plugins import component_class, component_kinds
+from harness.spec.kinds import component_class, component_kinds
 
 SPEC_SCHEMA: Final = "harness.spec/1"
 RESERVED = ("q", "name", "task")

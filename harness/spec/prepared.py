@@ -13,10 +13,10 @@ from pydantic import JsonValue
 from harness.core.component import Component
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError
-from harness.plugins import component_class
 from harness.reward_models.reference import Reference, parse_reference
 from harness.reward_models.vector import Standardization
-from harness.spec import Spec
+from harness.spec.kinds import component_class
+from harness.spec.spec import Spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

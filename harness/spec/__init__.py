@@ -1,0 +1,1 @@
+"""Specs: the YAML, its rows made ready, the table of component kinds."""
