@@ -28,8 +28,8 @@ from sweep import make_checkpoints
 from harness.checkpoints.find import find_checkpoints
 from harness.engines import checkpoint_lm, lm_eval_model, torch_logprob
 from harness.engines.shelf import Shelf
-from harness.observer import Observer
-from harness.pipeline import run
+from harness.run.observer import Observer
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 

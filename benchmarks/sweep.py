@@ -23,8 +23,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from harness.checkpoints.find import find_checkpoints
-from harness.observer import Observer
-from harness.pipeline import run
+from harness.run.observer import Observer
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import default_spec, override
 from harness.tasks.reward_env.stdlib_field import load_stdlib_field

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from harness.callback import RewardCallback
     from harness.engines.lm_eval_model import HarnessLM as HarnessLM  # not in __all__: needs the lm-eval extra
-    from harness.environment import RewardEnvironment
     from harness.feed import Feed, read_feed
+    from harness.run.callback import RewardCallback
+    from harness.run.live import RewardEnvironment
     from harness.spec.spec import Spec, load_spec
 
 __all__ = ["Feed", "RewardCallback", "RewardEnvironment", "Spec", "__version__", "load_spec", "read_feed"]
@@ -19,8 +19,8 @@ __all__ = ["Feed", "RewardCallback", "RewardEnvironment", "Spec", "__version__",
 _HOME = {
     "Feed": "harness.feed",
     "read_feed": "harness.feed",
-    "RewardEnvironment": "harness.environment",
-    "RewardCallback": "harness.callback",
+    "RewardEnvironment": "harness.run.live",
+    "RewardCallback": "harness.run.callback",
     "HarnessLM": "harness.engines.lm_eval_model",
     "Spec": "harness.spec.spec",
     "load_spec": "harness.spec.spec",

@@ -13,10 +13,10 @@ from harness.core.errors import DataError
 from harness.core.journal import Journal
 from harness.core.measurement import first_problem
 from harness.core.vector import VECTOR_SCHEMA, RewardVector
-from harness.ledger import FEED_FILE
 from harness.reward_models.reference import Reference, definitions_of, label
 from harness.reward_models.statistics import Spread, spread
 from harness.reward_models.vector import standardize
+from harness.run.ledger import FEED_FILE
 
 if TYPE_CHECKING:
     import numpy as np

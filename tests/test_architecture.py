@@ -14,7 +14,7 @@ import pytest
 import harness
 
 ROOT = Path(harness.__file__).parent
-EDGES = ("harness.cli", "harness.pipeline", "harness.environment", "harness.callback")
+EDGES = ("harness.cli", "harness.run.pipeline", "harness.run.live", "harness.run.callback")
 ROOMS: dict[str, tuple[str, ...]] = {
     "harness.core": ("harness.core",),
     "harness.reward_models": ("harness.core", "harness.reward_models"),
@@ -146,7 +146,7 @@ def test_components_and_formats_do_not_know_the_loop() -> None:
         "harness.lm_eval_results",
         "harness.export",
         "harness.plot",
-        "harness.ledger",
+        "harness.run.ledger",
     )
     wrong = [i for i in OURS if within(i.importer, below) and within(i.imported, EDGES)]
     assert not wrong, "; ".join(map(str, wrong))
@@ -154,7 +154,7 @@ def test_components_and_formats_do_not_know_the_loop() -> None:
 
 def test_the_pipeline_knows_components_only_through_the_protocol() -> None:
     hidden = ("harness.components", "harness.tasks", "harness.engines")
-    wrong = [i for i in OURS if i.importer == "harness.pipeline" and within(i.imported, hidden)]
+    wrong = [i for i in OURS if i.importer == "harness.run.pipeline" and within(i.imported, hidden)]
     assert not wrong, "; ".join(map(str, wrong))
 
 
@@ -167,13 +167,13 @@ def test_a_foreign_stack_is_imported_in_its_one_place(stack: str) -> None:
 @pytest.mark.parametrize("stack", LAZY)
 def test_a_heavy_stack_is_imported_only_when_it_is_needed(stack: str) -> None:
     # These subclass a foreign class; nothing imports them until a trainer or lm-eval does.
-    subclasses = ("harness.callback", "harness.engines.lm_eval_model", "harness.tau2.lm_eval_task")
+    subclasses = ("harness.run.callback", "harness.engines.lm_eval_model", "harness.tau2.lm_eval_task")
     wrong = [i for i in IMPORTS if i.at_import and within(i.imported, (stack,)) and i.importer not in subclasses]
     assert not wrong, "; ".join(map(str, wrong))
 
 
 def test_engines_and_callback_are_never_imported_at_the_top_of_a_module() -> None:
-    heavy = ("harness.engines", "harness.callback")
+    heavy = ("harness.engines", "harness.run.callback")
     wrong = [i for i in OURS if i.at_import and within(i.imported, heavy) and not within(i.importer, heavy)]
     assert not wrong, "; ".join(map(str, wrong))
 
@@ -210,7 +210,7 @@ def test_the_command_line_starts_without_any_stack() -> None:
     [
         "import harness",
         "from harness import RewardEnvironment, Spec, load_spec",
-        "import harness.pipeline",
+        "import harness.run.pipeline",
         "from harness import read_feed; read_feed({golden!r})",
         "from harness.spec.spec import default_spec; default_spec()",
     ],

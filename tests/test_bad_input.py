@@ -201,7 +201,7 @@ def test_a_pair_longer_than_the_context_fails_unless_the_spec_says_otherwise(her
 
 def test_two_runs_into_one_folder_the_second_is_refused(here: Path, good: Path, capsys: Capture) -> None:
     holder = (
-        "import sys\nfrom pathlib import Path\nfrom harness.ledger import open_run\n"
+        "import sys\nfrom pathlib import Path\nfrom harness.run.ledger import open_run\n"
         "with open_run(Path('o'), run='r', spec_digest='d', spec={}):\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )

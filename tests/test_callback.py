@@ -15,7 +15,7 @@ from harness import RewardCallback, RewardEnvironment, read_feed
 from harness.checkpoints.find import find_checkpoints
 from harness.core.errors import SpecError
 from harness.core.vector import RewardVector
-from harness.pipeline import run
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import Spec, parse_spec
 

@@ -12,10 +12,10 @@ from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
 from harness.core.component import Check
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
-from harness.doctor import examine
 from harness.engines.scripted_server import ScriptedServer, serving
-from harness.forecast import forecast
-from harness.pipeline import run
+from harness.run.doctor import examine
+from harness.run.forecast import forecast
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 from harness.tasks.tau2.sources import open_domain

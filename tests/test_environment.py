@@ -17,7 +17,7 @@ from harness import RewardEnvironment, read_feed
 from harness.checkpoints.find import find_checkpoints
 from harness.core.errors import DataError, EngineError, SpecError, StateError
 from harness.core.vector import Mixture, RewardVector
-from harness.pipeline import run
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import Spec, parse_spec
 

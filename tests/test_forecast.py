@@ -10,8 +10,8 @@ import tiny
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
-from harness.forecast import forecast
-from harness.pipeline import run
+from harness.run.forecast import forecast
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 

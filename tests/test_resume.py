@@ -78,8 +78,8 @@ import os, random, signal, sys
 from pathlib import Path
 import harness.engines.torch_logprob, peft, transformers.models.llama.modeling_llama
 from harness.checkpoints.find import find_checkpoints
-from harness.observer import Observer
-from harness.pipeline import run
+from harness.run.observer import Observer
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import load_spec
 

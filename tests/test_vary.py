@@ -11,8 +11,8 @@ import tiny
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
-from harness.environment import RewardEnvironment
-from harness.pipeline import run
+from harness.run.live import RewardEnvironment
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 

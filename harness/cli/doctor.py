@@ -22,7 +22,7 @@ def doctor(
 
     from harness.cli.visible import visible
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
-    from harness.doctor import examine
+    from harness.run.doctor import examine
     from harness.spec.spec import allow_code_execution, default_spec, load_spec
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from harness.cli.table import stdout
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
-from harness.forecast import Forecast
+from harness.run.forecast import Forecast
 
 
 def duration(seconds: float | None) -> str:

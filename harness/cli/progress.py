@@ -12,7 +12,7 @@ from harness.cli.table import summary_line
 from harness.cli.visible import visible
 from harness.core.checkpoint import Checkpoint
 from harness.core.vector import RewardVector
-from harness.observer import Observer
+from harness.run.observer import Observer
 
 stderr = Console(stderr=True)
 

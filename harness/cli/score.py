@@ -69,9 +69,9 @@ def score(
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
     from harness.core.errors import SpecError
-    from harness.forecast import forecast
-    from harness.observer import Observer
-    from harness.pipeline import run as run_pipeline
+    from harness.run.forecast import forecast
+    from harness.run.observer import Observer
+    from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
     from harness.spec.spec import allow_code_execution, default_spec, load_spec, override, spec_of_fields
 

@@ -42,8 +42,8 @@ def watch(
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
     from harness.core.errors import CheckpointError
-    from harness.observer import Observer
-    from harness.pipeline import run as run_pipeline
+    from harness.run.observer import Observer
+    from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
     from harness.spec.spec import allow_code_execution, default_spec, load_spec
 

@@ -27,10 +27,10 @@ from harness.core.component import Outcome, SilentProgress
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.scripted_server import TextAnswer
 from harness.engines.transformers_completer import TransformersCompleter
-from harness.environment import RewardEnvironment
 from harness.lm_eval_results import read_results
-from harness.pipeline import run
 from harness.reward_models.logprob import measure_logprob
+from harness.run.live import RewardEnvironment
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 from harness.tasks.suites.build import _leaves

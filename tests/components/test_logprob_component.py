@@ -17,7 +17,7 @@ import torch
 from harness.checkpoints.find import find_checkpoints
 from harness.core.errors import SpecError
 from harness.core.vector import ComponentRecord, RewardVector
-from harness.pipeline import run
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 

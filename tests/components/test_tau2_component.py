@@ -254,7 +254,7 @@ def test_tasks_that_nobody_judges_are_warned_of() -> None:
 
 
 def test_a_live_model_is_refused() -> None:
-    from harness.environment import RewardEnvironment
+    from harness.run.live import RewardEnvironment
 
     spec = parse_spec({"components": [{"name": "mock", "kind": "tau2", "domain": "mock", "solo": True}]})
     with pytest.raises(SpecError, match="mock need a checkpoint on a server"):

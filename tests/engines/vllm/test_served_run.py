@@ -22,7 +22,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.core.vector import RewardVector
 from harness.engines.scripted_server import ScriptedServer, serving
 from harness.engines.vllm.guard import descendants
-from harness.pipeline import run
+from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import Spec, parse_spec
 from harness.tasks.tau2.sources import open_domain

@@ -21,10 +21,10 @@ from harness.core.journal import write_atomically
 from harness.core.measurement import Measurement, failed, is_open
 from harness.core.vector import CheckpointRecord, RewardVector
 from harness.feed import Feed
-from harness.ledger import Entry, Ledger, entry_key, open_run
-from harness.observer import Observer
 from harness.reward_models.reference import label
-from harness.run_vectors import RunVectors
+from harness.run.ledger import Entry, Ledger, entry_key, open_run
+from harness.run.observer import Observer
+from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared
 
 

@@ -15,8 +15,8 @@ from harness.core.journal import write_atomically
 from harness.core.measurement import Measurement
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
 from harness.feed import parse_vector
-from harness.ledger import Entry, Ledger
 from harness.reward_models.vector import build_vector
+from harness.run.ledger import Entry, Ledger
 from harness.spec.prepared import Prepared
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy")

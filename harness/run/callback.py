@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from harness.core.errors import SpecError
 from harness.core.vector import Mixture, RewardVector
-from harness.environment import RewardEnvironment
+from harness.run.live import RewardEnvironment
 
 MixtureSource = Mixture | Mapping[str, Any] | Callable[[int], Mixture | Mapping[str, Any] | None] | None
 

@@ -13,7 +13,7 @@ from harness.core.component import Component, Estimate
 from harness.core.errors import CheckpointError, HarnessError, SpecError, StateError
 from harness.core.journal import Journal
 from harness.feed import parse_vector
-from harness.ledger import FEED_FILE, Entry, Ledger, check_run
+from harness.run.ledger import FEED_FILE, Entry, Ledger, check_run
 from harness.spec.prepared import Prepared
 
 FLOPS_PER_PARAMETER = 2

@@ -13,10 +13,10 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import DataError, SpecError
 from harness.core.vector import CheckpointRecord, Mixture, RewardVector
 from harness.feed import Feed, parse_vector
-from harness.ledger import Ledger, open_run
-from harness.observer import Observer
-from harness.pipeline import measure_component
-from harness.run_vectors import assemble
+from harness.run.ledger import Ledger, open_run
+from harness.run.observer import Observer
+from harness.run.pipeline import measure_component
+from harness.run.vectors import assemble
 from harness.spec.prepared import Prepared, prepare
 from harness.spec.spec import Spec, default_spec, load_spec
 
