@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from harness import Feed, read_feed
 from harness.cli import run
-from harness.plot import plot_feed
+from harness.feed.plot import plot_feed
 from harness.spec.prepared import read_reference
 from harness.tasks.reward_env.stdlib_field import Domain, passages_of
 

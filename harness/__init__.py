@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from harness.engines.lm_eval_model import HarnessLM as HarnessLM  # not in __all__: needs the lm-eval extra
-    from harness.feed import Feed, read_feed
+    from harness.feed.feed import Feed, read_feed
     from harness.run.callback import RewardCallback
     from harness.run.live import RewardEnvironment
     from harness.spec.spec import Spec, load_spec
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "RewardCallback", "RewardEnvironment", "Spec", "__version__", "load_spec", "read_feed"]
 
 _HOME = {
-    "Feed": "harness.feed",
-    "read_feed": "harness.feed",
+    "Feed": "harness.feed.feed",
+    "read_feed": "harness.feed.feed",
     "RewardEnvironment": "harness.run.live",
     "RewardCallback": "harness.run.callback",
     "HarnessLM": "harness.engines.lm_eval_model",

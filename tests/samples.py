@@ -10,7 +10,7 @@ from typing import Any
 from harness.core.component import ComponentConfig
 from harness.core.measurement import Measurement, failed
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
-from harness.feed import Feed
+from harness.feed.feed import Feed
 from harness.reward_models.vector import Standardization, build_vector
 
 RUNNING = Standardization(mode="running")

@@ -41,7 +41,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "inspect_evals": ("harness.tasks.tau2.port",),
     "inspect_ai": ("harness.tasks.tau2.port",),
     "tau2": ("harness.tasks.tau2.upstream",),
-    "matplotlib": ("harness.plot",),
+    "matplotlib": ("harness.feed.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
     "yaml": ("harness.spec.spec", "harness.tasks"),
@@ -142,10 +142,10 @@ def test_components_and_formats_do_not_know_the_loop() -> None:
         "harness.spec.spec",
         "harness.spec.kinds",
         "harness.spec.prepared",
-        "harness.feed",
+        "harness.feed.feed",
         "harness.lm_eval_results",
-        "harness.export",
-        "harness.plot",
+        "harness.feed.export",
+        "harness.feed.plot",
         "harness.run.ledger",
     )
     wrong = [i for i in OURS if within(i.importer, below) and within(i.imported, EDGES)]

@@ -16,7 +16,7 @@ import tiny
 import torch
 
 from harness.cli import run
-from harness.feed import read_feed
+from harness.feed.feed import read_feed
 
 Capture = pytest.CaptureFixture[str]
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.feed import read_feed
+from harness.feed.feed import read_feed
 from harness.spec.prepared import read_reference
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo.py"

@@ -13,7 +13,7 @@ from samples import feed, measurement, vector
 
 from harness import Feed
 from harness.core.errors import DataError, StateError
-from harness.export import write_csv, write_olmix, write_parquet
+from harness.feed.export import write_csv, write_olmix, write_parquet
 
 AWKWARD = [-0.1, -1 / 3, -2.0000000000000004, -5e-324]
 MIXED = Feed(

@@ -10,7 +10,7 @@ from samples import feed, measurement, vector
 
 from harness import Feed
 from harness.core.errors import DataError, SpecError
-from harness.plot import LEGEND_AT_MOST, plot_feed
+from harness.feed.plot import LEGEND_AT_MOST, plot_feed
 
 TWO = Feed(
     [

@@ -28,8 +28,8 @@ def export(
     ] = None,
 ) -> None:
     """Export a feed as CSV, as Parquet, or as the two CSV files olmix fits on."""
-    from harness.export import write_csv, write_olmix, write_parquet
-    from harness.feed import read_feed
+    from harness.feed.export import write_csv, write_olmix, write_parquet
+    from harness.feed.feed import read_feed
 
     beside = feed if feed.is_dir() else feed.parent
     vectors = read_feed(feed)

@@ -17,7 +17,7 @@ def fit_reference(
     """Fit mean and standard deviation per component over all steps of all trajectories."""
     from harness.core.errors import DataError
     from harness.core.journal import write_atomically
-    from harness.feed import read_feed
+    from harness.feed.feed import read_feed
     from harness.reward_models.reference import fit_reference as fit
     from harness.run.ledger import FEED_FILE
 

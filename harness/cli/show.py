@@ -18,13 +18,13 @@ def show(
 ) -> None:
     """Show the reward vectors of a feed as a table, and what they warn of."""
     from harness.cli.table import incomplete, print_vectors, print_warnings
-    from harness.feed import read_feed
+    from harness.feed.feed import read_feed
 
     vectors = read_feed(feed)
     if trajectory is not None:
         vectors = vectors.trajectory(trajectory)
     if plot is not None:
-        from harness.plot import plot_feed
+        from harness.feed.plot import plot_feed
 
         plot_feed(vectors, plot)
     if as_json:

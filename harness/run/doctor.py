@@ -17,7 +17,7 @@ from harness.core.checkpoint import Checkpoint
 from harness.core.component import Check
 from harness.core.errors import HarnessError
 from harness.core.journal import Journal
-from harness.feed import parse_vector
+from harness.feed.feed import parse_vector
 from harness.run.ledger import FEED_FILE, check_run
 from harness.spec.kinds import component_class
 from harness.spec.prepared import Prepared, prepare

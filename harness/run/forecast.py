@@ -12,7 +12,7 @@ from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Estimate
 from harness.core.errors import CheckpointError, HarnessError, SpecError, StateError
 from harness.core.journal import Journal
-from harness.feed import parse_vector
+from harness.feed.feed import parse_vector
 from harness.run.ledger import FEED_FILE, Entry, Ledger, check_run
 from harness.spec.prepared import Prepared
 

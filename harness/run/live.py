@@ -12,7 +12,7 @@ from harness.checkpoints.fingerprint import live_fingerprint
 from harness.core.endpoint import Endpoint
 from harness.core.errors import DataError, SpecError
 from harness.core.vector import CheckpointRecord, Mixture, RewardVector
-from harness.feed import Feed, parse_vector
+from harness.feed.feed import Feed, parse_vector
 from harness.run.ledger import Ledger, open_run
 from harness.run.observer import Observer
 from harness.run.pipeline import measure_component

@@ -20,7 +20,7 @@ from harness.core.errors import HarnessError, SpecError, StateError
 from harness.core.journal import write_atomically
 from harness.core.measurement import Measurement, failed, is_open
 from harness.core.vector import CheckpointRecord, RewardVector
-from harness.feed import Feed
+from harness.feed.feed import Feed
 from harness.reward_models.reference import label
 from harness.run.ledger import Entry, Ledger, entry_key, open_run
 from harness.run.observer import Observer

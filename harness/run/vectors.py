@@ -14,7 +14,7 @@ from harness.core.checkpoint import Checkpoint
 from harness.core.journal import write_atomically
 from harness.core.measurement import Measurement
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
-from harness.feed import parse_vector
+from harness.feed.feed import parse_vector
 from harness.reward_models.vector import build_vector
 from harness.run.ledger import Entry, Ledger
 from harness.spec.prepared import Prepared

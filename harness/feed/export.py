@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import DataError
 from harness.core.journal import write_atomically
-from harness.feed import Feed
+from harness.feed.feed import Feed
 from harness.reward_models.reference import label
 
 if TYPE_CHECKING:

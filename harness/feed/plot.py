@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.core.errors import DataError, SpecError
 from harness.core.journal import write_atomically
-from harness.feed import Feed
+from harness.feed.feed import Feed
 
 FORMATS = (".svg", ".png", ".pdf")
 UNITS = {"logprob_per_token": "nats per token"}

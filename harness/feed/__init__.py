@@ -1,0 +1,1 @@
+"""The feed: vectors back in, typed, and out to other tools."""
