@@ -14,9 +14,9 @@ from typing import Any
 from harness.core.errors import SpecError
 
 COMPONENTS = {
-    "logprob": "harness.components.logprob:LogprobComponent",
-    "lm_eval": "harness.components.lm_eval:LmEvalComponent",
-    "tau2": "harness.components.tau2:Tau2Component",
+    "logprob": "harness.components.logprob.component:LogprobComponent",
+    "lm_eval": "harness.components.lm_eval.component:LmEvalComponent",
+    "tau2": "harness.components.tau2.component:Tau2Component",
 }
 
 ENTRY_POINT_GROUP = "harness.components"

@@ -21,8 +21,8 @@ import yaml
 from served import ServedSubject, served
 
 from harness.checkpoints.find import find_checkpoints
-from harness.components.lm_eval import LmEvalComponent
-from harness.components.lm_eval_evaluation import Evaluation
+from harness.components.lm_eval.component import LmEvalComponent
+from harness.components.lm_eval.evaluation import Evaluation
 from harness.core.component import Outcome, SilentProgress
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.scripted_server import TextAnswer

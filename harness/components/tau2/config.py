@@ -1,4 +1,4 @@
-"""Keys of `kind: tau2` in a spec. Records only: components/tau2.py measures by them."""
+"""Keys of `kind: tau2` in a spec. Records only: components/tau2/component.py measures by them."""
 
 from __future__ import annotations
 

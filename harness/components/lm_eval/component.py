@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from harness.components.lm_eval_evaluation import Evaluation, Prompting, shared
-from harness.components.lm_eval_report import Report, items_of, report
+from harness.components.lm_eval.evaluation import Evaluation, Prompting, shared
+from harness.components.lm_eval.report import Report, items_of, report
 from harness.core.component import Check, ComponentConfig, Estimate, Outcome, Progress, Subject
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed

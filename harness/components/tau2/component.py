@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from harness.components.tau2_config import ChatConfig, Tau2Config
+from harness.components.tau2.config import ChatConfig, Tau2Config
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError
 from harness.core.component import Check, Engine, Estimate, Outcome, Progress, Subject
 from harness.core.endpoint import Endpoint
