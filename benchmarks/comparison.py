@@ -21,12 +21,12 @@ from workloads import Workload, distinct_tokens
 
 from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
-from harness.engines.blocked_head import blocked_logprob
-from harness.engines.kept_memory import kept_memory
-from harness.engines.packed_forward import PackedModel, Recipe
-from harness.engines.packs import PackPlan
-from harness.engines.padded_logprob import score_padded
-from harness.engines.torch_logprob import PACK_TOKENS, score
+from harness.engines.scoring.blocked_head import blocked_logprob
+from harness.engines.scoring.kept_memory import kept_memory
+from harness.engines.scoring.packed_forward import PackedModel, Recipe
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.padded_logprob import score_padded
+from harness.engines.scoring.score import PACK_TOKENS, score
 
 PEER_TOKENS = 2_500
 """Tokens the peer reads per round and setting, about, unless the whole set is asked for."""

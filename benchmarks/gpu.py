@@ -24,8 +24,8 @@ from workloads import distinct_tokens, make_model, make_workload
 
 from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
-from harness.engines.packs import PackPlan
-from harness.engines.torch_logprob import score
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.score import score
 
 SETS = ("MMLU 0-shot gold", "MATH")
 BATCH_SIZES = (1, 8, 32, 128)

@@ -40,8 +40,8 @@ def main() -> None:
     from workloads import make_model, make_workload
 
     from harness.core.component import SilentProgress
-    from harness.engines.packs import PackPlan
-    from harness.engines.torch_logprob import score
+    from harness.engines.scoring.packs import PackPlan
+    from harness.engines.scoring.score import score
 
     torch.set_num_threads(1)
     model = make_model("128k")

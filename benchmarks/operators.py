@@ -8,7 +8,7 @@ import torch
 from comparison import our_score
 from workloads import Workload
 
-from harness.engines.packs import PackPlan
+from harness.engines.scoring.packs import PackPlan
 
 TOP = 12
 

@@ -26,8 +26,8 @@ from rich.table import Table
 from sweep import Sweep, measure_sweep
 from workloads import QUESTIONS, make_model, make_workload
 
-from harness.engines.packs import PackPlan
-from harness.engines.torch_logprob import PACK_TOKENS
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.score import PACK_TOKENS
 
 DEFAULT_PAIRS = 32
 TARGETS = {

@@ -76,7 +76,7 @@ def undisturbed(place: Path) -> list[dict[str, Any]]:
 CRASHING = """
 import os, random, signal, sys
 from pathlib import Path
-import harness.engines.torch_logprob, peft, transformers.models.llama.modeling_llama
+import harness.engines.scoring.score, peft, transformers.models.llama.modeling_llama
 from harness.checkpoints.find import find_checkpoints
 from harness.run.observer import Observer
 from harness.run.pipeline import run

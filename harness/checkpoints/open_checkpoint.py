@@ -54,7 +54,7 @@ class OpenCheckpoint:
 
     def _own_logprobs(self, ids: Sequence[int]) -> list[float]:
         """log P(ids[i] | ids[:i]) for i >= 1, by our own engine."""
-        from harness.engines.torch_logprob import token_logprobs
+        from harness.engines.scoring.score import token_logprobs
 
         with self._lock:
             return token_logprobs(self.model(), ids)

@@ -17,9 +17,9 @@ import torch
 from harness.core.errors import DataError, SpecError
 from harness.core.players import Order
 from harness.core.tokens import TokenPair
-from harness.engines.packs import PackPlan
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.score import score
 from harness.engines.simulation_args import SimulationArgs
-from harness.engines.torch_logprob import score
 
 try:
     from lm_eval.models.huggingface import HFLM

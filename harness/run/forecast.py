@@ -135,7 +135,7 @@ def _line(
 
 
 def _seconds(tokens: int, sizes: Sequence[Size], device: str) -> float:
-    from harness.engines.pace import flops_per_s
+    from harness.engines.scoring.pace import flops_per_s
 
     flops = sum(FLOPS_PER_PARAMETER * size.n_parameters * tokens for size in sizes)
     return flops / (flops_per_s(device) * SHARE_OF_PEAK)

@@ -23,8 +23,8 @@ from harness.checkpoints.open import Opener
 from harness.core.component import SilentProgress
 from harness.core.errors import CheckpointError
 from harness.core.pair import Pair
-from harness.engines.packs import PackPlan
-from harness.engines.torch_logprob import score
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.score import score
 from harness.tasks.reward_env.encode import encode
 
 WEIGHTS = "model.safetensors"

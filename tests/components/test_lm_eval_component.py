@@ -153,8 +153,8 @@ def test_each_question_has_lm_evals_value_and_its_right_answers_likelihood(ran: 
 def test_bits_per_byte_of_the_right_answers_is_what_a_logprob_field_of_them_has(ran: Ran, tmp_path: Path) -> None:
     from harness.core.pair import Pair
     from harness.core.tokens import fit_context
-    from harness.engines.packs import PackPlan
-    from harness.engines.torch_logprob import score
+    from harness.engines.scoring.packs import PackPlan
+    from harness.engines.scoring.score import score
     from harness.tasks.reward_env.encode import encode
 
     made = measure(load(task="piqa", data={"piqa": ran.data["piqa"]}), local(ran.model()), tmp_path).measurement

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engines.blocked_head import COLUMNS, ROWS, blocked_logprob
+from harness.engines.scoring.blocked_head import COLUMNS, ROWS, blocked_logprob
 
 
 def case(rows: int, vocabulary: int, dtype: torch.dtype, bias: bool, seed: int = 0) -> tuple[Any, ...]:

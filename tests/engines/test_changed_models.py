@@ -20,8 +20,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from harness.core.component import SilentProgress
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
-from harness.engines.packs import PackPlan
-from harness.engines.torch_logprob import score
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.score import score
 
 RNG = np.random.default_rng(0)
 PAIRS = [

@@ -24,10 +24,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
-from harness.engines.packed_forward import PackedModel, Recipe
-from harness.engines.packs import Pack, PackPlan
-from harness.engines.padded_logprob import _score_batch
-from harness.engines.torch_logprob import CHUNK_LOGITS, PACK_TOKENS, _score_pack, score
+from harness.engines.scoring.packed_forward import PackedModel, Recipe
+from harness.engines.scoring.packs import Pack, PackPlan
+from harness.engines.scoring.padded_logprob import _score_batch
+from harness.engines.scoring.score import CHUNK_LOGITS, PACK_TOKENS, _score_pack, score
 
 GPU = torch.device("meta")
 BIG = 128_256

@@ -18,7 +18,7 @@ PROGRAM = """
 import contextlib, resource, sys
 from pathlib import Path
 import torch
-from harness.engines.kept_memory import kept_memory
+from harness.engines.scoring.kept_memory import kept_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -14,11 +14,11 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
-from harness.engines.lean_layer import BLOCK, Buffers, is_known, lean_layers
-from harness.engines.packed_forward import PackedModel, Recipe
-from harness.engines.packs import PackPlan
-from harness.engines.padded_logprob import score_padded
-from harness.engines.torch_logprob import find_recipe, score
+from harness.engines.scoring.lean_layer import BLOCK, Buffers, is_known, lean_layers
+from harness.engines.scoring.packed_forward import PackedModel, Recipe
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.padded_logprob import score_padded
+from harness.engines.scoring.score import find_recipe, score
 
 KNOWN = ("llama", "llama tied", "mistral", "qwen2", "qwen2 tied", "qwen3")
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
-from harness.engines.packs import PackPlan
-from harness.engines.prefix_tree import build_tree
-from harness.engines.reads import MOST_SCORES, WASTE, Group
-from harness.engines.torch_logprob import score
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.prefix_tree import build_tree
+from harness.engines.scoring.reads import MOST_SCORES, WASTE, Group
+from harness.engines.scoring.score import score
 
 SEQUENCES = st.lists(
     st.lists(st.integers(0, 2), min_size=1, max_size=30).map(lambda ids: np.array(ids, dtype=np.int32)),

@@ -12,9 +12,9 @@ from harness.core.component import SilentProgress
 from harness.core.errors import SpecError
 from harness.core.tokens import TokenPair
 from harness.engines import products
-from harness.engines.packs import PackPlan
-from harness.engines.products import VARIABLE, choose_linear, has_onednn, onednn_linear
-from harness.engines.torch_logprob import score
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.products import VARIABLE, choose_linear, has_onednn, onednn_linear
+from harness.engines.scoring.score import score
 
 GENERATOR = np.random.default_rng(0)
 PAIRS = [

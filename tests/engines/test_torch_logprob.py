@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from harness.core.component import SilentProgress
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
-from harness.engines.packs import PackPlan
-from harness.engines.padded_logprob import score_padded
-from harness.engines.torch_logprob import find_recipe, score
+from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.padded_logprob import score_padded
+from harness.engines.scoring.score import find_recipe, score
 
 VOCABULARY = 404
 

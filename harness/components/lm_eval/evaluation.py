@@ -20,7 +20,7 @@ from harness.tasks.suites.index import lm_eval_version
 from harness.tasks.suites.scoring import Questions, TaskScores, aggregate
 
 if TYPE_CHECKING:
-    from harness.engines.packs import PackPlan
+    from harness.engines.scoring.packs import PackPlan
 
 
 class Prompting(NamedTuple):

@@ -25,7 +25,7 @@ from harness.tasks.reward_env.hub_field import expand_files
 from harness.tasks.reward_env.token_store import stored_tokens
 
 if TYPE_CHECKING:
-    from harness.engines.packs import PackPlan
+    from harness.engines.scoring.packs import PackPlan
 
 TOKEN_SETS = 2
 """Token sets kept in memory: a sweep nearly always has one tokenizer."""
@@ -121,7 +121,7 @@ class LogprobComponent:
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Score every pair of the field. Raises HarnessError."""
-        from harness.engines.torch_logprob import score
+        from harness.engines.scoring.score import score
         from harness.engines.torch_model import context_length, dtype_name, first_non_finite
 
         tokens = self._tokens(subject)
@@ -165,7 +165,7 @@ class LogprobComponent:
 
     def _fitted(self, key: str, tokens: TokenSet, length: int) -> tuple[PackPlan, Fitted]:
         """What fits the context, packed: the same for every checkpoint of one tokenizer and context."""
-        from harness.engines.packs import PackPlan
+        from harness.engines.scoring.packs import PackPlan
 
         if (key, length) not in self._plans:
             fitted = fit_context(tokens.pairs, length, self.overflow)

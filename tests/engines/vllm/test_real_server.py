@@ -64,7 +64,7 @@ def served(opener: Opener, family: Path) -> Serve:
 
 
 def own_logprobs(opener: Opener, folder: Path, ids: list[int]) -> list[float]:
-    from harness.engines.torch_logprob import token_logprobs
+    from harness.engines.scoring.score import token_logprobs
 
     [checkpoint] = find_checkpoints([str(folder)])
     return token_logprobs(opener.load_model(checkpoint), ids)

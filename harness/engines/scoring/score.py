@@ -20,13 +20,13 @@ from harness.core.component import Progress, SilentProgress
 from harness.core.digest import digest_json
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
-from harness.engines.blocked_head import blocked_logprob
-from harness.engines.kept_memory import kept_memory
-from harness.engines.lean_layer import is_known
-from harness.engines.packed_attention import on_device
-from harness.engines.packed_forward import PackedModel, Recipe
-from harness.engines.packs import Pack, PackPlan
-from harness.engines.padded_logprob import Scores, score_padded, undisturbed, vocabulary_size
+from harness.engines.scoring.blocked_head import blocked_logprob
+from harness.engines.scoring.kept_memory import kept_memory
+from harness.engines.scoring.lean_layer import is_known
+from harness.engines.scoring.packed_attention import on_device
+from harness.engines.scoring.packed_forward import PackedModel, Recipe
+from harness.engines.scoring.packs import Pack, PackPlan
+from harness.engines.scoring.padded_logprob import Scores, score_padded, undisturbed, vocabulary_size
 
 PACK_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Default tokens per pack."""

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from harness.engines.packed_attention import PASS, KeysKnownError, UnsupportedError, attention
-from harness.engines.products import choose_linear
+from harness.engines.scoring.packed_attention import PASS, KeysKnownError, UnsupportedError, attention
+from harness.engines.scoring.products import choose_linear
 
 _everywhere: Any = torch.nn.modules.module
 KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")

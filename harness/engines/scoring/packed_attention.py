@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from harness.engines.reads import Group
+from harness.engines.scoring.reads import Group
 
 ATTENTION = "harness_packed"
 ENTRIES = frozenset({"s_aux", "position_bias", "cache", "head_mask"})

@@ -9,8 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.core.tokens import TokenPair
-from harness.engines.prefix_tree import PrefixTree, build_tree
-from harness.engines.reads import Group, Indices, Read, group_reads, is_causal, join_reads, joining_pays, path_read
+from harness.engines.scoring.prefix_tree import PrefixTree, build_tree
+from harness.engines.scoring.reads import (
+    Group,
+    Indices,
+    Read,
+    group_reads,
+    is_causal,
+    join_reads,
+    joining_pays,
+    path_read,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from harness.engines.lean_layer import Buffers, lean_layers
-from harness.engines.packed_attention import (
+from harness.engines.scoring.lean_layer import Buffers, lean_layers
+from harness.engines.scoring.packed_attention import (
     ATTENTION,
     PASS,
     KeysKnownError,
@@ -27,8 +27,8 @@ from harness.engines.packed_attention import (
     calls,
     on_device,
 )
-from harness.engines.packs import Pack
-from harness.engines.products import chosen_products
+from harness.engines.scoring.packs import Pack
+from harness.engines.scoring.products import chosen_products
 
 
 @dataclass(frozen=True, slots=True)

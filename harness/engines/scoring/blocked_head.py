@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.engines.products import Linear, choose_linear
+from harness.engines.scoring.products import Linear, choose_linear
 
 ROWS = 512
 COLUMNS = 8192
