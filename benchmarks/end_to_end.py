@@ -27,7 +27,7 @@ from sweep import make_checkpoints
 
 from harness.checkpoints.find import find_checkpoints
 from harness.engines import checkpoint_lm, lm_eval_model, torch_logprob
-from harness.engines.shelf import Shelf
+from harness.engines.models.shelf import Shelf
 from harness.run.observer import Observer
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare

@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError
+from harness.engines.models.load import tokenizer_digest
 from harness.engines.scripted_server import Completer, ScriptedServer, serving
-from harness.engines.torch_model import tokenizer_digest
 from harness.engines.trouble import Trouble
 
 

@@ -88,7 +88,7 @@ def live_fingerprint(model: Any) -> str:
 
     A PEFT model with one active adapter has that of its adapter folder over its base's. Raises EngineError.
     """
-    from harness.engines.live_model import adapter_state, saved_config, saved_tensors, tuner_state
+    from harness.engines.models.live import adapter_state, saved_config, saved_tensors, tuner_state
 
     state = adapter_state(model)
     if state is None:

@@ -27,7 +27,7 @@ from harness.core.serving import Servable, ServeSettings
 from harness.core.vector import CheckpointRecord
 
 if TYPE_CHECKING:
-    from harness.engines.shelf import Shelf
+    from harness.engines.models.shelf import Shelf
     from harness.engines.vllm.checkpoint_server import CheckpointServer
 
 
@@ -72,7 +72,7 @@ class Opener:
 
     def check(self, *, served: bool = False) -> None:
         """Refuse a device that is not there, and where checkpoints are to be served what of `serve` cannot do. Raises SpecError."""
-        from harness.engines.torch_model import choose_device
+        from harness.engines.models.load import choose_device
 
         choose_device(self.device)
         if served:
@@ -121,8 +121,8 @@ class Opener:
 
     def load_model(self, checkpoint: Checkpoint) -> Any:
         """The model with its adapter, if it has one; good until the next call. Raises CheckpointError or EngineError."""
-        from harness.engines.shelf import Shelf
-        from harness.engines.torch_model import choose_device
+        from harness.engines.models.load import choose_device
+        from harness.engines.models.shelf import Shelf
 
         if self.shelf is None:
             self.shelf = Shelf(
@@ -220,7 +220,7 @@ class Opener:
         if self.server is None:
             share = None
             if self.settings.verify and self.settings.url is None:
-                from harness.engines.torch_model import choose_device
+                from harness.engines.models.load import choose_device
 
                 # What the model in this process still takes of the GPU, where it is not loaded yet.
                 weights = 0 if self.shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
@@ -246,7 +246,7 @@ class Opener:
 
     def load_tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
         """The tokenizer beside the weights; the same files are loaded once. Raises CheckpointError."""
-        from harness.engines.torch_model import load_tokenizer, tokenizer_digest
+        from harness.engines.models.load import load_tokenizer, tokenizer_digest
 
         folder = self._tokenizer_folder(checkpoint)
         # transformers lets the model type decide what class, and with it what rules, a tokenizer gets.

@@ -20,10 +20,10 @@ from harness.core.component import Engine, Progress, Subject
 from harness.core.errors import DataError, EngineError, HarnessError, SpecError
 from harness.engines.completions import Completion, Prompt, complete
 from harness.engines.lm_eval_model import HarnessLM, Request, token_pair
+from harness.engines.models.load import dtype_name, first_non_finite
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.padded_logprob import undisturbed
 from harness.engines.scoring.score import score
-from harness.engines.torch_model import dtype_name, first_non_finite
 
 KEPT = 2
 """Plans kept: a sweep nearly always has one tokenizer and one context length."""

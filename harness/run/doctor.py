@@ -181,7 +181,7 @@ def _fingerprints(opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: in
 
 def _device(opener: Opener, largest: int) -> Iterator[Check]:
     """Whether the largest checkpoint fits the memory of where it is scored."""
-    from harness.engines.torch_model import choose_device, free_memory
+    from harness.engines.models.load import choose_device, free_memory
 
     try:
         device = choose_device(opener.device)

@@ -99,8 +99,8 @@ class RewardEnvironment:
         Raises SpecError for a dtype that is not the model's, DataError for a malformed mixture or step, EngineError
         for what is no transformers model, StateError for `out`.
         """
-        from harness.engines.live_model import unwrap
-        from harness.engines.torch_model import dtype_name, tokenizer_digest
+        from harness.engines.models.live import unwrap
+        from harness.engines.models.load import dtype_name, tokenizer_digest
 
         model = unwrap(model)
         wanted = self.prepared.spec.dtype

@@ -16,9 +16,9 @@ from harness.checkpoints.open import Opener
 from harness.core.component import SilentProgress
 from harness.core.errors import CheckpointError
 from harness.core.tokens import TokenPair
+from harness.engines.models.shelf import Shelf
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.score import score
-from harness.engines.shelf import Shelf
 
 PAIRS = [
     TokenPair(id=str(n), ids=np.arange(n, 40 + n, dtype=np.int32), n_context=10, n_bytes=1, cluster=str(n))

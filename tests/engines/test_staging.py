@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from harness.checkpoints.open import Opener
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
-from harness.engines.shelf import Shelf
-from harness.engines.staging import Staging, Weights, free_host_memory
-from harness.engines.torch_model import free_memory
+from harness.engines.models.load import free_memory
+from harness.engines.models.shelf import Shelf
+from harness.engines.models.staging import Staging, Weights, free_host_memory
 
 CPU = torch.device("cpu")
 
@@ -161,7 +161,7 @@ def test_a_process_ends_while_weights_are_read(tmp_path: Path) -> None:
         stream.write(len(table).to_bytes(8, "little") + table)
         stream.truncate(8 + len(table) + 2**29)
     code = (
-        "import sys, torch; from pathlib import Path; from harness.engines.staging import Staging\n"
+        "import sys, torch; from pathlib import Path; from harness.engines.models.staging import Staging\n"
         "staging = Staging(torch.device('cpu')); staging.expect([Path(sys.argv[1])])"
     )
     path = tmp_path / "model.safetensors"

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoTokenizer
 
 from harness.core.errors import EngineError, SpecError
-from harness.engines.live_model import saved_config, unwrap
-from harness.engines.torch_model import (
+from harness.engines.models.live import saved_config, unwrap
+from harness.engines.models.load import (
     choose_device,
     context_length,
     dtype_name,

@@ -121,8 +121,8 @@ class LogprobComponent:
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Score every pair of the field. Raises HarnessError."""
+        from harness.engines.models.load import context_length, dtype_name, first_non_finite
         from harness.engines.scoring.score import score
-        from harness.engines.torch_model import context_length, dtype_name, first_non_finite
 
         tokens = self._tokens(subject)
         model = subject.model()

@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-from harness.engines.torch_model import choose_device
+from harness.engines.models.load import choose_device
 
 WIDTH = 1024
 LEAST_S = 0.1

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from harness.engines.live_model import DTYPE_CODES
-from harness.engines.torch_model import free_memory
+from harness.engines.models.live import DTYPE_CODES
+from harness.engines.models.load import free_memory
 
 SHARE = 0.5
 """Of the host's free memory that may be taken."""

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import torch
 
 from harness.core.errors import CheckpointError
-from harness.engines.staging import Staging, Weights
-from harness.engines.torch_model import check_adapter, explain, load_adapter, load_model, release
+from harness.engines.models.load import check_adapter, explain, load_adapter, load_model, release
+from harness.engines.models.staging import Staging, Weights
 
 PLACES = (
     "target_modules",

@@ -1,0 +1,1 @@
+"""Models in memory: loaded, kept over a sweep, staged ahead, or live in a trainer."""
