@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.engines.chat import ChatSettings, open_chat
+from harness.engines.chat.open import ChatSettings, open_chat
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.loop import Limits
 from harness.tau2.reference_play import ReferencePlay

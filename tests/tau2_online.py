@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.core.chat import ChatModel, ChatRequest
 from harness.core.tau2.task import Task
-from harness.engines.chat import ChatSettings, open_chat
-from harness.engines.retry import Backoff
+from harness.engines.chat.open import ChatSettings, open_chat
+from harness.engines.chat.retry import Backoff
 from harness.engines.scripted_chat import Reply, ScriptedChat
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.loop import Limits, Played, Setting, Simulator

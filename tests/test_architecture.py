@@ -35,7 +35,7 @@ STACKS: dict[str, tuple[str, ...]] = {
         "harness.tau2.lm_eval_task",
         "harness.cli.lm_eval",
     ),
-    "litellm": ("harness.engines.litellm_chat",),
+    "litellm": ("harness.engines.chat.litellm_chat",),
     "aiohttp": ("harness.engines",),
     "vllm": (),
     "inspect_evals": ("harness.tasks.tau2.port",),

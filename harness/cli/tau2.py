@@ -122,7 +122,7 @@ def rescore(
 
 def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
     from harness.cli.tau2_run import key_from
-    from harness.engines.chat import ChatSettings, open_chat
+    from harness.engines.chat.open import ChatSettings, open_chat
 
     return open_chat(ChatSettings(model=model, api_base=base, api_key=key_from(key_env)))
 

@@ -138,8 +138,8 @@ def run(
     from harness.cli.tau2_summary import print_plan, print_report
     from harness.core.errors import SpecError
     from harness.core.tau2.upstream import upstream_of
-    from harness.engines.chat import ChatSettings, open_chat
-    from harness.engines.retry import Backoff
+    from harness.engines.chat.open import ChatSettings, open_chat
+    from harness.engines.chat.retry import Backoff
     from harness.tau2.loop import Limits
     from harness.tau2.run import Models
     from harness.tau2.run import run as run_plan

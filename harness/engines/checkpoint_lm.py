@@ -18,7 +18,7 @@ import jinja2
 from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.component import Engine, Progress, Subject
 from harness.core.errors import DataError, EngineError, HarnessError, SpecError
-from harness.engines.completions import Completion, Prompt, complete
+from harness.engines.chat.completions import Completion, Prompt, complete
 from harness.engines.lm_eval_model import HarnessLM, Request, token_pair
 from harness.engines.models.load import dtype_name, first_non_finite
 from harness.engines.scoring.packs import PackPlan

@@ -12,8 +12,8 @@ from harness.core.chat import ChatModel
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError
 from harness.core.serving import Servable, ServeSettings
-from harness.engines.retry import Backoff, RetryingChat
-from harness.engines.served_chat import ServedChat
+from harness.engines.chat.retry import Backoff, RetryingChat
+from harness.engines.chat.served import ServedChat
 
 
 class Agent(NamedTuple):

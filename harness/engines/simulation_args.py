@@ -16,8 +16,8 @@ from typing import Any
 from harness.core.errors import SpecError
 from harness.core.players import Cast, Players
 from harness.core.sampling import unfit_sampling
-from harness.engines.chat import ChatSettings, open_chat
-from harness.engines.retry import Backoff
+from harness.engines.chat.open import ChatSettings, open_chat
+from harness.engines.chat.retry import Backoff
 from harness.engines.simulated_agent import Agent, served_agent
 
 OF_TASKS = (

@@ -12,9 +12,9 @@ import pytest
 
 from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
 from harness.core.errors import SpecError
-from harness.engines.chat import ChatSettings, open_chat
-from harness.engines.completion import body_of, failure, parse_completion
-from harness.engines.retry import Backoff, RetryingChat
+from harness.engines.chat.open import ChatSettings, open_chat
+from harness.engines.chat.retry import Backoff, RetryingChat
+from harness.engines.chat.wire import body_of, failure, parse_completion
 from harness.engines.scripted_chat import ScriptedChat, calling
 from harness.engines.scripted_server import ScriptedServer, serving
 from harness.engines.trouble import TROUBLES, Trouble

@@ -16,9 +16,9 @@ from harness.core.answer import Failure
 from harness.core.component import SilentProgress
 from harness.core.endpoint import Endpoint
 from harness.core.errors import DataError, EngineError
+from harness.engines.chat.completions import Completion, Prompt, complete
+from harness.engines.chat.retry import Backoff
 from harness.engines.checkpoint_lm import make_prompt, prompt_ids, render_chat
-from harness.engines.completions import Completion, Prompt, complete
-from harness.engines.retry import Backoff
 from harness.engines.scripted_server import ScriptedServer, TextAnswer, TextRequest, serving
 from harness.engines.trouble import Trouble
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness.engines.off_loop import off_loop
+from harness.engines.chat.off_loop import off_loop
 
 
 def test_answers_and_errors_come_back() -> None:

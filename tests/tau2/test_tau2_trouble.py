@@ -86,7 +86,7 @@ def test_trouble_now_and_then_costs_nothing(tmp_path: Path) -> None:
 
 
 def _patient() -> Any:
-    from harness.engines.retry import Backoff
+    from harness.engines.chat.retry import Backoff
 
     # Four requests in ten go wrong: twenty times in a row once in thirty million.
     return Backoff(attempts=20, first_s=0.01, longest_s=0.1)

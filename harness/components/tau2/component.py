@@ -113,8 +113,8 @@ class Tau2Component:
 
     def open_model(self, chat: ChatConfig, *, attempts: int = 6) -> ChatModel:
         """A model that takes part, by its own endpoint; it is called by nobody yet. Raises SpecError."""
-        from harness.engines.chat import ChatSettings, open_chat
-        from harness.engines.retry import Backoff
+        from harness.engines.chat.open import ChatSettings, open_chat
+        from harness.engines.chat.retry import Backoff
 
         if chat.api_key_env and not os.environ.get(chat.api_key_env):
             raise SpecError(
@@ -181,8 +181,8 @@ class Tau2Component:
         )
 
     async def _run(self, endpoint: Callable[[], Endpoint], folder: RunFolder, progress: Progress) -> Report:
-        from harness.engines.retry import Backoff, RetryingChat
-        from harness.engines.served_chat import ServedChat
+        from harness.engines.chat.retry import Backoff, RetryingChat
+        from harness.engines.chat.served import ServedChat
 
         def served(arguments: Mapping[str, Any]) -> ChatModel:
             chat = ServedChat(endpoint, name=CHECKPOINT, arguments=arguments, timeout_s=self.config.request_timeout_s)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from harness.core.chat import ChatModel
 from harness.core.errors import SpecError
-from harness.engines.retry import Backoff, RetryingChat
+from harness.engines.chat.retry import Backoff, RetryingChat
 
 Transport = Literal["auto", "direct", "litellm"]
 TRANSPORTS: tuple[Transport, ...] = ("auto", "direct", "litellm")
@@ -58,7 +58,7 @@ def open_chat(settings: ChatSettings) -> ChatModel:
         )
     if direct and settings.transport != "litellm":
         return RetryingChat(_direct(settings, provider, model, base or ""), settings.backoff)
-    from harness.engines.litellm_chat import LitellmChat
+    from harness.engines.chat.litellm_chat import LitellmChat
 
     chat = LitellmChat(
         name=settings.model,
@@ -72,7 +72,7 @@ def open_chat(settings: ChatSettings) -> ChatModel:
 
 
 def _direct(settings: ChatSettings, provider: str, model: str, base: str) -> ChatModel:
-    from harness.engines.http_chat import HttpChat
+    from harness.engines.chat.http_chat import HttpChat
 
     if not base.startswith(("http://", "https://")):
         raise SpecError(f"the api base {base!r} is no address; it begins with http:// or https://")

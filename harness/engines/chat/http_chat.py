@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, TransientError
-from harness.engines.completion import body_of, failure, parse_completion
+from harness.engines.chat.wire import body_of, failure, parse_completion
 
 LONGEST_ANSWER = 16 * 2**20
 """Bytes. A model whose answer goes on beyond this is cut off."""

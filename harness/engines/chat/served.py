@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatRequest, TransientError
 from harness.core.endpoint import Endpoint
-from harness.engines.http_chat import HttpChat
-from harness.engines.off_loop import off_loop
+from harness.engines.chat.http_chat import HttpChat
+from harness.engines.chat.off_loop import off_loop
 
 
 class ServedChat:

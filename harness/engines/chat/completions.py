@@ -20,9 +20,9 @@ from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError, SpecError
 from harness.core.journal import Journal
-from harness.engines.completion import failure
-from harness.engines.off_loop import off_loop
-from harness.engines.retry import Backoff
+from harness.engines.chat.off_loop import off_loop
+from harness.engines.chat.retry import Backoff
+from harness.engines.chat.wire import failure
 
 FINISHED = ("stop", "length")
 """Reasons for which a text is over. With any other it was broken off."""

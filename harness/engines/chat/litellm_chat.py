@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
 from harness.core.errors import SpecError
-from harness.engines.completion import body_of, failure, parse_completion
+from harness.engines.chat.wire import body_of, failure, parse_completion
 
 
 @cache

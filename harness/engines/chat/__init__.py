@@ -1,0 +1,1 @@
+"""Clients of models that answer: the wire format, retries, served checkpoints."""
