@@ -9,8 +9,8 @@ from typing import Any
 from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError
 from harness.engines.models.load import tokenizer_digest
-from harness.engines.scripted_server import Completer, ScriptedServer, serving
-from harness.engines.trouble import Trouble
+from harness.engines.scripted.server import Completer, ScriptedServer, serving
+from harness.engines.scripted.trouble import Trouble
 
 
 class ServedSubject:

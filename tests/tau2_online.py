@@ -11,7 +11,7 @@ from harness.core.chat import ChatModel, ChatRequest
 from harness.core.tau2.task import Task
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff
-from harness.engines.scripted_chat import Reply, ScriptedChat
+from harness.engines.scripted.chat import Reply, ScriptedChat
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.loop import Limits, Played, Setting, Simulator
 from harness.tau2.prompts import Prompts

@@ -12,7 +12,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
 from harness.core.component import Check
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
-from harness.engines.scripted_server import ScriptedServer, serving
+from harness.engines.scripted.server import ScriptedServer, serving
 from harness.run.doctor import examine
 from harness.run.forecast import forecast
 from harness.run.pipeline import run

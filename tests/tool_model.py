@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from harness.core.chat import ChatAnswer, ChatRequest
-from harness.engines.scripted_chat import ScriptedChat
+from harness.engines.scripted.chat import ScriptedChat
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.reference_play import ReferencePlay
 

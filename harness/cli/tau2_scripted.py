@@ -23,8 +23,8 @@ def scripted(
     import asyncio
 
     from harness.core.errors import SpecError
-    from harness.engines.scripted_server import ScriptedServer
-    from harness.engines.trouble import TROUBLES, Trouble
+    from harness.engines.scripted.server import ScriptedServer
+    from harness.engines.scripted.trouble import TROUBLES, Trouble
     from harness.tasks.tau2.sources import open_domain
     from harness.tau2.reference_play import ReferencePlay
 

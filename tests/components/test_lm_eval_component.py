@@ -26,7 +26,7 @@ from harness.components.lm_eval.evaluation import Evaluation
 from harness.core.component import Outcome, SilentProgress
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.chat.transformers_completer import TransformersCompleter
-from harness.engines.scripted_server import TextAnswer
+from harness.engines.scripted.server import TextAnswer
 from harness.lm_eval_results import read_results
 from harness.reward_models.logprob import measure_logprob
 from harness.run.live import RewardEnvironment

@@ -15,8 +15,8 @@ from harness.core.chat import ChatAnswer, Usage
 from harness.core.component import SilentProgress
 from harness.core.endpoint import Endpoint
 from harness.core.errors import EngineError, SpecError
-from harness.engines.scripted_server import ScriptedServer, serving
-from harness.engines.trouble import Trouble
+from harness.engines.scripted.server import ScriptedServer, serving
+from harness.engines.scripted.trouble import Trouble
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 from harness.tau2.reference_play import ReferencePlay

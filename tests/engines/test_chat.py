@@ -15,9 +15,9 @@ from harness.core.errors import SpecError
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff, RetryingChat
 from harness.engines.chat.wire import body_of, failure, parse_completion
-from harness.engines.scripted_chat import ScriptedChat, calling
-from harness.engines.scripted_server import ScriptedServer, serving
-from harness.engines.trouble import TROUBLES, Trouble
+from harness.engines.scripted.chat import ScriptedChat, calling
+from harness.engines.scripted.server import ScriptedServer, serving
+from harness.engines.scripted.trouble import TROUBLES, Trouble
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed")
 QUICK = Backoff(attempts=3, first_s=0.01)

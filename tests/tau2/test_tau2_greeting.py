@@ -13,8 +13,8 @@ from tau2_samples import needs_port
 from harness.cli import run as harness
 from harness.core.chat import ChatAnswer, ChatRequest, EndpointError
 from harness.core.errors import SpecError
-from harness.engines.scripted_chat import ScriptedChat
-from harness.engines.scripted_server import ScriptedServer, serving
+from harness.engines.scripted.chat import ScriptedChat
+from harness.engines.scripted.server import ScriptedServer, serving
 from harness.tau2.loop import GREETING
 from harness.tau2.reference_play import ReferencePlay
 from harness.tau2.run_plan import Plan

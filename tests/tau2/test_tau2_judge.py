@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.core.chat import ChatAnswer, ContextOverflow, EndpointError, Usage
 from harness.core.tau2.message import Message, ToolCall
-from harness.engines.scripted_chat import ScriptedChat
+from harness.engines.scripted.chat import ScriptedChat
 from harness.tau2.nl_judge import BadVerdictError, Judged, judge_assertions, parse_verdicts, question
 
 ASSERTIONS = ("The agent is polite.", "The agent refuses\n the refund.")

@@ -19,7 +19,7 @@ import harness.tasks as package
 from harness.cli import run as harness
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.errors import SpecError
-from harness.engines.scripted_server import ScriptedServer, serving
+from harness.engines.scripted.server import ScriptedServer, serving
 from harness.engines.simulation_args import SimulationArgs
 from harness.tau2.lm_eval_order import SimulationOrder, metrics
 from harness.tau2.reference_play import ReferencePlay

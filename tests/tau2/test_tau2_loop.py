@@ -13,7 +13,7 @@ from tau2_samples import needs_port
 from harness.core.chat import ChatAnswer, ContextOverflow, EndpointError, Usage
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import InitialState
-from harness.engines.scripted_chat import calling
+from harness.engines.scripted.chat import calling
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.loop import GREETING, Limits
 from harness.tau2.prompts import Prompts, scenario

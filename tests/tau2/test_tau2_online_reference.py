@@ -8,8 +8,8 @@ import pytest
 from tau2_online import http_chat, plan, run_plan
 from tau2_samples import needs_port, shared
 
-from harness.engines.scripted_chat import ScriptedChat
-from harness.engines.scripted_server import ScriptedServer, serving
+from harness.engines.scripted.chat import ScriptedChat
+from harness.engines.scripted.server import ScriptedServer, serving
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.reference_play import ReferencePlay
 from harness.tau2.run_plan import Selection, make_plan

@@ -23,8 +23,8 @@ from harness.cli import run as harness
 from harness.core.chat import EndpointError
 from harness.core.errors import StateError
 from harness.core.tau2.upstream import Upstream
-from harness.engines.scripted_chat import ScriptedChat
-from harness.engines.scripted_server import ScriptedServer, serving
+from harness.engines.scripted.chat import ScriptedChat
+from harness.engines.scripted.server import ScriptedServer, serving
 from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.record import Outcome

@@ -14,9 +14,9 @@ from tau2_samples import needs_port
 
 from harness.core.chat import ChatAnswer, ChatRequest, EndpointError
 from harness.core.tau2.upstream import Upstream
-from harness.engines.scripted_chat import ScriptedChat
-from harness.engines.scripted_server import ScriptedServer, serving
-from harness.engines.trouble import TROUBLES, Trouble
+from harness.engines.scripted.chat import ScriptedChat
+from harness.engines.scripted.server import ScriptedServer, serving
+from harness.engines.scripted.trouble import TROUBLES, Trouble
 from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.reference_play import ReferencePlay

@@ -14,7 +14,7 @@ from tau2_online import run_plan
 from tau2_samples import play, shared, simulation
 
 from harness.core.errors import DataError, SpecError
-from harness.engines.scripted_chat import ScriptedChat
+from harness.engines.scripted.chat import ScriptedChat
 from harness.reward_models.tau2.reward import judge
 from harness.tasks.tau2 import upstream
 from harness.tasks.tau2.sources import open_domain
@@ -176,7 +176,7 @@ import asyncio, json, sys
 from pathlib import Path
 from harness.core.chat import ChatRequest
 from harness.core.tau2.message import ToolCall
-from harness.engines.scripted_chat import ScriptedChat
+from harness.engines.scripted.chat import ScriptedChat
 from harness.tasks.tau2.sources import open_domain
 from harness.core.tau2.upstream import Upstream
 from harness.tau2.reference_play import ReferencePlay

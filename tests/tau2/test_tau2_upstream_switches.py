@@ -17,7 +17,7 @@ from harness.core.chat import ChatAnswer, ChatCall, ChatRequest
 from harness.core.errors import DataError, SpecError
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.upstream import ALL, MEANING, OURS, Upstream, upstream_of
-from harness.engines.scripted_chat import ScriptedChat, calling
+from harness.engines.scripted.chat import ScriptedChat, calling
 from harness.tasks.tau2 import upstream as package
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.nl_judge import parse_as_upstream, question

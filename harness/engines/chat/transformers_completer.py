@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.engines.scripted_server import TextAnswer, TextRequest
+from harness.engines.scripted.server import TextAnswer, TextRequest
 
 
 class TransformersCompleter:

@@ -30,7 +30,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.open import Opener
 from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError
-from harness.engines.scripted_chat import ScriptedChat
+from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.vllm.guard import descendants
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.reference_play import ReferencePlay

@@ -20,7 +20,7 @@ from vllm_here import CPU, needs_vllm, vllm_environment
 
 from harness.checkpoints.find import find_checkpoints
 from harness.core.vector import RewardVector
-from harness.engines.scripted_server import ScriptedServer, serving
+from harness.engines.scripted.server import ScriptedServer, serving
 from harness.engines.vllm.guard import descendants
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.errors import SpecError, StateError
-from harness.engines.trouble import TROUBLES, Sent, Trouble, encode
+from harness.engines.scripted.trouble import TROUBLES, Sent, Trouble, encode
 
 LARGEST_REQUEST = 64 * 2**20
 """Bytes."""

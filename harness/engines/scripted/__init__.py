@@ -1,0 +1,1 @@
+"""Models that follow a script, in process and over HTTP."""
