@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from harness.engines.lm_eval_model import HarnessLM as HarnessLM  # not in __all__: needs the lm-eval extra
     from harness.feed.feed import Feed, read_feed
+    from harness.lm_eval.model import HarnessLM as HarnessLM  # not in __all__: needs the lm-eval extra
     from harness.run.callback import RewardCallback
     from harness.run.live import RewardEnvironment
     from harness.spec.spec import Spec, load_spec
@@ -21,7 +21,7 @@ _HOME = {
     "read_feed": "harness.feed.feed",
     "RewardEnvironment": "harness.run.live",
     "RewardCallback": "harness.run.callback",
-    "HarnessLM": "harness.engines.lm_eval_model",
+    "HarnessLM": "harness.lm_eval.model",
     "Spec": "harness.spec.spec",
     "load_spec": "harness.spec.spec",
 }

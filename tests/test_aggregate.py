@@ -11,7 +11,7 @@ import pytest
 from harness.cli import run
 from harness.core.errors import DataError
 from harness.core.measurement import Measurement
-from harness.lm_eval_results import read_results
+from harness.lm_eval.results import read_results
 from harness.tasks.suites.catalog import suites
 
 PAPER = {

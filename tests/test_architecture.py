@@ -29,10 +29,10 @@ STACKS: dict[str, tuple[str, ...]] = {
     "peft": ("harness.engines",),
     "accelerate": (),
     "lm_eval": (
-        "harness.engines.lm_eval_model",
-        "harness.engines.checkpoint_lm",
+        "harness.lm_eval.model",
+        "harness.lm_eval.checkpoint_lm",
         "harness.tasks.suites",
-        "harness.tau2.lm_eval_task",
+        "harness.lm_eval.tau2_task",
         "harness.cli.lm_eval",
     ),
     "litellm": ("harness.engines.chat.litellm_chat",),
@@ -143,7 +143,7 @@ def test_components_and_formats_do_not_know_the_loop() -> None:
         "harness.spec.kinds",
         "harness.spec.prepared",
         "harness.feed.feed",
-        "harness.lm_eval_results",
+        "harness.lm_eval.results",
         "harness.feed.export",
         "harness.feed.plot",
         "harness.run.ledger",
@@ -167,7 +167,7 @@ def test_a_foreign_stack_is_imported_in_its_one_place(stack: str) -> None:
 @pytest.mark.parametrize("stack", LAZY)
 def test_a_heavy_stack_is_imported_only_when_it_is_needed(stack: str) -> None:
     # These subclass a foreign class; nothing imports them until a trainer or lm-eval does.
-    subclasses = ("harness.run.callback", "harness.engines.lm_eval_model", "harness.tau2.lm_eval_task")
+    subclasses = ("harness.run.callback", "harness.lm_eval.model", "harness.lm_eval.tau2_task")
     wrong = [i for i in IMPORTS if i.at_import and within(i.imported, (stack,)) and i.importer not in subclasses]
     assert not wrong, "; ".join(map(str, wrong))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from harness.lm_eval_results import ModelResults
+    from harness.lm_eval.results import ModelResults
     from harness.reward_models.benchmarks import Average, Averages
 
 
@@ -29,7 +29,7 @@ def aggregate(
 
     An average that lacks a benchmark is shown as missing, never as the mean of the others.
     """
-    from harness.lm_eval_results import read_results
+    from harness.lm_eval.results import read_results
     from harness.reward_models.benchmarks import Score, averages
 
     models = read_results(results)

@@ -10,7 +10,7 @@ import typer
 
 from harness.core.errors import EXIT_INTERRUPTED, SpecError
 
-MODEL = "harness.engines.lm_eval_model:HarnessLM"
+MODEL = "harness.lm_eval.model:HarnessLM"
 
 
 def lm_eval(context: typer.Context) -> int:

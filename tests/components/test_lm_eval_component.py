@@ -27,7 +27,7 @@ from harness.core.component import Outcome, SilentProgress
 from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.chat.transformers_completer import TransformersCompleter
 from harness.engines.scripted.server import TextAnswer
-from harness.lm_eval_results import read_results
+from harness.lm_eval.results import read_results
 from harness.reward_models.logprob import measure_logprob
 from harness.run.live import RewardEnvironment
 from harness.run.pipeline import run

@@ -20,8 +20,8 @@ from harness.cli import run as harness
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.errors import SpecError
 from harness.engines.scripted.server import ScriptedServer, serving
-from harness.engines.simulation_args import SimulationArgs
-from harness.tau2.lm_eval_order import SimulationOrder, metrics
+from harness.lm_eval.simulation_args import SimulationArgs
+from harness.lm_eval.tau2_order import SimulationOrder, metrics
 from harness.tau2.reference_play import ReferencePlay
 
 pytestmark = needs_port
@@ -117,7 +117,7 @@ def test_kept_simulations_are_not_played_again_also_from_python(
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from harness.engines.lm_eval_model import HarnessLM
+    from harness.lm_eval.model import HarnessLM
 
     before, (theirs, _, folder) = server.requests, results
     where = {"agent_api_base": server.url, "user_api_base": server.url, "simulations": str(folder / "kept")}
@@ -160,7 +160,7 @@ def test_an_endpoint_that_is_gone_is_one_clear_line(tmp_path: Path, capsys: Any)
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_said_before_anybody_is_asked(arguments: Any, message: str) -> None:
-    from harness.engines.lm_eval_model import HarnessLM
+    from harness.lm_eval.model import HarnessLM
 
     made = plan("mock", "create_task_1")
     order = SimulationOrder(game="tau2_mock", task_id="create_task_1", plan=made)
@@ -176,8 +176,8 @@ def test_a_checkpoint_that_cannot_be_served_is_said_before_anybody_is_asked() ->
 
 @pytest.mark.parametrize(("named", "ids"), [("create_task_1;update_task_1", 2), (["create_task_1"], 1), (None, 9)])
 def test_what_is_played_is_said_among_the_model_arguments(named: Any, ids: int) -> None:
-    from harness.engines.lm_eval_model import HarnessLM
-    from harness.tau2.lm_eval_task import Tau2Task
+    from harness.lm_eval.model import HarnessLM
+    from harness.lm_eval.tau2_task import Tau2Task
 
     arguments = {"task_ids": named, "num_trials": 3, "greeting": "hide", "upstream": "ends;replay", "seed": 7}
     HarnessLM(agent_llm="hosted_vllm/a", **arguments)
@@ -188,15 +188,15 @@ def test_what_is_played_is_said_among_the_model_arguments(named: Any, ids: int) 
 
 @pytest.mark.parametrize("name", ["num_trials", "seed"])
 def test_what_is_no_number_is_one_clear_line(name: str) -> None:
-    from harness.tau2.lm_eval_task import Tau2Task
+    from harness.lm_eval.tau2_task import Tau2Task
 
     with pytest.raises(SpecError, match=f"{name} is 'many'; give a whole number"):
         Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", name: "many"}})
 
 
 def test_solo_needs_no_user() -> None:
-    from harness.engines.lm_eval_model import HarnessLM
-    from harness.tau2.lm_eval_task import Tau2Task
+    from harness.lm_eval.model import HarnessLM
+    from harness.lm_eval.tau2_task import Tau2Task
 
     task = Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", "solo": True}})
     task.build_all_requests()
@@ -207,7 +207,7 @@ def test_solo_needs_no_user() -> None:
 
 
 def test_a_model_without_a_checkpoint_scores_nothing() -> None:
-    from harness.engines.lm_eval_model import HarnessLM
+    from harness.lm_eval.model import HarnessLM
 
     model = HarnessLM(agent_llm="hosted_vllm/a")
     for method in (model.loglikelihood, model.loglikelihood_rolling, model.generate_until):

@@ -91,7 +91,7 @@ class Evaluation:
         return answers
 
     def _ask(self, subject: Subject, progress: Progress, scratch: Path, n_items: int) -> Answers:
-        from harness.engines.checkpoint_lm import CheckpointLM, engine_of
+        from harness.lm_eval.checkpoint_lm import CheckpointLM, engine_of
 
         asked = self._questions(subject)
         n_requests = sum(len(requests) for requests in asked.questions.asked.values())
@@ -119,7 +119,7 @@ class Evaluation:
         if key not in self._asked:
             template = None
             if how.apply_chat_template:
-                from harness.engines.checkpoint_lm import render_chat
+                from harness.lm_eval.checkpoint_lm import render_chat
 
                 template = partial(render_chat, subject.tokenizer())
             questions = Questions(
@@ -136,7 +136,7 @@ class Evaluation:
 
     def estimate(self, subject: Subject) -> Estimate:
         """Requests and prompt tokens; of what is written, the most that is allowed. Raises HarnessError."""
-        from harness.engines.checkpoint_lm import make_prompt, prompt_ids
+        from harness.lm_eval.checkpoint_lm import make_prompt, prompt_ids
 
         tokenizer = subject.tokenizer()
         requests = prompt_tokens = written = 0

@@ -19,11 +19,11 @@ from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.component import Engine, Progress, Subject
 from harness.core.errors import DataError, EngineError, HarnessError, SpecError
 from harness.engines.chat.completions import Completion, Prompt, complete
-from harness.engines.lm_eval_model import HarnessLM, Request, token_pair
 from harness.engines.models.load import dtype_name, first_non_finite
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.padded_logprob import undisturbed
 from harness.engines.scoring.score import score
+from harness.lm_eval.model import HarnessLM, Request, token_pair
 
 KEPT = 2
 """Plans kept: a sweep nearly always has one tokenizer and one context length."""

@@ -19,7 +19,7 @@ from harness.core.players import Order
 from harness.core.tokens import TokenPair
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.score import score
-from harness.engines.simulation_args import SimulationArgs
+from harness.lm_eval.simulation_args import SimulationArgs
 
 try:
     from lm_eval.models.huggingface import HFLM

@@ -18,7 +18,7 @@ from harness.core.players import Cast, Players
 from harness.core.sampling import unfit_sampling
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff
-from harness.engines.simulated_agent import Agent, served_agent
+from harness.lm_eval.simulated_agent import Agent, served_agent
 
 OF_TASKS = (
     "num_trials",

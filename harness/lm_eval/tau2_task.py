@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.errors import SpecError
 from harness.core.tau2.task import REWARD_TYPES
 from harness.core.tau2.upstream import upstream_of
-from harness.tau2.lm_eval_order import UNSCORED, SimulationOrder, metrics
+from harness.lm_eval.tau2_order import UNSCORED, SimulationOrder, metrics
 from harness.tau2.record import task_json
 from harness.tau2.run_plan import Plan, Selection, make_plan
 from harness.tau2.seeds import DEFAULT_SEED
