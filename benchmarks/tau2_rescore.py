@@ -21,7 +21,7 @@ from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording
 from harness.tasks.tau2.sources import DOMAINS, open_domain
 from harness.tasks.tau2.task_file import revision
-from harness.tau2.rescore import NlJudge, Prepared, prepare, rescore
+from harness.tau2.recordings.rescore import NlJudge, Prepared, prepare, rescore
 
 
 def played(domain: Domain) -> Prepared:

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.loop import Limits
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.run import Models, run
-from harness.tau2.run_folder import open_run
-from harness.tau2.run_observer import RunObserver
-from harness.tau2.run_plan import Selection, make_plan
+from harness.tau2.plan import Selection, make_plan
+from harness.tau2.runs.folder import open_run
+from harness.tau2.runs.observer import RunObserver
+from harness.tau2.runs.run import Models, run
+from harness.tau2.simulate.loop import Limits
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 
 class Counting(RunObserver):

@@ -13,11 +13,11 @@ from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff
 from harness.engines.scripted.chat import Reply, ScriptedChat
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.loop import Limits, Played, Setting, Simulator
-from harness.tau2.prompts import Prompts
-from harness.tau2.run import Models, Report, run
-from harness.tau2.run_folder import open_run
-from harness.tau2.run_plan import Plan, Selection, make_plan
+from harness.tau2.plan import Plan, Selection, make_plan
+from harness.tau2.runs.folder import open_run
+from harness.tau2.runs.run import Models, Report, run
+from harness.tau2.simulate.loop import Limits, Played, Setting, Simulator
+from harness.tau2.simulate.prompts import Prompts
 
 Script = Sequence[Reply] | Callable[[ChatRequest], Reply]
 QUICK = Backoff(attempts=2, first_s=0.01)

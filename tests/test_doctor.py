@@ -19,7 +19,7 @@ from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.reference_play import ReferencePlay
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 
 def spec(tmp_path: Path, *components: dict[str, Any], **keys: Any) -> Any:

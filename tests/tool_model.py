@@ -1,7 +1,7 @@
 """A checkpoint that really calls tools: a small model overfitted on the reference plays of tau2's mock domain.
 
 `save(folder)` trains and writes it, in half a minute on two cores; `trained()` does so once per process. It answers the user whom
-harness.tau2.reference_play.ReferencePlay plays, in hermes' format, at temperature 0.
+harness.tau2.simulate.reference_play.ReferencePlay plays, in hermes' format, at temperature 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.engines.scripted.chat import ScriptedChat
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.reference_play import ReferencePlay
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 TEMPLATE = """{%- if messages[0].role == 'system' or tools %}<|im_start|>system
 {% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}

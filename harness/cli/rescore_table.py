@@ -14,7 +14,7 @@ from harness.core.tau2.task import REWARD_TYPES
 from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.reward import NEEDS_JUDGE
 from harness.reward_models.tau2.summary import Judged, Summary, summarize
-from harness.tau2.rescore import NlJudge, Prepared, Rescored
+from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored
 
 SHOWN = 20
 """Simulations listed per file; the rest are counted."""

@@ -14,7 +14,7 @@ from harness.cli.tau2_view import view
 
 if TYPE_CHECKING:
     from harness.core.chat import ChatModel
-    from harness.tau2.rescore import Prepared, Rescored
+    from harness.tau2.recordings.rescore import Prepared, Rescored
 
 app = typer.Typer(
     help="tau2-bench: simulated customers, tools over a database, verdicts.",
@@ -85,8 +85,8 @@ def rescore(
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
     from harness.core.journal import write_atomically
     from harness.core.tau2.upstream import upstream_of
-    from harness.tau2.rescore import NlJudge, as_lines, prepare
-    from harness.tau2.rescore import rescore as rescore_recording
+    from harness.tau2.recordings.rescore import NlJudge, as_lines, prepare
+    from harness.tau2.recordings.rescore import rescore as rescore_recording
 
     if nl_judge not in list(NlJudge):
         raise SpecError(f"--nl-judge {nl_judge!r} is unknown; it takes {' or '.join(NlJudge)}")
@@ -130,7 +130,7 @@ def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
 async def _reviewed(
     results: list[tuple[Prepared, list[Rescored]]], chat: ChatModel, max_concurrency: int
 ) -> list[tuple[Prepared, list[Rescored]]]:
-    from harness.tau2.reviewing import review_failures
+    from harness.tau2.judging.reviewing import review_failures
 
     try:
         return [

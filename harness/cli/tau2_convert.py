@@ -27,7 +27,7 @@ def convert(
     from harness.cli.rescore_table import plain
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
     from harness.core.journal import write_atomically
-    from harness.tau2.convert import convert as converted
+    from harness.tau2.recordings.convert import convert as converted
 
     made = converted(file, out, domain=domain, data=data)
     write_atomically(out, made.content)

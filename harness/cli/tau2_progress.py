@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from harness.cli.progress import stderr
 from harness.reward_models.statistics import clustered_mean
-from harness.tau2.record import Outcome
-from harness.tau2.run_observer import RunObserver
+from harness.tau2.line import Outcome
+from harness.tau2.runs.observer import RunObserver
 
 LINE_EVERY_S = 5.0
 LOOK_EVERY_S = 0.5

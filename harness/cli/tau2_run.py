@@ -140,13 +140,13 @@ def run(
     from harness.core.tau2.upstream import upstream_of
     from harness.engines.chat.open import ChatSettings, open_chat
     from harness.engines.chat.retry import Backoff
-    from harness.tau2.loop import Limits
-    from harness.tau2.run import Models
-    from harness.tau2.run import run as run_plan
-    from harness.tau2.run_folder import open_run
-    from harness.tau2.run_observer import RunObserver
-    from harness.tau2.run_plan import Selection, make_plan
-    from harness.tau2.utterance import AnswerLimits
+    from harness.tau2.plan import Selection, make_plan
+    from harness.tau2.runs.folder import open_run
+    from harness.tau2.runs.observer import RunObserver
+    from harness.tau2.runs.run import Models
+    from harness.tau2.runs.run import run as run_plan
+    from harness.tau2.simulate.loop import Limits
+    from harness.tau2.simulate.utterance import AnswerLimits
 
     switches = upstream_of(upstream or ())
     if solo == (user_llm is not None):

@@ -26,7 +26,7 @@ def scripted(
     from harness.engines.scripted.server import ScriptedServer
     from harness.engines.scripted.trouble import TROUBLES, Trouble
     from harness.tasks.tau2.sources import open_domain
-    from harness.tau2.reference_play import ReferencePlay
+    from harness.tau2.simulate.reference_play import ReferencePlay
 
     if trouble == ["list"]:
         typer.echo("\n".join(TROUBLES))

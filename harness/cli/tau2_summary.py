@@ -15,9 +15,9 @@ from harness.core.chat import Usage
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.summary import Judged, summarize
-from harness.tau2.record import Outcome
-from harness.tau2.run import Report, needs_judge
-from harness.tau2.run_plan import Plan
+from harness.tau2.line import Outcome
+from harness.tau2.plan import Plan
+from harness.tau2.runs.run import Report, needs_judge
 
 
 def _remark(text: str) -> None:

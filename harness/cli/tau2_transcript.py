@@ -16,7 +16,7 @@ from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.simulation import Simulation, Unreadable
 from harness.core.tau2.task import REWARD_TYPES, Task
 from harness.reward_models.tau2.scenario import scenario_text
-from harness.tau2.rescore import Rescored
+from harness.tau2.recordings.rescore import Rescored
 
 COLOURS = {"assistant": "cyan", "user": "green", "tool": "dim", "system": "magenta"}
 NAMES = {"assistant": "agent", "user": "user", "system": "system"}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.core.tau2.simulation import Simulation, Unreadable
-    from harness.tau2.reading import Opened
+    from harness.tau2.recordings.read import Opened
 
 WIDE = 110
 """Columns from which the verdict stands beside the transcript, and above it otherwise."""
@@ -36,7 +36,7 @@ def view(
 ) -> None:
     """Read a simulation turn by turn, with its verdict beside it; or list the simulations of a file."""
     from harness.cli.visible import visible
-    from harness.tau2.reading import open_recording
+    from harness.tau2.recordings.read import open_recording
 
     opened = open_recording(file, domain=domain, data=data, tasks_file=tasks_file)
     if opened.why_not is not None:
@@ -56,7 +56,7 @@ def _list(opened: Opened, found: Sequence[Simulation | Unreadable]) -> None:
     from harness.cli.rescore_table import plain
     from harness.cli.table import stdout
     from harness.core.tau2.simulation import Simulation
-    from harness.tau2.reading import trial_of
+    from harness.tau2.recordings.read import trial_of
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", overflow="fold")

@@ -20,11 +20,11 @@ from harness.core.players import Players
 from harness.core.tau2.task import REWARD_TYPES
 from harness.reward_models.tau2.pass_hat import Trials, pass_hat
 from harness.reward_models.tau2.reward import SUCCESS
-from harness.tau2.record import Key
-from harness.tau2.run import Models, Report, run
-from harness.tau2.run_folder import RunFolder, open_run
-from harness.tau2.run_plan import Plan
-from harness.tau2.seeds import trial_seeds
+from harness.tau2.line import Key
+from harness.tau2.plan import Plan
+from harness.tau2.runs.folder import RunFolder, open_run
+from harness.tau2.runs.run import Models, Report, run
+from harness.tau2.simulate.seeds import trial_seeds
 
 UNSCORED = "unscored"
 """The share of a task's simulations that have no reward: endpoint or judge failed, or there is no judge."""

@@ -15,9 +15,9 @@ from harness.core.errors import SpecError
 from harness.core.tau2.task import REWARD_TYPES
 from harness.core.tau2.upstream import upstream_of
 from harness.lm_eval.tau2_order import UNSCORED, SimulationOrder, metrics
-from harness.tau2.record import task_json
-from harness.tau2.run_plan import Plan, Selection, make_plan
-from harness.tau2.seeds import DEFAULT_SEED
+from harness.tau2.line import task_json
+from harness.tau2.plan import Plan, Selection, make_plan
+from harness.tau2.simulate.seeds import DEFAULT_SEED
 
 try:
     from lm_eval.api.instance import Instance

@@ -19,8 +19,8 @@ from harness.engines.scripted.server import ScriptedServer, serving
 from harness.engines.scripted.trouble import Trouble
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.run_folder import SIMULATIONS
+from harness.tau2.runs.folder import SIMULATIONS
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 TASKS = ["create_task_1", "update_task_1"]

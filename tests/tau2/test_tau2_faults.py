@@ -16,7 +16,7 @@ from harness.core.tau2.task import Action, Criteria, RewardType, Task
 from harness.reward_models.tau2.faults import Failure, attribute, count
 from harness.reward_models.tau2.known_facts import facts
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, NOTHING, Verdict, unjudged
-from harness.tau2.rescore import NlJudge, prepare, rescore
+from harness.tau2.recordings.rescore import NlJudge, prepare, rescore
 
 KNOWN = "You are Mia Garcia in zip code 19122. Your user id is mia_garcia_4516 and your e-mail mia.garcia@example.com."
 TASK = Task(

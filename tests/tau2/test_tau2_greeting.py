@@ -15,9 +15,9 @@ from harness.core.chat import ChatAnswer, ChatRequest, EndpointError
 from harness.core.errors import SpecError
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
-from harness.tau2.loop import GREETING
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.run_plan import Plan
+from harness.tau2.plan import Plan
+from harness.tau2.simulate.loop import GREETING
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 SAID = "HTTP 400: Conversation roles must alternate user/assistant/user/assistant/..."

@@ -15,7 +15,7 @@ from tau2_samples import calling, needs_port, recorded, results, task_value
 from harness.core.tau2.message import ToolCall
 from harness.tasks.tau2.arithmetic import evaluate
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.rescore import NlJudge, Rescored, as_lines, prepare, rescore
+from harness.tau2.recordings.rescore import NlJudge, Rescored, as_lines, prepare, rescore
 
 pytestmark = needs_port
 DEEP = 200_000

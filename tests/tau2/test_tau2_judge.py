@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.core.chat import ChatAnswer, ContextOverflow, EndpointError, Usage
 from harness.core.tau2.message import Message, ToolCall
 from harness.engines.scripted.chat import ScriptedChat
-from harness.tau2.nl_judge import BadVerdictError, Judged, judge_assertions, parse_verdicts, question
+from harness.tau2.judging.nl_judge import BadVerdictError, Judged, judge_assertions, parse_verdicts, question
 
 ASSERTIONS = ("The agent is polite.", "The agent refuses\n the refund.")
 

@@ -22,7 +22,7 @@ from harness.core.errors import SpecError
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.lm_eval.simulation_args import SimulationArgs
 from harness.lm_eval.tau2_order import SimulationOrder, metrics
-from harness.tau2.reference_play import ReferencePlay
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]

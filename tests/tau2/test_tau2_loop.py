@@ -15,9 +15,9 @@ from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import InitialState
 from harness.engines.scripted.chat import calling
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.loop import GREETING, Limits
-from harness.tau2.prompts import Prompts, scenario
-from harness.tau2.seeds import trial_seeds
+from harness.tau2.simulate.loop import GREETING, Limits
+from harness.tau2.simulate.prompts import Prompts, scenario
+from harness.tau2.simulate.seeds import trial_seeds
 
 pytestmark = needs_port
 CREATE = ("create_task", {"user_id": "user_1", "title": "Important Meeting"})

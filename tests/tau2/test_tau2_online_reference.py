@@ -11,8 +11,8 @@ from tau2_samples import needs_port, shared
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.run_plan import Selection, make_plan
+from harness.tau2.plan import Selection, make_plan
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 UNWINNABLE = {"update_task_with_history_and_env_assertions", "update_task_with_user_tools"}

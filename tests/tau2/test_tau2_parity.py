@@ -12,7 +12,7 @@ import pytest
 from tau2_samples import NAMES, needs_port, shared
 
 from harness.tasks.tau2.environment import exchanges, same_answer
-from harness.tau2.rescore import NlJudge, Prepared, prepare, rescore
+from harness.tau2.recordings.rescore import NlJudge, Prepared, prepare, rescore
 
 pytestmark = needs_port
 COUNTS = {"mock": 59, "telecom": 450, "retail": 342, "airline": 150}

@@ -17,7 +17,7 @@ from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Action, Criteria, Task
 from harness.reward_models.tau2.review import TAGS, Finding, Review, ReviewError, parse_review
 from harness.reward_models.tau2.review_prompt import WHAT_TAGS_MEAN, review_messages
-from harness.tau2.reviewer import review, reviewed
+from harness.tau2.judging.reviewer import review, reviewed
 
 TASK = Task(
     id="t",

@@ -14,9 +14,9 @@ from harness.cli import run as harness
 from harness.core.chat import ChatAnswer, ChatRequest, EndpointError, Usage
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.rescore import NlJudge, Rescored, prepare, rescore
-from harness.tau2.run import Report
+from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
+from harness.tau2.runs.run import Report
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 USER_TURN, AGENT_TURN = 1, 2

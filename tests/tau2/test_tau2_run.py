@@ -27,11 +27,11 @@ from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.record import Outcome
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.rescore import NlJudge, Rescored, prepare, rescore
-from harness.tau2.run_folder import open_run
-from harness.tau2.run_plan import Plan
+from harness.tau2.line import Outcome
+from harness.tau2.plan import Plan
+from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
+from harness.tau2.runs.folder import open_run
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 # A job in the background ignores Ctrl-C, and so would what it starts.
@@ -364,7 +364,7 @@ def test_a_task_says_which_tools_its_user_has(tmp_path: Path, named: int | None,
 
 
 def test_cancelling_leaves_the_file_whole(tmp_path: Path) -> None:
-    from harness.tau2.run import Models, run
+    from harness.tau2.runs.run import Models, run
 
     made = plan("airline", trials=20)
     model = ScriptedChat(ReferencePlay(made.tasks), latency_s=0.001)

@@ -19,9 +19,9 @@ from harness.engines.scripted.server import ScriptedServer, serving
 from harness.engines.scripted.trouble import TROUBLES, Trouble
 from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.run import Report
-from harness.tau2.run_plan import Plan
+from harness.tau2.plan import Plan
+from harness.tau2.runs.run import Report
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 VICTIM = "7"

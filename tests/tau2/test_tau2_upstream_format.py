@@ -17,9 +17,9 @@ from harness.reward_models.tau2.reward import judge
 from harness.tasks.tau2.recording import parse_simulation, read_recording
 from harness.tasks.tau2.sources import open_domain
 from harness.tasks.tau2.task_file import task_values
-from harness.tau2.convert import convert
-from harness.tau2.upstream_format import completed, info_value, message_value, reward_info, simulation_value
-from harness.tau2.upstream_models import problem
+from harness.tau2.recordings.convert import convert
+from harness.tau2.recordings.upstream_format import completed, info_value, message_value, reward_info, simulation_value
+from harness.tau2.recordings.upstream_models import problem
 
 FIELDS: dict[str, tuple[str, str]] = {
     "document": ("info tasks", "timestamp simulations simulation_index"),

@@ -18,9 +18,9 @@ from harness.engines.scripted.chat import ScriptedChat
 from harness.reward_models.tau2.reward import judge
 from harness.tasks.tau2 import upstream
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.rescore import NlJudge, prepare, rescore
-from harness.tau2.run_plan import Selection, make_plan
+from harness.tau2.plan import Selection, make_plan
+from harness.tau2.recordings.rescore import NlJudge, prepare, rescore
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 needs_upstream = pytest.mark.skipif(
     not upstream.is_installed(),
@@ -179,10 +179,10 @@ from harness.core.tau2.message import ToolCall
 from harness.engines.scripted.chat import ScriptedChat
 from harness.tasks.tau2.sources import open_domain
 from harness.core.tau2.upstream import Upstream
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.run import Models, run
-from harness.tau2.run_folder import open_run
-from harness.tau2.run_plan import make_plan
+from harness.tau2.simulate.reference_play import ReferencePlay
+from harness.tau2.runs.run import Models, run
+from harness.tau2.runs.folder import open_run
+from harness.tau2.plan import make_plan
 
 made = make_plan("lamps", source="tau2", upstream=Upstream(instructions=True))
 model = ScriptedChat(ReferencePlay(made.tasks))

@@ -20,10 +20,10 @@ from harness.core.tau2.upstream import ALL, MEANING, OURS, Upstream, upstream_of
 from harness.engines.scripted.chat import ScriptedChat, calling
 from harness.tasks.tau2 import upstream as package
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.nl_judge import parse_as_upstream, question
-from harness.tau2.reference_play import ReferencePlay
-from harness.tau2.rescore import NlJudge, Rescored, prepare, rescore
-from harness.tau2.run_plan import make_plan
+from harness.tau2.judging.nl_judge import parse_as_upstream, question
+from harness.tau2.plan import make_plan
+from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
 

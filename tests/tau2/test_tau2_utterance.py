@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from harness.core.chat import ChatAnswer, ChatCall
 from harness.core.tau2.message import Message, ToolCall
-from harness.tau2.utterance import AnswerLimits, ParticipantError, message_of, parse_arguments
-from harness.tau2.views import seen_by
+from harness.tau2.simulate.utterance import AnswerLimits, ParticipantError, message_of, parse_arguments
+from harness.tau2.simulate.views import seen_by
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

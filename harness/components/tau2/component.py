@@ -22,14 +22,14 @@ from harness.core.tau2.upstream import upstream_of
 from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
 from harness.spec.spec import Spec
 from harness.tasks.tau2.task_file import revision
-from harness.tau2.finished import finished
-from harness.tau2.loop import Limits
-from harness.tau2.record import Outcome as Ended
-from harness.tau2.run import Models, Report, run
-from harness.tau2.run_folder import SIMULATIONS, RunFolder, open_run
-from harness.tau2.run_observer import RunObserver
-from harness.tau2.run_plan import Plan, Selection, make_plan
-from harness.tau2.utterance import AnswerLimits
+from harness.tau2.line import Outcome as Ended
+from harness.tau2.plan import Plan, Selection, make_plan
+from harness.tau2.runs.finished import finished
+from harness.tau2.runs.folder import SIMULATIONS, RunFolder, open_run
+from harness.tau2.runs.observer import RunObserver
+from harness.tau2.runs.run import Models, Report, run
+from harness.tau2.simulate.loop import Limits
+from harness.tau2.simulate.utterance import AnswerLimits
 
 CHECKPOINT = "checkpoint"
 """As a model's name: the checkpoint that is measured."""

@@ -11,8 +11,8 @@ from harness.core.errors import SpecError
 from harness.core.measurement import Record
 from harness.core.sampling import unfit_sampling
 from harness.core.tau2.upstream import upstream_of
-from harness.tau2.loop import Greeting
-from harness.tau2.seeds import DEFAULT_SEED
+from harness.tau2.simulate.loop import Greeting
+from harness.tau2.simulate.seeds import DEFAULT_SEED
 
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 

@@ -33,7 +33,7 @@ from harness.core.errors import CheckpointError
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.vllm.guard import descendants
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.reference_play import ReferencePlay
+from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_vllm
 KEY = "key-5eb1c0ffee"

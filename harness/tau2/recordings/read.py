@@ -9,7 +9,7 @@ from harness.core.errors import DataError
 from harness.core.tau2.simulation import Simulation, Unreadable
 from harness.core.tau2.task import Task
 from harness.tasks.tau2.recording import Recording, read_recording
-from harness.tau2.rescore import NlJudge, Prepared, Rescored, prepare, rescore_one
+from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored, prepare, rescore_one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

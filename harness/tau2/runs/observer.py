@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from harness.tau2.record import Outcome
+from harness.tau2.line import Outcome
 
 
 class RunObserver:

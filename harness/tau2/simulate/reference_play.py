@@ -16,8 +16,8 @@ from typing import Any
 from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, Usage
 from harness.core.tau2.message import Requestor
 from harness.core.tau2.task import Action, Task
-from harness.tau2.loop import GREETING, STOP
-from harness.tau2.prompts import scenario
+from harness.tau2.simulate.loop import GREETING, STOP
+from harness.tau2.simulate.prompts import scenario
 
 NAMED = re.compile(r"\(task: (.*?)\)\Z", re.DOTALL)
 CHARACTERS_PER_TOKEN = 4

@@ -9,8 +9,8 @@ from dataclasses import replace
 from harness.core.chat import ChatModel
 from harness.core.tau2.simulation import Simulation
 from harness.reward_models.tau2.faults import attribute
-from harness.tau2.rescore import Prepared, Rescored, changing
-from harness.tau2.reviewer import review_by, reviewed, wants_review
+from harness.tau2.judging.reviewer import review_by, reviewed, wants_review
+from harness.tau2.recordings.rescore import Prepared, Rescored, changing
 
 
 async def review_failures(

@@ -19,7 +19,7 @@ from typing import Any
 from harness.core.errors import StateError
 from harness.core.held_folder import held_folder
 from harness.core.journal import Journal, write_atomically
-from harness.tau2.record import Key, Outcome, read_outcome
+from harness.tau2.line import Key, Outcome, read_outcome
 
 SCHEMA = "harness.tau2_run/1"
 SIMULATIONS = "simulations.jsonl"

@@ -17,8 +17,8 @@ from harness.core.errors import DataError, SpecError
 from harness.tasks.tau2.recording import Raw, read_raw
 from harness.tasks.tau2.sources import open_domain
 from harness.tasks.tau2.task_file import parse_tasks, task_values
-from harness.tau2.upstream_format import UNKNOWN_TIME, completed, info_value
-from harness.tau2.upstream_models import problem
+from harness.tau2.recordings.upstream_format import UNKNOWN_TIME, completed, info_value
+from harness.tau2.recordings.upstream_models import problem
 
 LINES = (".jsonl", ".jsonl.gz")
 RESULTS = (".json", ".json.gz")

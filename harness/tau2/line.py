@@ -17,9 +17,9 @@ from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import REWARD_TYPES, Task
 from harness.reward_models.tau2.reward import NOTHING, Verdict
-from harness.tau2.loop import Played
-from harness.tau2.nl_judge import Judged
-from harness.tau2.reviewer import Reviewed
+from harness.tau2.judging.nl_judge import Judged
+from harness.tau2.judging.reviewer import Reviewed
+from harness.tau2.simulate.loop import Played
 
 INFRASTRUCTURE = "infrastructure_error"
 

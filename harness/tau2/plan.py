@@ -15,9 +15,9 @@ from harness.tasks.tau2.domain import Domain, schemas
 from harness.tasks.tau2.guidelines import read_guidelines
 from harness.tasks.tau2.sources import AUTO, open_domain
 from harness.tasks.tau2.task_file import revision
-from harness.tau2.loop import GREETINGS, Greeting, Limits
-from harness.tau2.prompts import AGENT_INSTRUCTIONS, DONE, SOLO_INSTRUCTIONS, Prompts
-from harness.tau2.seeds import DEFAULT_SEED, trial_seeds
+from harness.tau2.simulate.loop import GREETINGS, Greeting, Limits
+from harness.tau2.simulate.prompts import AGENT_INSTRUCTIONS, DONE, SOLO_INSTRUCTIONS, Prompts
+from harness.tau2.simulate.seeds import DEFAULT_SEED, trial_seeds
 
 DEFAULT_SPLIT = "base"
 MOST_TRIALS = 10_000

@@ -18,9 +18,9 @@ from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2.environment import Environment
-from harness.tau2.prompts import Prompts
-from harness.tau2.utterance import AnswerLimits, ParticipantError, message_of
-from harness.tau2.views import Wire, seen_by
+from harness.tau2.simulate.prompts import Prompts
+from harness.tau2.simulate.utterance import AnswerLimits, ParticipantError, message_of
+from harness.tau2.simulate.views import Wire, seen_by
 
 GREETING = Message(role="assistant", content="Hi! How can I help you today?")
 STOP = "###STOP###"

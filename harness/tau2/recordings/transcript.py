@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.core.chat import Usage
 from harness.core.tau2.message import Message
-from harness.tau2.loop import Played
-from harness.tau2.record import read_outcome
+from harness.tau2.line import read_outcome
+from harness.tau2.simulate.loop import Played
 
 
 @cache

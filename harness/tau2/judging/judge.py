@@ -12,13 +12,13 @@ from harness.core.tau2.simulation import STOPPED, Simulation
 from harness.core.tau2.task import Task
 from harness.reward_models.tau2.faults import Failure, attribute
 from harness.reward_models.tau2.reward import Verdict, unjudged
-from harness.tau2.loop import Played
-from harness.tau2.nl_judge import Judged, judge_assertions
-from harness.tau2.record import Done, Key, Outcome, simulation_of
-from harness.tau2.rescore import changing
-from harness.tau2.reviewer import Reviewed, review_by, reviewed, wants_review
-from harness.tau2.run_plan import Plan
-from harness.tau2.verdict import verdict_of
+from harness.tau2.judging.nl_judge import Judged, judge_assertions
+from harness.tau2.judging.reviewer import Reviewed, review_by, reviewed, wants_review
+from harness.tau2.judging.verdict import verdict_of
+from harness.tau2.line import Done, Key, Outcome, simulation_of
+from harness.tau2.plan import Plan
+from harness.tau2.recordings.rescore import changing
+from harness.tau2.simulate.loop import Played
 
 
 class Judging:

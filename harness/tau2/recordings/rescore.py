@@ -20,8 +20,8 @@ from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording, read_recording
 from harness.tasks.tau2.sources import AUTO, open_domain
 from harness.tasks.tau2.task_file import read_tasks, revision
-from harness.tau2.reviewer import Reviewed, recorded_review, reviewed
-from harness.tau2.verdict import verdict_of
+from harness.tau2.judging.reviewer import Reviewed, recorded_review, reviewed
+from harness.tau2.judging.verdict import verdict_of
 
 
 class NlJudge(StrEnum):

@@ -18,10 +18,8 @@ from harness.core.tau2.message import Requestor
 from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, unjudged
-from harness.tau2.greeting import refuse_greeting
-from harness.tau2.judging import Judging
-from harness.tau2.loop import Setting, Simulator
-from harness.tau2.record import (
+from harness.tau2.judging.judge import Judging
+from harness.tau2.line import (
     INFRASTRUCTURE,
     Done,
     Key,
@@ -29,10 +27,12 @@ from harness.tau2.record import (
     as_line,
     task_json,
 )
-from harness.tau2.run_folder import RunFolder
-from harness.tau2.run_observer import RunObserver
-from harness.tau2.run_plan import Job, Plan
-from harness.tau2.transcript import read_played
+from harness.tau2.plan import Job, Plan
+from harness.tau2.recordings.transcript import read_played
+from harness.tau2.runs.folder import RunFolder
+from harness.tau2.runs.observer import RunObserver
+from harness.tau2.simulate.greeting import refuse_greeting
+from harness.tau2.simulate.loop import Setting, Simulator
 
 EXCLUDED_AFTER = 4
 """Attempts at a simulation before `--upstream-exclusions` leaves it out, as upstream's three retries make."""

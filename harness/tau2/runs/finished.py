@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from harness.core.chat import Usage
 from harness.reward_models.tau2.measure import Finished
-from harness.tau2.record import Outcome
+from harness.tau2.line import Outcome
 
 
 def finished(outcomes: Iterable[Outcome]) -> list[Finished]:

@@ -1,0 +1,1 @@
+"""Verdict, cause and review of a simulation."""

@@ -1,0 +1,1 @@
+"""Files of simulations, upstream's and ours: read, rescored, converted."""

@@ -1,0 +1,1 @@
+"""Runs of simulations and their folders."""

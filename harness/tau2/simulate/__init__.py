@@ -1,0 +1,1 @@
+"""Agent, user and environment take turns."""
