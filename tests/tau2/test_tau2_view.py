@@ -20,8 +20,8 @@ from tau2_samples import needs_port, recorded, results, simulation
 
 import harness
 from harness.cli import run
-from harness.cli.tau2_transcript import FULL, SHORT, transcript, verdict
-from harness.cli.tau2_view import WIDE
+from harness.cli.tau2.transcript import FULL, SHORT, transcript, verdict
+from harness.cli.tau2.view import WIDE
 from harness.cli.visible import cut, visible, visible_lines
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Message, ToolCall

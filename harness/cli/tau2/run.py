@@ -134,8 +134,8 @@ def run(
     from dataclasses import replace
 
     from harness.cli.progress import stderr
-    from harness.cli.tau2_progress import PlainRun, RichRun
-    from harness.cli.tau2_summary import print_plan, print_report
+    from harness.cli.tau2.progress import PlainRun, RichRun
+    from harness.cli.tau2.summary import print_plan, print_report
     from harness.core.errors import SpecError
     from harness.core.tau2.upstream import upstream_of
     from harness.engines.chat.open import ChatSettings, open_chat

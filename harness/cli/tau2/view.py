@@ -53,8 +53,8 @@ def view(
 def _list(opened: Opened, found: Sequence[Simulation | Unreadable]) -> None:
     from rich.table import Table
 
-    from harness.cli.rescore_table import plain
     from harness.cli.table import stdout
+    from harness.cli.tau2.rescore_table import plain
     from harness.core.tau2.simulation import Simulation
     from harness.tau2.recordings.read import trial_of
 
@@ -90,7 +90,7 @@ def _show(opened: Opened, simulation: Simulation | Unreadable, *, full: bool) ->
     from rich.table import Table
 
     from harness.cli.table import stdout
-    from harness.cli.tau2_transcript import FULL, SHORT, transcript, verdict
+    from harness.cli.tau2.transcript import FULL, SHORT, transcript, verdict
     from harness.core.tau2.simulation import Simulation
 
     limits = FULL if full else SHORT

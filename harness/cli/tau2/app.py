@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.tau2_convert import convert
-from harness.cli.tau2_run import explain_upstream, run
-from harness.cli.tau2_scripted import scripted
-from harness.cli.tau2_view import view
+from harness.cli.tau2.convert import convert
+from harness.cli.tau2.run import explain_upstream, run
+from harness.cli.tau2.scripted import scripted
+from harness.cli.tau2.view import view
 
 if TYPE_CHECKING:
     from harness.core.chat import ChatModel
@@ -81,7 +81,7 @@ def rescore(
     """Judge recorded simulations again, without a model, and show what changed."""
     import asyncio
 
-    from harness.cli.rescore_table import print_changes, print_totals
+    from harness.cli.tau2.rescore_table import print_changes, print_totals
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
     from harness.core.journal import write_atomically
     from harness.core.tau2.upstream import upstream_of
@@ -121,7 +121,7 @@ def rescore(
 
 
 def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
-    from harness.cli.tau2_run import key_from
+    from harness.cli.tau2.run import key_from
     from harness.engines.chat.open import ChatSettings, open_chat
 
     return open_chat(ChatSettings(model=model, api_base=base, api_key=key_from(key_env)))

@@ -24,7 +24,7 @@ def convert(
     ] = None,
 ) -> int:
     """Write recorded simulations in upstream's results format, or as JSON lines."""
-    from harness.cli.rescore_table import plain
+    from harness.cli.tau2.rescore_table import plain
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
     from harness.core.journal import write_atomically
     from harness.tau2.recordings.convert import convert as converted

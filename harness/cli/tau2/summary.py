@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.rescore_table import plain
 from harness.cli.table import number, stdout
+from harness.cli.tau2.rescore_table import plain
 from harness.core.chat import Usage
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.reward_models.tau2.faults import count

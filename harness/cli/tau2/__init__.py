@@ -1,0 +1,1 @@
+"""`harness tau2`: a file per verb."""
