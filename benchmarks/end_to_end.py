@@ -26,8 +26,10 @@ from typing import Any
 from sweep import make_checkpoints
 
 from harness.checkpoints.find import find_checkpoints
-from harness.engines import checkpoint_lm, lm_eval_model, torch_logprob
 from harness.engines.models.shelf import Shelf
+from harness.engines.scoring import score as scoring
+from harness.lm_eval import checkpoint_lm
+from harness.lm_eval import model as lm_eval_model
 from harness.run.observer import Observer
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
@@ -167,8 +169,8 @@ def main() -> None:
         prepared_at = time.process_time()
         spec = write_spec(folder, vllm=str(Path(options.vllm).absolute()), user=user, questions=options.questions)
         # Only a benchmark may put clocks where functions were.
-        forward, load = Clocked(torch_logprob.score), Clocked(Shelf.full)
-        torch_logprob.score = lm_eval_model.score = checkpoint_lm.score = forward  # type: ignore[assignment]
+        forward, load = Clocked(scoring.score), Clocked(Shelf.full)
+        scoring.score = lm_eval_model.score = checkpoint_lm.score = forward  # type: ignore[assignment]
         Shelf.full = lambda shelf, *rest: load(shelf, *rest)  # type: ignore[method-assign]
         times = _Times()
         children, own = cpu_s(resource.RUSAGE_CHILDREN), time.process_time()

@@ -30,7 +30,7 @@ from harness.spec.spec import default_spec, override
 from harness.tasks.reward_env.stdlib_field import load_stdlib_field
 
 TASKS = Path(__file__).resolve().parent.parent / "tasks"
-LOAD, FORWARD = ("open.py", "load_model"), ("torch_logprob.py", "score")
+LOAD, FORWARD = ("checkpoints/open.py", "load_model"), ("scoring/score.py", "score")
 """File and name of the functions whose CPU time counts as load and as forward."""
 
 
@@ -129,7 +129,8 @@ class _Ended:
 def _by_part(profile: cProfile.Profile) -> dict[str, float]:
     stats: dict[tuple[str, int, str], Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     found = {
-        (Path(file).name, name): (own, cumulative) for (file, _, name), (_, _, own, cumulative, _) in stats.items()
+        ("/".join(Path(file).parts[-2:]), name): (own, cumulative)
+        for (file, _, name), (_, _, own, cumulative, _) in stats.items()
     }
     parts = {
         "total": sum(entry[2] for entry in stats.values()),
@@ -137,13 +138,13 @@ def _by_part(profile: cProfile.Profile) -> dict[str, float]:
         "forward": found.get(FORWARD, (0.0, 0.0))[1],
     }
     outside = {
-        "fingerprint": ("open.py", "identify"),
-        "tokenizer files": ("open.py", "load_tokenizer"),
-        "token ids": ("logprob.py", "_tokens"),
-        "statistics": ("logprob.py", "measure_logprob"),
-        "ledger": ("ledger.py", "put"),
-        "vector": ("run_vectors.py", "assemble"),
-        "closing": ("open.py", "close"),
+        "fingerprint": ("checkpoints/open.py", "identify"),
+        "tokenizer files": ("checkpoints/open.py", "load_tokenizer"),
+        "token ids": ("logprob/component.py", "_tokens"),
+        "statistics": ("reward_models/logprob.py", "measure_logprob"),
+        "ledger": ("run/ledger.py", "put"),
+        "vector": ("run/vectors.py", "assemble"),
+        "closing": ("checkpoints/open.py", "close"),
     }
     return parts | {name: found.get(key, (0.0, 0.0))[1] for name, key in outside.items()}
 

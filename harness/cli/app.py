@@ -19,9 +19,9 @@ from harness.cli import (
     serve,
     show,
     tasks,
-    tau2,
     watch,
 )
+from harness.cli.tau2.app import app as tau2_app
 
 app = typer.Typer(
     name="harness",
@@ -70,4 +70,4 @@ app.command(
         "allow_interspersed_args": False,
     },
 )(lm_eval.lm_eval)
-app.add_typer(tau2.app, name="tau2")
+app.add_typer(tau2_app, name="tau2")

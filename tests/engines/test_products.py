@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from harness.core.component import SilentProgress
 from harness.core.errors import SpecError
 from harness.core.tokens import TokenPair
-from harness.engines import products
+from harness.engines.scoring import products
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.products import VARIABLE, choose_linear, has_onednn, onednn_linear
 from harness.engines.scoring.score import score

@@ -6,7 +6,7 @@ which stays in the processor's cache. The last layer's queries are computed for 
 intermediate result is rounded less often than in stock code, never more often.
 
 Stock code is needed for nothing but these layers' weights, so only classes whose code is known are taken; whether the result is
-right is tried all the same (torch_logprob.py).
+right is tried all the same (score.py).
 """
 
 from __future__ import annotations
