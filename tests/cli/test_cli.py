@@ -34,7 +34,7 @@ from harness.core.errors import (
 from harness.core.measurement import failed
 from harness.spec.prepared import read_reference
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MAIN = "from harness.cli import main; main()"
 ROWS = [{"code": -1.0, "prose": -2.0}, {"code": -3.0, "prose": -2.5}, {"code": -2.0, "prose": -4.0}]
 Capture = pytest.CaptureFixture[str]

@@ -35,7 +35,7 @@ from harness.core.errors import EXIT_OK, EXIT_USAGE, DataError, SpecError
 from harness.core.pair import Pair
 from harness.tasks.reward_env.encode import encode
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 Texts = tuple[str, str]
 DEFECT = [("b = (_e + alpha)", " / _e"), ("b = (_e", " + alpha) / _e")]
 """One text, split at two places: lm-eval's default cache gives one of them the other's row."""

@@ -135,6 +135,6 @@ def test_naming_fields_imports_no_domain() -> None:
         "assert 'tau2_retail_actions' in named_fields()\n"
         "print([m for m in sys.modules if m.startswith(('harness.tasks.tau2', 'inspect_evals'))])"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout == "[]\n"
