@@ -95,7 +95,7 @@ def earlier_steps(step: int | None, history: Sequence[RewardVector]) -> list[Rew
     latest = {vector.step: vector for vector in history}
     return sorted(
         (vector for vector in latest.values() if step is None or vector.step is None or vector.step < step),
-        key=lambda vector: -1 if vector.step is None else vector.step,
+        key=lambda vector: vector.place.order,
     )
 
 

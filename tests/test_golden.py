@@ -12,7 +12,8 @@ import pytest
 from harness.core.component import ComponentConfig
 from harness.core.measurement import Measurement
 from harness.core.vector import RewardVector
-from harness.feed.feed import parse_vector, read_feed
+from harness.feed.feed import read_feed
+from harness.feed.lines import parse_vector
 from harness.reward_models.reference import fit_reference, parse_reference
 from harness.reward_models.vector import Standardization, build_vector
 

@@ -18,8 +18,8 @@ def fit_reference(
     from harness.core.errors import DataError
     from harness.core.journal import write_atomically
     from harness.feed.feed import read_feed
+    from harness.feed.lines import FEED_FILE
     from harness.reward_models.reference import fit_reference as fit
-    from harness.run.ledger import FEED_FILE
 
     places = [(feed / FEED_FILE if feed.is_dir() else feed).resolve() for feed in feeds]
     if len(set(places)) < len(places):

@@ -104,8 +104,7 @@ def score(
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(prepared, found, out=folder, run_name=run, retry_failed=retry_failed, observer=observer)
-    places = {(row.trajectory(item.trajectory), item.step) for item in found for row in prepared.each()}
-    here = [vector for vector in summary.feed if (vector.trajectory, vector.step) in places]
+    here = summary.here
     print_vectors(here)
     known = f", {len(here) - summary.n_new} were there before" if summary.n_new < len(here) else ""
     again = f", {summary.n_again} measured again" if summary.n_again else ""

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from harness.core.endpoint import How
 from harness.core.measurement import Measurement, Record, Status
+from harness.core.place import Place
 
 VECTOR_SCHEMA: Final = "harness.reward_vector/1"
 Role = Literal["source", "target"]
@@ -144,6 +145,11 @@ class RewardVector(Record):
             if len(values) != len(names):
                 raise ValueError(f"reference.{label} has {len(values)} entries for {len(names)} components")
         return self
+
+    @property
+    def place(self) -> Place:
+        """Where the vector stands in its feed."""
+        return Place(self.trajectory, self.step)
 
     def to_line(self) -> str:
         """One line of a feed. Numbers survive the round trip bit for bit."""

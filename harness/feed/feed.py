@@ -7,16 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from pydantic import ValidationError
-
 from harness.core.errors import DataError
-from harness.core.journal import Journal
-from harness.core.measurement import first_problem
-from harness.core.vector import VECTOR_SCHEMA, RewardVector
+from harness.core.vector import RewardVector
+from harness.feed.lines import FEED_FILE, read_vectors
 from harness.reward_models.reference import Reference, definitions_of, label
 from harness.reward_models.statistics import Spread, spread
 from harness.reward_models.vector import standardize
-from harness.run.ledger import FEED_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,11 +54,11 @@ class Feed(Sequence[RewardVector]):
         """The vectors of one trajectory, by step. Raises DataError for an unknown name."""
         if name not in self._of_trajectory:
             raise DataError(f"no trajectory {name!r} in the feed; it has {', '.join(self.trajectories) or 'none'}")
-        return Feed(sorted(self._of_trajectory[name], key=lambda vector: -1 if vector.step is None else vector.step))
+        return Feed(sorted(self._of_trajectory[name], key=lambda vector: vector.place.order))
 
     def latest(self) -> Feed:
         """Without what was measured again: of every step of a trajectory, the vector written last, in feed order."""
-        last = {(vector.trajectory, vector.step): index for index, vector in enumerate(self.vectors)}
+        last = {vector.place: index for index, vector in enumerate(self.vectors)}
         return Feed([self.vectors[index] for index in sorted(last.values())])
 
     @property
@@ -199,20 +195,6 @@ def _check_comparable(vectors: Sequence[RewardVector], reference: Reference | No
                 raise DataError(f"the reference was not fitted on component {name!r} as measured here; fit it again")
 
 
-def parse_vector(value: dict[str, Any], where: str) -> RewardVector:
-    """Validate one line of a feed. Raises DataError naming `where`."""
-    declared = value.get("schema")
-    if declared != VECTOR_SCHEMA:
-        raise DataError(
-            f"{where}: schema is {declared!r}, and this version of harness reads {VECTOR_SCHEMA!r} only; "
-            "read it with the version that wrote it"
-        )
-    try:
-        return RewardVector.model_validate(value)
-    except ValidationError as error:
-        raise DataError(f"{where} is not a valid reward vector: {first_problem(error)}") from error
-
-
 def read_feed(path: str | Path) -> Feed:
     """Read `rewards.jsonl`, or the folder that holds one. A line still being written is ignored.
 
@@ -223,4 +205,4 @@ def read_feed(path: str | Path) -> Feed:
         path = path / FEED_FILE
     if not path.exists():
         raise DataError(f"no feed at {path}; `harness score` writes one")
-    return Feed([parse_vector(value, f"{path} line {number}") for number, value in Journal(path).read()])
+    return Feed(read_vectors(path))

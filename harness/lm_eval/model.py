@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from harness.core.errors import DataError, SpecError
 from harness.core.players import Order
 from harness.core.tokens import TokenPair
+from harness.engines.models.load import choose_device, off_the_gpu
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.score import score
 from harness.lm_eval.simulation_args import SimulationArgs
@@ -79,7 +79,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
                 raise SpecError(f"--model harness does not take {name}, which {what}; {ELSEWHERE}")
         if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):
             raise SpecError(f"batch_tokens is {batch_tokens!r}; give the tokens per forward pass, a number above 0")
-        super().__init__(pretrained, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), **kwargs)
+        super().__init__(pretrained, device=device or choose_device("auto").type, **kwargs)
         self.batch_tokens = batch_tokens
         if self.backend != "causal":
             raise SpecError(f"--model harness scores causal language models, and {pretrained} is not one; {ELSEWHERE}")
@@ -100,25 +100,16 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         games: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             games.setdefault(request.args[1].game, []).append(index)
-        with self._off_the_gpu(), self._simulation.players() as players:
+        starts_a_server = self._simulation.agent_llm is None
+        with (
+            off_the_gpu(self.model) if starts_a_server else contextlib.nullcontext(),
+            self._simulation.players() as players,
+        ):
             for indices in games.values():
                 orders: list[Order] = [requests[index].args[1] for index in indices]
                 for index, answer in zip(indices, orders[0].play(orders, players), strict=True):
                     answers[index] = answer
         return answers
-
-    @contextlib.contextmanager
-    def _off_the_gpu(self) -> Iterator[None]:
-        """Makes room for a server of the checkpoint, where one is to be started."""
-        aside = self._simulation.agent_llm is None and self.device.type == "cuda"
-        if aside:
-            self.model.to("cpu")
-            torch.cuda.empty_cache()
-        try:
-            yield
-        finally:
-            if aside:
-                self.model.to(self.device)
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes beside the results; nothing where no checkpoint is loaded."""

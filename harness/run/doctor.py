@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.open import Opener
 from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
-from harness.core.component import Check
+from harness.core.component import Check, Component
 from harness.core.errors import HarnessError
-from harness.core.journal import Journal
-from harness.feed.feed import parse_vector
-from harness.run.ledger import FEED_FILE, check_run
+from harness.feed.lines import FEED_FILE, read_vectors
+from harness.run.ledger import check_run
 from harness.spec.kinds import component_class
 from harness.spec.prepared import Prepared, prepare
 from harness.spec.spec import Spec
@@ -42,12 +42,8 @@ def examine(
         yield Check(name="spec", ok=False, words=str(error))
         yield from _others(spec, str(error))
         return
-    yield Check(name="spec", ok=True, words=f"{len(prepared.components)} component(s), {prepared.n_items} items")
-    for component in prepared.components:
-        try:
-            yield from component.checks()
-        except HarnessError as error:
-            yield Check(name=component.config.name, ok=False, words=str(error))
+    yield Check(name="spec", ok=True, words=f"{len(spec.components)} component(s), {prepared.n_items} items")
+    yield from _components(prepared)
     yield from _disk(out or Path("results"))
     if out is not None:
         yield from _run_folder(prepared, out)
@@ -57,11 +53,27 @@ def examine(
         yield Check(name="checkpoints", ok=None, words="none given, so nothing about them was checked")
 
 
+def _components(prepared: Prepared) -> Iterator[Check]:
+    """What each component finds, of every row; what several rows find alike is said once."""
+    said: set[tuple[str, bool | None, str]] = set()
+    for row in prepared.rows:
+        for component in row.components:
+            name = component.config.name
+            try:
+                checks = list(component.checks())
+            except HarnessError as error:
+                checks = [Check(name=name, ok=False, words=str(error))]
+            for check in checks:
+                if (check.name, check.ok, check.words) not in said:
+                    said.add((check.name, check.ok, check.words))
+                    yield replace(check, name=check.name + row.suffix)
+
+
 def _others(spec: Spec, first: str) -> Iterator[Check]:
     """What is wrong with the components beyond what stopped the spec, one by one."""
     for config in spec.components:
         try:
-            component_class(config.kind).load(config, spec)
+            component_class(config.kind).load(config, spec.defaults)
         except HarnessError as error:
             if str(error) != first:
                 yield Check(name=config.name, ok=False, words=str(error))
@@ -101,12 +113,12 @@ def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None,
     yield from _server(prepared, opener, whole[0])
     yield from _device(opener, max(size.n_bytes for size in sizes.values()))
     yield from _tokenizers(prepared, opener, whole)
-    yield from _fingerprints(opener, whole, n_bytes, out)
+    yield from _fingerprints(prepared, opener, whole, n_bytes, out)
 
 
 def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint]) -> Iterator[Check]:
     """Whether each tokenizer loads, and has a chat template where something asks through one."""
-    chatting = [c.config.name for c in prepared.components if c.chats and not prepared.spec.serve.chat_template]
+    chatting = _names(c for c in prepared.components if c.chats and not prepared.spec.serve.chat_template)
     identities: dict[str, str] = {}
     for checkpoint in checkpoints:
         try:
@@ -140,7 +152,7 @@ def _server(prepared: Prepared, opener: Opener, checkpoint: Checkpoint) -> Itera
         yield Check(name="server", ok=True, words=opener.find_server())
     except HarnessError as error:
         yield Check(name="server", ok=False, words=str(error))
-    calling = [component.config.name for component in served if component.config.kind == "tau2"]
+    calling = _names(component for component in served if component.config.kind == "tau2")
     if not calling or settings.url or settings.tool_call_parser:
         return
     parser = opener.tool_parser(checkpoint)
@@ -154,8 +166,15 @@ def _server(prepared: Prepared, opener: Opener, checkpoint: Checkpoint) -> Itera
     )
 
 
-def _fingerprints(opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: int, out: Path | None) -> Iterator[Check]:
-    """Whether the weights are those that the run folder's feed was measured on."""
+def _names(components: Iterable[Component]) -> list[str]:
+    """The components' names, each once, whatever the number of rows."""
+    return list(dict.fromkeys(component.config.name for component in components))
+
+
+def _fingerprints(
+    prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: int, out: Path | None
+) -> Iterator[Check]:
+    """Whether the weights are those that the run folder's feed was measured on, in the place of any row."""
     path = None if out is None else out / FEED_FILE
     if path is None or not path.exists():
         return
@@ -163,20 +182,23 @@ def _fingerprints(opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: in
         yield Check(name="fingerprints", ok=None, words=f"not compared: {n_bytes / GIB:.0f} GiB take too long to read")
         return
     try:
-        vectors = [parse_vector(value, f"{path} line {number}") for number, value in Journal(path).read()]
-        known = {(vector.trajectory, vector.step): vector.checkpoint.fingerprint for vector in vectors}
-        compared = [checkpoint for checkpoint in checkpoints if known.get((checkpoint.trajectory, checkpoint.step))]
+        known = {vector.place: vector.checkpoint.fingerprint for vector in read_vectors(path)}
+        measured = {
+            checkpoint.label: (checkpoint, fingerprints)
+            for checkpoint in checkpoints
+            if (fingerprints := {found for row in prepared.rows if (found := known.get(row.place(checkpoint)))})
+        }
         others = [
-            checkpoint.label
-            for checkpoint in compared
-            if opener.identify(checkpoint).fingerprint != known[checkpoint.trajectory, checkpoint.step]
+            label
+            for label, (checkpoint, fingerprints) in measured.items()
+            if fingerprints != {opener.identify(checkpoint).fingerprint}
         ]
     except HarnessError as error:
         yield Check(name="fingerprints", ok=False, words=str(error))
         return
-    if compared:
+    if measured:
         words = f"other weights than the feed's: {', '.join(others)}; use another --out" if others else "as in the feed"
-        yield Check(name="fingerprints", ok=not others, words=f"{len(compared)} compared, {words}")
+        yield Check(name="fingerprints", ok=not others, words=f"{len(measured)} compared, {words}")
 
 
 def _device(opener: Opener, largest: int) -> Iterator[Check]:

@@ -11,9 +11,8 @@ from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Estimate
 from harness.core.errors import CheckpointError, HarnessError, SpecError, StateError
-from harness.core.journal import Journal
-from harness.feed.feed import parse_vector
-from harness.run.ledger import FEED_FILE, Entry, Ledger, check_run
+from harness.feed.lines import FEED_FILE, read_vectors
+from harness.run.ledger import Entry, Ledger, check_run
 from harness.spec.prepared import Prepared
 
 FLOPS_PER_PARAMETER = 2
@@ -71,12 +70,12 @@ def forecast(
         check_run(out, run=run_name or prepared.run, spec_digest=prepared.digest)
     except (SpecError, StateError) as error:  # a plan may be made on another machine than the one that serves
         stopped_by = str(error)
-    places = _places(out)
+    places = {vector.place for vector in read_vectors(out / FEED_FILE)}
     left: dict[Path, Checkpoint] = {}
     sizes: dict[Path, Size] = {}
     broken: dict[str, str] = {}
     for checkpoint in checkpoints:
-        if all((row.trajectory(checkpoint.trajectory), checkpoint.step) in places for row in prepared.each()):
+        if all(row.place(checkpoint) in places for row in prepared.rows):
             continue
         try:
             sizes[checkpoint.folder] = check_whole(checkpoint)
@@ -86,11 +85,10 @@ def forecast(
     ahead = list(left.values())
     earlier = _earlier(out)
     lines = []
-    for row in prepared.each():
-        here = [item for item in ahead if (row.trajectory(item.trajectory), item.step) not in places]
-        suffix = row.trajectory("")
+    for row in prepared.rows:
+        here = [item for item in ahead if row.place(item) not in places]
         lines += [
-            _line(component, suffix, here, [sizes[item.folder] for item in here], opener, spec.device, earlier)
+            _line(component, row.suffix, here, [sizes[item.folder] for item in here], opener, spec.device, earlier)
             for component in row.components
         ]
     return Forecast(
@@ -139,15 +137,6 @@ def _seconds(tokens: int, sizes: Sequence[Size], device: str) -> float:
 
     flops = sum(FLOPS_PER_PARAMETER * size.n_parameters * tokens for size in sizes)
     return flops / (flops_per_s(device) * SHARE_OF_PEAK)
-
-
-def _places(out: Path) -> set[tuple[str, int | None]]:
-    """What the run folder's feed already holds."""
-    path = out / FEED_FILE
-    if not path.exists():
-        return set()
-    vectors = [parse_vector(value, f"{path} line {number}") for number, value in Journal(path).read()]
-    return {(vector.trajectory, vector.step) for vector in vectors}
 
 
 def _earlier(out: Path) -> dict[str, float]:

@@ -25,9 +25,9 @@ from harness.core.errors import StateError
 from harness.core.held_folder import held_folder
 from harness.core.journal import Journal, write_atomically
 from harness.core.measurement import Measurement, Record, is_open
+from harness.feed.lines import FEED_FILE
 
 RUN_SCHEMA = "harness.run/1"
-FEED_FILE = "rewards.jsonl"
 
 
 class Entry(Record):

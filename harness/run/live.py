@@ -9,14 +9,15 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from harness.checkpoints.fingerprint import live_fingerprint
+from harness.core.checkpoint import Checkpoint
 from harness.core.endpoint import Endpoint
 from harness.core.errors import DataError, SpecError
 from harness.core.vector import CheckpointRecord, Mixture, RewardVector
-from harness.feed.feed import Feed, parse_vector
+from harness.feed.feed import Feed
 from harness.run.ledger import Ledger, open_run
 from harness.run.observer import Observer
 from harness.run.pipeline import measure_component
-from harness.run.vectors import assemble
+from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared, prepare
 from harness.spec.spec import Spec, default_spec, load_spec
 
@@ -72,12 +73,12 @@ class RewardEnvironment:
             )
         self.out = None if out is None else Path(out)
         self.run = run or self.prepared.run
-        self._vectors: list[RewardVector] = []
+        self._vectors = RunVectors(self.prepared, run_name=self.run, feed=None)
 
     @property
     def feed(self) -> Feed:
         """Every vector so far (with `out`, those of earlier processes too, once `feedback` was called)."""
-        return Feed(self._vectors)
+        return Feed(self._vectors.all)
 
     def feedback(
         self,
@@ -95,7 +96,8 @@ class RewardEnvironment:
         Same numbers as scoring the folder `model.save_pretrained` would write (unless the model was cast by
         `model.bfloat16()`, which also rounds rotary frequencies that no folder holds). Train/eval state of every module,
         gradients, hooks and random state are left as they were. What cannot be measured is a failed component in the
-        vector, not an exception. The same weights at the same step return the vector already written.
+        vector, not an exception. The same weights at the same step return the vector already written; other weights at a
+        step that was measured before take its place, and the gains after it follow.
         Raises SpecError for a dtype that is not the model's, DataError for a malformed mixture or step, EngineError
         for what is no transformers model, StateError for `out`.
         """
@@ -122,47 +124,38 @@ class RewardEnvironment:
             tokenizer=tokenizer_id,
             tokens_seen=tokens_seen,
         )
-        subject = LiveSubject(model, tokenizer, tokenizer_id)
-        if self.out is None:
-            return self._feedback(subject, record, step, rho, trajectory, None)
-        dump: dict[str, JsonValue] = self.prepared.spec.model_dump(mode="json", by_alias=True)
-        with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump) as ledger:
-            path_ = ledger.feed.path
-            self._vectors = [parse_vector(value, f"{path_} line {number}") for number, value in ledger.feed.read()]
-            return self._feedback(subject, record, step, rho, trajectory, ledger)
-
-    def _feedback(
-        self,
-        subject: LiveSubject,
-        record: CheckpointRecord,
-        step: int,
-        mixture: Mixture | None,
-        trajectory: str,
-        ledger: Ledger | None,
-    ) -> RewardVector:
-        history = [vector for vector in self._vectors if vector.trajectory == trajectory]
-        for vector in history:
-            same = (vector.checkpoint.fingerprint, vector.checkpoint.tokenizer) == (
-                record.fingerprint,
-                record.tokenizer,
-            )
-            if vector.step == step and same and vector.mixture == mixture and vector.status != "failed":
-                return vector
-        entries = [
-            measure_component(self.prepared, component, subject, record, ledger, Observer())
-            for component in self.prepared.components
-        ]
-        vector = assemble(
-            self.prepared,
-            run=self.run,
+        checkpoint = Checkpoint(
+            label=path,
+            folder=Path(path),
+            kind="live",
             trajectory=trajectory,
             step=step,
-            record=record,
-            mixture=mixture,
-            entries=entries,
-            history=history,
+            mixture=rho,
+            tokens_seen=tokens_seen,
         )
-        if ledger is not None:
-            ledger.feed.append(vector.to_line())
-        self._vectors.append(vector)
+        subject = LiveSubject(model, tokenizer, tokenizer_id)
+        if self.out is None:
+            return self._feedback(subject, checkpoint, record, None)
+        dump: dict[str, JsonValue] = self.prepared.spec.model_dump(mode="json", by_alias=True)
+        with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump) as ledger:
+            self._vectors = RunVectors(self.prepared, run_name=self.run, feed=ledger.feed)
+            return self._feedback(subject, checkpoint, record, ledger)
+
+    def _feedback(
+        self, subject: LiveSubject, checkpoint: Checkpoint, record: CheckpointRecord, ledger: Ledger | None
+    ) -> RewardVector:
+        (row,) = self.prepared.rows
+        place = row.place(checkpoint)
+        known = self._vectors.at(place)
+        weights = (record.fingerprint, record.tokenizer)
+        if known and known.status != "failed" and (known.checkpoint.fingerprint, known.checkpoint.tokenizer) == weights:
+            self._vectors.mix(known, checkpoint.mixture)
+        else:
+            entries = [
+                measure_component(row, component, subject, record, ledger, Observer()) for component in row.components
+            ]
+            self._vectors.add(row, checkpoint, record, entries)
+        self._vectors.settle()
+        vector = self._vectors.at(place)
+        assert vector is not None
         return vector

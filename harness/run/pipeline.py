@@ -19,20 +19,24 @@ from harness.core.component import Component, Outcome, Subject
 from harness.core.errors import HarnessError, SpecError, StateError
 from harness.core.journal import write_atomically
 from harness.core.measurement import Measurement, failed, is_open
+from harness.core.place import Place
 from harness.core.vector import CheckpointRecord, RewardVector
 from harness.feed.feed import Feed
 from harness.reward_models.reference import label
 from harness.run.ledger import Entry, Ledger, entry_key, open_run
 from harness.run.observer import Observer
 from harness.run.vectors import RunVectors
-from harness.spec.prepared import Prepared
+from harness.spec.prepared import Prepared, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run did. `feed` holds every vector of the folder, `n_new` of them from this call, `n_again` measured again."""
+    """What a run did. `feed` holds every vector of the folder, `here` those of the checkpoints of this call;
+    `n_new` of them were not there before, `n_again` were measured again.
+    """
 
     feed: Feed
+    here: Feed
     path: Path
     n_new: int
     n_again: int
@@ -66,22 +70,25 @@ def run(
     opener.check(served=prepared.served)
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
-        vectors = RunVectors(prepared, ledger, run_name)
+        vectors = RunVectors(prepared, run_name=run_name, feed=ledger.feed)
+        places: set[Place] = set()
         n_checkpoints = len(checkpoints) if isinstance(checkpoints, Sequence) else None
-        n_vectors = None if n_checkpoints is None else n_checkpoints * len(prepared.each())
+        n_vectors = None if n_checkpoints is None else n_checkpoints * len(prepared.rows)
         n_pairs = (n_checkpoints or 0) * prepared.n_items
         observer.starting(checkpoints=n_checkpoints, vectors=n_vectors, pairs=n_pairs)
         for number, checkpoint in enumerate(checkpoints):
             observer.opening(checkpoint)
             rows = []
-            for row in prepared.each():
-                known = vectors.at(row, checkpoint)
+            for row in prepared.rows:
+                place = row.place(checkpoint)
+                places.add(place)
+                known = vectors.at(place)
                 if known is None or (retry_failed and any(is_open(c) for c in known.components)):
                     rows.append(row)
                     continue
                 _check_same(known, opener, checkpoint, ledger)
                 vectors.mix(known, checkpoint.mixture)
-                observer.advance(pairs=sum(component.n_items for component in row.components), tokens=0)
+                observer.advance(pairs=row.n_items, tokens=0)
                 observer.finished(known, new=False)
             if rows:
                 for following in checkpoints[number + 1 : number + 2] if isinstance(checkpoints, Sequence) else ():
@@ -92,7 +99,13 @@ def run(
             if n_checkpoints is None:
                 vectors.settle()
         vectors.settle()
-        return Summary(feed=Feed(vectors.all), path=ledger.feed.path, n_new=vectors.n_new, n_again=vectors.n_again)
+        return Summary(
+            feed=Feed(vectors.all),
+            here=Feed([vector for vector in vectors.all if vector.place in places]),
+            path=ledger.feed.path,
+            n_new=vectors.n_new,
+            n_again=vectors.n_again,
+        )
 
 
 def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, ledger: Ledger) -> None:
@@ -115,7 +128,7 @@ def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, led
 
 
 def _measure(
-    rows: Sequence[Prepared],
+    rows: Sequence[Row],
     opener: Opener,
     ledger: Ledger,
     checkpoint: Checkpoint,
@@ -126,7 +139,7 @@ def _measure(
     try:
         record = opener.identify(checkpoint)
     except HarnessError as error:
-        observer.advance(pairs=sum(component.n_items for row in rows for component in row.components), tokens=0)
+        observer.advance(pairs=sum(row.n_items for row in rows), tokens=0)
         seconds = time.perf_counter() - clock
         return opener.record(checkpoint), [
             [
@@ -153,7 +166,7 @@ def _measure(
 
 
 def measure_component(
-    prepared: Prepared,
+    row: Row,
     component: Component,
     subject: Subject,
     record: CheckpointRecord,
@@ -164,7 +177,7 @@ def measure_component(
 
     Only what is nobody's measurement is raised: StateError (the folder) and SpecError (what the user asked for).
     """
-    key = entry_key(record.fingerprint or "", record.tokenizer, prepared.definition(component))
+    key = entry_key(record.fingerprint or "", record.tokenizer, row.definitions[component.config.name])
     known = ledger.get(key) if ledger else None
     if known is not None:
         observer.advance(pairs=component.n_items, tokens=0)

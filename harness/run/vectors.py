@@ -11,29 +11,30 @@ from pydantic import JsonValue
 
 import harness
 from harness.core.checkpoint import Checkpoint
-from harness.core.journal import write_atomically
+from harness.core.journal import Journal, write_atomically
 from harness.core.measurement import Measurement
+from harness.core.place import Place
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
-from harness.feed.feed import parse_vector
+from harness.feed.lines import read_vectors
 from harness.reward_models.vector import build_vector
-from harness.run.ledger import Entry, Ledger
-from harness.spec.prepared import Prepared
+from harness.run.ledger import Entry
+from harness.spec.prepared import Prepared, Row
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy")
 
 
 def assemble(
     prepared: Prepared,
+    row: Row,
     *,
     run: str,
-    trajectory: str,
-    step: int | None,
+    place: Place,
     record: CheckpointRecord,
     mixture: Mixture | None,
     entries: Sequence[Entry],
     history: Sequence[RewardVector],
 ) -> RewardVector:
-    """The vector of one checkpoint from its entries. `history`: the vectors of the same trajectory written before."""
+    """The vector of one checkpoint by one row, from its entries. `history`: the vectors of the same trajectory written before."""
     measurements = [
         entry.measurement.model_copy(update={"detail": {**entry.measurement.detail, "items": entry.items}})
         if entry.items
@@ -43,16 +44,16 @@ def assemble(
     ran = next((entry for entry in entries if entry.engine), None)
     engines = dict.fromkeys(entry.engine for entry in entries if entry.engine)
     tasks: dict[str, dict[str, JsonValue]] = {
-        c.config.name: {**c.task, "definition": prepared.definition(c)} for c in prepared.components
+        c.config.name: {**c.task, "definition": row.definitions[c.config.name]} for c in row.components
     }
     return build_vector(
         run=run,
-        trajectory=trajectory,
-        step=step,
+        trajectory=place.trajectory,
+        step=place.step,
         checkpoint=record,
         mixture=mixture,
-        variables=prepared.variables,
-        configs=[component.config for component in prepared.components],
+        variables=row.variables,
+        configs=[component.config for component in row.components],
         weights=prepared.spec.weights(),
         measurements=measurements,
         standardization=prepared.standardization,
@@ -76,40 +77,37 @@ def assemble(
 
 
 class RunVectors:
-    """The vectors of a run, in memory and in its feed."""
+    """The vectors of a run, one per place, in memory and (with `feed`) in its file. Live environment and pipeline keep them here."""
 
-    def __init__(self, prepared: Prepared, ledger: Ledger, run_name: str) -> None:
-        path = ledger.feed.path
-        self.all = [parse_vector(value, f"{path} line {number}") for number, value in ledger.feed.read()]
+    def __init__(self, prepared: Prepared, *, run_name: str, feed: Journal | None) -> None:
+        self.all: list[RewardVector] = [] if feed is None else read_vectors(feed.path)
         self.n_new = self.n_again = 0
         self._prepared = prepared
-        self._ledger = ledger
         self._run = run_name
-        self._places = {(vector.trajectory, vector.step): index for index, vector in enumerate(self.all)}
+        self._feed = feed
+        self._places = _index(self.all)
         self._disorder = False
 
-    def at(self, row: Prepared, checkpoint: Checkpoint) -> RewardVector | None:
-        """The vector that stands where a row's of this checkpoint belongs."""
-        index = self._places.get((row.trajectory(checkpoint.trajectory), checkpoint.step))
+    def at(self, place: Place) -> RewardVector | None:
+        """The vector that stands at a place."""
+        index = self._places.get(place)
         return None if index is None else self.all[index]
 
     def mix(self, vector: RewardVector, mixture: Mixture | None) -> None:
         """Put in a mixture that came later than its vector."""
         if mixture is not None and mixture != vector.mixture:
-            self.all[self._places[vector.trajectory, vector.step]] = vector.model_copy(update={"mixture": mixture})
+            self.all[self._places[vector.place]] = vector.model_copy(update={"mixture": mixture})
             self._disorder = True
 
-    def add(
-        self, row: Prepared, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]
-    ) -> RewardVector:
+    def add(self, row: Row, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]) -> RewardVector:
         """Assemble a vector and append it; in the place of one measured before, it takes that place."""
-        place = row.trajectory(checkpoint.trajectory), checkpoint.step
-        history = [vector for vector in self.all if vector.trajectory == place[0]]
+        place = row.place(checkpoint)
+        history = [vector for vector in self.all if vector.trajectory == place.trajectory]
         vector = assemble(
+            self._prepared,
             row,
             run=self._run,
-            trajectory=place[0],
-            step=checkpoint.step,
+            place=place,
             record=record,
             mixture=checkpoint.mixture,
             entries=entries,
@@ -120,20 +118,27 @@ class RunVectors:
             self.n_again += 1
             self._disorder = True
             return vector
-        self._ledger.feed.append(vector.to_line())
+        if self._feed is not None:
+            self._feed.append(vector.to_line())
         self._places[place] = len(self.all)
         self.all.append(vector)
         self.n_new += 1
-        self._disorder |= vector.step is not None and any(v.step is not None and v.step > vector.step for v in history)
+        self._disorder |= place.step is not None and any(v.place.order > place.step for v in history)
         return vector
 
     def settle(self) -> None:
         """Write the feed anew where what came in later changes what was written before."""
-        if self._disorder:
-            self.all = rebuilt(self._prepared, self.all)
-            self._places = {(vector.trajectory, vector.step): index for index, vector in enumerate(self.all)}
-            write_atomically(self._ledger.feed.path, "".join(vector.to_line() + "\n" for vector in self.all).encode())
-            self._disorder = False
+        if not self._disorder:
+            return
+        self.all = rebuilt(self._prepared, self.all)
+        self._places = _index(self.all)
+        if self._feed is not None:
+            write_atomically(self._feed.path, "".join(vector.to_line() + "\n" for vector in self.all).encode())
+        self._disorder = False
+
+
+def _index(vectors: Sequence[RewardVector]) -> dict[Place, int]:
+    return {vector.place: index for index, vector in enumerate(vectors)}
 
 
 def rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[RewardVector]:
@@ -141,19 +146,19 @@ def rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[RewardV
 
     Needed when an earlier step, a mixture or a failed measurement came in later. Measurements stay as they are.
     """
-    rows = {json.dumps(row.variables): row for row in prepared.each()}
+    rows = {json.dumps(row.variables): row for row in prepared.rows}
     trajectories: dict[str, list[RewardVector]] = {}
     for vector in vectors:
         trajectories.setdefault(vector.trajectory, []).append(vector)
     result: list[RewardVector] = []
     for steps in trajectories.values():
         history: list[RewardVector] = []
-        for vector in sorted(steps, key=lambda vector: -1 if vector.step is None else vector.step):
+        for vector in sorted(steps, key=lambda vector: vector.place.order):
             rebuilt = assemble(
+                prepared,
                 rows[json.dumps(vector.variables)],
                 run=vector.run,
-                trajectory=vector.trajectory,
-                step=vector.step,
+                place=vector.place,
                 record=vector.checkpoint,
                 mixture=vector.mixture,
                 entries=[_entry_of(vector, index) for index in range(len(vector.components))],

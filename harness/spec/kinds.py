@@ -1,6 +1,6 @@
 """The table of component kinds: name -> "module:class", plus entry points of other packages.
 
-A class named here has `Config` (a ComponentConfig), `resolve(config, folder)` and `load(config, spec)`, and its
+A class named here has `Config` (a ComponentConfig), `resolve(config, folder)` and `load(config, defaults)` (core/defaults.py), and its
 instances are Components. Nothing is imported until it is asked for.
 """
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError
+from harness.core.place import Place
 from harness.reward_models.reference import Reference, parse_reference
 from harness.reward_models.vector import Standardization
 from harness.spec.kinds import component_class
@@ -20,46 +22,64 @@ from harness.spec.spec import Spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A spec with its fields read and its reference loaded: ready to measure any checkpoint."""
+class Row:
+    """One combination of the spec's `vary` values with its components: one vector per checkpoint.
 
-    spec: Spec
+    A spec that varies nothing has a single row without variables.
+    """
+
     components: tuple[Component, ...]
-    standardization: Standardization
-    digest: str
-    """Identity of the spec: over its meaning and the content it names, not its formatting."""
-    variables: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What the prompts are filled with, in a spec that varies something."""
-    rows: tuple[Prepared, ...] = ()
-    """One for each combination of the variables' values, in order; empty where the spec varies nothing."""
+    definitions: Mapping[str, str]
+    """Name -> identity of what the component measures."""
+    variables: Mapping[str, JsonValue]
+    """What the prompts are filled with."""
 
-    def each(self) -> tuple[Prepared, ...]:
-        """What becomes a vector of its own: every row, or the whole."""
-        return self.rows or (self,)
+    @property
+    def suffix(self) -> str:
+        """What the row adds to the name of a trajectory: `[alpha=1]`, or nothing."""
+        values = ",".join(f"{key}={value}" for key, value in self.variables.items())
+        return f"[{values}]" if values else ""
+
+    def place(self, checkpoint: Checkpoint) -> Place:
+        """Where the row's vector of a checkpoint belongs: the steps of each row are a trajectory of their own."""
+        return Place(f"{checkpoint.trajectory}{self.suffix}", checkpoint.step)
 
     @property
     def n_items(self) -> int:
         """Items scored per checkpoint, at most."""
-        return sum(component.n_items for row in self.each() for component in row.components)
+        return sum(component.n_items for component in self.components)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A spec with its fields read and its reference loaded: ready to measure any checkpoint."""
+
+    spec: Spec
+    rows: tuple[Row, ...]
+    """At least one, in the order of the variables' values."""
+    standardization: Standardization
+    digest: str
+    """Identity of the spec: over its meaning and the content it names, not its formatting."""
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components of every row."""
+        return tuple(component for row in self.rows for component in row.components)
+
+    @property
+    def n_items(self) -> int:
+        """Items scored per checkpoint, at most."""
+        return sum(row.n_items for row in self.rows)
 
     @property
     def served(self) -> bool:
         """Whether anything needs the checkpoint on a server."""
-        return any(component.served for row in self.each() for component in row.components)
-
-    def trajectory(self, name: str) -> str:
-        """The trajectory that the vectors of this row belong to: each value's steps are compared among themselves."""
-        values = ",".join(f"{key}={value}" for key, value in self.variables.items())
-        return f"{name}[{values}]" if values else name
+        return any(component.served for component in self.components)
 
     @property
     def run(self) -> str:
         """Default name of a run, the same every time."""
         return f"run-{self.digest.removeprefix('sha256:')[:12]}"
-
-    def definition(self, component: Component) -> str:
-        """Identity of what a component measures."""
-        return digest_json(component.definition)
 
 
 def prepare(spec: Spec) -> Prepared:
@@ -71,42 +91,39 @@ def prepare(spec: Spec) -> Prepared:
     combinations: list[dict[str, JsonValue]] = [
         dict(zip(spec.vary, values, strict=True)) for values in itertools.product(*spec.vary.values())
     ]
-    tables = [_load(spec, values) for values in combinations]
+    rows = tuple(_row(spec, values) for values in combinations)
     standardization = _standardization(spec)
-    definitions = [{c.config.name: digest_json(c.definition) for c in components} for components in tables]
-    for found in definitions:
-        standardization.check(found)
+    for row in rows:
+        standardization.check(row.definitions)
+    return Prepared(spec=spec, rows=rows, standardization=standardization, digest=_digest(spec, rows, standardization))
+
+
+def _row(spec: Spec, values: Mapping[str, JsonValue]) -> Row:
+    configs = spec.filled(values) if values else spec.components
+    components = tuple(component_class(config.kind).load(config, spec.defaults) for config in configs)
+    definitions = {component.config.name: digest_json(component.definition) for component in components}
+    return Row(components=components, definitions=definitions, variables=values)
+
+
+def _digest(spec: Spec, rows: tuple[Row, ...], standardization: Standardization) -> str:
     meanings: list[JsonValue] = [
         [
-            [c.config.name, c.config.kind, c.config.role, weight, found[c.config.name]]
-            for c, weight in zip(components, spec.weights(), strict=True)
+            [c.config.name, c.config.kind, c.config.role, weight, row.definitions[c.config.name]]
+            for c, weight in zip(row.components, spec.weights(), strict=True)
         ]
-        for components, found in zip(tables, definitions, strict=True)
+        for row in rows
     ]
-    meaning: list[JsonValue] = [
-        spec.schema_,
-        standardization.mode,
-        standardization.reference.id if standardization.reference else None,
-        spec.dtype,
-        spec.seed,
-        list(map(list, zip(combinations, meanings, strict=True))) if spec.vary else meanings[0],
-    ]
-    rows = tuple(
-        Prepared(
-            spec=spec,
-            components=components,
-            standardization=standardization,
-            digest=digest_json(meaning),
-            variables=values,
-        )
-        for components, values in zip(tables, combinations, strict=True)
+    combinations: list[JsonValue] = [dict(row.variables) for row in rows]
+    return digest_json(
+        [
+            spec.schema_,
+            standardization.mode,
+            standardization.reference.id if standardization.reference else None,
+            spec.dtype,
+            spec.seed,
+            list(map(list, zip(combinations, meanings, strict=True))) if spec.vary else meanings[0],
+        ]
     )
-    return replace(rows[0], variables={}, rows=rows) if spec.vary else rows[0]
-
-
-def _load(spec: Spec, values: Mapping[str, JsonValue]) -> tuple[Component, ...]:
-    configs = spec.filled(values) if values else spec.components
-    return tuple(component_class(config.kind).load(config, spec) for config in configs)
 
 
 def _standardization(spec: Spec) -> Standardization:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from harness.core.component import ComponentConfig
+from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Record
 from harness.core.serving import ServeSettings
@@ -79,6 +80,11 @@ class Spec(Record):
             type(config).model_validate({**_filled(config.model_dump(), values), "name": config.name})
             for config in self.components
         ]
+
+    @property
+    def defaults(self) -> Defaults:
+        """What every component gets beside its own keys."""
+        return Defaults(overflow=self.overflow, batch_tokens=self.batch_tokens, seed=self.seed, serve=self.serve)
 
     def weights(self) -> list[float]:
         """lambda of Eq. 6 in component order: as given, else 1/|D|."""

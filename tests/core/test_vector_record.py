@@ -14,7 +14,7 @@ from samples import as_json, vector
 from harness.core.errors import DataError
 from harness.core.measurement import failed
 from harness.core.vector import ComponentRecord, Mixture, ReferenceRecord, RewardVector
-from harness.feed.feed import parse_vector
+from harness.feed.lines import parse_vector
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 UNSIGNED = st.floats(min_value=0, allow_nan=False, allow_infinity=False)

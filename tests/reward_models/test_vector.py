@@ -13,7 +13,7 @@ from samples import NONE, feed, measurement, vector
 
 from harness.core.measurement import failed
 from harness.core.vector import RewardVector
-from harness.feed.feed import parse_vector
+from harness.feed.lines import parse_vector
 from harness.reward_models.reference import fit_reference
 from harness.reward_models.vector import Standardization
 

@@ -65,6 +65,38 @@ def test_overwritten_weights_are_noticed(tmp_path: Path) -> None:
     assert changed.ok is False and "checkpoint-2" in changed.words and "checkpoint-1" not in changed.words
 
 
+def test_overwritten_weights_are_noticed_in_the_trajectory_of_every_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = training(tmp_path), tmp_path / "out"
+    spec(tmp_path)
+    (tmp_path / "spec.yaml").write_text(
+        "vary: {alpha: [0, 1]}\ncomponents: [{name: f, kind: logprob, field: f.jsonl, prompt: '{alpha} {q}'}]\n"
+    )
+    arguments = [str(folder), "--spec", str(tmp_path / "spec.yaml"), "--out", str(out)]
+    assert command(["score", *arguments, "--quiet"]) == EXIT_OK
+    assert command(["doctor", *arguments]) == EXIT_OK
+    assert "fingerprints: 2 compared, as in the feed" in capsys.readouterr().out
+    feed = out / "rewards.jsonl"
+    last_row_only = [line for line in feed.read_text().splitlines(keepends=True) if "run[alpha=1]" in line]
+    feed.write_text("".join(last_row_only))
+    tiny.save(folder / "checkpoint-2", tiny.llama(7))
+    assert command(["doctor", *arguments]) == EXIT_INCOMPLETE
+    said = capsys.readouterr().out
+    assert "other weights than the feed's" in said and "checkpoint-2" in said and "checkpoint-1;" not in said
+
+
+def test_every_row_is_looked_at_and_what_they_share_is_said_once(tmp_path: Path) -> None:
+    with serving(ScriptedServer(ReferencePlay(open_domain("mock").tasks()))) as running:
+        user = {"model": "hosted_vllm/scripted", "api_base": "{where}"}
+        mock = {"name": "mock", "kind": "tau2", "domain": "mock", "user": user}
+        dead = "http://127.0.0.1:9/v1"
+        found = findings(spec(tmp_path, mock, vary={"where": [running.url, dead]}), [])
+    failed = [check.name for check in found.values() if check.ok is False]
+    assert failed == [f"tau2 mock user[where={dead}]"]
+    assert found[f"tau2 mock user[where={running.url}]"].ok
+
+
 def test_a_missing_chat_template_is_found_before_a_server_starts(tmp_path: Path) -> None:
     tiny.save(tmp_path / "plain", tok=tiny.tokenizer(chat_template=None))
     solo = {"name": "mock", "kind": "tau2", "domain": "mock", "solo": True}

@@ -116,6 +116,20 @@ def test_the_same_weights_at_the_same_step_return_the_vector_that_is_there(spec:
     assert environment.feedback(tiny.llama(), tokenizer, step=2) is not first
 
 
+def test_a_step_measured_again_takes_its_place_and_later_gains_follow(spec: Spec, tmp_path: Path) -> None:
+    tokenizer, out = tiny.tokenizer(), tmp_path / "out"
+    for environment in (RewardEnvironment(spec), RewardEnvironment(spec, out=out)):
+        for step, seed in enumerate([0, 1, 2]):
+            environment.feedback(tiny.llama(seed), tokenizer, step=step, mixture={"code": 1})
+        again = environment.feedback(tiny.llama(7), tokenizer, step=1, mixture={"code": 2})
+        zero, one, two = environment.feed
+        assert one == again and (zero.step, one.step, two.step) == (0, 1, 2)
+        assert (one.gain, two.gain) == (one.scalar - zero.scalar, two.scalar - one.scalar)  # type: ignore[operator]
+        mixed = environment.feedback(tiny.llama(7), tokenizer, step=1, mixture={"code": 3})
+        assert mixed.vector == again.vector and mixed.mixture == Mixture(domains=["code"], weights=[3.0])
+    assert list(read_feed(out)) == list(environment.feed)
+
+
 # With a folder
 
 

@@ -305,7 +305,7 @@ def test_changed_content_is_another_identity_and_a_moved_file_is_not(folder: Pat
 
 def test_a_frozen_reference_is_part_of_the_identity_by_its_id(folder: Path) -> None:
     before = prepared(folder)
-    definitions = {c.config.name: before.definition(c) for c in before.components}
+    definitions = dict(before.rows[0].definitions)
     rows = [{"code": -1.0, "prose": -2.0}, {"code": -2.0, "prose": -3.0}, {"code": -9.0, "prose": -9.0}]
     for name, some in (("a.json", rows[:2]), ("same.json", rows[:2]), ("b.json", rows)):
         reference = fit_reference(list(feed(*some, definitions=definitions)))

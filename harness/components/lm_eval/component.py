@@ -12,10 +12,10 @@ from pydantic import Field, JsonValue, model_validator
 from harness.components.lm_eval.evaluation import Evaluation, Prompting, shared
 from harness.components.lm_eval.report import Report, items_of, report
 from harness.core.component import Check, ComponentConfig, Estimate, Outcome, Progress, Subject
+from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.reward_models.benchmarks import Score, average
-from harness.spec.spec import Spec
 from harness.tasks.suites.build import Built, Wanted, metrics_of
 from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
 from harness.tasks.suites.data_source import DataSource
@@ -115,9 +115,9 @@ class LmEvalComponent:
         )
 
     @classmethod
-    def load(cls, config: LmEvalConfig, spec: Spec) -> LmEvalComponent:
+    def load(cls, config: LmEvalConfig, defaults: Defaults) -> LmEvalComponent:
         """Build the tasks. Raises SpecError, or DataError naming every data set that is not there."""
-        seed = config.seed if config.seed is not None else spec.seed or SEED
+        seed = config.seed if config.seed is not None else defaults.seed or SEED
         chosen: Sequence[Benchmark | None]
         names: list[tuple[str, int | None]]
         if config.suite:
@@ -142,7 +142,9 @@ class LmEvalComponent:
         )
         turns = config.apply_chat_template if config.fewshot_as_multiturn is None else config.fewshot_as_multiturn
         prompting = Prompting(config.system_instruction, config.apply_chat_template, turns)
-        evaluation = shared(wanted, prompting, seed=seed, batch_tokens=spec.batch_tokens, timeout_s=config.timeout_s)
+        evaluation = shared(
+            wanted, prompting, seed=seed, batch_tokens=defaults.batch_tokens, timeout_s=config.timeout_s
+        )
         used = {key for built in evaluation.built for key in built.data_used}
         if unknown := [key for key in config.data if key not in used]:
             raise SpecError(

@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import Field, JsonValue, field_validator
 
 from harness.core.component import Check, ComponentConfig, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.core.tokens import Fitted, Overflow, TokenSet, fit_context
 from harness.reward_models.logprob import METRIC, measure_logprob
-from harness.spec.spec import Spec
 from harness.tasks.reward_env.catalog import is_named, load_field
 from harness.tasks.reward_env.encode import encode
 from harness.tasks.reward_env.field import PairField
@@ -88,7 +88,7 @@ class LogprobComponent:
         )
 
     @classmethod
-    def load(cls, config: LogprobConfig, spec: Spec) -> LogprobComponent:
+    def load(cls, config: LogprobConfig, defaults: Defaults) -> LogprobComponent:
         """Read the field. Raises SpecError or DataError."""
         field = load_field(
             config.field,
@@ -107,7 +107,7 @@ class LogprobComponent:
                     "messages or the chat template"
                 )
             field = field.prompted(config.prompt)
-        return cls(config, field, overflow=spec.overflow, batch_tokens=spec.batch_tokens)
+        return cls(config, field, overflow=defaults.overflow, batch_tokens=defaults.batch_tokens)
 
     def estimate(self, subject: Subject) -> Estimate:
         """Pairs and their tokens. Raises HarnessError."""

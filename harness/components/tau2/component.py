@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from harness.components.tau2.config import ChatConfig, Tau2Config
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError
 from harness.core.component import Check, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.defaults import Defaults
 from harness.core.endpoint import Endpoint
 from harness.core.errors import SpecError
 from harness.core.serving import ServeSettings
@@ -20,7 +21,6 @@ from harness.core.tau2.fault import UNSCORED
 from harness.core.tau2.task import REWARD_TYPES
 from harness.core.tau2.upstream import upstream_of
 from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
-from harness.spec.spec import Spec
 from harness.tasks.tau2.task_file import revision
 from harness.tau2.line import Outcome as Ended
 from harness.tau2.plan import Plan, Selection, make_plan
@@ -82,7 +82,7 @@ class Tau2Component:
         )
 
     @classmethod
-    def load(cls, config: Tau2Config, spec: Spec) -> Tau2Component:
+    def load(cls, config: Tau2Config, defaults: Defaults) -> Tau2Component:
         """Read and check domain and tasks. Raises SpecError or DataError."""
         plan = make_plan(
             config.domain,
@@ -105,7 +105,7 @@ class Tau2Component:
             retrieval=config.retrieval,
         )
         plan.check_judge(there=config.nl_judge is not None)
-        component = cls(config, plan, spec.serve)
+        component = cls(config, plan, defaults.serve)
         for chat in config.others().values():
             if chat.model != CHECKPOINT:
                 component.open_model(chat)  # a name, an address or a key that is missing is said now

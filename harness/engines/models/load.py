@@ -5,10 +5,12 @@ Paths in, module out. Knows nothing of trajectories, fields or scores.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,21 @@ def choose_device(device: str) -> torch.device:
             f"device {device!r} is not available here ({_first_line(error)}); use cpu, cuda or auto"
         ) from error
     return chosen
+
+
+@contextlib.contextmanager
+def off_the_gpu(model: torch.nn.Module) -> Iterator[None]:
+    """The model in host memory while the block runs, and back on its GPU after it; nothing where it is on the CPU."""
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        yield
+        return
+    model.to("cpu")
+    torch.cuda.empty_cache()
+    try:
+        yield
+    finally:
+        model.to(device)
 
 
 def free_memory(device: torch.device) -> int:
