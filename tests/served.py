@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError
-from harness.engines.models.load import tokenizer_digest
+from harness.engines.models.tokenizer_identity import tokenizer_digest
 from harness.engines.scripted.server import Completer, ScriptedServer, serving
 from harness.engines.scripted.trouble import Trouble
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints.header import TensorEntry, read_header
 from harness.core.digest import digest_bytes, digest_json
 from harness.core.errors import CheckpointError
+from harness.core.safetensors_header import TensorEntry, read_header
 
 TensorLine = tuple[str, str, list[int], str]
 """Name, safetensors dtype, shape, sha256 of the bytes."""
 
+PIECE = 2**24
+"""Bytes of a tensor that are read at a time: never mapped, so a file that shrinks is an error, not a signal."""
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 ADAPTER = "adapter_model.safetensors"
@@ -54,15 +56,15 @@ VOLATILE_ADAPTER = {
 }
 
 
-def full_fingerprint(folder: Path, *, allow_pickle: bool = False) -> str:
-    """Fingerprint of a full model folder. Raises CheckpointError for missing, truncated or corrupt files."""
+def full_fingerprint(folder: Path, *, allow_pickle: bool = False, code: bool = False) -> str:
+    """Fingerprint of a full model folder; with `code`, over the model code that comes with it too, where there is any. Raises CheckpointError for missing, truncated or corrupt files."""
     files = weight_files(folder)
     if not files:
         pickles = sorted(path for name in PICKLES if (path := folder / name).exists())
         if pickles and allow_pickle:
             files = sorted(folder.glob("pytorch_model*.bin"))
             content: list[TensorLine] = [(path.name, "", [], digest_bytes(path.read_bytes())) for path in files]
-            return combine(content, read_json(folder / "config.json"))
+            return combine(content, _config(folder, code))
         if pickles:
             raise CheckpointError(
                 f"{folder} holds only pickled weights ({pickles[0].name}), which can run code when loaded; "
@@ -72,7 +74,7 @@ def full_fingerprint(folder: Path, *, allow_pickle: bool = False) -> str:
             f"no weights in {folder} (expected {SINGLE} or {INDEX}); is the checkpoint still being written?"
         )
     lines = [line for path in files for line in read_tensors(path)]
-    return combine(lines, read_json(folder / "config.json"))
+    return combine(lines, _config(folder, code))
 
 
 def adapter_fingerprint(folder: Path, base: str) -> str:
@@ -119,11 +121,30 @@ def _without(config: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
     }
 
 
+def _config(folder: Path, code: bool) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    if code and "auto_map" in config:
+        files = sorted(folder.rglob("*.py"))
+        config["remote code"] = [[str(path.relative_to(folder)), digest_bytes(path.read_bytes())] for path in files]
+    return config
+
+
+def content_files(folder: Path) -> list[Path]:
+    """Every file of a model's or adapter's folder that decides what is scored, those of its tokenizer included."""
+    names = ("config.json", "generation_config.json", "adapter_config.json", ADAPTER, SINGLE, INDEX)
+    weights = [path for pattern in ("*.safetensors", "pytorch_model*.bin", "*.py") for path in folder.glob(pattern)]
+    return sorted({*(folder / name for name in names), *weights, *tokenizer_files(folder)})
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that a tokenizer is loaded from."""
+    return sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
+
+
 def tokenizer_files_digest(folder: Path) -> str:
     """Digest of the tokenizer's files, to notice that one was replaced beside the same weights. Raises CheckpointError."""
-    paths = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
     try:
-        return digest_json([[path.name, digest_bytes(path.read_bytes())] for path in paths])
+        return digest_json([[path.name, digest_bytes(path.read_bytes())] for path in tokenizer_files(folder)])
     except OSError as error:
         raise CheckpointError(f"cannot read the tokenizer in {folder}: {error.strerror or error}") from error
 
@@ -162,15 +183,17 @@ def read_tensors(path: Path) -> list[TensorLine]:
     if not header.entries:
         return []
     try:
-        with (
-            path.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as view,
-        ):
+        with path.open("rb") as stream:
 
             def digest(entry: TensorEntry) -> TensorLine:
-                with view[header.start + entry.begin : header.start + entry.stop] as part:
-                    return entry.name, entry.dtype, entry.shape, hashlib.sha256(part).hexdigest()
+                found = hashlib.sha256()
+                for start in range(entry.begin, entry.stop, PIECE):
+                    size = min(PIECE, entry.stop - start)
+                    piece = os.pread(stream.fileno(), size, header.start + start)
+                    if len(piece) < size:
+                        raise CheckpointError(f"{path} became shorter while it was read; wait until it is written")
+                    found.update(piece)
+                return entry.name, entry.dtype, entry.shape, found.hexdigest()
 
             with ThreadPoolExecutor(max_workers=4) as pool:
                 return list(pool.map(digest, header.entries))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.checkpoints.fingerprint import (
     adapter_fingerprint,
+    content_files,
     full_fingerprint,
     model_type,
+    tokenizer_files,
     tokenizer_files_digest,
     weight_files,
 )
@@ -23,6 +25,7 @@ from harness.core.checkpoint import Checkpoint
 from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError
+from harness.core.file_identity import Identities, first_changed, identities
 from harness.core.serving import Servable, ServeSettings
 from harness.core.vector import CheckpointRecord
 
@@ -32,10 +35,19 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(NamedTuple):
-    """A loaded tokenizer and its identity."""
+    """A loaded tokenizer and its identity. `note`: what a reader of numbers under it should know."""
 
     tokenizer: Any
     identity: str
+    note: str | None = None
+
+
+class _Identified(NamedTuple):
+    """The checkpoint that was identified last, and the files that it was identified by, as they were then."""
+
+    checkpoint: Checkpoint
+    fingerprint: str
+    files: Identities
 
 
 class Opener:
@@ -63,12 +75,14 @@ class Opener:
         self.server: CheckpointServer | None = None
         self._server_lock = threading.Lock()
         self._servable: tuple[tuple[Path, str | None], Servable] | None = None
-        self._identified: tuple[tuple[Path, str | None], str] | None = None
+        self._identified: _Identified | None = None
         self.shelf: Shelf | None = None
         self._following: list[Path] = []
-        self._tokenizers: dict[str, Tokenizer] = {}
+        self._tokenizer: tuple[Identities, Tokenizer] | None = None
+        self._alike: dict[str, Tokenizer] = {}
+        """The tokenizer loaded last, by what its files hold: checkpoints of a training have the same one each."""
         self._bases: dict[str, Path] = {}
-        self._fingerprints: dict[Path, str] = {}
+        self._base_fingerprint: tuple[Path, Identities, str] | None = None
 
     def check(self, *, served: bool = False) -> None:
         """Refuse a device that is not there, and where checkpoints are to be served what of `serve` cannot do. Raises SpecError."""
@@ -84,16 +98,48 @@ class Opener:
         """Who this is, by weights and tokenizer. Raises CheckpointError for what cannot be scored."""
         if checkpoint.problem:
             raise CheckpointError(checkpoint.problem)
+        files = identities(self._files(checkpoint))
         if checkpoint.kind == "lora":
-            base = self._base(checkpoint)
-            if base not in self._fingerprints:
-                self._fingerprints[base] = full_fingerprint(base, allow_pickle=self.allow_pickle)
-            fingerprint = adapter_fingerprint(checkpoint.folder, self._fingerprints[base])
+            fingerprint = adapter_fingerprint(checkpoint.folder, self._fingerprint_of_base(self._base(checkpoint)))
         else:
-            fingerprint = full_fingerprint(checkpoint.folder, allow_pickle=self.allow_pickle)
-        self._identified = (checkpoint.folder, checkpoint.base), fingerprint
+            fingerprint = self._full_fingerprint(checkpoint.folder)
+        tokenizer = self.load_tokenizer(checkpoint).identity
+        self._identified = _Identified(checkpoint, fingerprint, files)
         self._servable = None
-        return self.record(checkpoint, fingerprint=fingerprint, tokenizer=self.load_tokenizer(checkpoint).identity)
+        self._check_unchanged(checkpoint)
+        return self.record(checkpoint, fingerprint=fingerprint, tokenizer=tokenizer)
+
+    def _full_fingerprint(self, folder: Path) -> str:
+        return full_fingerprint(folder, allow_pickle=self.allow_pickle, code=self.trust_remote_code)
+
+    def _fingerprint_of_base(self, base: Path) -> str:
+        """Computed once for as long as the base's files stay what they are."""
+        known = self._base_fingerprint
+        if known is None or known[0] != base or first_changed(known[1]):
+            files = identities(content_files(base))
+            self._base_fingerprint = known = base, files, self._full_fingerprint(base)
+        return known[2]
+
+    def _files(self, checkpoint: Checkpoint) -> list[Path]:
+        """Every file that decides what is scored."""
+        base = [*content_files(self._base(checkpoint))] if checkpoint.kind == "lora" else []
+        return [*content_files(checkpoint.folder), *base]
+
+    def _check_unchanged(self, checkpoint: Checkpoint) -> None:
+        """Whether the files still are those that were identified. Raises CheckpointError."""
+        known = self._identified
+        if known is None or known.checkpoint != checkpoint or first_changed(known.files) is None:
+            return
+        changed = first_changed(known.files, but_for_links=True)
+        if changed is None:  # a hard link was made, say by a trainer that keeps the best: the content tells
+            self._identified, self._base_fingerprint = None, None
+            same = self.identify(checkpoint).fingerprint == known.fingerprint
+            changed = None if same else checkpoint.folder
+        if changed is not None:
+            raise CheckpointError(
+                f"{changed} was written to or replaced while {checkpoint.label} was measured, so it is not known which "
+                "weights a score would be of; wait until it is complete and run again with --retry-failed"
+            )
 
     @staticmethod
     def record(
@@ -131,11 +177,16 @@ class Opener:
                 trust_remote_code=self.trust_remote_code,
                 allow_pickle=self.allow_pickle,
             )
+        self._check_unchanged(checkpoint)
         if checkpoint.kind == "lora":
-            return self.shelf.adapted(self._base(checkpoint), checkpoint.folder)
+            base = self._base(checkpoint)
+            model = self.shelf.adapted(base, weight_files(base), checkpoint.folder)
+            self._check_unchanged(checkpoint)
+            return model
         following, self._following = self._following, []
         files = weight_files(checkpoint.folder)
         model = self.shelf.full(checkpoint.folder, files)
+        self._check_unchanged(checkpoint)
         if following != files:
             self.shelf.expect(following)
         return model
@@ -167,10 +218,10 @@ class Opener:
         """The checkpoint as a server needs it. Raises CheckpointError."""
         if checkpoint.kind == "live":
             raise CheckpointError("a live model has no folder to be served from; save it first")
-        key = checkpoint.folder, checkpoint.base
-        if self._identified is None or self._identified[0] != key:
+        if self._identified is None or self._identified.checkpoint != checkpoint:
             self.identify(checkpoint)
         assert self._identified is not None
+        fingerprint = self._identified.fingerprint
         lora = checkpoint.kind == "lora"
         model = self._base(checkpoint) if lora else checkpoint.folder
         tokenizer = self._tokenizer_folder(checkpoint)
@@ -182,8 +233,8 @@ class Opener:
             kind=checkpoint.kind,
             model=model.absolute(),
             adapter=checkpoint.folder.absolute() if lora else None,
-            fingerprint=self._identified[1],
-            model_fingerprint=self._fingerprints[model] if lora else self._identified[1],
+            fingerprint=fingerprint,
+            model_fingerprint=self._fingerprint_of_base(model) if lora else fingerprint,
             tokenizer=tokenizer.absolute(),
             tokenizer_digest=digest,
             logprobs=logprobs,
@@ -246,15 +297,30 @@ class Opener:
 
     def load_tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
         """The tokenizer beside the weights; the same files are loaded once. Raises CheckpointError."""
-        from harness.engines.models.load import load_tokenizer, tokenizer_digest
+        from harness.engines.models.load import load_tokenizer
+        from harness.engines.models.tokenizer_identity import probe_ids, tokenizer_digest
 
         folder = self._tokenizer_folder(checkpoint)
-        # transformers lets the model type decide what class, and with it what rules, a tokenizer gets.
-        key = digest_json([tokenizer_files_digest(folder), model_type(folder)])
-        if key not in self._tokenizers:
-            tokenizer = load_tokenizer(folder, trust_remote_code=self.trust_remote_code)
-            self._tokenizers = {key: Tokenizer(tokenizer, tokenizer_digest(tokenizer))}
-        return self._tokenizers[key]
+        own = checkpoint.kind == "lora" and folder == checkpoint.folder
+        # transformers lets the model's configuration decide what class, and with it what rules, a tokenizer gets.
+        config = self._base(checkpoint) if own else folder
+        paths = [*tokenizer_files(folder), config / "config.json", *(tokenizer_files(config) if own else ())]
+        files = identities(paths)
+        if self._tokenizer is not None and self._tokenizer[0] == files:
+            return self._tokenizer[1]
+        contents = digest_json([tokenizer_files_digest(folder), model_type(config), tokenizer_files_digest(config)])
+        found = self._alike.get(contents)
+        if found is None:
+            tokenizer = load_tokenizer(folder, config=config, trust_remote_code=self.trust_remote_code)
+            note = None
+            if own and any((config / path.name).exists() for path in tokenizer_files(folder)):
+                bases = load_tokenizer(config, trust_remote_code=self.trust_remote_code)
+                if probe_ids(bases) != probe_ids(tokenizer):
+                    note = "the adapter's tokenizer gives other ids than its base's"
+            found = Tokenizer(tokenizer, tokenizer_digest(tokenizer), note)
+        self._alike = {contents: found}
+        self._tokenizer = files, found
+        return found
 
     def _tokenizer_folder(self, checkpoint: Checkpoint) -> Path:
         own = checkpoint.folder

@@ -48,6 +48,11 @@ class OpenCheckpoint:
         """Identity of the tokenizer by what it does. Raises CheckpointError."""
         return self._opener.load_tokenizer(self._checkpoint).identity
 
+    def notes(self) -> list[str]:
+        """What is unusual about its tokenizer."""
+        note = self._opener.load_tokenizer(self._checkpoint).note
+        return [note] if note else []
+
     def endpoint(self) -> Endpoint:
         """Where it is served. Raises SpecError, CheckpointError or EngineError."""
         return self._opener.serve(self._checkpoint, self._own_logprobs)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checkpoints.fingerprint import ADAPTER, PICKLES, read_json, weight_files
-from harness.checkpoints.header import read_header
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
+from harness.core.safetensors_header import read_header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

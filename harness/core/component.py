@@ -38,6 +38,10 @@ class Subject(Protocol):
         """Identity of the tokenizer by what it does: equal ids encode alike. Raises CheckpointError."""
         ...
 
+    def notes(self) -> list[str]:
+        """What a reader of its numbers should know, one sentence each; it becomes part of every measurement's detail."""
+        ...
+
     def endpoint(self) -> Endpoint:
         """Where the checkpoint is served; a server is started, or the checkpoint put on it, where that is still to be done.
 

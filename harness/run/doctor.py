@@ -122,7 +122,7 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
     identities: dict[str, str] = {}
     for checkpoint in checkpoints:
         try:
-            tokenizer, identity = opener.load_tokenizer(checkpoint)
+            tokenizer, identity, _ = opener.load_tokenizer(checkpoint)
         except HarnessError as error:
             yield Check(name=checkpoint.label, ok=False, words=str(error))
             continue

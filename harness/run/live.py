@@ -42,6 +42,10 @@ class LiveSubject:
         """Its tokenizer's identity."""
         return self._tokenizer_id
 
+    def notes(self) -> list[str]:
+        """Nothing that a reader should know."""
+        return []
+
     def endpoint(self) -> Endpoint:
         """A model in memory is on no server. Raises SpecError."""
         raise SpecError("a live model is on no server; save it and use `harness score`, or leave served components out")
@@ -102,7 +106,8 @@ class RewardEnvironment:
         for what is no transformers model, StateError for `out`.
         """
         from harness.engines.models.live import unwrap
-        from harness.engines.models.load import dtype_name, tokenizer_digest
+        from harness.engines.models.load import dtype_name
+        from harness.engines.models.tokenizer_identity import tokenizer_digest
 
         model = unwrap(model)
         wanted = self.prepared.spec.dtype

@@ -187,7 +187,11 @@ def measure_component(
     try:
         with _scratch(ledger, key) as scratch:
             outcome = component.measure(subject, observer, scratch)
-        measurement, engine, items = _with_traces(outcome, ledger, scratch), outcome.engine, dict(outcome.items)
+        measurement, engine, items = (
+            _with_traces(outcome, subject.notes(), ledger, scratch),
+            outcome.engine,
+            dict(outcome.items),
+        )
     except (StateError, SpecError):
         raise
     except HarnessError as error:
@@ -224,11 +228,12 @@ def _scratch(ledger: Ledger | None, key: str) -> Iterator[Path]:
         yield Path(folder) / "work"
 
 
-def _with_traces(outcome: Outcome, ledger: Ledger | None, scratch: Path) -> Measurement:
+def _with_traces(outcome: Outcome, notes: Sequence[str], ledger: Ledger | None, scratch: Path) -> Measurement:
     """The measurement, saying what is left to complete and where its files lie in the run folder."""
     traces: dict[str, JsonValue] = {"n_open": outcome.n_open} if outcome.n_open else {}
-    if outcome.engine.note:
-        traces["note"] = outcome.engine.note
+    told = [note for note in (outcome.engine.note, *notes) if note]
+    if told:
+        traces["note"] = "; ".join(told)
     if ledger is not None and outcome.files:
         traces["files"] = [str((scratch / name).relative_to(ledger.folder)) for name in outcome.files]
     measurement = outcome.measurement

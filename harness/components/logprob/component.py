@@ -129,13 +129,16 @@ class LogprobComponent:
         engine = Engine(name="torch", dtype=dtype_name(model), device=next(model.parameters()).device.type)
         length = context_length(model, subject.tokenizer())
         plan, fitted = self._fitted(subject.tokenizer_id(), tokens, length)
-        logprob = score(model, plan, batch_tokens=self.batch_tokens, progress=progress).logprob
+        scores = score(model, plan, batch_tokens=self.batch_tokens, progress=progress)
+        logprob = scores.logprob
         counts = {
             "n_skipped": len(fitted.skipped),
             "n_truncated": fitted.n_truncated,
             "n_boundary": tokens.n_boundary,
         }
         detail: dict[str, JsonValue] = {key: count for key, count in counts.items() if count}
+        if scores.proof is not None:
+            detail["proof"] = scores.proof.as_json()
         measurement = measure_logprob(fitted.pairs, logprob, n_items=len(tokens.pairs), detail=detail)
         if measurement.status == "failed" and fitted.pairs:
             measurement = self._with_cause(measurement, first_non_finite(model))

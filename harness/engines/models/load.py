@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
+import inspect
 import os
+import re
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +19,9 @@ from typing import Any
 
 import torch
 
-from harness.core.digest import digest_bytes
 from harness.core.errors import CheckpointError, EngineError, SpecError
+from harness.engines.models.places import check_places
+from harness.engines.models.weights import Weights, own_memory
 
 CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx")
 DEFAULT_CONTEXT = 2048
@@ -74,6 +78,12 @@ def load_model(
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    # A file that is mapped and shrinks ends the process with a signal.
+    whole = {"disable_mmap": True} if _takes_disable_mmap() else {}
+    if _reads_by_an_encoder(folder, trust_remote_code):
+        raise CheckpointError(
+            f"{folder} is an encoder-decoder, whose texts have no log-probability of their own; a causal language model is needed"
+        )
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -88,6 +98,7 @@ def load_model(
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
+                **whole,
             )
     except Exception as error:
         raise CheckpointError(f"cannot load the model in {folder}: {explain(error)}") from error
@@ -105,12 +116,35 @@ def load_model(
     ]
     if problems:
         raise CheckpointError(f"{folder} does not hold the whole model: {'; '.join(problems)}; save it again")
+    check_places(
+        folder,
+        map(str, report.get("unexpected_keys") or ()),
+        getattr(model.config, "text_config", None) or model.config,
+    )
     try:
-        return model.eval().to(device)
+        model = model.eval().to(device)
+        own_memory(model)
+        return model
     except torch.OutOfMemoryError as error:
         raise EngineError(
             f"the model in {folder} does not fit in the memory of {device}; free some or choose --device cpu"
         ) from error
+
+
+def _reads_by_an_encoder(folder: Path, trust_remote_code: bool) -> bool:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    except Exception:  # noqa: BLE001 - loading the model says what is wrong
+        return False
+    return bool(getattr(config, "is_encoder_decoder", False))
+
+
+def _takes_disable_mmap() -> bool:
+    from transformers import PreTrainedModel
+
+    return "disable_mmap" in inspect.signature(PreTrainedModel.from_pretrained).parameters
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
@@ -118,18 +152,61 @@ def load_adapter(base: Any, folder: Path) -> Any:
 
     Over a base in half precision its weights are float32, as peft trains them and lm-eval loads them.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     try:
-        with warnings.catch_warnings():
+        config: Any = PeftConfig.from_pretrained(str(folder))
+    except Exception as error:
+        raise CheckpointError(f"cannot load the adapter in {folder}: {explain(error)}") from error
+    if config.is_prompt_learning:
+        raise CheckpointError(
+            f"the adapter in {folder} is of the kind {config.peft_type.value}, virtual tokens before every text, and scores of texts "
+            "behind them are not supported; train a LoRA, or another adapter that changes weights"
+        )
+    _fit_vocabulary(base, folder)
+    try:
+        # peft maps the file; of a copy that is its own it always sees all.
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="harness-") as copied:
             warnings.simplefilter("ignore")
-            model = PeftModel.from_pretrained(base, str(folder))
-            # The first call tells nobody which weights it passed over, the second one does.
-            report = model.load_adapter(str(folder), model.active_adapter)
+            for path in folder.glob("adapter_*"):
+                shutil.copyfile(path, Path(copied) / path.name)
+            model = PeftModel.from_pretrained(base, copied)
+            # `from_pretrained` does not report skipped keys; `load_adapter` returns them.
+            report = model.load_adapter(copied, model.active_adapter)
+            own_memory(model)
     except Exception as error:
         raise CheckpointError(f"cannot load the adapter in {folder} on its base: {explain(error)}") from error
     check_adapter(report, folder)
     return model.eval()
+
+
+def _fit_vocabulary(base: Any, folder: Path) -> None:
+    """Resize the base's embeddings to those that the adapter brings, as peft asks of whoever loads it. Raises CheckpointError."""
+    file = folder / "adapter_model.safetensors"
+    if not file.exists():
+        return
+    rows: dict[str, int] = {}
+    for name, _, shape in Weights([file]).layout.tensors:
+        for part, module in (("input", base.get_input_embeddings()), ("output", base.get_output_embeddings())):
+            own = next((key for key, found in base.named_modules() if found is module), None)
+            if (
+                own
+                and len(shape) == 2
+                and re.search(rf"(^|\.){re.escape(own)}(\.base_layer|\.modules_to_save)?\.weight$", name)
+            ):
+                rows[part] = shape[0]
+    before = base.get_input_embeddings().weight.shape[0]
+    wanted = set(rows.values()) - {before}
+    if not wanted:
+        return
+    tied = bool(getattr(base.config, "tie_word_embeddings", False))
+    if len(set(rows.values())) > 1 or not (len(rows) == 2 or (tied and rows)):
+        raise CheckpointError(
+            f"the adapter in {folder} was trained with a vocabulary of {max(wanted)} rows over a base of {before}, and holds only "
+            f"its {' and '.join(rows)} embeddings; save it with save_embedding_layers=True, or merge it into its base"
+        )
+    with torch.random.fork_rng(devices=[]):
+        base.resize_token_embeddings(wanted.pop(), mean_resizing=False)
 
 
 def check_adapter(report: Any, folder: Path) -> None:
@@ -142,9 +219,11 @@ def check_adapter(report: Any, folder: Path) -> None:
             raise CheckpointError(f"the adapter in {folder} {label} ({min(keys)}); is the base model the right one?")
 
 
-def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer saved in a folder. Raises CheckpointError."""
-    from transformers import AutoTokenizer
+def load_tokenizer(folder: Path, *, config: Path | None = None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer saved in a folder, as the configuration in `config` (the folder itself by default) has it read: an adapter's
+    folder has none of its own. Raises CheckpointError.
+    """
+    from transformers import AutoConfig, AutoTokenizer
 
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise CheckpointError(
@@ -152,7 +231,10 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
             "save the tokenizer beside the weights: tokenizer.save_pretrained(folder)"
         )
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        given: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+        if config is not None and config != folder and not (folder / "config.json").exists():
+            given["config"] = AutoConfig.from_pretrained(config, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(folder, **given)
     except Exception as error:
         raise CheckpointError(f"cannot load the tokenizer in {folder}: {explain(error)}") from error
 
@@ -176,20 +258,6 @@ def context_length(model: Any, tokenizer: Any) -> int:
             return int(value)
     limit = getattr(tokenizer, "model_max_length", None)
     return int(limit) if limit is not None and limit < NO_LIMIT else DEFAULT_CONTEXT
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """Identity of a tokenizer by what it does: vocabulary, merges, special tokens and chat template."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        # Padding and truncation are call options that a fast tokenizer happens to remember.
-        state = json.loads(backend.to_str())
-        state.update(padding=None, truncation=None)
-        core = json.dumps(state, sort_keys=True)
-    else:
-        core = json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    special = {key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())}
-    return digest_bytes(json.dumps([core, special, tokenizer.chat_template], sort_keys=True).encode())
 
 
 def first_non_finite(model: Any) -> str | None:

@@ -1,36 +1,59 @@
 """Models kept between the checkpoints of a sweep: the cost of one more is reading its weights, not building a model.
 
-A full model of the same configuration and layout is copied into the one that is there; an adapter over the same base
-takes the place of the one before. Whatever does not fit exactly is loaded afresh, so the numbers never depend on what
-was loaded before.
+A full model of the same configuration and layout is read into the one that is there; an adapter takes the place of one whose
+configuration and layout are the same, over the same base files. What cannot be shown to end in the same bits as loading
+alone is loaded afresh.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from harness.core.errors import CheckpointError
-from harness.engines.models.load import check_adapter, explain, load_adapter, load_model, release
-from harness.engines.models.staging import Staging, Weights
+from harness.core.file_identity import Identities, identities
+from harness.engines.models.load import explain, load_adapter, load_model, release
+from harness.engines.models.places import check_types
+from harness.engines.models.staging import Staging
+from harness.engines.models.weights import Layout, Weights
 
-PLACES = (
-    "target_modules",
-    "modules_to_save",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "target_parameters",
-)
-"""What adapter_config.json says of the modules that are changed."""
+ADAPTER = "adapter_model.safetensors"
 VOLATILE = {"_name_or_path", "transformers_version"}
+VOLATILE_ADAPTER = {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
+PLAIN_LORA = {
+    "peft_type": ("LORA",),
+    "init_lora_weights": (True, False, "gaussian"),
+    "bias": ("none",),
+    **dict.fromkeys(
+        (
+            *("task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "fan_in_fan_out"),
+            *("use_rslora", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_core"),
+            *("qalora_group_size",),
+        ),
+        None,
+    ),
+}
+"""Keys of adapter_config.json that a LoRA may have to be swapped in place, with the values they may have (None: any).
+
+What is not here (initialisations that change the base, biases, saved modules, DoRA, another kind of adapter, ...) may leave a
+mark on the base or be computed from it.
+"""
+MOVING_ROPE = ("dynamic", "longrope")
+"""Rotary frequencies that a forward pass changes in the model."""
+
+
+class _Kept(NamedTuple):
+    """What the model that is there was loaded from, apart from the numbers: one of the same can take its place."""
+
+    configuration: str
+    layout: Layout
+    base: Identities | None = None
+    """The base's files, for an adapter."""
 
 
 class Shelf:
@@ -55,30 +78,54 @@ class Shelf:
             "allow_pickle": allow_pickle,
         }
         self._model: Any = None
-        self._kept: tuple[str, str] | None = None
-        """("full", configuration) or ("adapter", base and places) of the model that is there."""
-        self._n_adapters = 0
+        self._kept: _Kept | None = None
+        self._buffers: dict[str, torch.Tensor] = {}
+        """Of the model that is there, as they were when it was loaded."""
         self.staging = staging or (Staging(device) if device.type == "cuda" else None)
 
     def full(self, folder: Path, files: Sequence[Path]) -> Any:
         """The model of a folder whose safetensors files are `files`. Raises CheckpointError or EngineError."""
-        kind = "full", _configuration(folder)
-        if self._kept == kind and files and self._copy_in(folder, files):
-            return self._model
+        weights = Weights(files) if files else None
+        configuration = _configuration(folder)
+        if weights is not None:
+            check_types(folder, weights.layout, _read_json(folder / "config.json"))
+        kept = _Kept(configuration, weights.layout) if weights and configuration else None
+        if kept is not None and self._kept == kept and weights is not None and weights.unique:
+            try:
+                self._read_in(folder, weights)
+                return self._model
+            except _UnlikeError:
+                pass
         self.clear()
         self._model = load_model(folder, **self._options)
-        self._kept = kind
+        self._keep(kept)
         return self._model
 
-    def adapted(self, base: Path, adapter: Path) -> Any:
-        """The model of a base folder under an adapter. Raises CheckpointError or EngineError."""
-        kind = "adapter", f"{base.resolve()} {_places(adapter)}"
-        if self._kept == kind and self._swap_in(adapter):
-            return self._model
+    def adapted(self, base: Path, base_files: Sequence[Path], adapter: Path) -> Any:
+        """The model of a base folder, whose safetensors files are `base_files`, under an adapter.
+
+        Raises CheckpointError or EngineError.
+        """
+        configuration, file = _adapter_configuration(adapter), adapter / ADAPTER
+        kept = None
+        if configuration and _configuration(base) and base_files and file.exists():
+            kept = _Kept(configuration, Weights([file]).layout, identities([base / "config.json", *base_files]))
+        if kept is not None and self._kept == kept:
+            try:
+                self._swap_in(adapter, file)
+                return self._model
+            except _UnlikeError:
+                pass
+        if base_files:
+            check_types(base, Weights(base_files).layout, _read_json(base / "config.json"))
         self.clear()
         self._model = load_adapter(load_model(base, **self._options), adapter)
-        self._kept = kind
+        self._keep(kept)
         return self._model
+
+    def _keep(self, kept: _Kept | None) -> None:
+        self._kept = kept
+        self._buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()} if kept else {}
 
     def expect(self, files: Sequence[Path]) -> None:
         """A full model of these safetensors files comes next."""
@@ -93,93 +140,108 @@ class Shelf:
             self._model, self._kept = None, None
             release()
 
-    def _copy_in(self, folder: Path, files: Sequence[Path]) -> bool:
-        """Copy a folder's weights into the model, if every weight has exactly one place there."""
+    def _read_in(self, folder: Path, weights: Weights) -> None:
+        """Read a folder's weights into the model. Raises _UnlikeError where one has no place of its own there."""
         state = self._model.state_dict()
+        names = weights.layout.names
+        places = {name: state[name].data_ptr() for name in names if name in state}
+        saved = set(places.values())
+        fits = (
+            names <= state.keys()
+            and len(saved) == len(names)
+            and all(name in names or tensor.data_ptr() in saved for name, tensor in state.items())
+            and all(tuple(state[name].shape) == shape for name, _, shape in weights.layout.tensors)
+        )
+        if not fits:
+            raise _UnlikeError
         nothing = contextlib.nullcontext(None)
         try:
-            with self.staging.taken(files) if self.staging is not None else nothing as staged:
-                held = staged is not None
-                weights = _mapped(files) if staged is None else _held(staged)
-                names = {weight.name for weight in weights}
-                saved = {state[name].data_ptr() for name in names if name in state}
-                fits = (
-                    len(names) == len(weights)
-                    and names <= state.keys()
-                    and all(name in names or tensor.data_ptr() in saved for name, tensor in state.items())
-                    and all(list(state[weight.name].shape) == weight.shape for weight in weights)
-                )
-                if not fits:
-                    return False
-                with torch.no_grad():
-                    for weight in weights:
-                        target, source = state[weight.name], weight.tensor()
-                        if source.dtype != target.dtype:  # a GPU changes it by itself, once it has it
-                            source = source.to(target.device, non_blocking=held)
-                        target.copy_(source, non_blocking=held)
+            with torch.no_grad():
+                with self.staging.taken(weights.files) if self.staging is not None else nothing as staged:
+                    if staged is None:
+                        weights.read_into(state)
+                    else:
+                        for name, tensor in staged:
+                            target = state[name]
+                            if tensor.dtype != target.dtype:  # a GPU changes it by itself, once it has it
+                                tensor = tensor.to(target.device, non_blocking=True)
+                            target.copy_(tensor, non_blocking=True)
+                self._restore_buffers(saved)
         except Exception as error:
             self.clear()
             raise CheckpointError(f"cannot load the model in {folder}: {explain(error)}") from error
-        return True
 
-    def _swap_in(self, adapter: Path) -> bool:
-        """Put another adapter in the place of the one before; whatever peft refuses is loaded afresh."""
-        before = self._model.active_adapter
-        self._n_adapters += 1
-        name = f"adapter-{self._n_adapters}"
+    def _restore_buffers(self, read: set[int]) -> None:
+        """What a forward pass may have left in buffers is as it was; buffers that come from the files are left alone."""
+        for name, buffer in self._model.named_buffers():
+            before = self._buffers.get(name)
+            if buffer.data_ptr() not in read and before is not None:
+                buffer.copy_(before)
+
+    def _swap_in(self, adapter: Path, file: Path) -> None:
+        """Read another adapter's weights in the place of the one before, whose names and shapes are the same.
+
+        Raises _UnlikeError where one has no place.
+        """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                check_adapter(self._model.load_adapter(str(adapter), name), adapter)
-                self._model.set_adapter(name)
-                self._model.delete_adapter(before)
-        except Exception:  # noqa: BLE001 - a fresh load says what is wrong
-            return False
-        self._model.eval()
-        return True
+            weights = Weights([file])
+            places = _adapter_places(self._model, weights.layout.names)
+            with torch.no_grad():
+                weights.read_into(places)
+                self._restore_buffers(set())
+        except _UnlikeError:
+            raise
+        except Exception as error:
+            self.clear()
+            raise CheckpointError(f"cannot load the adapter in {adapter} on its base: {explain(error)}") from error
 
 
-class Weight(NamedTuple):
-    """One tensor of a file; `tensor` brings it, and may read the file."""
-
-    name: str
-    shape: list[int]
-    tensor: Callable[[], torch.Tensor]
+class _UnlikeError(Exception):
+    """The weights have no places of their own in the model that is there."""
 
 
-def _held(staged: Weights) -> list[Weight]:
-    """Tensors that are in memory."""
-    return [Weight(name, list(tensor.shape), tensor.detach) for name, tensor in staged]
+def _adapter_places(model: Any, names: set[str]) -> dict[str, torch.Tensor]:
+    """Name on disk -> parameter of the model's adapter. Raises _UnlikeError."""
+    adapter = model.active_adapter
+    state = {name: parameter.data for name, parameter in model.named_parameters()}
+    places = {name: f"{name.removesuffix('.weight')}.{adapter}.weight" for name in names}
+    if len(set(places.values())) < len(names) or not set(places.values()) <= state.keys():
+        raise _UnlikeError
+    return {name: state[place] for name, place in places.items()}
 
 
-def _mapped(files: Sequence[Path]) -> list[Weight]:
-    """The tensors of safetensors files, mapped into memory."""
-    from safetensors import safe_open
-
-    opened: list[Any] = [safe_open(path, framework="pt") for path in files]
-    return [
-        Weight(name, file.get_slice(name).get_shape(), functools.partial(file.get_tensor, name))
-        for file in opened
-        for name in file.keys()  # noqa: SIM118 - not a dictionary
-    ]
-
-
-def _places(adapter: Path) -> str:
-    """Which modules of its base an adapter changes: what another one left wrapped there would be computed in another order."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where it cannot be read, which loading will say."""
     try:
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-        found = {key: config.get(key) for key in PLACES}
-        return json.dumps({key: sorted(v) if isinstance(v, list) else v for key, v in found.items()})
-    except (OSError, ValueError, TypeError, AttributeError):
-        return f"unreadable {adapter}"
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
-def _configuration(folder: Path) -> str:
-    """config.json without what says nothing about the model; unreadable is unlike any other."""
+def _configuration(folder: Path) -> str | None:
+    """config.json without what says nothing about the model; None for one under which a model is never kept."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config.get("quantization_config"):
-            return f"quantized {folder}"
-        return json.dumps({key: value for key, value in config.items() if key not in VOLATILE}, sort_keys=True)
+        text = json.dumps({key: value for key, value in config.items() if key not in VOLATILE}, sort_keys=True)
+        moving = any(f'"{kind}"' in text for kind in MOVING_ROPE)
+        return None if config.get("quantization_config") or moving else text
     except (OSError, ValueError, AttributeError):
-        return f"unreadable {folder}"
+        return None
+
+
+def _adapter_configuration(adapter: Path) -> str | None:
+    """adapter_config.json of a plain LoRA, without what does not change its numbers; None for any other."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        meaning = {key: value for key, value in config.items() if key not in VOLATILE_ADAPTER and value}
+        for key, value in meaning.items():
+            allowed = PLAIN_LORA.get(key, ())
+            if allowed is not None and value not in allowed:
+                return None
+        if meaning.get("peft_type") != "LORA":
+            return None
+        meaning["init_lora_weights"] = None
+        return json.dumps({key: sorted(v) if isinstance(v, list) else v for key, v in meaning.items()}, sort_keys=True)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

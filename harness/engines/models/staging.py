@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
-import math
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from harness.engines.models.live import DTYPE_CODES
+from harness.core.file_identity import Identities, identities
+from harness.core.safetensors_header import Header, read_header
 from harness.engines.models.load import free_memory
+from harness.engines.models.weights import DTYPES, read_whole
 
 SHARE = 0.5
 """Of the host's free memory that may be taken."""
@@ -29,21 +28,10 @@ PIECE = 2**26
 """Bytes read at a time; a thread that is no longer wanted ends after one."""
 ALIGNMENT = 256
 """Bytes. Where a file's tensors may begin."""
-DTYPES = {code: dtype for dtype, code in DTYPE_CODES.items()}
 CGROUP = Path("/sys/fs/cgroup")
 
 Weights = list[tuple[str, torch.Tensor]]
 """Every tensor of the files by name, as it stands there."""
-
-
-class _Identity(NamedTuple):
-    """Of a file's content, without reading it."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
 
 
 @dataclass(slots=True)
@@ -53,7 +41,7 @@ class _Reading:
     files: tuple[Path, ...]
     stop: threading.Event
     thread: threading.Thread | None = None
-    identities: list[_Identity] | None = None
+    identities: Identities | None = None
     weights: Weights | None = None
 
     def end(self) -> None:
@@ -93,7 +81,7 @@ class Staging:
             return
         if reading.thread is not None:
             reading.thread.join()
-        same = reading.weights is not None and reading.identities == _identities(reading.files)
+        same = reading.weights is not None and reading.identities == identities(reading.files)
         try:
             yield reading.weights if same else None
         finally:
@@ -114,12 +102,11 @@ class Staging:
 
     def _read(self, reading: _Reading) -> None:
         with contextlib.suppress(Exception):
-            identities = _identities(reading.files)
-            if identities is not None and self._reserve(
-                sum(-(-one.size // ALIGNMENT) * ALIGNMENT for one in identities)
-            ):
-                reading.weights = self._fill(reading, identities)
-                reading.identities = identities
+            found = identities(reading.files)
+            headers = [read_header(path) for path in reading.files]
+            if self._reserve(sum(-(-header.n_bytes // ALIGNMENT) * ALIGNMENT for header in headers)):
+                reading.weights = self._fill(reading, headers)
+                reading.identities = found
 
     def _reserve(self, size: int) -> bool:
         """Whether there is memory for it now, of which nothing is being copied."""
@@ -135,22 +122,23 @@ class Staging:
         self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=pin)
         return True
 
-    def _fill(self, reading: _Reading, identities: Sequence[_Identity]) -> Weights:
+    def _fill(self, reading: _Reading, headers: Sequence[Header]) -> Weights:
         weights: Weights = []
         offset = 0
-        for path, identity in zip(reading.files, identities, strict=True):
+        for path, header in zip(reading.files, headers, strict=True):
+            part = self._memory[offset : offset + header.n_bytes]
+            numbers: Any = part.numpy()
+            view = memoryview(numbers)
             with path.open("rb", buffering=0) as stream:
-                entries, size = _entries(stream, identity.size)
-                part = self._memory[offset : offset + size]
-                numbers: Any = part.numpy()
-                view = memoryview(numbers)
-                for start in range(0, size, PIECE):
+                stream.seek(header.start)
+                for start in range(0, header.n_bytes, PIECE):
                     if reading.stop.is_set():
-                        raise InterruptedError("nobody wants these weights any more")
-                    _read_whole(stream, view[start : start + PIECE])
-            for name, (dtype, shape, begin, stop) in entries.items():
-                weights.append((name, part[begin:stop].view(dtype).view(shape)))
-            offset += -(-size // ALIGNMENT) * ALIGNMENT
+                        raise InterruptedError("these weights are no longer wanted")
+                    read_whole(stream, view[start : start + PIECE])
+            for entry in header.entries:
+                dtype = DTYPES[entry.dtype]
+                weights.append((entry.name, part[entry.begin : entry.stop].view(dtype).view(entry.shape)))
+            offset += -(-header.n_bytes // ALIGNMENT) * ALIGNMENT
         return weights
 
 
@@ -163,42 +151,3 @@ def free_host_memory() -> int:
         counts = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
         free = min(free, limit - used + int(counts["inactive_file"]))
     return free
-
-
-def _identities(files: Sequence[Path]) -> list[_Identity] | None:
-    """Of each file; null if one is not there."""
-    try:
-        stats = [path.stat() for path in files]
-    except OSError:
-        return None
-    return [_Identity(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
-
-
-def _entries(stream: Any, size: int) -> tuple[dict[str, tuple[torch.dtype, list[int], int, int]], int]:
-    """A safetensors file's tensors by name: type, shape, first byte and the one after the last; and the bytes of them all.
-
-    The stream stands at the first byte afterwards. Raises whatever a file that is not whole brings about.
-    """
-    (length,) = struct.unpack("<Q", stream.read(8))
-    if 8 + length > size:
-        raise ValueError("no whole header")
-    header = bytearray(length)
-    _read_whole(stream, memoryview(header))
-    table = json.loads(header)
-    entries = {
-        name: (DTYPES[entry["dtype"]], entry["shape"], *entry["data_offsets"])
-        for name, entry in table.items()
-        if name != "__metadata__"
-    }
-    for dtype, shape, begin, stop in entries.values():
-        if not 0 <= begin <= stop <= size - 8 - length or stop - begin != math.prod(shape) * dtype.itemsize:
-            raise ValueError("a tensor that is not where the header says")
-    return entries, size - 8 - length
-
-
-def _read_whole(stream: Any, view: memoryview) -> None:
-    while len(view):
-        n = stream.readinto(view)
-        if not n:
-            raise EOFError("the file ends before its tensors do")
-        view = view[n:]

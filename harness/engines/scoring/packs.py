@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,7 @@ class PackPlan:
     def __init__(self, pairs: Sequence[TokenPair]) -> None:
         self.pairs = tuple(pairs)
         self._packs: dict[tuple[int, int, int], list[Pack]] = {}
+        self._chosen: dict[Hashable, list[int]] = {}
 
     @functools.cached_property
     def targets(self) -> tuple[int, int]:
@@ -61,6 +62,12 @@ class PackPlan:
             return 0, 0
         ids = np.concatenate([pair.ids[pair.n_context :] for pair in self.pairs])
         return int(ids.min()), int(ids.max())
+
+    def chosen(self, key: Hashable, sample: Callable[[], list[int]]) -> list[int]:
+        """The pairs that are compared with another way of scoring them: chosen once for whatever `key` says they depend on."""
+        if key not in self._chosen:
+            self._chosen[key] = sample()
+        return self._chosen[key]
 
     def packs(self, *, tokens: int, rows: int, slack: int = 0) -> list[Pack]:
         """All pairs in packs of at most `tokens` tokens and `rows` predicting rows, where a single pair allows it."""

@@ -16,6 +16,7 @@ import torch
 from harness.core.component import Progress
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
+from harness.engines.scoring.scores import Scores
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 """Default tokens per batch, padding included."""
@@ -23,14 +24,6 @@ BATCH_LOGITS = {"cpu": 2**26, "cuda": 2**29}
 """Most logits held at once, in elements: rows times vocabulary. A single pair may exceed it."""
 CHUNK_LOGITS = 2**24
 """Logits widened to float32 at a time."""
-
-
-class Scores(NamedTuple):
-    """Per pair, in the order given: summed nats, shape [n]; whether every response token was the likeliest, shape [n]
-    (meaningful only where it was asked for)."""
-
-    logprob: npt.NDArray[np.float64]
-    greedy: npt.NDArray[np.bool_]
 
 
 class Entries(NamedTuple):
@@ -84,6 +77,15 @@ def score_padded(
             del pending[: len(batch)]
             progress.advance(pairs=len(batch), tokens=sum(len(pairs[i].ids) - 1 for i in batch))
         return _collect(done, len(pairs), greedy)
+
+
+def token_scores(model: Any, pair: TokenPair) -> list[float]:
+    """log P of each of the response's tokens, in nats, shape [n_tokens]: one sequence by the model's own code."""
+    device = next(model.parameters()).device
+    with undisturbed(model, device):
+        entries = _score_batch(model, [pair], [0], device, False)
+        found: list[float] = entries.logprob.double().cpu().tolist()
+    return found
 
 
 def _collect(done: Sequence[Entries], n_pairs: int, greedy: bool) -> Scores:

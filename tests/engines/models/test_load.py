@@ -18,8 +18,8 @@ from harness.engines.models.load import (
     dtype_name,
     first_non_finite,
     load_tokenizer,
-    tokenizer_digest,
 )
+from harness.engines.models.tokenizer_identity import tokenizer_digest
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99", ""])

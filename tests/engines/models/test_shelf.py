@@ -134,8 +134,9 @@ def test_a_broken_adapter_leaves_the_next_one_as_it_is(tmp_path: Path) -> None:
     broken = tmp_path / "adapter-2" / "adapter_model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-20])
     shelf = Shelf(dtype="auto", device=torch.device("cpu"), trust_remote_code=False, allow_pickle=False)
-    shelf.adapted(base, tmp_path / "adapter-1")
+    files = [base / "model.safetensors"]
+    shelf.adapted(base, files, tmp_path / "adapter-1")
     with pytest.raises(CheckpointError, match="adapter-2"):
-        shelf.adapted(base, tmp_path / "adapter-2")
-    kept = values(shelf.adapted(base, tmp_path / "adapter-3"))
+        shelf.adapted(base, files, tmp_path / "adapter-2")
+    kept = values(shelf.adapted(base, files, tmp_path / "adapter-3"))
     assert kept == sweep([tmp_path / "adapter-3"], opener(), base)[0][0]

@@ -115,7 +115,7 @@ def test_a_prefix_after_an_adapter_on_the_same_base_is_read() -> None:
 
 def test_a_prompt_of_virtual_tokens_is_refused() -> None:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    with pytest.raises(EngineError, match="returns logits of shape"):
+    with pytest.warns(UserWarning, match="virtual tokens"), pytest.raises(EngineError, match="returns logits of shape"):
         scored(get_peft_model(tiny.llama(), config).eval())
 
 

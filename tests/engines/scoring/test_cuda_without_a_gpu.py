@@ -27,7 +27,9 @@ from harness.core.tokens import TokenPair
 from harness.engines.scoring.packed_forward import PackedModel, Recipe
 from harness.engines.scoring.packs import Pack, PackPlan
 from harness.engines.scoring.padded_logprob import _score_batch
-from harness.engines.scoring.score import CHUNK_LOGITS, PACK_TOKENS, _score_pack, score
+from harness.engines.scoring.score import PACK_TOKENS, score
+from harness.engines.scoring.score_pack import CHUNK_LOGITS
+from harness.engines.scoring.score_pack import score_pack as entries_of
 
 GPU = torch.device("meta")
 BIG = 128_256
@@ -151,7 +153,7 @@ def score_pack(model: Any, pack: Pack, *, greedy: bool = False, recipe: Recipe |
     """A pack scored as on a GPU, watched from its start until its scores would be collected."""
     recipe = recipe or Recipe(narrow_last=True, plain_head=True)
     with torch.no_grad(), PackedModel(model, recipe).prepared() as packed, Calls() as calls, Watch() as watch:
-        found = _score_pack(packed, pack, GPU, "cuda", greedy)
+        found = entries_of(packed, pack, GPU, greedy=greedy)
     return Seen(watch, calls.attention, *found)
 
 
@@ -349,10 +351,10 @@ def test_chunks_of_logits_give_what_the_whole_gives() -> None:
     recipe = Recipe(narrow_last=True, plain_head=True)
     with torch.no_grad():
         with PackedModel(model, recipe).prepared() as packed:
-            whole, likeliest = _score_pack(packed, pack, cpu, "cuda", True)
+            whole, likeliest = entries_of(packed, pack, cpu, greedy=True, kind="cuda")
         model.lm_head.__class__ = Head
         with PackedModel(model, recipe).prepared() as packed:
-            parts, hits = _score_pack(packed, pack, cpu, "cpu", True)
+            parts, hits = entries_of(packed, pack, cpu, greedy=True, kind="cpu")
     assert likeliest is not None
     assert hits is not None
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)

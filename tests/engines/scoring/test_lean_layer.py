@@ -18,7 +18,8 @@ from harness.engines.scoring.lean_layer import BLOCK, Buffers, is_known, lean_la
 from harness.engines.scoring.packed_forward import PackedModel, Recipe
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.padded_logprob import score_padded
-from harness.engines.scoring.score import find_recipe, score
+from harness.engines.scoring.recipe import find_recipe
+from harness.engines.scoring.score import score
 
 KNOWN = ("llama", "llama tied", "mistral", "qwen2", "qwen2 tied", "qwen3")
 CPU = torch.device("cpu")

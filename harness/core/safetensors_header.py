@@ -11,6 +11,12 @@ from typing import NamedTuple
 
 from harness.core.errors import CheckpointError
 
+ITEM_BYTES = {
+    **{"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2},
+    **{"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1},
+}
+"""Bytes of one number, by safetensors' name of its type."""
+
 
 class TensorEntry(NamedTuple):
     """One tensor; offsets count from the end of the header."""
@@ -72,7 +78,10 @@ def _entries(header: bytes, path: Path) -> list[TensorEntry]:
             if not 0 <= begin <= stop:
                 raise ValueError(f"tensor {name} ends before it begins")
             shape = [operator.index(size) for size in value["shape"]]
-            entries.append(TensorEntry(name, str(value["dtype"]), shape, begin, stop))
+            dtype = str(value["dtype"])
+            if dtype in ITEM_BYTES and stop - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+                raise ValueError(f"tensor {name} is not as long as its shape says")
+            entries.append(TensorEntry(name, dtype, shape, begin, stop))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is corrupt: its header is not that of a safetensors file; copy it again"

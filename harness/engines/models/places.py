@@ -1,0 +1,66 @@
+"""Whether what a folder holds is what would be scored: every tensor has a place, every type is read as it was meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import CheckpointError
+from harness.engines.models.weights import Layout
+
+HARMLESS = {
+    r"(^|\.)rotary_(pos_)?emb\.(inv_freq|cos_cached|sin_cached)$": "rotary frequencies, computed from the configuration",
+    r"(^|\.)inv_freq$": "rotary frequencies, computed from the configuration",
+    r"(^|\.)(attn|attention)\.(masked_)?bias$": "causal masks that GPT-2 and GPT-NeoX used to save",
+    r"(^|\.)position_ids$": "row numbers",
+    r"(^|\.)(mtp|nextn|eh_proj|shared_head|enorm|hnorm)(\.|$)": "heads that predict further tokens ahead",
+    r"(^|\.)(v_head|value_head|reward_head|critic_head)\.": "value heads of reinforcement learning",
+    r"(^|\.)(vision_tower|vision_model|visual|multi_modal_projector|mm_projector|audio_tower|embed_vision|embed_audio)\.": (
+        "parts that read images or sound, which a text does not use"
+    ),
+    r"(^|\.)num_batches_tracked$": "a counter",
+}
+"""Names of tensors without a place that change no score of a text, and what they are."""
+AHEAD = ("num_nextn_predict_layers", "mtp_num_layers", "num_mtp_layers", "mtp_num_hidden_layers")
+"""Keys of a configuration that count layers, saved behind the others, for further tokens ahead."""
+QUANTISED = ("F8_", "F4", "F6", "I8", "U8")
+"""How the names of element types begin that weights have only where something else says what they stand for."""
+
+
+def check_places(folder: Path, unexpected: Iterable[str], config: Any) -> None:
+    """Refuse tensors that would be passed over although they may count. Raises CheckpointError."""
+    left = sorted(name for name in unexpected if not _is_harmless(name, config))
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise CheckpointError(
+            f"{folder} holds tensors that have no place in its model ({left[0]}{more}), so it would be scored without them; is "
+            "config.json the one it was trained with, and are adapters merged?"
+        )
+
+
+def _is_harmless(name: str, config: Any) -> bool:
+    if any(re.search(pattern, name) for pattern in HARMLESS):
+        return True
+    depth = getattr(config, "num_hidden_layers", None)
+    ahead = max((int(getattr(config, key, None) or 0) for key in AHEAD), default=0)
+    layer = re.search(r"(^|\.)layers\.(\d+)\.", name)
+    return bool(layer and depth is not None and depth <= int(layer[2]) < depth + ahead)
+
+
+def check_types(folder: Path, layout: Layout, config: dict[str, Any]) -> None:
+    """Refuse quantised weights whose configuration does not say how they are. Raises CheckpointError."""
+    text = config.get("text_config")
+    if config.get("quantization_config") or (isinstance(text, dict) and text.get("quantization_config")):
+        return
+    odd = sorted(
+        (name, dtype)
+        for name, dtype, shape in layout.tensors
+        if dtype.startswith(QUANTISED) and len(shape) >= 2 and not re.search(r"(mask|bias)$", name)
+    )
+    if odd:
+        raise CheckpointError(
+            f"{folder} holds weights of type {odd[0][1]} ({odd[0][0]}) and its config.json has no quantization_config, so they "
+            "would be read as plain numbers; restore the quantization_config, or save the weights in bfloat16"
+        )

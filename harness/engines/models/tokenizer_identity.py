@@ -1,0 +1,92 @@
+"""Identity of a tokenizer by what it does: equal identities encode every text alike and render conversations alike."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness.core.digest import digest_bytes
+
+TEXTS = (
+    "The quick brown fox jumps over 13 lazy dogs.",
+    "  two before\tand\nafter  ",
+    "def f(x):\n    return x ** 2  # 3.14159, 1000000\n\n",
+    "Straße, naïve, \u65e5\u672c\u8a9e, \u041f\u0440\u0438\u0432\u0435\u0442, \U0001f642\u200d\u2642\ufe0f",
+    "e\u0301 \u00e9 \ufb01 \u2460 DON'T don't we\u2019ll",
+    "<s></s><pad><|im_start|>user<|im_end|>[INST]",
+    "",
+)
+"""What tokenizers are told apart by; each one's own special tokens come on top."""
+
+
+def probe_ids(tokenizer: Any) -> list[list[int]]:
+    """Ids of some texts, with and without the special tokens that the tokenizer adds by itself."""
+    special = "".join(f"a{token}b {token} " for token in _special_tokens(tokenizer))
+    texts = [text for text in (*TEXTS, special) if text]
+    return [
+        list(tokenizer(text, add_special_tokens=added, verbose=False)["input_ids"])
+        for added in (True, False)
+        for text in texts
+    ]
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Over vocabulary, merges, rules, special tokens and chat template; and over ids of a probe wherever a tokenizer does more than
+    the fast backend that it is written down as (`split_special_tokens`, code of its own, a slow tokenizer).
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    special = {key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())}
+    if backend is None:
+        return digest_bytes(json.dumps([_slow(tokenizer), special, tokenizer.chat_template], sort_keys=True).encode())
+    # Padding and truncation are call options that a fast tokenizer happens to remember.
+    state = json.loads(backend.to_str())
+    state.update(padding=None, truncation=None)
+    core = json.dumps(state, sort_keys=True)
+    parts: list[Any] = [core, special, tokenizer.chat_template]
+    ids = probe_ids(tokenizer)
+    if ids != _backend_ids(tokenizer, core):
+        parts.append({"ids": ids, "split_special_tokens": bool(getattr(tokenizer, "split_special_tokens", False))})
+    return digest_bytes(json.dumps(parts, sort_keys=True).encode())
+
+
+def _backend_ids(tokenizer: Any, core: str) -> list[list[int]]:
+    """The probe by the backend alone."""
+    from tokenizers import Tokenizer
+
+    alone = Tokenizer.from_str(core)
+    special = "".join(f"a{token}b {token} " for token in _special_tokens(tokenizer))
+    texts = [text for text in (*TEXTS, special) if text]
+    return [alone.encode(text, add_special_tokens=added).ids for added in (True, False) for text in texts]
+
+
+def _special_tokens(tokenizer: Any) -> list[str]:
+    return sorted(map(str, tokenizer.all_special_tokens))
+
+
+def _slow(tokenizer: Any) -> dict[str, Any]:
+    """Everything that a tokenizer without a fast backend encodes by: its class, its vocabulary and merges, its options."""
+    model: Any = getattr(tokenizer, "sp_model", None)
+    ranks = getattr(tokenizer, "bpe_ranks", None)
+    options = {
+        key: str(value) for key, value in sorted(getattr(tokenizer, "init_kwargs", {}).items()) if key not in PLACES
+    }
+    return {
+        "class": type(tokenizer).__name__,
+        "vocabulary": tokenizer.get_vocab(),
+        "merges": [list(map(str, pair)) for pair in ranks] if ranks else None,
+        "pieces": digest_bytes(model.serialized_model_proto()) if hasattr(model, "serialized_model_proto") else None,
+        "options": options,
+        "ids": probe_ids(tokenizer),
+    }
+
+
+PLACES = (
+    "name_or_path",
+    "vocab_file",
+    "merges_file",
+    "tokenizer_file",
+    "spm_file",
+    "special_tokens_map_file",
+    "chat_template",
+)
+"""Options of a slow tokenizer that say where it was found, or that count elsewhere."""
