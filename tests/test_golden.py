@@ -40,6 +40,12 @@ def test_the_golden_feed_reads_and_is_written_again_byte_for_byte() -> None:
     ]
 
 
+def test_a_feed_of_an_earlier_version_reads_as_the_same_vectors() -> None:
+    older = read_feed(GOLDEN / "older.jsonl")
+    assert "products" not in (GOLDEN / "older.jsonl").read_text(encoding="utf-8")
+    assert list(older) == list(read_feed(GOLDEN))
+
+
 def test_the_golden_reference_is_what_the_golden_feed_gives() -> None:
     value = json.loads((GOLDEN / "reference.json").read_text(encoding="utf-8"))
     reference = parse_reference(value, "reference.json")

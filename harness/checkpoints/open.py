@@ -94,6 +94,13 @@ class Opener:
 
             check_settings(self.settings)
 
+    @staticmethod
+    def fix_products(stored: str | None) -> str:
+        """Which library multiplies on a CPU from here on: as the run folder stored it, or as is found now. Raises StateError."""
+        from harness.engines.scoring.products import fix_products
+
+        return fix_products(stored)
+
     def identify(self, checkpoint: Checkpoint) -> CheckpointRecord:
         """Who this is, by weights and tokenizer. Raises CheckpointError for what cannot be scored."""
         if checkpoint.problem:

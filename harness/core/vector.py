@@ -94,7 +94,7 @@ class ReferenceRecord(Record):
 
 
 class Provenance(Record):
-    """What produced the numbers. `served`: how the checkpoint came onto its server, where it was on one. `started` (UTC, ISO 8601) and `seconds` are the only fields that differ on a re-run."""
+    """What produced the numbers. `served`: how the checkpoint came onto its server, where it was on one. `products`: the library of float32 products on a CPU, fixed for a run. `started` (UTC, ISO 8601) and `seconds` are the only fields that differ on a re-run."""
 
     harness: str
     spec: str
@@ -102,6 +102,7 @@ class Provenance(Record):
     dtype: str | None
     device: str | None
     served: How | None = None
+    products: str | None = None
     packages: dict[str, str]
     tasks: dict[str, dict[str, JsonValue]]
     seed: int

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,18 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Every finished measurement."""
         return list(self._entries.values())
+
+    def products(self, decide: Callable[[str | None], str]) -> str:
+        """The library of this run's float32 products: `decide` is told what the folder holds, and its answer is kept there.
+
+        Raises what `decide` raises, and StateError.
+        """
+        path = self.folder / "run.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        choice = decide(content.get("products"))
+        if content.get("products") != choice:
+            write_atomically(path, json.dumps({**content, "products": choice}, indent=2).encode() + b"\n")
+        return choice
 
     def put(self, entry: Entry, *, items: Mapping[str, Sequence[Any]]) -> Entry:
         """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.

@@ -108,6 +108,7 @@ class RewardEnvironment:
         from harness.engines.models.live import unwrap
         from harness.engines.models.load import dtype_name
         from harness.engines.models.tokenizer_identity import tokenizer_digest
+        from harness.engines.scoring.products import fix_products
 
         model = unwrap(model)
         wanted = self.prepared.spec.dtype
@@ -144,6 +145,7 @@ class RewardEnvironment:
         dump: dict[str, JsonValue] = self.prepared.spec.model_dump(mode="json", by_alias=True)
         with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump) as ledger:
             self._vectors = RunVectors(self.prepared, run_name=self.run, feed=ledger.feed)
+            self._vectors.products = ledger.products(fix_products)
             return self._feedback(subject, checkpoint, record, ledger)
 
     def _feedback(

@@ -93,6 +93,7 @@ def run(
             if rows:
                 for following in checkpoints[number + 1 : number + 2] if isinstance(checkpoints, Sequence) else ():
                     opener.expect(following)
+                vectors.products = vectors.products or ledger.products(opener.fix_products)
                 record, entries = _measure(rows, opener, ledger, checkpoint, observer)
                 for row, found in zip(rows, entries, strict=True):
                     observer.finished(vectors.add(row, checkpoint, record, found), new=True)

@@ -33,6 +33,7 @@ def assemble(
     mixture: Mixture | None,
     entries: Sequence[Entry],
     history: Sequence[RewardVector],
+    products: str | None = None,
 ) -> RewardVector:
     """The vector of one checkpoint by one row, from its entries. `history`: the vectors of the same trajectory written before."""
     measurements = [
@@ -67,6 +68,7 @@ def assemble(
             served=min(
                 (entry.served for entry in entries if entry.served), key=lambda how: how == "kept", default=None
             ),
+            products=products if ran and ran.device == "cpu" else None,
             packages=package_versions(),
             tasks=tasks,
             seed=prepared.spec.seed,
@@ -82,6 +84,8 @@ class RunVectors:
     def __init__(self, prepared: Prepared, *, run_name: str, feed: Journal | None) -> None:
         self.all: list[RewardVector] = [] if feed is None else read_vectors(feed.path)
         self.n_new = self.n_again = 0
+        self.products: str | None = None
+        """The library of float32 products, for the provenance."""
         self._prepared = prepared
         self._run = run_name
         self._feed = feed
@@ -112,6 +116,7 @@ class RunVectors:
             mixture=checkpoint.mixture,
             entries=entries,
             history=history,
+            products=self.products,
         )
         if place in self._places:
             self.all[self._places[place]] = vector

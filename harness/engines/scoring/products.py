@@ -1,9 +1,9 @@
-"""Which library multiplies float32 matrices on this CPU: tried on the model's own weights, once per shape and process.
+"""Which library multiplies float32 matrices on this CPU: one for all products of a process, found by trial, or fixed for a run.
 
 `F.linear` goes to MKL (or whatever BLAS torch was built with). oneDNN can be twice as fast on AMD and on older machines, on an
 Intel with AVX-512 it is not. No public call reaches it in float32 (a 1x1 convolution of one image on one thread does not), so it
 is asked through the operator that torch's compiler emits, where there is one. HARNESS_PRODUCTS=blas or =onednn decides
-without trying.
+without trying. The two differ in the last place, so a run folder remembers the choice and a resumed run keeps it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from harness.core.errors import SpecError
+from harness.core.errors import SpecError, StateError
 
 VARIABLE = "HARNESS_PRODUCTS"
 CHOICES = ("auto", "blas", "onednn")
 ROWS = 512
 FEWEST_ROWS = 32
 """Products of fewer rows stay with F.linear: they wait for memory, whoever multiplies."""
-OPERATIONS = 5e8
-"""Of one trial product, where its shape allows: some milliseconds."""
+SIZE = 768
+"""Rows and columns of the trial's weight: some milliseconds a product, and the proportions of a layer's."""
 REPEATS = 7
 GAIN = 1.25
 """oneDNN must be this many times as fast: a change for less would be noise."""
@@ -33,7 +33,9 @@ EXACT = 1e-5
 """Largest difference to F.linear, relative to the largest result: float32, not bf16 or tf32."""
 
 Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-_TRIED: dict[tuple[Any, ...], bool] = {}
+_tried: dict[tuple[Any, ...], bool] = {}
+_fixed: list[str] = []
+"""At most one entry: what a run folder said, or was told."""
 
 
 def onednn_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -49,27 +51,54 @@ def has_onednn() -> bool:
     return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def choose_linear(weight: torch.Tensor) -> Linear:
-    """F.linear or onednn_linear, whichever is right for products with `weight`. Raises SpecError."""
+def asked_for() -> str:
+    """What the environment says: auto, blas or onednn. Raises SpecError."""
     choice = os.environ.get(VARIABLE, "auto")
     if choice not in CHOICES:
         raise SpecError(f"{VARIABLE} is {choice!r}; use one of {', '.join(CHOICES)}")
-    able = weight.device.type == "cpu" and weight.dtype == torch.float32
-    if not able or choice == "blas" or not has_onednn():
+    return choice
+
+
+def fix_products(stored: str | None) -> str:
+    """Decide for the rest of this process, `blas` or `onednn`: as a run folder `stored` it, else as the environment or a trial says.
+
+    Raises SpecError for an unknown choice, StateError where the stored one cannot be had or another is asked for.
+    """
+    asked = asked_for()
+    choice = stored or (("onednn" if _onednn_is_better() else "blas") if asked == "auto" else asked)
+    if stored is not None and asked not in ("auto", stored):
+        raise StateError(
+            f"the run was scored with {stored}, and {VARIABLE} asks for {asked}; unset it, or use another --out"
+        )
+    if choice == "onednn" and not has_onednn():
+        raise StateError("the run was scored with onednn, which this torch does not have; use another --out")
+    _fixed[:] = [choice]
+    return choice
+
+
+def choose_linear(weight: torch.Tensor) -> Linear:
+    """F.linear or onednn_linear for products with `weight`. Raises SpecError."""
+    choice = asked_for()
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not has_onednn():
         return F.linear
-    if choice == "onednn":
-        return onednn_linear
-    precision = torch.get_float32_matmul_precision()
-    key = (tuple(weight.shape), weight.is_contiguous(), torch.get_num_threads(), precision)
-    if key not in _TRIED:
-        _TRIED[key] = _onednn_is_better(weight)
-    return onednn_linear if _TRIED[key] else F.linear
+    if choice == "auto":
+        choice = _fixed[0] if _fixed else "onednn" if _onednn_is_better() else "blas"
+    return onednn_linear if choice == "onednn" else F.linear
 
 
-def _onednn_is_better(weight: torch.Tensor) -> bool:
-    """Same results, and clearly less time."""
-    rows = int(min(ROWS, max(FEWEST_ROWS, OPERATIONS / (2 * weight.numel()))))
-    x = torch.linspace(-1, 1, rows * weight.shape[1]).sin().view(rows, -1)
+def _onednn_is_better() -> bool:
+    """Same results, and clearly less time; tried once per process."""
+    if not has_onednn():
+        return False
+    key = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    if key not in _tried:
+        _tried[key] = _try()
+    return _tried[key]
+
+
+def _try() -> bool:
+    weight = torch.linspace(-1, 1, SIZE * SIZE).cos().view(SIZE, SIZE)
+    x = torch.linspace(-1, 1, ROWS * SIZE).sin().view(ROWS, SIZE)
     expected, found = F.linear(x, weight), onednn_linear(x, weight, None)
     if not bool((expected - found).abs().max() <= EXACT * expected.abs().max()):
         return False

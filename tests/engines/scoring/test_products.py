@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import tiny
@@ -9,11 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from harness.core.component import SilentProgress
-from harness.core.errors import SpecError
+from harness.core.errors import SpecError, StateError
 from harness.core.tokens import TokenPair
 from harness.engines.scoring import products
 from harness.engines.scoring.packs import PackPlan
-from harness.engines.scoring.products import VARIABLE, choose_linear, has_onednn, onednn_linear
+from harness.engines.scoring.products import VARIABLE, choose_linear, fix_products, has_onednn, onednn_linear
 from harness.engines.scoring.score import score
 
 GENERATOR = np.random.default_rng(0)
@@ -58,14 +60,31 @@ def test_the_other_library_is_really_another_one() -> None:
     assert "mkldnn::_linear_pointwise" in {event.key for event in profile.key_averages()}
 
 
-def test_what_was_tried_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def unfixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No choice of the environment, and none of an earlier test; none is left behind."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    weight = torch.randn(48, 40)
-    products._TRIED.clear()
-    first = choose_linear(weight)
-    tried = dict(products._TRIED)
-    assert choose_linear(torch.randn(48, 40)) is first
-    assert tried == products._TRIED and len(tried) <= 1
+    before = list(products._fixed)
+    products._fixed.clear()
+    yield
+    products._fixed[:] = before
+
+
+@pytest.mark.usefixtures("unfixed")
+def test_one_choice_holds_for_every_shape() -> None:
+    assert choose_linear(torch.randn(48, 40)) is choose_linear(torch.randn(7, 900))
+    assert fix_products(None) in ("blas", "onednn")
+
+
+@onednn_only
+@pytest.mark.usefixtures("unfixed")
+@pytest.mark.parametrize(("stored", "linear"), [("blas", F.linear), ("onednn", onednn_linear)])
+def test_what_a_run_was_begun_with_is_kept(stored: str, linear: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fix_products(stored) == stored
+    assert choose_linear(torch.randn(48, 40)) is linear
+    monkeypatch.setenv(VARIABLE, "onednn" if stored == "blas" else "blas")
+    with pytest.raises(StateError, match=f"was scored with {stored}, and HARNESS_PRODUCTS asks for"):
+        fix_products(stored)
 
 
 def test_only_float32_may_leave_the_usual_path(monkeypatch: pytest.MonkeyPatch) -> None:
