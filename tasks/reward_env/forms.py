@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.core.errors import DataError
@@ -39,6 +39,7 @@ class Reading:
 
     item: Conversation | Pair | None
     n_undesired: int = 0
+    n_rejected: int = 0
     n_masked: int = 0
 
 
@@ -82,7 +83,7 @@ def read_record(record: Located, index: int, form: str) -> Reading:
         )
     check_record(record)
     if form != "pairs" and _is_preference(record):
-        return _preference(record, index)
+        return replace(_preference(record, index), n_rejected=1)
     item = _READERS[form](record, index)
     if wanted(record) is False:
         return Reading(item=None, n_undesired=1)
@@ -117,9 +118,9 @@ def _messages(record: Located, index: int) -> Reading:
     turns = _turns(record, "messages")
     if record.value.get("rejected_messages") is not None:  # ms-swift
         rejected = _list(record.value["rejected_messages"], record, "rejected_messages")
-        return _conversation(record, index, turns, first=_shared(turns, rejected))
+        return replace(_conversation(record, index, turns, first=_shared(turns, rejected)), n_rejected=1)
     if record.value.get("rejected_response") is not None:  # ms-swift: the last answer is the chosen one
-        return _conversation(record, index, turns, last=True)
+        return replace(_conversation(record, index, turns, last=True), n_rejected=1)
     return _conversation(record, index, turns, last=wanted(record) is not None)
 
 
@@ -140,7 +141,7 @@ def _query(record: Located, index: int) -> Reading:
     answer = _answer(record.value.get("response"), record, "response")
     turns = [*_instruction(record, ("query",)), {"role": "assistant", "content": answer}]
     if record.value.get("rejected_response") is not None:
-        return _conversation(record, index, turns, last=True)
+        return replace(_conversation(record, index, turns, last=True), n_rejected=1)
     return _conversation(record, index, turns, last=wanted(record) is not None)
 
 

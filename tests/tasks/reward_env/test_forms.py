@@ -67,7 +67,11 @@ def test_a_form_gives_the_pairs_its_authors_train_on_or_is_refused(name: str) ->
     field = read(FORMS / name)
     assert texts(field) == expected["pairs"]
     assert len(field) == len(expected["pairs"])
-    counts = {key: field.source[key] for key in ("undesired_left_out", "masked_turns") if key in field.source}
+    counts = {
+        key: field.source[key]
+        for key in ("undesired_left_out", "rejected_left_out", "masked_turns")
+        if key in field.source
+    }
     assert counts == {key: count for key, count in expected.items() if key != "pairs"}
 
 
