@@ -111,9 +111,9 @@ def _plain(value: Any) -> str:
     """A value in the one form in which both ways of writing model_args give it."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            value = json.loads(value)
+            return _plain(json.loads(value))
         except (ValueError, RecursionError):
-            return value.strip()
+            pass
     if isinstance(value, Mapping | list):
         return json.dumps(value, sort_keys=True)
     text = str(value).strip().removeprefix("torch.")
