@@ -62,12 +62,17 @@ class Entry:
 
     def records(self) -> Iterator[Located]:
         """The records, renamed. Raises DataError."""
-        for path in self.files:
-            for record in read_records(path):
-                yield Located(record.where, self._renamed(record))
+        found = [record for path in self.files for record in read_records(path)]
+        for key, column in self.columns.items():
+            if found and not any(column in record.value for record in found):
+                raise DataError(
+                    f"{found[0].where}: key {column!r} is missing, which {self.name!r} of dataset_info.json names as {key!r}"
+                )
+        for record in found:
+            yield Located(record.where, self._renamed(record))
 
     def _renamed(self, record: Located) -> dict[str, Any]:
-        found = {key: self._column(record, key) for key in self.columns}
+        found = {key: record.value.get(column) for key, column in self.columns.items()}
         value = {_ALPACA.get(key, key): item for key, item in found.items() if item is not None and key != "messages"}
         if "messages" in found:
             value["conversations"] = [self._turn(turn, record) for turn in self._turns(record)]
@@ -84,16 +89,8 @@ class Entry:
             )
         return value
 
-    def _column(self, record: Located, key: str) -> Any:
-        column = self.columns[key]
-        if column not in record.value:
-            raise DataError(
-                f"{record.where}: key {column!r} is missing, which {self.name!r} of dataset_info.json names as {key!r}"
-            )
-        return record.value[column]
-
     def _turns(self, record: Located) -> list[dict[str, Any]]:
-        turns = self._column(record, "messages")
+        turns = record.value.get(self.columns["messages"])
         if isinstance(turns, str):
             turns = parse_json(turns, f"{record.where}: {self.columns['messages']!r}")
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):

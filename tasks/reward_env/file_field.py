@@ -11,7 +11,8 @@ from harness.core.pair import Pair
 from harness.tasks.reward_env.conversation import Conversation, ConversationField
 from harness.tasks.reward_env.dataset_info import is_dataset_info, read_entry
 from harness.tasks.reward_env.field import PairField
-from harness.tasks.reward_env.forms import Reading, read_record, recognise
+from harness.tasks.reward_env.forms import read_record, recognise
+from harness.tasks.reward_env.reading import Reading
 from harness.tasks.reward_env.records import Located, read_records
 
 Item = TypeVar("Item", Pair, Conversation)

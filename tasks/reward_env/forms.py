@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from harness.core.errors import DataError
 from harness.core.pair import Pair
-from harness.tasks.reward_env.conversation import Conversation
-from harness.tasks.reward_env.marks import check_record, trained, wanted
-from harness.tasks.reward_env.message import ANSWER_PARTS, read_message, text_of
+from harness.tasks.reward_env.marks import check_record, wanted
+from harness.tasks.reward_env.message import read_message, text_of
+from harness.tasks.reward_env.reading import TOOLS, Reading, conversation
 from harness.tasks.reward_env.records import Located, parse_json
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -27,20 +27,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "completion": ("prompt", "completion"),
     "preference": ("chosen", "rejected"),
 }
-TOOLS = ("tools", "functions", "available_tools")
-"""Where the tools on offer stand: everywhere, OpenAI's older form, Toucan."""
 _PREFERENCE = (("preferred_output", "non_preferred_output"), ("chosen_messages", "rejected_messages"))
 """Other names of `chosen` and `rejected`: OpenAI's, LLaMA-Factory's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What a record gives: an item, or none where nothing of it is trained; and what was left out."""
-
-    item: Conversation | Pair | None
-    n_undesired: int = 0
-    n_rejected: int = 0
-    n_masked: int = 0
 
 
 def recognise(record: Located) -> str:
@@ -118,22 +106,22 @@ def _messages(record: Located, index: int) -> Reading:
     turns = _turns(record, "messages")
     if record.value.get("rejected_messages") is not None:  # ms-swift
         rejected = _list(record.value["rejected_messages"], record, "rejected_messages")
-        return replace(_conversation(record, index, turns, first=_shared(turns, rejected)), n_rejected=1)
+        return replace(conversation(record, index, turns, first=_shared(turns, rejected)), n_rejected=1)
     if record.value.get("rejected_response") is not None:  # ms-swift: the last answer is the chosen one
-        return replace(_conversation(record, index, turns, last=True), n_rejected=1)
-    return _conversation(record, index, turns, last=wanted(record) is not None)
+        return replace(conversation(record, index, turns, last=True), n_rejected=1)
+    return conversation(record, index, turns, last=wanted(record) is not None)
 
 
 def _sharegpt(record: Located, index: int) -> Reading:
     """ShareGPT: {"conversations": [{"from", "value"} or {"role", "content"}, ...], "system"?, "tools"?}."""
-    return _conversation(record, index, _turns(record, "conversations"), last=wanted(record) is not None)
+    return conversation(record, index, _turns(record, "conversations"), last=wanted(record) is not None)
 
 
 def _alpaca(record: Located, index: int) -> Reading:
     """Alpaca: {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], ...]}."""
     answer = _answer(record.value.get("output"), record, "output")
     turns = [*_instruction(record, ("instruction", "input")), {"role": "assistant", "content": answer}]
-    return _conversation(record, index, turns, last=wanted(record) is not None)
+    return conversation(record, index, turns, last=wanted(record) is not None)
 
 
 def _query(record: Located, index: int) -> Reading:
@@ -141,8 +129,8 @@ def _query(record: Located, index: int) -> Reading:
     answer = _answer(record.value.get("response"), record, "response")
     turns = [*_instruction(record, ("query",)), {"role": "assistant", "content": answer}]
     if record.value.get("rejected_response") is not None:
-        return replace(_conversation(record, index, turns, last=True), n_rejected=1)
-    return _conversation(record, index, turns, last=wanted(record) is not None)
+        return replace(conversation(record, index, turns, last=True), n_rejected=1)
+    return conversation(record, index, turns, last=wanted(record) is not None)
 
 
 def _completion(record: Located, index: int) -> Reading:
@@ -171,7 +159,7 @@ def _preference(record: Located, index: int) -> Reading:
                 f"{record.where}: 'chosen' is a whole conversation and 'rejected' is not; give both in full"
             )
         turns = _list(chosen, record, "chosen")
-        return _conversation(record, index, turns, first=_shared(turns, _list(rejected, record, "rejected")))
+        return conversation(record, index, turns, first=_shared(turns, _list(rejected, record, "rejected")))
     if source == "prompt" and isinstance(prompt, str) and isinstance(chosen, str):
         return _pair(record, index, "prompt", "chosen")
     if source == "instruction":
@@ -192,53 +180,7 @@ def _after(record: Located, index: int, prompt: list[dict[str, Any]], answer: li
         raise DataError(
             f"{record.where}: the prompt ends with an assistant turn; it belongs to the answer or ends before it"
         )
-    return _conversation(record, index, [*prompt, *answer], first=len(prompt))
-
-
-def _conversation(
-    record: Located, index: int, turns: list[dict[str, Any]], *, first: int = 0, last: bool = False
-) -> Reading:
-    """The answers from turn `first` on, or the last one alone, without those that the data mask."""
-    messages = [read_message(turn, record.where) for turn in turns]
-    marks = [
-        trained(turn, record.where, answer=message["role"] == "assistant")
-        for turn, message in zip(turns, messages, strict=True)
-    ]
-    _check_labels(record, turns, messages)
-    system = record.value.get("system")
-    if isinstance(system, list):
-        system = text_of(system, record.where)
-    if system:
-        own = messages[0]["content"] if messages and messages[0]["role"] == "system" else None
-        if own is not None and own != system:
-            raise DataError(f"{record.where}: 'system' and the first turn are two system prompts; remove one of them")
-        if own is None:
-            messages = [read_message({"role": "system", "content": system}, record.where), *messages]
-            marks, first = [None, *marks], first + 1
-    every = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
-    answers = [position for position in every if position >= first]
-    if last and answers:
-        if answers[-1] != len(messages) - 1:
-            raise DataError(
-                f"{record.where}: the last turn is no answer, so which one is judged is not clear; remove what follows"
-            )
-        answers = answers[-1:]
-    if not answers:
-        raise DataError(f"{record.where}: no assistant turn, so nothing to score; remove the conversation")
-    kept = [position for position in answers if marks[position] is not False]
-    for position in kept:
-        message = messages[position]
-        if not message["content"] and not any(message.get(key) for key in ("tool_calls", *ANSWER_PARTS)):
-            raise DataError(f"{record.where}: an assistant turn is empty (no content, no tool_calls); remove it")
-    identity = record.value.get("id")
-    conversation = Conversation(
-        id=str(index if identity is None else identity),
-        where=record.where,
-        messages=tuple(messages),
-        tools=_tools(record),
-        answers=None if kept == every else tuple(kept),
-    )
-    return Reading(item=conversation if kept else None, n_masked=len(answers) - len(kept))
+    return conversation(record, index, [*prompt, *answer], first=len(prompt))
 
 
 def _turns(record: Located, key: str) -> list[dict[str, Any]]:
@@ -301,30 +243,6 @@ def _instruction(record: Located, keys: tuple[str, ...]) -> list[dict[str, Any]]
         turns += [{"role": "user", "content": exchange[0]}, {"role": "assistant", "content": exchange[1]}]
     question = "\n".join(text_of(value[key], record.where) for key in keys if value.get(key))
     return [*turns, {"role": "user", "content": question}]
-
-
-def _check_labels(record: Located, turns: list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:
-    """A turn that is marked as unwanted by itself is refused: who trains on it, and how, is not known."""
-    for turn, message in zip(turns, messages, strict=True):
-        if message["role"] == "assistant" and wanted(Located(record.where, turn)) is False:
-            raise DataError(f"{record.where}: a turn is marked as not wanted; write 'weight': 0 to have it as context")
-
-
-def _tools(record: Located) -> tuple[dict[str, Any], ...]:
-    key = next((key for key in TOOLS if record.value.get(key)), None)
-    if key is None:
-        return ()
-    where = f"{record.where}: {key!r}"
-    tools = record.value[key]
-    if isinstance(tools, str):
-        tools = parse_json(tools, where)
-    if isinstance(tools, list):
-        tools = [parse_json(tool, where) if isinstance(tool, str) else tool for tool in tools]
-    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
-        raise DataError(f"{where} must be a list of tool schemas")
-    if key == "functions":
-        tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
-    return tuple(tools)
 
 
 _READERS: dict[str, Callable[[Located, int], Reading]] = {

@@ -159,13 +159,17 @@ def _parquet_rows(files: Sequence[Path]) -> Any:
 
 
 def _text_rows(files: Sequence[Path], name: str) -> list[dict[str, Any]]:
-    """The records of all files, each with every column; one that a record does not have is null."""
+    """The records of all files, each with every column; one that a record does not have is None."""
     try:
         records = [record.value for path in files for record in read_records(path)]
     except DataError as error:
         raise DataError(f"field {name!r}: {error}") from error
-    columns = dict.fromkeys(key for record in records for key in record)
-    return [dict.fromkeys(columns) | record for record in records]
+    return _every_column(records)
+
+
+def _every_column(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    columns = dict.fromkeys(key for row in rows for key in row)
+    return [dict.fromkeys(columns) | row for row in rows]
 
 
 def _file_hash(path: Path) -> bytes:
@@ -175,6 +179,8 @@ def _file_hash(path: Path) -> bytes:
 
 def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
     import datasets
+    from datasets.packaged_modules.csv.csv import Csv
+    from datasets.packaged_modules.json.json import Json
 
     files = {definition.split: definition.data_files} if definition.data_files else None
     parts, commits = [], set()
@@ -183,9 +189,14 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
             builder = datasets.load_dataset_builder(
                 definition.path, configuration, data_files=files, revision=definition.revision
             )
-            builder.download_and_prepare()
-            parts.append(builder.as_dataset(split=definition.split))
+            if Path(definition.path).is_dir() and isinstance(builder, Csv | Json):
+                parts.append(_text_rows([Path(file) for file in builder.config.data_files[definition.split]], name))
+            else:
+                builder.download_and_prepare()
+                parts.append(builder.as_dataset(split=definition.split))
             commits.add(str(builder.hash))
+    except DataError:
+        raise
     except Exception as error:
         # `datasets` finds a prepared copy of a whole configuration again offline, but not one of some files
         when = "once" if files is None else "each time"
@@ -193,7 +204,10 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
             f"field {name!r}: cannot load data set {definition.path} ({_first_line(error)}); "
             f"connect to the hub {when}, or give local files of the same columns as data_files"
         ) from error
-    rows = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    rows = parts[0]
+    if len(parts) > 1:
+        lists = all(isinstance(part, list) for part in parts)
+        rows = _every_column([row for part in parts for row in part]) if lists else datasets.concatenate_datasets(parts)
     if not all(COMMIT.fullmatch(commit) for commit in commits):
         return rows, None  # `path` is a folder here, not a repository
     wanted = _cached_commit(definition)

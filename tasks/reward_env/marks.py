@@ -42,6 +42,10 @@ OF_A_RECORD = frozenset(("weight", "loss_weight", "loss_mask", "train", "trainab
 """Keys whose 0 and 1 are marks beside the turns as well; a `loss` there may be a measurement."""
 
 PARTS_OF_TURN = ("train_detail", "training_detail", "loss_spans", "train_spans", "mask_spans")
+MEDIA = (
+    *("images", "image", "videos", "video", "audios", "audio", "image_url", "image_path", "image_paths", "video_path"),
+    *("audio_path", "pixel_values"),
+)
 TOKEN_MASKS = ("loss_mask", "loss_masks", "mask", "masks", "assistant_masks", "completion_mask", "labels_mask")
 _WORDS = frozenset(
     ("loss", "losses", "mask", "masks", "masked", "train", "training", "trainable", "trained", "weight", "supervised")
@@ -111,7 +115,7 @@ def _check_question(turn: dict[str, Any], where: str) -> None:
 def check_record(record: Located) -> None:
     """Refuse a record whose keys say what a pair of texts cannot hold: media, masks of tokens, options of a template."""
     where, value = record
-    for key in ("images", "image", "videos", "video", "audios", "audio"):
+    for key in MEDIA:
         if value.get(key):
             raise DataError(
                 f"{where}: {key!r} is not empty; images, video and audio are not scored, so remove the record"

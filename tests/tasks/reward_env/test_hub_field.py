@@ -288,6 +288,16 @@ def test_a_definition_may_name_a_folder_which_has_no_revision(tmp_path: Path) ->
     assert field.source["resolved_revision"] is None
 
 
+def test_a_folder_of_tables_is_read_as_text_too(tmp_path: Path) -> None:
+    for split, cell in (("train", "1.50"), ("test", "0.50")):
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / f"{split}.csv").write_text(f"q,r\n007,{cell}\n2020-01-01,NA\n")
+    field = load_hub_field(simple(path=str(tmp_path / "copy")), name="x")
+    assert [(pair.q, pair.r) for pair in field.content] == [("007", "0.50"), ("2020-01-01", "NA")]
+    both = load_hub_field(simple(path=str(tmp_path / "copy"), names=["default", "default"]), name="x")
+    assert len(both) == 4
+
+
 def test_the_data_set_offline_is_one_line_that_says_what_to_do() -> None:
     assert fault("mmlu_val").startswith("field 'mmlu_val': cannot load data set cais/mmlu (")
     assert fault("mmlu_val").endswith("connect to the hub once, or give local files of the same columns as data_files")
