@@ -84,7 +84,8 @@ def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
     for key, value in turn.items():
         if value is None or value == []:
             continue
-        if key in PARTS_OF_TURN:
+        spans = isinstance(value, list) and any(isinstance(one, dict) and "begin_offset" in one for one in value)
+        if key in PARTS_OF_TURN or spans:
             raise DataError(f"{where}: {key!r} marks parts of a turn, and a turn is scored as a whole; remove the key")
         if key in TRAINED or key in MASKED:
             found[key] = _flag(value, key, where) is (key in TRAINED)

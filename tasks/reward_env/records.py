@@ -6,6 +6,7 @@ value is the value that stands there, and every cell of a CSV file is its text.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -71,12 +72,25 @@ def read_content(path: Path) -> bytes:
         if suffix == ".gz":
             return gzip.decompress(content)
         if suffix == ".zst":
-            with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
-                return bytes(reader.read())
+            return _frames(content)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(f"cannot read {path}: {cause}") from error
     return content
+
+
+def _frames(content: bytes) -> bytes:
+    """The frames of a zstandard file; its stream reader would take one that is cut off for a shorter one."""
+    import zstandard
+
+    parts = []
+    while content:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        parts.append(frame.decompress(content))
+        if not frame.eof:
+            raise EOFError("the file is cut off")
+        content = frame.unused_data
+    return b"".join(parts)
 
 
 def _array(path: Path, content: bytes) -> Iterator[Located]:
@@ -88,30 +102,30 @@ def _array(path: Path, content: bytes) -> Iterator[Located]:
 def _table(path: Path, content: bytes, delimiter: str) -> Iterator[Located]:
     """Rows of text: `0.50`, `007`, `NA` and `True` stay what they are, and an empty cell is the empty text.
 
-    An `id` or a `cluster` that is left empty is left out.
+    An `id` or a `cluster` that is left empty is left out. Strict, unlike pyarrow's reader: that one takes a quote that is
+    never closed for one long cell.
     """
-    import pyarrow
-    from pyarrow import csv
-
-    if not _decode(content, str(path)).strip():
-        return
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    # one block: a row is never longer than its block
-    block = csv.ReadOptions(block_size=len(content) + 1)
+    text = io.StringIO(_decode(content, str(path)), newline="")
+    limit = csv.field_size_limit(len(content) + 1)
+    rows: list[list[str]] = []
     try:
-        with csv.open_csv(io.BytesIO(content), read_options=block, parse_options=parse) as reader:
-            names = list(reader.schema.names)
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{path}: column {twice!r} stands twice; rename one of them")
-        text = csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False)
-        rows = csv.read_csv(io.BytesIO(content), read_options=block, parse_options=parse, convert_options=text)
-    except (pyarrow.ArrowException, OSError) as error:
-        cause = " ".join(str(error).split())
-        raise DataError(f"{path}: not valid CSV ({cause}); give every row the header's columns") from error
-    for number, row in enumerate(rows.to_pylist(), start=1):
-        kept = {name: cell for name, cell in row.items() if cell or name not in ("id", "cluster")}
-        yield Located(f"{path} row {number}", kept)
+        rows.extend(row for row in csv.reader(text, delimiter=delimiter, strict=True) if row)
+    except csv.Error as error:
+        raise DataError(f"{path} row {max(len(rows), 1)}: not valid CSV ({error}); correct its quotes") from error
+    finally:
+        csv.field_size_limit(limit)
+    header = rows[0] if rows else []
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}: column {twice[0]!r} stands twice; rename one of them")
+    for number, row in enumerate(rows[1:], start=1):
+        where = f"{path} row {number}"
+        if len(row) != len(header):
+            raise DataError(
+                f"{where}: {len(row)} cells under {len(header)} columns; give every row the header's columns"
+            )
+        cells = zip(header, row, strict=True)
+        yield Located(where, {name: cell for name, cell in cells if cell or name not in ("id", "cluster")})
 
 
 def _parquet(path: Path, content: bytes) -> Iterator[Located]:

@@ -174,6 +174,7 @@ def test_a_masked_turn_may_be_empty_and_is_part_of_the_identity(tmp_path: Path) 
         ({"mask": 1}, "'mask' of a turn is 1; a turn is scored or it is not, so write true or false, or 'weight'"),
         ({"weight": 0, "train": True}, "'weight' and 'train' of a turn disagree"),
         ({"train_detail": [{"begin_offset": 0}]}, "'train_detail' marks parts of a turn"),
+        ({"spans": [{"begin_offset": 0}]}, "'spans' marks parts of a turn"),
         ({"train_on_input": False}, "'train_on_input' of an answer is False, and whether it is trained is not clear"),
         ({"sftLossMask": [0, 1]}, "key 'sftLossMask' of a turn looks like a training mark that is not known"),
         ({"my_weight": 0}, "key 'my_weight' of a turn looks like a training mark that is not known"),
