@@ -87,6 +87,12 @@ def _pairs(record: Located, index: int) -> Reading:
 
 
 def _pair(record: Located, index: int, question: str, answer: str) -> Reading:
+    beside = next((key for key in ("system", "system_prompt", "history", *TOOLS) if record.value.get(key)), None)
+    if beside is not None and question != "q":
+        raise DataError(
+            f"{record.where}: {beside!r} goes with messages, but {question!r} and {answer!r} are text; give messages, or put "
+            "it into the text"
+        )
     q, r = record.value[question], record.value[answer]
     if not isinstance(q, str) or not isinstance(r, str):
         raise DataError(

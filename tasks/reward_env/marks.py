@@ -48,7 +48,20 @@ MEDIA = (
 )
 TOKEN_MASKS = ("loss_mask", "loss_masks", "mask", "masks", "assistant_masks", "completion_mask", "labels_mask")
 _WORDS = frozenset(
-    ("loss", "losses", "mask", "masks", "masked", "train", "training", "trainable", "trained", "weight", "supervised")
+    (
+        "loss",
+        "losses",
+        "mask",
+        "masks",
+        "masked",
+        "train",
+        "training",
+        "trainable",
+        "trained",
+        "weight",
+        "supervise",
+        "supervised",
+    )
 )
 
 
@@ -63,7 +76,7 @@ def wanted(record: Located) -> bool | None:
             found[key] = value
         elif isinstance(value, str) and value.strip().lower() in ("true", "false"):
             found[key] = value.strip().lower() == "true"
-        elif key == "label" and not (isinstance(value, int | float) and value == 0) and value != "0":
+        elif key == "label" and not _may_be_unwanted(value):
             continue  # a class, or the text of one
         else:
             raise DataError(
@@ -147,6 +160,12 @@ def check_record(record: Located) -> None:
             raise DataError(
                 f"{where}: {key!r} sets the chat template, which is not applied here; set chat_template in the spec"
             )
+
+
+def _may_be_unwanted(label: Any) -> bool:
+    if isinstance(label, str):
+        return label.strip().lower() in ("0", "undesirable", "undesired", "unwanted", "rejected", "dispreferred")
+    return isinstance(label, int | float) and label == 0
 
 
 def _flag(value: Any, key: str, where: str) -> bool:

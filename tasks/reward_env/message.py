@@ -121,6 +121,9 @@ def _finished(turn: dict[str, Any], role: str, where: str) -> dict[str, Any]:
     calls = calls or parts.calls
     if role != "assistant" and (parts.reasoning or parts.calls):
         raise DataError(f"{where}: a part of a {role} turn is reasoning or a tool call, which only answers have")
+    for key in ("reasoning_content", "reasoning", "thinking", "thought"):
+        if role == "assistant" and not isinstance(clean.get(key, ""), str):
+            raise DataError(f"{where}: {key!r} of an answer is {type(clean[key]).__name__}; it must be text")
     if parts.reasoning:
         if any(clean.get(key) for key in REASONING):
             raise DataError(f"{where}: reasoning stands in the content and beside it; remove one of them")

@@ -46,6 +46,12 @@ def conversation(
         if own is None:
             messages = [read_message({"role": "system", "content": system}, record.where), *messages]
             marks, first = [None, *marks], first + 1
+    prompted = record.value.get("system_prompt")
+    if prompted and prompted not in [message["content"] for message in messages[:1]]:
+        raise DataError(
+            f"{record.where}: 'system_prompt' is not the first turn, and whether it is trained with is not clear; "
+            "rename it 'system', or remove the key"
+        )
     every = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
     answers = [position for position in every if position >= first]
     if last and answers:

@@ -177,6 +177,8 @@ def test_a_masked_turn_may_be_empty_and_is_part_of_the_identity(tmp_path: Path) 
         ({"spans": [{"begin_offset": 0}]}, "'spans' marks parts of a turn"),
         ({"train_on_input": False}, "'train_on_input' of an answer is False, and whether it is trained is not clear"),
         ({"sftLossMask": [0, 1]}, "key 'sftLossMask' of a turn looks like a training mark that is not known"),
+        ({"supervise": False}, "key 'supervise' of a turn looks like a training mark"),
+        ({"reasoning_content": ["a"]}, "'reasoning_content' of an answer is list; it must be text"),
         ({"my_weight": 0}, "key 'my_weight' of a turn looks like a training mark that is not known"),
         ({"label": False}, "a turn is marked as not wanted; write 'weight': 0"),
         ({"images": ["a.png"]}, "a turn has 'images'; images, video and audio are not scored"),
@@ -214,8 +216,10 @@ def test_a_question_that_is_trained_is_refused(tmp_path: Path, key: str) -> None
         ({"chat_template_kwargs": {"enable_thinking": False}}, "sets the chat template, which is not applied here"),
         ({"kto_tag": "yes"}, "'kto_tag' is 'yes', and whether that marks a wanted answer is not clear"),
         ({"label": 0}, "'label' is 0, and whether that marks a wanted answer is not clear"),
+        ({"label": "undesirable"}, "'label' is 'undesirable', and whether"),
         ({"label": False, "kto_tag": True}, "'kto_tag' and 'label' disagree"),
         ({"system": "Be brief.", "messages": [{"role": "system", "content": "Be long."}, USER, ANSWER]}, "two system"),
+        ({"system_prompt": "Be brief."}, "'system_prompt' is not the first turn"),
         ({"label": True, "messages": [USER, ANSWER, USER]}, "the last turn is no answer"),
     ],
 )
@@ -261,6 +265,11 @@ def test_ids_stay_those_of_the_records_where_some_are_left_out(tmp_path: Path) -
     [
         ({"prompt": "a", "completion": [ANSWER]}, "'prompt' and 'completion' must both be text or both be lists"),
         ({"prompt": "a", "completion": ""}, "completion is empty, so there is nothing to score"),
+        (
+            {"prompt": "a", "completion": "b", "system": "c"},
+            "'system' goes with messages, but 'prompt' and 'completion'",
+        ),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "tools": [{}]}, "'tools' goes with messages"),
         ({"prompt": [USER], "completion": [USER]}, "no assistant turn"),
         ({"prompt": [USER, ANSWER], "completion": [ANSWER]}, "the prompt ends with an assistant turn"),
         ({"prompt": [USER], "completion": []}, "'completion' must be a message or a list of messages"),
