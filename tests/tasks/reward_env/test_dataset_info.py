@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from harness.core.errors import DataError
+from harness.spec.spec import spec_of_fields
 from harness.tasks.reward_env.catalog import load_field
 from harness.tasks.reward_env.conversation import ConversationField
 from harness.tasks.reward_env.dataset_info import is_dataset_info
@@ -110,6 +111,12 @@ def test_one_of_several_entries_is_named_and_the_only_one_need_not_be(tmp_path: 
     assert fault(path) == f"{path} has 2 data sets (mine, other); name one: {path}#mine"
     assert fault(f"{path}#yours") == f"{path} has no data set 'yours'; it has mine, other"
     assert "'other' is not a local file (hf_hub_url); give a local copy" in fault(f"{path}#other")
+
+
+def test_two_data_sets_of_one_file_are_two_components(tmp_path: Path) -> None:
+    path = described(tmp_path, {}, ALPACA, other={"file_name": "data.json"})
+    spec = spec_of_fields([f"{path}#mine", f"{path}#other", "x.v1.jsonl"])
+    assert [component.name for component in spec.components] == ["mine", "other", "x.v1"]
 
 
 def test_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
