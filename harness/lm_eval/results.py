@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.core.errors import DataError
 from harness.core.measurement import Measurement
+from harness.lm_eval.model_args import Model, labels, model_of
 from harness.tasks.suites.catalog import Benchmark, suites
 
 
@@ -27,11 +28,12 @@ class ModelResults:
 
 def read_results(paths: Iterable[str | Path]) -> list[ModelResults]:
     """Every `results_*.json` among the paths and below the folders among them; of two of one task, the later. Raises DataError."""
-    models: dict[str, ModelResults] = {}
-    for path, value in sorted(((p, _read(p)) for p in _files(paths)), key=lambda pair: (_date(pair[1]), str(pair[0]))):
-        label = _label(value, path)
-        model = models.setdefault(label, ModelResults(label))
-        _take(model, value, path)
+    files = sorted(((p, _read(p)) for p in _files(paths)), key=lambda pair: (_date(pair[1]), str(pair[0])))
+    told = [_model(value, path) for path, value in files]
+    names = labels(list(dict.fromkeys(told)))
+    models = {model: ModelResults(names[model]) for model in told}
+    for model, (path, value) in zip(told, files, strict=True):
+        _take(models[model], value, path)
     return list(models.values())
 
 
@@ -65,14 +67,12 @@ def _date(value: dict[str, Any]) -> float:
     return float(date) if isinstance(date, int | float) and math.isfinite(date) else 0.0
 
 
-def _label(value: dict[str, Any], path: Path) -> str:
-    """The model as lm-eval names it, else the folder the file is in."""
+def _model(value: dict[str, Any], path: Path) -> Model:
+    """The model as its arguments tell, else as lm-eval names it, else the folder the file is in."""
     config = value.get("config")
-    arguments = config.get("model_args") if isinstance(config, dict) else None
-    if isinstance(arguments, dict) and isinstance(arguments.get("pretrained"), str):
-        return str(arguments["pretrained"])
     name = value.get("model_name")
-    return name if isinstance(name, str) and name else path.parent.name or str(path)
+    otherwise = name if isinstance(name, str) and name else path.parent.name or str(path)
+    return model_of(config.get("model_args") if isinstance(config, dict) else None, otherwise)
 
 
 def _take(model: ModelResults, value: dict[str, Any], path: Path) -> None:
@@ -91,6 +91,12 @@ def _take(model: ModelResults, value: dict[str, Any], path: Path) -> None:
         if benchmark.name in model.measurements:
             model.remarks.append(f"{benchmark.name}: measured more than once; the later one, in {path}, counts")
         model.measurements[benchmark.name] = made
+        if (impossible := _impossible(benchmark, task, value, made)) is not None:
+            made = made.model_copy(update={"stderr": None})
+            model.measurements[benchmark.name] = made
+            model.remarks.append(
+                f"{benchmark.name}: {impossible} in {path} cannot be; it is left out, and so is the averages' error"
+            )
         shots = made.detail["num_fewshot"]
         if shots is not None and shots != benchmark.num_fewshot:
             model.remarks.append(
@@ -115,7 +121,7 @@ def _measurement(benchmark: Benchmark, task: str, value: dict[str, Any]) -> Meas
     return Measurement(
         metric=benchmark.metric.removesuffix(",none"),
         raw=number,
-        stderr=_number(found.get(f"{metric}_stderr,{filter_name}")),
+        stderr=_error(found.get(f"{metric}_stderr,{filter_name}")),
         n_items=n,
         n_scored=n,
         status="ok",
@@ -128,6 +134,31 @@ def _measurement(benchmark: Benchmark, task: str, value: dict[str, Any]) -> Meas
             "lm_eval": value.get("lm_eval_version"),
         },
     )
+
+
+def _error(found: Any) -> float | None:
+    error = _number(found)
+    return error if error is not None and error >= 0 else None
+
+
+def _impossible(benchmark: Benchmark, task: str, value: dict[str, Any], made: Measurement) -> str | None:
+    """What the file says of a standard error, where no answers can have it: in words; None where it may be right.
+
+    `N/A` is lm-eval's word for none. A share that is neither 0 nor 1 is made of answers that differ, so its error is above 0;
+    from two answers between 0 and 1 on it is 0.5 at most.
+    """
+    metric, _, filter_name = benchmark.metric.partition(",")
+    found = value["results"][task].get(f"{metric}_stderr,{filter_name}")
+    if found is None or (isinstance(found, str) and found.strip().upper() in ("N/A", "")):
+        return None
+    words = f"the standard error {found!r}"
+    if _error(found) is None:
+        return words
+    assert made.raw is not None
+    share = 0 <= made.raw <= 1
+    if found == 0 and share and made.raw not in (0, 1):
+        return f"{words} of the value {made.raw:g}"
+    return f"{words} of the value {made.raw:g}" if share and found > 0.5 and made.n_items >= 2 else None
 
 
 def _text(value: dict[str, Any], table: str, task: str) -> str | None:

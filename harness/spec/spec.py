@@ -205,9 +205,10 @@ def default_spec() -> Spec:
 
 def spec_of_fields(fields: Sequence[str]) -> Spec:
     """A spec of log-prob components, one per named field or data file, each named for its field. Raises SpecError."""
-    return parse_spec(
-        {"components": [{"name": Path(f).stem, "kind": "logprob", "field": f} for f in fields]}, where="--field"
-    )
+    # `dataset_info.json#my_data` is named for the data set
+    names = [f.rpartition(".json#")[2] if ".json#" in f else Path(f).stem for f in fields]
+    components = [{"name": name, "kind": "logprob", "field": f} for name, f in zip(names, fields, strict=True)]
+    return parse_spec({"components": components}, where="--field")
 
 
 def override(spec: Spec, **changes: Any) -> Spec:

@@ -1,33 +1,23 @@
-"""SFT data as users have it: OpenAI messages, ShareGPT and Alpaca. Every assistant turn is an r.
+"""Conversations as pairs: every answer that the data train on is an r. Knows no file format.
 
 A conversation becomes (q, r) pairs through the model's own chat template: q is what the model would be given before
-the turn (generation prompt included), r what the template makes of the turn itself, up to its end-of-turn token.
+the turn (generation prompt included), r what the template makes of the turn itself, up to its end-of-turn token. A
+template that leaves a part of the answer out is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from harness.core.digest import digest_json
 from harness.core.errors import CheckpointError, DataError
 from harness.core.pair import Pair
-from harness.tasks.reward_env.records import Located, parse_json
+from harness.tasks.reward_env.message import ANSWER_PARTS
 
-SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "system": "system",
-    "tool": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-    "function_call": "assistant",
-}
-ROLES = ("system", "developer", "user", "assistant", "tool")
 TEMPLATE_DATE = "26 Jul 2024"
 """Templates that print today's date would change a score from day to day; those that ask get this one."""
 
@@ -37,16 +27,22 @@ MARK = "\ue000"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """Messages in OpenAI form (tool-call arguments as objects) with the tools on offer."""
+    """Messages in OpenAI form (tool-call arguments as objects) with the tools on offer.
+
+    `answers` are the positions of the messages that are scored, where that is not every one of the assistant's.
+    """
 
     id: str
     where: str
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
+    answers: tuple[int, ...] | None = None
 
     @property
     def turns(self) -> list[int]:
-        """Positions of the assistant's messages."""
+        """Positions of the messages that are scored."""
+        if self.answers is not None:
+            return list(self.answers)
         return [index for index, message in enumerate(self.messages) if message["role"] == "assistant"]
 
 
@@ -65,7 +61,10 @@ class ConversationField:
 
     @property
     def digest(self) -> str:
-        rows = [[item.id, list(item.messages), list(item.tools)] for item in self.content]
+        rows = [
+            [item.id, list(item.messages), list(item.tools), *([] if item.answers is None else [list(item.answers)])]
+            for item in self.content
+        ]
         return digest_json([rows, self.chat_template])
 
     def __len__(self) -> int:
@@ -107,7 +106,7 @@ def _render(
         )
         return rendered
 
-    pairs = []
+    pairs: list[Pair] = []
     for turn in conversation.turns:
         before, message = conversation.messages[:turn], conversation.messages[turn]
         try:
@@ -131,14 +130,79 @@ def _render(
         r = _without_template_tail(whole[len(q) :], ends)
         if not r.strip():
             raise DataError(f"{conversation.where}: the chat template renders message {turn + 1} to nothing")
-        for call in conversation.messages[turn].get("tool_calls", ()):
-            if call["function"]["name"] not in r:
-                raise CheckpointError(
-                    f"{conversation.where}: the chat template leaves out the tool call {call['function']['name']!r} of message "
-                    f"{turn + 1}, so it cannot be scored; set a chat_template that renders tool calls, or remove the turn"
-                )
+        left_out = _left_out(message, r, partial(_differs, text, before, whole))
+        if left_out is not None:
+            raise CheckpointError(
+                f"{conversation.where}: the chat template leaves out {left_out} of message {turn + 1}, so it cannot be "
+                "scored; set a chat_template that renders it, or remove the turn"
+            )
+        if not pairs:
+            _check_functions(conversation, before, text)
         pairs.append(Pair(id=f"{conversation.id}.{turn}", q=q, r=r, cluster=conversation.id))
     return pairs
+
+
+def _left_out(message: dict[str, Any], r: str, differs: Callable[[dict[str, Any]], bool]) -> str | None:
+    """The first part of an answer that does not stand in r, in words; None where all of it does.
+
+    `differs` says whether the conversation is rendered differently with another message in the answer's place.
+    """
+    for call in message.get("tool_calls", ()):
+        if call["function"]["name"] not in r:
+            return f"the tool call {call['function']['name']!r}"
+    if any(call["function"]["arguments"] for call in message.get("tool_calls", ())):
+        without = [{**call, "function": {**call["function"], "arguments": {}}} for call in message["tool_calls"]]
+        if not differs({**message, "tool_calls": without}):
+            return "the arguments of a tool call"
+    printed = _black(r)
+    # A template may put a thought that stands in the content on lines of its own, or into marks of its own.
+    if not all(_black(piece) in printed for piece in re.split(r"</?think(?:ing)?>", message["content"])):
+        return "text of the content"
+    for key in ANSWER_PARTS:
+        part = message.get(key)
+        if not part:
+            continue
+        if isinstance(part, str):
+            shown = all(_black(piece) in printed for piece in re.split(r"</?think(?:ing)?>", part))
+        else:
+            shown = differs({name: value for name, value in message.items() if name != key})
+        if not shown:
+            return repr(key)
+    return None
+
+
+def _differs(
+    text: Callable[[Sequence[dict[str, Any]]], str],
+    before: Sequence[dict[str, Any]],
+    whole: str,
+    message: dict[str, Any],
+) -> bool:
+    from jinja2 import TemplateError
+
+    try:
+        return text([*before, message]) != whole
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return True  # a template that fails without a part does read it
+
+
+def _check_functions(
+    conversation: Conversation, before: Sequence[dict[str, Any]], text: Callable[[Sequence[dict[str, Any]]], str]
+) -> None:
+    """Refuse a template that does not show the functions that a message before the answer puts on offer."""
+    for position, message in enumerate(before):
+        if not message.get("functions"):
+            continue
+        without = {key: value for key, value in message.items() if key != "functions"}
+        if text([*before[:position], without, *before[position + 1 :]]) == text(before):
+            raise CheckpointError(
+                f"{conversation.where}: the chat template leaves out the 'functions' of message {position + 1}; "
+                "set a chat_template that shows them, or give them as 'tools'"
+            )
+
+
+def _black(text: str) -> str:
+    """Text without its white space, which templates trim and add."""
+    return "".join(text.split())
 
 
 def _shared_beginning(one: str, other: str) -> str:
@@ -162,110 +226,3 @@ def _without_template_tail(r: str, ends: tuple[str, ...]) -> str:
     """Drop the line break that templates add after the end-of-turn token: the model is never asked for it."""
     stripped = r.rstrip()
     return stripped if stripped.endswith(ends) else r
-
-
-def from_messages(record: Located, index: int) -> Conversation:
-    """OpenAI: {"messages": [{"role", "content", "tool_calls"?}], "tools"?}. Raises DataError."""
-    messages = record.value["messages"]
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise DataError(f"{record.where}: 'messages' must be a list of objects")
-    return _checked(record, index, [_message(message, record.where) for message in messages])
-
-
-def from_sharegpt(record: Located, index: int) -> Conversation:
-    """ShareGPT: {"conversations": [{"from": "human" | "gpt" | ..., "value": ...}], "system"?, "tools"?}."""
-    turns = record.value["conversations"]
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise DataError(f"{record.where}: 'conversations' must be a list of objects")
-    messages: list[dict[str, Any]] = []
-    if record.value.get("system"):
-        messages.append({"role": "system", "content": record.value["system"]})
-    for turn in turns:
-        speaker, value = turn.get("from"), turn.get("value")
-        if not isinstance(speaker, str) or speaker not in SHAREGPT_ROLES or not isinstance(value, str):
-            raise DataError(
-                f"{record.where}: a ShareGPT turn needs 'from' ({', '.join(SHAREGPT_ROLES)}) and a text 'value', found from={speaker!r}"
-            )
-        if speaker == "function_call":
-            calls = parse_json(value, f"{record.where}: function_call")
-            messages.append({"role": "assistant", "tool_calls": calls if isinstance(calls, list) else [calls]})
-        else:
-            messages.append({"role": SHAREGPT_ROLES[speaker], "content": value})
-    return _checked(record, index, [_message(message, record.where) for message in messages])
-
-
-def from_alpaca(record: Located, index: int) -> Conversation:
-    """Alpaca: {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], ...]}."""
-    value = record.value
-    messages: list[dict[str, Any]] = []
-    if value.get("system"):
-        messages.append({"role": "system", "content": value["system"]})
-    for exchange in value.get("history") or []:
-        if not isinstance(exchange, list | tuple) or len(exchange) != 2:
-            raise DataError(f"{record.where}: 'history' must be a list of [question, answer]")
-        messages += [{"role": "user", "content": exchange[0]}, {"role": "assistant", "content": exchange[1]}]
-    question = "\n".join(_text(value[key], record.where) for key in ("instruction", "input") if value.get(key))
-    messages += [{"role": "user", "content": question}, {"role": "assistant", "content": value.get("output")}]
-    return _checked(record, index, [_message(message, record.where) for message in messages])
-
-
-def _message(message: dict[str, Any], where: str) -> dict[str, Any]:
-    """One message in the form chat templates expect: text content, tool-call arguments as objects.
-
-    OpenAI's older `function_call` and role `function` become a tool call and role `tool`.
-    """
-    role = "tool" if message.get("role") == "function" else message.get("role")
-    if role not in ROLES:
-        raise DataError(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
-    clean = {key: value for key, value in message.items() if value is not None and key != "weight"}
-    clean["role"], clean["content"] = role, _text(message.get("content"), where)
-    calls = clean.pop("tool_calls", None) or ([clean.pop("function_call")] if "function_call" in clean else [])
-    if not isinstance(calls, list):
-        raise DataError(f"{where}: 'tool_calls' must be a list of calls")
-    if calls:
-        clean["tool_calls"] = [_call(call, where) for call in calls]
-    if role == "assistant" and not clean["content"] and not calls:
-        raise DataError(f"{where}: an assistant turn is empty (no content, no tool_calls); remove it")
-    return clean
-
-
-def _text(content: Any, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        texts = [part for part in parts if isinstance(part, str)]
-        if len(texts) == len(parts):
-            return "".join(texts)
-    raise DataError(f"{where}: message content must be text or text parts; images and audio are not scored")
-
-
-def _call(call: Any, where: str) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise DataError(f"{where}: a tool call needs a function with a name")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        arguments = parse_json(arguments or "{}", f"{where}: arguments of tool call {function['name']!r}")
-    shell = {key: call[key] for key in ("id", "type") if key in call}
-    return {"type": "function", **shell, "function": {"name": function["name"], "arguments": arguments}}
-
-
-def _checked(record: Located, index: int, messages: list[dict[str, Any]]) -> Conversation:
-    tools = record.value.get("tools") or ()
-    if isinstance(tools, str):
-        tools = parse_json(tools, f"{record.where}: 'tools'")
-    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
-        raise DataError(f"{record.where}: 'tools' must be a list of tool schemas")
-    identity = record.value.get("id")
-    conversation = Conversation(
-        id=str(index if identity is None else identity),
-        where=record.where,
-        messages=tuple(messages),
-        tools=tuple(tools),
-    )
-    if not conversation.turns:
-        raise DataError(f"{record.where}: no assistant turn, so nothing to score; remove the conversation")
-    return conversation

@@ -1,37 +1,22 @@
-"""A field from a file of the user's: JSON lines with `q` and `r`, or SFT data in one of three common forms."""
+"""A field from a file of the user's: pairs with `q` and `r`, or training data in one of the forms that trainers read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from harness.core.errors import DataError
 from harness.core.pair import Pair
-from harness.tasks.reward_env.conversation import (
-    Conversation,
-    ConversationField,
-    from_alpaca,
-    from_messages,
-    from_sharegpt,
-)
+from harness.tasks.reward_env.conversation import Conversation, ConversationField
+from harness.tasks.reward_env.dataset_info import is_dataset_info, read_entry
 from harness.tasks.reward_env.field import PairField
+from harness.tasks.reward_env.forms import read_record, recognise
+from harness.tasks.reward_env.reading import Reading
 from harness.tasks.reward_env.records import Located, read_records
 
 Item = TypeVar("Item", Pair, Conversation)
-FileFormat = Literal["auto", "pairs", "messages", "sharegpt", "alpaca"]
-
-_KEYS: dict[str, tuple[str, ...]] = {
-    "pairs": ("q", "r"),
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "alpaca": ("instruction", "output"),
-}
-_CONVERSATIONS: dict[str, Callable[[Located, int], Conversation]] = {
-    "messages": from_messages,
-    "sharegpt": from_sharegpt,
-    "alpaca": from_alpaca,
-}
+FileFormat = Literal["auto", "pairs", "messages", "sharegpt", "alpaca", "query", "completion", "preference"]
 
 
 def read_field(
@@ -39,24 +24,38 @@ def read_field(
 ) -> PairField | ConversationField:
     """Read a field file. The form is recognised by the keys of its first record unless given.
 
-    Raises DataError naming file and line for anything that cannot be scored: malformed JSON, text that is not UTF-8,
+    `path` may be LLaMA-Factory's `dataset_info.json`, or one of its data sets as `dataset_info.json#name`. `source` counts
+    what the data's authors do not train on (`undesired_left_out`, `rejected_left_out`, `masked_turns`).
+
+    Raises DataError naming file and place for anything that cannot be scored: malformed JSON, text that is not UTF-8,
     an empty r, an empty file, a record of another form.
     """
-    records = list(read_records(path))
+    source: dict[str, Any] = {"file": path.name}
+    if is_dataset_info(str(path)) and file_format == "auto":
+        entry = read_entry(str(path))
+        records, form = list(entry.records()), entry.form
+        source = {"file": ", ".join(file.name for file in entry.files), "dataset_info": entry.name}
+    else:
+        records = list(read_records(path))
+        form = recognise(records[0]) if file_format == "auto" and records else file_format
     if not records:
         raise DataError(f"field {name!r} is empty: {path} holds no records")
-    form = _recognise(records[0]) if file_format == "auto" else file_format
-    for record in records:
-        missing = [key for key in _KEYS[form] if key not in record.value]
-        if missing:
-            raise DataError(
-                f"{record.where}: key {missing[0]!r} is missing; every record of a {form} file has {_expected(form)}"
-            )
-    source: dict[str, Any] = {"file": path.name, "format": form}
-    if form == "pairs":
+    source["format"] = form
+    readings = [read_record(record, index, form) for index, record in enumerate(records)]
+    counts = {
+        "undesired_left_out": sum(reading.n_undesired for reading in readings),
+        "rejected_left_out": sum(reading.n_rejected for reading in readings),
+        "masked_turns": sum(reading.n_masked for reading in readings),
+    }
+    source |= {key: count for key, count in counts.items() if count}
+    pairs, conversations = _items(records, readings)
+    if pairs:
         if chat_template is not None:
-            raise DataError(f"field {name!r}: chat_template goes with conversations, but {path} holds q and r")
-        return PairField(name=name, source=source, content=_unique([_pair(r, i) for i, r in enumerate(records)], path))
+            raise DataError(f"field {name!r}: chat_template goes with conversations, but {path} holds pairs of text")
+        return PairField(name=name, source=source, content=_unique(pairs, path))
+    if not conversations:
+        left_out = " and ".join(f"{count} {key.replace('_', ' ')}" for key, count in counts.items() if count)
+        raise DataError(f"field {name!r} is empty: no answer in {path} is one that its authors train on ({left_out})")
     template = None
     if chat_template is not None:
         try:
@@ -64,32 +63,22 @@ def read_field(
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"field {name!r}: cannot read chat template {chat_template}: {error}") from error
         source["chat_template"] = chat_template.name
-    conversations = tuple(_CONVERSATIONS[form](record, index) for index, record in enumerate(records))
     return ConversationField(name=name, source=source, content=_unique(conversations, path), chat_template=template)
 
 
-def _recognise(record: Located) -> str:
-    for form, keys in _KEYS.items():
-        if all(key in record.value for key in keys):
-            return form
-    known = "; ".join(f"{form}: {_expected(form)}" for form in _KEYS)
-    raise DataError(f"{record.where}: keys {sorted(record.value)} are of no known form ({known})")
-
-
-def _expected(form: str) -> str:
-    return " and ".join(repr(key) for key in _KEYS[form])
-
-
-def _pair(record: Located, index: int) -> Pair:
-    q, r = record.value["q"], record.value["r"]
-    if not isinstance(q, str) or not isinstance(r, str):
-        raise DataError(f"{record.where}: q and r must be text, found {type(q).__name__} and {type(r).__name__}")
-    if not r:
-        raise DataError(f"{record.where}: r is empty, so there is nothing to score; remove the pair")
-    identity, cluster = record.value.get("id"), record.value.get("cluster")
-    return Pair(
-        id=str(index if identity is None else identity), q=q, r=r, cluster=None if cluster is None else str(cluster)
-    )
+def _items(records: Sequence[Located], readings: Sequence[Reading]) -> tuple[list[Pair], list[Conversation]]:
+    pairs: list[Pair] = []
+    conversations: list[Conversation] = []
+    for record, reading in zip(records, readings, strict=True):
+        if isinstance(reading.item, Pair):
+            pairs.append(reading.item)
+        elif reading.item is not None:
+            conversations.append(reading.item)
+        if pairs and conversations:
+            raise DataError(
+                f"{record.where}: texts and messages are mixed; every record of a file is a pair of texts, or none is"
+            )
+    return pairs, conversations
 
 
 def _unique(items: Sequence[Item], path: Path) -> tuple[Item, ...]:

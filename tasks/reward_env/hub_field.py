@@ -6,6 +6,7 @@ The same loader serves `harness` and lm-eval.
 
 from __future__ import annotations
 
+import datetime
 import glob
 import hashlib
 import random
@@ -21,8 +22,10 @@ from harness.core.errors import DataError
 from harness.core.measurement import Record
 from harness.core.pair import Pair
 from harness.tasks.reward_env.field import PairField
+from harness.tasks.reward_env.records import PACKED, kind_of, read_records
 
-LOADERS = {".json": "json", ".jsonl": "json", ".zst": "json", ".gz": "json", ".parquet": "parquet", ".csv": "csv"}
+TEXT_FILES = (".json", ".jsonl", ".csv", ".tsv")
+"""Local files read as they are; each may end in .gz or .zst as well, which alone stand for JSON lines."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -105,6 +108,8 @@ def _render(definition: HubDefinition, name: str, rows: Any, chosen: Sequence[in
 def _not_null(value: Any) -> Any:
     if value is None:
         raise ValueError("a column it prints is null, which would be scored as the word None")
+    if isinstance(value, datetime.date | datetime.time):
+        raise ValueError("a column it prints was read as a date, which is not the file's text; format it with strftime")
     return value
 
 
@@ -122,19 +127,21 @@ def expand_files(patterns: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _read_local(files: Sequence[Path], name: str) -> tuple[Any, str]:
-    import datasets
-
-    loader = LOADERS.get(files[0].suffix)
-    if loader is None:
-        raise DataError(f"field {name!r}: {files[0]} is none of {', '.join(LOADERS)}")
+    """Rows of local files, and the files' digest. Text stays what stands in the file: `datasets` makes numbers of the cells
+    of a CSV file, nothing of `NA`, and dates of JSON texts that look like one."""
+    kinds = {kind_of(path) or (".jsonl" if path.suffix in PACKED else "") for path in files}
+    unknown = next(
+        (path for path in files if kind_of(path) not in (*TEXT_FILES, ".parquet") and path.suffix not in PACKED), None
+    )
+    if unknown is not None:
+        raise DataError(f"field {name!r}: {unknown} is none of {', '.join((*TEXT_FILES, '.parquet', *PACKED))}")
     where = f"{files[0]}" if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
     try:
         empty = [path for path in files if not path.stat().st_size]
         if empty:
             raise DataError(f"field {name!r}: {empty[0]} is empty")
         content = digest_bytes(*(_file_hash(path) for path in files))
-        # load_dataset reads a file name as a pattern
-        rows = datasets.load_dataset(loader, data_files=[glob.escape(str(path)) for path in files], split="train")
+        rows = _parquet_rows(files) if kinds == {".parquet"} else _text_rows(files, name)
     except DataError:
         raise
     except Exception as error:
@@ -144,6 +151,27 @@ def _read_local(files: Sequence[Path], name: str) -> tuple[Any, str]:
     return rows, content
 
 
+def _parquet_rows(files: Sequence[Path]) -> Any:
+    import datasets
+
+    # load_dataset reads a file name as a pattern
+    return datasets.load_dataset("parquet", data_files=[glob.escape(str(path)) for path in files], split="train")
+
+
+def _text_rows(files: Sequence[Path], name: str) -> list[dict[str, Any]]:
+    """The records of all files, each with every column; one that a record does not have is None."""
+    try:
+        records = [record.value for path in files for record in read_records(path)]
+    except DataError as error:
+        raise DataError(f"field {name!r}: {error}") from error
+    return _every_column(records)
+
+
+def _every_column(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    columns = dict.fromkeys(key for row in rows for key in row)
+    return [dict.fromkeys(columns) | row for row in rows]
+
+
 def _file_hash(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
@@ -151,6 +179,8 @@ def _file_hash(path: Path) -> bytes:
 
 def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
     import datasets
+    from datasets.packaged_modules.csv.csv import Csv
+    from datasets.packaged_modules.json.json import Json
 
     files = {definition.split: definition.data_files} if definition.data_files else None
     parts, commits = [], set()
@@ -159,9 +189,14 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
             builder = datasets.load_dataset_builder(
                 definition.path, configuration, data_files=files, revision=definition.revision
             )
-            builder.download_and_prepare()
-            parts.append(builder.as_dataset(split=definition.split))
+            if Path(definition.path).is_dir() and isinstance(builder, Csv | Json):
+                parts.append(_text_rows([Path(file) for file in builder.config.data_files[definition.split]], name))
+            else:
+                builder.download_and_prepare()
+                parts.append(builder.as_dataset(split=definition.split))
             commits.add(str(builder.hash))
+    except DataError:
+        raise
     except Exception as error:
         # `datasets` finds a prepared copy of a whole configuration again offline, but not one of some files
         when = "once" if files is None else "each time"
@@ -169,7 +204,10 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
             f"field {name!r}: cannot load data set {definition.path} ({_first_line(error)}); "
             f"connect to the hub {when}, or give local files of the same columns as data_files"
         ) from error
-    rows = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    rows = parts[0]
+    if len(parts) > 1:
+        lists = all(isinstance(part, list) for part in parts)
+        rows = _every_column([row for part in parts for row in part]) if lists else datasets.concatenate_datasets(parts)
     if not all(COMMIT.fullmatch(commit) for commit in commits):
         return rows, None  # `path` is a folder here, not a repository
     wanted = _cached_commit(definition)

@@ -1,32 +1,58 @@
-"""JSON records of a file, one by one, with the line each stands on. Knows nothing of what they mean."""
+"""Records of a data file, one by one, with the place each stands at. Knows nothing of what they mean.
+
+JSON lines, a JSON array, CSV, TSV or Parquet, each of them plain, gzipped or with zstandard. Nothing is inferred: a JSON
+value is the value that stands there, and every cell of a CSV file is its text.
+"""
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
+import zlib
 from collections.abc import Iterator
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.core.errors import DataError
 
+PACKED = (".gz", ".zst")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
 
 class Located(NamedTuple):
-    """A JSON object and where it stands, as `file line 12` or `file item 12`."""
+    """A JSON object and where it stands, as `file line 12`, `file item 12` or `file row 12`."""
 
     where: str
     value: dict[str, Any]
 
 
+def kind_of(path: Path) -> str:
+    """The suffix that says what a file holds, whether it is packed or not: `.csv` of `x.csv.gz`; empty where none does."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
 def read_records(path: Path) -> Iterator[Located]:
-    """The objects of a JSON-lines file or of a JSON file with one array. Raises DataError naming file and line.
+    """The objects of a JSON-lines file or of a JSON file with one array, or the rows of a table. Raises DataError naming
+    file and place.
 
     Text must be UTF-8 without unpaired surrogates; blank lines are passed over.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    content = read_content(path)
+    kind = kind_of(path)
+    if kind == ".parquet" or content[:4] == b"PAR1":
+        yield from _parquet(path, content)
+        return
     content = content.removeprefix(b"\xef\xbb\xbf")
+    if kind in DELIMITERS:
+        yield from _table(path, content, DELIMITERS[kind])
+        return
     if content.lstrip()[:1] == b"[":
         yield from _array(path, content)
         return
@@ -36,10 +62,95 @@ def read_records(path: Path) -> Iterator[Located]:
             yield Located(where, _object(parse_json(_decode(line, where), where), where))
 
 
+def read_content(path: Path) -> bytes:
+    """The bytes of a file, unpacked. Raises DataError."""
+    import zstandard
+
+    try:
+        content = path.read_bytes()
+        suffix = path.suffix.lower()
+        if suffix == ".gz":
+            return gzip.decompress(content)
+        if suffix == ".zst":
+            return _frames(content)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"cannot read {path}: {cause}") from error
+    return content
+
+
+def _frames(content: bytes) -> bytes:
+    """The frames of a zstandard file; its stream reader would take one that is cut off for a shorter one."""
+    import zstandard
+
+    parts = []
+    while content:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        parts.append(frame.decompress(content))
+        if not frame.eof:
+            raise EOFError("the file is cut off")
+        content = frame.unused_data
+    return b"".join(parts)
+
+
 def _array(path: Path, content: bytes) -> Iterator[Located]:
     for number, value in enumerate(parse_json(_decode(content, str(path)), str(path)), start=1):
         where = f"{path} item {number}"
         yield Located(where, _object(value, where))
+
+
+def _table(path: Path, content: bytes, delimiter: str) -> Iterator[Located]:
+    """Rows of text: `0.50`, `007`, `NA` and `True` stay what they are, and an empty cell is the empty text.
+
+    An `id` or a `cluster` that is left empty is left out. Strict, unlike pyarrow's reader: that one takes a quote that is
+    never closed for one long cell.
+    """
+    text = io.StringIO(_decode(content, str(path)), newline="")
+    limit = csv.field_size_limit(len(content) + 1)
+    rows: list[list[str]] = []
+    try:
+        rows.extend(row for row in csv.reader(text, delimiter=delimiter, strict=True) if row)
+    except csv.Error as error:
+        raise DataError(f"{path} row {max(len(rows), 1)}: not valid CSV ({error}); correct its quotes") from error
+    finally:
+        csv.field_size_limit(limit)
+    header = rows[0] if rows else []
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}: column {twice[0]!r} stands twice; rename one of them")
+    for number, row in enumerate(rows[1:], start=1):
+        where = f"{path} row {number}"
+        if len(row) != len(header):
+            raise DataError(
+                f"{where}: {len(row)} cells under {len(header)} columns; give every row the header's columns"
+            )
+        cells = zip(header, row, strict=True)
+        yield Located(where, {name: cell for name, cell in cells if cell or name not in ("id", "cluster")})
+
+
+def _parquet(path: Path, content: bytes) -> Iterator[Located]:
+    """Rows of a Parquet file. A null inside a struct is a key that the record does not have: Parquet cannot tell."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        batches = parquet.ParquetFile(io.BytesIO(content)).iter_batches()
+        number = 0
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield Located(f"{path} row {number}", {name: _plain(value) for name, value in row.items()})
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        cause = " ".join(str(error).split())
+        raise DataError(f"cannot read {path}: not a whole Parquet file ({cause}); copy it again") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, date | time | Decimal) else value
 
 
 def _decode(data: bytes, where: str) -> str:

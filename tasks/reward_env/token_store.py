@@ -18,8 +18,8 @@ from harness.core.errors import StateError
 from harness.core.journal import write_atomically
 from harness.core.tokens import TokenPair, TokenSet
 
-VERSION = 1
-"""Raised when encode.py would give other ids."""
+VERSION = 2
+"""Raised when encode.py would give other ids, or conversation.py other pairs."""
 FOLDER_VARIABLE = "HARNESS_CACHE"
 
 

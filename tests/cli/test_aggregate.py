@@ -142,3 +142,106 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "results_1.json", document({}, results={"boolq": {"acc,none": 0.5}}))
     assert run(["aggregate", str(path)]) == 4
     assert run(["aggregate", str(path), "--suite", "maths"]) == 3
+
+
+ADAPTERS: list[tuple[Any, Any]] = [
+    ({"peft": "runs/A"}, {"peft": "runs/B"}),
+    ({}, {"peft": "runs/B"}),
+    ({"delta": "d1"}, {"delta": "d2"}),
+    ({"revision": "step1"}, {"revision": "step2"}),
+    ({}, {"revision": "step2"}),
+    ({"subfolder": "a"}, {"subfolder": "b"}),
+    ({"dtype": "float32"}, {"dtype": "bfloat16"}),
+    ({"load_in_4bit": True}, {"load_in_8bit": True}),
+    ({"autogptq": "a.safetensors"}, {}),
+    ({"gguf_file": "q4.gguf"}, {"gguf_file": "q8.gguf"}),
+    ({"tokenizer": "other"}, {}),
+    ({"add_bos_token": True}, {}),
+    ({"max_length": 2048}, {"max_length": 4096}),
+    ({"enable_thinking": False}, {}),
+    ({"chat_template_args": {"thinking": True}}, {"chat_template_args": {"thinking": False}}),
+    ({"a_new_argument": 1}, {"a_new_argument": 2}),
+]
+
+
+def as_text(arguments: dict[str, Any]) -> str:
+    return ",".join(f"{k}={json.dumps(v) if isinstance(v, dict) else v}" for k, v in arguments.items())
+
+
+def two_files(tmp_path: Path, one: Any, other: Any) -> list[str]:
+    for name, arguments, values in (("a", one, {"PIQA": 10.0}), ("b", other, {"SciQ": 90.0})):
+        value = document(values, model="the name")
+        value["config"]["model_args"] = arguments
+        write(tmp_path / name / "results_1.json", value)
+    return [model.label for model in read_results([tmp_path])]
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize(("one", "other"), ADAPTERS)
+def test_whatever_model_args_tell_apart_is_another_column(tmp_path: Path, one: Any, other: Any, text: bool) -> None:
+    both = [{"pretrained": "base", **arguments} for arguments in (one, other)]
+    labels = two_files(tmp_path, *(as_text(arguments) if text else arguments for arguments in both))
+    assert len(set(labels)) == 2
+    for label, arguments in zip(labels, (one, other), strict=True):
+        assert label.startswith("base") and all(f", {key}=" in label for key in arguments)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"peft": "A", "dtype": "float32", "load_in_4bit": True}, "peft=A,load_in_4bit=True,dtype=torch.float32"),
+        ({}, "revision=main,dtype=auto,subfolder=,peft=None,load_in_8bit=False,tokenizer=base"),
+        ({"batch_size": 1, "device": "cuda:0"}, {"batch_size": "auto", "device": "cpu", "parallelize": True}),
+        ({"torch_dtype": "bfloat16"}, {"dtype": "bfloat16"}),
+        ({"chat_template_args": {"b": 1, "a": 2}}, 'chat_template_args={"a": 2, "b": 1}'),
+        ({"token": "secret", "openai_api_key": "secret"}, {}),
+        ({"max_length": 2048}, '{"pretrained": "base", "max_length": 2048}'),
+    ],
+)
+def test_one_model_is_one_column_however_its_arguments_are_written(tmp_path: Path, one: Any, other: Any) -> None:
+    if isinstance(other, str) and not other.startswith("{"):
+        other = f"pretrained=base,{other}"
+    elif isinstance(other, dict):
+        other = {"pretrained": "base", **other}
+    (label,) = two_files(tmp_path, {"pretrained": "base", **one}, other)
+    assert label == ("base, peft=A" if "peft" in one else "base")
+
+
+def test_a_file_without_model_args_is_named_as_lm_eval_names_it(tmp_path: Path) -> None:
+    assert two_files(tmp_path, None, "") == ["the name"]
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "impossible"),
+    [
+        (0.345, 0, True),
+        (0.345, 0.0, True),
+        (0.345, float("nan"), True),
+        (0.345, float("inf"), True),
+        (0.345, -0.01, True),
+        (0.345, 0.7, True),
+        (0.345, "0.01?", True),
+        (0.345, True, True),
+        (0.0, 0.0, False),
+        (1.0, 0.0, False),
+        (0.345, "N/A", False),
+        (0.345, None, False),
+        (0.345, 0.01, False),
+    ],
+)
+def test_a_standard_error_that_cannot_be_is_remarked_and_not_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: float, stderr: Any, impossible: bool
+) -> None:
+    made = document({"PIQA": 10.0, "SciQ": 20.0})
+    (task,) = [name for name in made["results"] if "piqa" in name]
+    metric = next(key for key in made["results"][task] if "," in key and "_stderr" not in key)
+    made["results"][task] |= {metric: value, metric.replace(",", "_stderr,"): stderr}
+    path = write(tmp_path / "results_1.json", made)
+    (model,) = read_results([path])
+    measured = model.measurements["PIQA"]
+    assert measured.raw == value
+    known = isinstance(stderr, float) and not impossible
+    assert measured.stderr == (stderr if known else None)
+    assert any("PIQA: the standard error" in remark and str(path) in remark for remark in model.remarks) is impossible
+    assert run(["aggregate", str(path), "--suite", "general"]) == 0
+    assert ("cannot be" in capsys.readouterr().err) is impossible

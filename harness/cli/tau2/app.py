@@ -81,11 +81,11 @@ def rescore(
     """Judge recorded simulations again, without a model, and show what changed."""
     import asyncio
 
-    from harness.cli.tau2.rescore_table import print_changes, print_totals
+    from harness.cli.tau2.rescore_table import print_changes, print_remarks, print_totals
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
     from harness.core.journal import write_atomically
     from harness.core.tau2.upstream import upstream_of
-    from harness.tau2.recordings.rescore import NlJudge, as_lines, prepare
+    from harness.tau2.recordings.rescore import NlJudge, as_lines, each_counted_once, prepare
     from harness.tau2.recordings.rescore import rescore as rescore_recording
 
     if nl_judge not in list(NlJudge):
@@ -106,12 +106,14 @@ def rescore(
         )
         for path in files
     ]
+    prepared, remarks = each_counted_once(prepared)
     critic = _critic(reviewer, reviewer_api_base, reviewer_key_env) if reviewer else None
     results = [(one, list(rescore_recording(one, nl_judge=judge))) for one in prepared]
     if critic is not None:
         results = asyncio.run(_reviewed(results, critic, max_concurrency))
     for one, rescored in results:
         print_changes(one, rescored)
+    print_remarks(remarks)
     print_totals(results, judge)
     if out is not None:
         write_atomically(out, as_lines(results, judge))

@@ -97,6 +97,13 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
         )
 
 
+def print_remarks(remarks: Sequence[str]) -> None:
+    """What is to be said of the files themselves."""
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    for remark in remarks:
+        console.print(plain(remark, width=300))
+
+
 def _rate(summary: Summary) -> str:
     if summary.reward is None:
         return "-"

@@ -36,7 +36,10 @@ class LogprobConfig(ComponentConfig):
 
     kind: Literal["logprob"]
     field: str = Field(description="a named field (`harness ls`), or a JSON, JSONL or YAML file, relative to the spec")
-    format: FileFormat = Field(default="auto", description="of a data file: pairs (q, r), messages, sharegpt or alpaca")
+    format: FileFormat = Field(
+        default="auto",
+        description="of a data file: pairs (q, r), messages, sharegpt, alpaca, query, completion or preference",
+    )
     chat_template: str | None = Field(
         default=None, description="Jinja file for conversations; null: the checkpoint's own"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from harness.tasks.tau2.sources import AUTO, open_domain
 from harness.tasks.tau2.task_file import read_tasks, revision
 from harness.tau2.judging.reviewer import Reviewed, recorded_review, reviewed
 from harness.tau2.judging.verdict import verdict_of
+from harness.tau2.recordings.twice import counted_once, shared_remarks
 
 
 class NlJudge(StrEnum):
@@ -135,6 +136,14 @@ def prepare(
         recorded_revision=recorded,
         upstream=upstream,
     )
+
+
+def each_counted_once(prepared: Sequence[Prepared]) -> tuple[list[Prepared], list[str]]:
+    """The same without simulations that stand twice in a file, and remarks on those and on what two files share. Raises DataError."""
+    counted = [counted_once(one.recording) for one in prepared]
+    once = [replace(one, recording=made.recording) for one, made in zip(prepared, counted, strict=True)]
+    remarks = [remark for made in counted for remark in made.remarks]
+    return once, remarks + shared_remarks([one.recording for one in once])
 
 
 def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:

@@ -70,7 +70,8 @@ def test_a_torn_last_line_is_ignored_and_a_broken_one_is_not(tmp_path: Path, res
     good = json.dumps({**recorded(), "domain": "mock", "task": task_value()})
     code, _, _, written = rescore(write(tmp_path / "torn.jsonl", f"{good}\n{good[:50]}"))
     assert code == 0 and len(written) == 1
-    code, _, err, written = rescore(write(tmp_path / "broken.jsonl", f"{good}\n{good[:50]}\n{good}\n"))
+    other = good.replace('"id": "good"', '"id": "other"', 1)
+    code, _, err, written = rescore(write(tmp_path / "broken.jsonl", f"{good}\n{good[:50]}\n{other}\n"))
     assert code == 8 and [line["reward"] for line in written] == [1.0, None, 1.0]
     assert "line 2: not judged: not valid JSON" in err
 
@@ -213,3 +214,52 @@ def test_tasks_come_from_the_domain_where_the_file_has_none(tmp_path: Path, resc
     value = results(recorded())
     del value["tasks"]
     assert rescore(write(tmp_path / "r.json", value))[3][0]["reward"] == 1.0
+
+
+def ours(*simulations: dict[str, Any]) -> str:
+    return "".join(json.dumps({**one, "domain": "mock", "task": task_value()}) + "\n" for one in simulations)
+
+
+OTHER = {"messages": [{"role": "assistant", "content": "Hi! How can I help you today?"}]}
+
+
+@pytest.mark.parametrize("again", [{}, {"id": "again"}, {"reward_info": {"reward": 0.5}}])
+def test_a_simulation_that_stands_twice_is_one_trial(tmp_path: Path, rescore: Rescore, again: dict[str, Any]) -> None:
+    """A file written twice, converted twice or judged twice; its other trial is the same conversation and counts."""
+    first, second = recorded(trial=0), recorded(trial=1, id="second")
+    path = write(tmp_path / "r.jsonl", ours(first, second, {**first, **again}))
+    code, out, err, written = rescore(path)
+    assert code == 0 and "2/2" in out and "1:1.0000 2:1.0000" in out and "3:" not in out
+    assert f"{path}: 1 simulation(s) stand there once more; each is counted once" in err
+    assert [line["id"] for line in written] == ["second", again.get("id", "good")]
+
+
+def test_simulations_without_a_trial_are_told_apart_by_their_ids(tmp_path: Path, rescore: Rescore) -> None:
+    path = write(tmp_path / "r.jsonl", ours(recorded(), recorded(id="other"), recorded()))
+    _, out, err, _ = rescore(path)
+    assert "2/2" in out and "1 simulation(s) stand there once more" in err
+
+
+def test_two_simulations_of_one_id_that_differ_are_refused(tmp_path: Path, rescore: Rescore) -> None:
+    path = write(tmp_path / "r.jsonl", ours(recorded(trial=0), recorded(trial=1, **OTHER)))
+    code, _, err, written = rescore(path)
+    assert code == 4 and not written and err.count("\n") == 1
+    assert (
+        f"{path}: two simulations have the id 'good' (task 'create_task_1' trial 0, task 'create_task_1' trial 1)"
+        in err
+    )
+
+
+def test_two_simulations_of_one_trial_that_differ_are_remarked(tmp_path: Path, rescore: Rescore) -> None:
+    path = write(tmp_path / "r.json", results(recorded(trial=0), recorded(trial=0, id="other", **OTHER)))
+    code, out, err, _ = rescore(path)
+    assert code == 0 and "2/2" in out
+    assert "1 task(s) have several simulations of one trial that differ (task 'create_task_1' trial 0: 2)" in err
+
+
+def test_what_two_files_share_is_said_and_other_runs_of_a_trial_are_not(tmp_path: Path, rescore: Rescore) -> None:
+    one = write(tmp_path / "one.json", results(recorded(trial=0), recorded(trial=1, id="two")))
+    two = write(tmp_path / "two.json", results(recorded(trial=0)))
+    other = write(tmp_path / "other.json", results(recorded(trial=0, **OTHER)))
+    assert f"{one} and {two} hold 1 simulation(s) in common: together they are no more trials" in rescore(one, two)[2]
+    assert "in common" not in rescore(one, other)[2]

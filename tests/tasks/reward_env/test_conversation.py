@@ -214,14 +214,13 @@ def test_a_template_in_the_manner_of_llama_3(tmp_path: Path) -> None:
     assert tokenizer.decode(encoded.ids[encoded.n_context :]) == "\n\nHello<|eot_id|>"
 
 
-@pytest.mark.parametrize("text", ["It is 4.", "<table>", "<think>\nsum</think>It is 4.", "<thinking> aloud"])
+@pytest.mark.parametrize("text", ["It is 4.", "<table>", "<thinking> aloud"])
 def test_a_prompt_that_opens_a_thought_leaves_the_header_in_q(tmp_path: Path, text: str) -> None:
     """The generation prompt says `<think>`, finished turns do not: r is the turn's text, however it begins."""
     tokenizer = tiny.tokenizer(bos=False, chat_template=THINKING)
     first, second = pairs(tmp_path, chat("2 + 2?", text, "Sure?", "Yes"), tokenizer=tokenizer)
-    shown = text.split("</think>")[-1]
     assert first.q == f"<|im_start|>user\n2 + 2?<|im_end|>\n{CHATML_PROMPT}"
-    assert first.r == f"{shown}<|im_end|>"
+    assert first.r == f"{text}<|im_end|>"
     assert (second.q[-len(CHATML_PROMPT) :], second.r) == (CHATML_PROMPT, "Yes<|im_end|>")
 
 

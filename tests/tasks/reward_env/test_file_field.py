@@ -104,8 +104,8 @@ def test_records_of_two_forms_are_not_mixed(tmp_path: Path) -> None:
 
 
 def test_an_unknown_form_lists_the_known_ones(tmp_path: Path) -> None:
-    message = fault(jsonl(tmp_path / "x.jsonl", [{"prompt": "a", "completion": "b"}]))
-    assert "line 1: keys ['completion', 'prompt'] are of no known form" in message
+    message = fault(jsonl(tmp_path / "x.jsonl", [{"prompt": "a", "answer": "b"}]))
+    assert "line 1: keys ['answer', 'prompt'] are of no known form" in message
     assert "pairs: 'q' and 'r'; messages: 'messages'; sharegpt: 'conversations'; alpaca: 'instruction'" in message
 
 

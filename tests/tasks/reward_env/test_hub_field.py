@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import random
 from collections.abc import Sequence
@@ -217,23 +219,66 @@ def test_a_file_of_another_kind_or_content_is_named(tmp_path: Path) -> None:
     assert fault("mmlu_val", text).startswith(f"field 'mmlu_val': {text} is none of .json, .jsonl, ")
     broken = tmp_path / "x.jsonl"
     broken.write_text('{"question": \n')
-    assert fault("mmlu_val", broken).startswith(f"field 'mmlu_val': cannot read {broken} (")
-    assert "JSON parse error" in fault("mmlu_val", broken)
+    assert fault("mmlu_val", broken).startswith(f"field 'mmlu_val': {broken} line 1: not valid JSON (")
     missing = tmp_path / "none.jsonl"
     assert f"cannot read {missing} (FileNotFoundError: " in fault("mmlu_val", missing)
     empty = jsonl(tmp_path / "empty.jsonl", [])
     assert fault("mmlu_val", empty) == f"field 'mmlu_val': {empty} is empty"
-    other = jsonl(tmp_path / "other.jsonl", [{"question": 5, "answer": [1]}])
-    good = jsonl(tmp_path / "good.jsonl", [{"question": "x", "choices": ["a"], "answer": 0}])
-    assert f"cannot read {good} and 1 more (" in fault("mmlu_val", good, other)
+    other = tmp_path / "other.parquet"
+    other.write_bytes(b"PAR1 and no more")
+    assert f"cannot read {other} (" in fault("mmlu_val", other)
 
 
-def test_text_that_is_not_utf8_is_named_with_its_row(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(
         b'{"question": "x", "choices": ["a"], "answer": 0}\n{"question": "caf\xe9", "choices": ["a"], "answer": 0}\n'
     )
-    assert fault("mmlu_val", path).startswith("field 'mmlu_val' row 1: cannot read it (UnicodeDecodeError: ")
+    assert fault("mmlu_val", path).startswith(f"field 'mmlu_val': {path} line 2: not UTF-8 (byte 0xe9 at position 18)")
+
+
+CELLS = ("007", "0.50", "1e5", "NA", "None", "nan", "True", "12345678901234567890", "2020-01-01", " x ", 'say "a, b"')
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.csv.gz", "x.CSV", "x.csv.zst"])
+def test_a_cell_of_a_table_is_its_text_and_no_number(tmp_path: Path, name: str) -> None:
+    """`datasets` would make 0.5 of 0.50, 7 of 007 and nothing of NA."""
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t" if "tsv" in name else ",").writerows(
+        [("q", "r"), *((cell, cell) for cell in CELLS)]
+    )
+    pack = {"gz": gzip.compress, "zst": zstandard.compress}.get(name.rpartition(".")[2], bytes)
+    path = tmp_path / name
+    path.write_bytes(pack(b"\xef\xbb\xbf" + text.getvalue().encode()))
+    field = load_hub_field(simple(q="{{ q }}", r="[{{ r }}]"), name="x", data_files=[path])
+    assert [(pair.q, pair.r) for pair in field.content] == [(cell, f"[{cell}]") for cell in CELLS]
+
+
+def test_an_empty_cell_is_empty_text_and_so_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('q,r\n,b\n""," "\n')
+    field = load_hub_field(simple(r="{{ r }}."), name="x", data_files=[path])
+    assert [(pair.q, pair.r) for pair in field.content] == [("", "b."), ("", " .")]
+    with pytest.raises(DataError, match="row 1: r is empty"):
+        load_hub_field(simple(), name="x", data_files=[path])
+
+
+def test_a_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
+    """`datasets` would score 2020-01-01 00:00:00 for it."""
+    path = jsonl(tmp_path / "x.jsonl", [{"q": "when", "r": "2020-01-01"}, {"q": "and", "r": "2020-01-02T10:00:00Z"}])
+    assert [p.r for p in load_hub_field(simple(), name="x", data_files=[path]).content] == [
+        "2020-01-01",
+        "2020-01-02T10:00:00Z",
+    ]
+
+
+def test_a_date_of_a_parquet_file_is_not_printed_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pandas.DataFrame({"q": ["when"], "r": [pandas.Timestamp("2020-01-01")]}).to_parquet(path)
+    with pytest.raises(DataError, match=r"row 0: .*was read as a date, which is not the file's text; format it with"):
+        load_hub_field(simple(), name="x", data_files=[path])
+    field = load_hub_field(simple(r="{{ r.strftime('%Y') }}"), name="x", data_files=[path])
+    assert field.content[0].r == "2020"
 
 
 def test_a_definition_may_name_a_folder_which_has_no_revision(tmp_path: Path) -> None:
@@ -241,6 +286,16 @@ def test_a_definition_may_name_a_folder_which_has_no_revision(tmp_path: Path) ->
     field = load_hub_field(simple(path=str(tmp_path / "a copy")), name="x")
     assert [(pair.q, pair.r) for pair in field.content] == [("a", "b")]
     assert field.source["resolved_revision"] is None
+
+
+def test_a_folder_of_tables_is_read_as_text_too(tmp_path: Path) -> None:
+    for split, cell in (("train", "1.50"), ("test", "0.50")):
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / f"{split}.csv").write_text(f"q,r\n007,{cell}\n2020-01-01,NA\n")
+    field = load_hub_field(simple(path=str(tmp_path / "copy")), name="x")
+    assert [(pair.q, pair.r) for pair in field.content] == [("007", "0.50"), ("2020-01-01", "NA")]
+    both = load_hub_field(simple(path=str(tmp_path / "copy"), names=["default", "default"]), name="x")
+    assert len(both) == 4
 
 
 def test_the_data_set_offline_is_one_line_that_says_what_to_do() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow
 import pytest
+import zstandard
+from pyarrow import parquet
 
 from harness.core.errors import DataError
-from harness.tasks.reward_env.records import read_records
+from harness.tasks.reward_env.records import kind_of, read_records
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -108,3 +114,85 @@ def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
     assert list(read_records(write(tmp_path / "empty.jsonl", ""))) == []
     assert list(read_records(write(tmp_path / "blank.jsonl", "\n \n"))) == []
     assert list(read_records(write(tmp_path / "empty.json", "[]"))) == []
+
+
+def values(path: Path) -> list[dict[str, object]]:
+    return [record.value for record in read_records(path)]
+
+
+def test_a_cell_is_its_text_and_a_row_its_number(tmp_path: Path) -> None:
+    rows = 'q,r,id,flag\n"two\nlines, ""quoted""",0.50,,True\n\n,NA,007,12345678901234567890\n'
+    path = write(tmp_path / "x.csv", "\ufeff" + rows)
+    assert [record.where for record in read_records(path)] == [f"{path} row 1", f"{path} row 2"]
+    assert values(path) == [
+        {"q": 'two\nlines, "quoted"', "r": "0.50", "flag": "True"},
+        {"q": "", "r": "NA", "id": "007", "flag": "12345678901234567890"},
+    ]
+    assert values(write(tmp_path / "x.tsv", "q\tr\na,b\t1e3\n")) == [{"q": "a,b", "r": "1e3"}]
+
+
+def test_a_cell_may_be_longer_than_a_block(tmp_path: Path) -> None:
+    text = "long " * 400_000
+    assert values(write(tmp_path / "x.csv", f"q,r\na,b\n{text},c\n")) == [{"q": "a", "r": "b"}, {"q": text, "r": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("q,r\na,b\na\n", "row 2: 1 cells under 2 columns; give every row the header's columns"),
+        ("q,r\na,b,c\n", "row 1: 3 cells under 2 columns"),
+        ('q,r\na,b\na,"b\nc,d\n', "row 2: not valid CSV (unexpected end of data); correct its quotes"),
+        ('q,r\na,"b" x\n', "row 1: not valid CSV ("),
+        ('q,r\na,"b\\"c"\n', "row 1: not valid CSV ("),
+        ("q,q\na,b\n", "column 'q' stands twice; rename one of them"),
+        (b"q,r\na,caf\xe9\n", "line 2: not UTF-8 (byte 0xe9 at position 6)"),
+    ],
+)
+def test_a_table_that_is_not_whole_is_named(tmp_path: Path, content: str | bytes, words: str) -> None:
+    path = write(tmp_path / "x.csv", content)
+    message = fault(path)
+    assert message.startswith(str(path)) and words in message
+
+
+def test_a_table_without_rows_has_no_records(tmp_path: Path) -> None:
+    assert values(write(tmp_path / "x.csv", "q,r\n")) == values(write(tmp_path / "y.csv", "")) == []
+
+
+def test_parquet_keeps_text_and_a_null_inside_a_struct_is_no_key(tmp_path: Path) -> None:
+    rows = [
+        {"q": "0.50", "turns": [{"role": "a", "weight": None}, {"role": "b", "weight": 0}], "on": date(2020, 1, 2)},
+        {"q": None, "turns": [], "on": None},
+    ]
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert values(path) == [
+        {"q": "0.50", "turns": [{"role": "a"}, {"role": "b", "weight": 0}], "on": "2020-01-02"},
+        {"q": None, "turns": [], "on": None},
+    ]
+    parquet.write_table(pyarrow.table({"n": [Decimal("0.50")]}), path)
+    assert values(path) == [{"n": "0.50"}]
+    assert fault(write(tmp_path / "y.parquet", path.read_bytes()[:-9])).startswith(
+        f"cannot read {tmp_path / 'y.parquet'}: not a whole Parquet file ("
+    )
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".GZ"])
+def test_a_packed_file_is_unpacked_and_a_damaged_one_named(tmp_path: Path, suffix: str) -> None:
+    plain = b'{"a": 1}\n{"a": 2}\n'
+    packed = zstandard.compress(plain) if suffix == ".zst" else gzip.compress(plain)
+    assert values(write(tmp_path / f"x.jsonl{suffix}", packed)) == [{"a": 1}, {"a": 2}]
+    for content in (b"no archive", packed[: len(packed) // 2]):
+        path = write(tmp_path / f"y.jsonl{suffix}", content)
+        assert fault(path).startswith(f"cannot read {path}: ")
+
+
+def test_several_frames_of_zstandard_are_one_file(tmp_path: Path) -> None:
+    frames = zstandard.compress(b'{"a": 1}\n') + zstandard.compress(b'{"a": 2}\n')
+    assert values(write(tmp_path / "x.jsonl.zst", frames)) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("x.csv.gz", ".csv"), ("x.CSV", ".csv"), ("x.v1.jsonl.zst", ".jsonl"), ("x.gz", ""), ("x", "")]
+)
+def test_the_kind_of_a_file_is_its_suffix_without_the_packing(name: str, kind: str) -> None:
+    assert kind_of(Path(name)) == kind

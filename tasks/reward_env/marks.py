@@ -1,0 +1,188 @@
+"""Marks by which data say what is trained: wanted answers (KTO) and turns with or without a loss. Knows no template.
+
+The words are those that trainers read: `weight` (OpenAI, Mistral, Together, axolotl), `train` and `training` (axolotl),
+`loss` and `loss_scale` (ms-swift, XTuner, AgentInstruct), `loss_weight` (LLaMA-Factory), `loss_mask` (verl), `masked`
+(torchtune), `mask` beside the turns (NeMo). A mark that says something else than yes or no is refused by name, and so is
+a key that looks like a mark and is not known.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from harness.core.errors import DataError
+from harness.tasks.reward_env.records import Located
+
+WANTED = ("kto_tag", "label", "kto_label", "desirable", "is_desirable", "desired", "is_desired")
+"""Keys of a record that say whether its answer is a wanted one; `label` also names classes and is read where it is yes or no."""
+
+TRAINED = frozenset(
+    [
+        *("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "compute_loss", "calculate_loss", "with_loss"),
+        *("output_with_loss", "has_loss", "use_loss", "include_in_loss", "train", "training", "trainable", "trained"),
+        *("is_trained", "is_trainable", "train_on", "train_on_turn", "to_train", "should_train", "use_for_training"),
+        *("supervised", "learn"),
+    ]
+)
+"""Keys of a turn that say yes where it is trained."""
+
+MASKED = frozenset(
+    [
+        *("mask", "masked", "is_masked", "mask_loss", "masked_loss", "loss_masked", "ignore", "ignored", "ignore_loss"),
+        *("no_loss", "skip_loss", "exclude_from_loss", "no_train", "do_not_train", "dont_train", "skip_training"),
+    ]
+)
+"""Keys of a turn that say yes where it is not trained."""
+
+ON_INPUT = frozenset(("train_on_input", "train_on_inputs", "train_on_prompt", "train_on_user"))
+"""Whether the questions are trained as well. They are no answers, so yes is refused."""
+
+OF_A_RECORD = frozenset(("weight", "loss_weight", "loss_mask", "train", "trainable", "masked", "is_masked"))
+"""Keys whose 0 and 1 are marks beside the turns as well; a `loss` there may be a measurement."""
+
+PARTS_OF_TURN = ("train_detail", "training_detail", "loss_spans", "train_spans", "mask_spans")
+MEDIA = (
+    *("images", "image", "videos", "video", "audios", "audio", "image_url", "image_path", "image_paths", "video_path"),
+    *("audio_path", "pixel_values"),
+)
+TOKEN_MASKS = ("loss_mask", "loss_masks", "mask", "masks", "assistant_masks", "completion_mask", "labels_mask")
+_WORDS = frozenset(
+    (
+        "loss",
+        "losses",
+        "mask",
+        "masks",
+        "masked",
+        "train",
+        "training",
+        "trainable",
+        "trained",
+        "weight",
+        "supervise",
+        "supervised",
+    )
+)
+
+
+def wanted(record: Located) -> bool | None:
+    """Whether a record's answer is a wanted one; None where the record does not say. Raises DataError."""
+    found = {}
+    for key in WANTED:
+        value = record.value.get(key)
+        if value is None or value == "":
+            continue
+        if isinstance(value, bool):
+            found[key] = value
+        elif isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            found[key] = value.strip().lower() == "true"
+        elif key == "label" and not _may_be_unwanted(value):
+            continue  # a class, or the text of one
+        else:
+            raise DataError(
+                f"{record.where}: {key!r} is {value!r}, and whether that marks a wanted answer is not clear; write true or "
+                "false, or rename the key if it says something else"
+            )
+    if len(set(found.values())) > 1:
+        raise DataError(f"{record.where}: {' and '.join(map(repr, found))} disagree; correct or remove one")
+    return next(iter(found.values()), None)
+
+
+def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
+    """Whether a turn is trained, as far as it says; `answer`: whether it is the assistant's. Raises DataError."""
+    if not answer:
+        _check_question(turn, where)
+        return None
+    found: dict[str, bool] = {}
+    for key, value in turn.items():
+        if value is None or value == []:
+            continue
+        spans = isinstance(value, list) and any(isinstance(one, dict) and "begin_offset" in one for one in value)
+        if key in PARTS_OF_TURN or spans:
+            raise DataError(f"{where}: {key!r} marks parts of a turn, and a turn is scored as a whole; remove the key")
+        if key in TRAINED or key in MASKED:
+            found[key] = _flag(value, key, where) is (key in TRAINED)
+        elif key in ON_INPUT and _flag(value, key, where) is False:
+            raise DataError(
+                f"{where}: {key!r} of an answer is {value!r}, and whether it is trained is not clear; write 'weight': 0 or 1"
+            )
+        elif key not in ON_INPUT and _WORDS & set(_words(key)):
+            raise DataError(
+                f"{where}: key {key!r} of a turn looks like a training mark that is not known; write 'weight': 0 or 1, "
+                "or rename the key if it says something else"
+            )
+    if len(set(found.values())) > 1:
+        raise DataError(f"{where}: {' and '.join(map(repr, found))} of a turn disagree; correct or remove one")
+    return next(iter(found.values()), None)
+
+
+def _check_question(turn: dict[str, Any], where: str) -> None:
+    """Refuse a turn that is not the assistant's and that the data train. `weight` means nothing there."""
+    for key in (TRAINED | ON_INPUT) - {"weight"}:
+        value = turn.get(key)
+        if value is not None and value != [] and _flag(value, key, where):
+            raise DataError(
+                f"{where}: {key!r} marks a turn that is not the assistant's as trained, and only answers are scored; remove it"
+            )
+
+
+def check_record(record: Located) -> None:
+    """Refuse a record whose keys say what a pair of texts cannot hold: media, masks of tokens, options of a template."""
+    where, value = record
+    for key in MEDIA:
+        if value.get(key):
+            raise DataError(
+                f"{where}: {key!r} is not empty; images, video and audio are not scored, so remove the record"
+            )
+    for key in TOKEN_MASKS:
+        mask = value.get(key)
+        if isinstance(mask, list) and mask:
+            raise DataError(
+                f"{where}: {key!r} is a list beside the turns; write 'weight': 0 or 1 into the turns instead"
+            )
+    for role in _names(value.get("mask")):
+        if role.lower() in ("assistant", "gpt", "model", "chatgpt"):
+            raise DataError(f"{where}: 'mask' is {value['mask']!r}, so the answers are not trained; remove the record")
+    for key in sorted(TRAINED | MASKED):
+        mark = value.get(key)
+        number = isinstance(mark, int | float) and key in OF_A_RECORD
+        if mark is (key in MASKED) or (number and mark == (key in MASKED)):
+            raise DataError(f"{where}: {key!r} is {mark!r}, so the record is not trained; remove it")
+    for key in sorted(ON_INPUT):
+        if value.get(key) in (True, 1):
+            raise DataError(f"{where}: {key!r} is true, but only answers are scored, not questions; remove the key")
+    if value.get("type") in ("VALUE_TO_TEXT", "TEXT_TO_VALUE"):
+        raise DataError(
+            f"{where}: 'type' {value['type']!r} puts labels into the prompt, which is not done here; remove it"
+        )
+    for key in ("chat_template_kwargs", "enable_thinking"):
+        if value.get(key) not in (None, {}, ""):
+            raise DataError(
+                f"{where}: {key!r} sets the chat template, which is not applied here; set chat_template in the spec"
+            )
+
+
+def _may_be_unwanted(label: Any) -> bool:
+    if isinstance(label, str):
+        return label.strip().lower() in ("0", "undesirable", "undesired", "unwanted", "rejected", "dispreferred")
+    return isinstance(label, int | float) and label == 0
+
+
+def _flag(value: Any, key: str, where: str) -> bool:
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    clear = isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1) and key != "mask")
+    if not clear:
+        raise DataError(
+            f"{where}: {key!r} of a turn is {value!r}; a turn is scored or it is not, so write true or false"
+            + (", or 'weight': 0 or 1" if key == "mask" else "")
+        )
+    return bool(value)
+
+
+def _names(value: Any) -> list[str]:
+    return re.findall(r"\w+", value) if isinstance(value, str) else []
+
+
+def _words(key: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)]

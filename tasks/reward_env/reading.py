@@ -1,0 +1,102 @@
+"""What one record gives: a conversation with the answers that are scored, and what of it is left out. Knows no form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.errors import DataError
+from harness.core.pair import Pair
+from harness.tasks.reward_env.conversation import Conversation
+from harness.tasks.reward_env.marks import trained, wanted
+from harness.tasks.reward_env.message import ANSWER_PARTS, read_message, text_of
+from harness.tasks.reward_env.records import Located, parse_json
+
+TOOLS = ("tools", "functions", "available_tools")
+"""Where the tools on offer stand: everywhere, OpenAI's older form, Toucan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a record gives: an item, or none where nothing of it is trained; and what was left out."""
+
+    item: Conversation | Pair | None
+    n_undesired: int = 0
+    n_rejected: int = 0
+    n_masked: int = 0
+
+
+def conversation(
+    record: Located, index: int, turns: list[dict[str, Any]], *, first: int = 0, last: bool = False
+) -> Reading:
+    """The answers from turn `first` on, or the last one alone, without those that the data mask."""
+    messages = [read_message(turn, record.where) for turn in turns]
+    marks = [
+        trained(turn, record.where, answer=message["role"] == "assistant")
+        for turn, message in zip(turns, messages, strict=True)
+    ]
+    _check_labels(record, turns, messages)
+    system = record.value.get("system")
+    if isinstance(system, list):
+        system = text_of(system, record.where)
+    if system:
+        own = messages[0]["content"] if messages and messages[0]["role"] == "system" else None
+        if own is not None and own != system:
+            raise DataError(f"{record.where}: 'system' and the first turn are two system prompts; remove one of them")
+        if own is None:
+            messages = [read_message({"role": "system", "content": system}, record.where), *messages]
+            marks, first = [None, *marks], first + 1
+    prompted = record.value.get("system_prompt")
+    if prompted and prompted not in [message["content"] for message in messages[:1]]:
+        raise DataError(
+            f"{record.where}: 'system_prompt' is not the first turn, and whether it is trained with is not clear; "
+            "rename it 'system', or remove the key"
+        )
+    every = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
+    answers = [position for position in every if position >= first]
+    if last and answers:
+        if answers[-1] != len(messages) - 1:
+            raise DataError(
+                f"{record.where}: the last turn is no answer, so which one is judged is not clear; remove what follows"
+            )
+        answers = answers[-1:]
+    if not answers:
+        raise DataError(f"{record.where}: no assistant turn, so nothing to score; remove the conversation")
+    kept = [position for position in answers if marks[position] is not False]
+    for position in kept:
+        message = messages[position]
+        if not message["content"] and not any(message.get(key) for key in ("tool_calls", *ANSWER_PARTS)):
+            raise DataError(f"{record.where}: an assistant turn is empty (no content, no tool_calls); remove it")
+    identity = record.value.get("id")
+    conversation = Conversation(
+        id=str(index if identity is None else identity),
+        where=record.where,
+        messages=tuple(messages),
+        tools=_tools(record),
+        answers=None if kept == every else tuple(kept),
+    )
+    return Reading(item=conversation if kept else None, n_masked=len(answers) - len(kept))
+
+
+def _check_labels(record: Located, turns: list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:
+    """A turn that is marked as unwanted by itself is refused: who trains on it, and how, is not known."""
+    for turn, message in zip(turns, messages, strict=True):
+        if message["role"] == "assistant" and wanted(Located(record.where, turn)) is False:
+            raise DataError(f"{record.where}: a turn is marked as not wanted; write 'weight': 0 to have it as context")
+
+
+def _tools(record: Located) -> tuple[dict[str, Any], ...]:
+    key = next((key for key in TOOLS if record.value.get(key)), None)
+    if key is None:
+        return ()
+    where = f"{record.where}: {key!r}"
+    tools = record.value[key]
+    if isinstance(tools, str):
+        tools = parse_json(tools, where)
+    if isinstance(tools, list):
+        tools = [parse_json(tool, where) if isinstance(tool, str) else tool for tool in tools]
+    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
+        raise DataError(f"{where} must be a list of tool schemas")
+    if key == "functions":
+        tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
+    return tuple(tools)

@@ -1,0 +1,419 @@
+"""The forms of docs/fields.md, one file each in forms/: exactly the pairs that the authors train on, or a refusal."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow
+import pytest
+import tiny
+import zstandard
+from pyarrow import parquet
+
+from harness.core.errors import CheckpointError, DataError
+from harness.tasks.reward_env.conversation import ConversationField
+from harness.tasks.reward_env.field import PairField
+from harness.tasks.reward_env.file_field import read_field
+
+FORMS = Path(__file__).parent / "forms"
+EXPECTED: dict[str, Any] = json.loads((FORMS / "expected.json").read_text(encoding="utf-8"))
+TEMPLATE = (FORMS / "chat.jinja").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs" / "fields.md"
+LINES = [name for name, expected in EXPECTED.items() if name.endswith(".jsonl") and "pairs" in expected]
+
+USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}
+WRONG = {"role": "assistant", "content": "Concrete."}
+
+
+def read(path: Path, **options: Any) -> PairField | ConversationField:
+    return read_field(path, name="mine", **options)
+
+
+def texts(field: PairField | ConversationField, template: str = TEMPLATE) -> list[list[str]]:
+    return [[pair.q, pair.r] for pair in field.pairs(tiny.tokenizer(bos=False, chat_template=template))]
+
+
+def records(tmp_path: Path, *values: Any) -> Path:
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
+    return path
+
+
+def fault(tmp_path: Path, *values: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(records(tmp_path, *values))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(tmp_path), "")
+
+
+def answers(tmp_path: Path, *values: Any) -> list[str]:
+    return [r.removesuffix("<|im_end|>") for _, r in texts(read(records(tmp_path, *values)))]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_form_gives_the_pairs_its_authors_train_on_or_is_refused(name: str) -> None:
+    expected = EXPECTED[name]
+    if "refused" in expected:
+        with pytest.raises(DataError) as caught:
+            read(FORMS / name)
+        assert str(caught.value).replace(f"{FORMS}/", "") == expected["refused"]
+        return
+    field = read(FORMS / name)
+    assert texts(field) == expected["pairs"]
+    assert len(field) == len(expected["pairs"])
+    counts = {
+        key: field.source[key]
+        for key in ("undesired_left_out", "rejected_left_out", "masked_turns")
+        if key in field.source
+    }
+    assert counts == {key: count for key, count in expected.items() if key != "pairs"}
+
+
+def test_every_row_of_the_table_of_forms_has_a_file_and_every_file_a_row() -> None:
+    table = DOCS.read_text(encoding="utf-8").split("<!-- forms -->")[1]
+    rows = re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(EXPECTED)
+    described = json.loads((FORMS / "dataset_info.json").read_text(encoding="utf-8"))
+    read_through_it = {entry["file_name"] for entry in described.values() if "file_name" in entry}
+    files = {path.name for path in FORMS.iterdir()} - {"expected.json", "chat.jinja", "dataset_info.json"}
+    assert files == {name for name in EXPECTED if "#" not in name} | read_through_it
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl.gz", "jsonl.zst", "json.gz", "parquet", "parquet.gz"])
+@pytest.mark.parametrize("name", LINES)
+def test_a_form_reads_the_same_from_every_kind_of_file(tmp_path: Path, name: str, kind: str) -> None:
+    content = (FORMS / name).read_bytes()
+    values = [json.loads(line) for line in content.splitlines()]
+    path = tmp_path / f"data.{kind}"
+    if kind.startswith("json.") or kind == "json":
+        content = json.dumps(values, indent=1).encode()
+    if kind.startswith("parquet"):
+        sink = pyarrow.BufferOutputStream()
+        parquet.write_table(pyarrow.Table.from_pylist(values), sink)
+        content = sink.getvalue().to_pybytes()
+    pack = {"gz": gzip.compress, "zst": zstandard.compress}.get(kind.rpartition(".")[2], bytes)
+    path.write_bytes(pack(content))
+    assert texts(read(path)) == EXPECTED[name]["pairs"]
+
+
+@pytest.mark.parametrize(
+    "name", ["kto_alpaca.jsonl", "completion_text.jsonl", "dpo_messages.jsonl", "messages_tools.jsonl"]
+)
+def test_a_form_reads_the_same_from_a_csv_file_with_messages_as_json_text(tmp_path: Path, name: str) -> None:
+    values = [json.loads(line) for line in (FORMS / name).read_bytes().splitlines()]
+    rows = [{k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in value.items()} for value in values]
+    pandas.DataFrame(rows).to_csv(tmp_path / "data.csv", index=False)
+    assert texts(read(tmp_path / "data.csv")) == EXPECTED[name]["pairs"]
+
+
+def test_messages_that_pandas_wrote_to_csv_as_python_prints_them_are_refused(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"prompt": [[USER]], "completion": [[ANSWER]]})
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    with pytest.raises(DataError, match="row 1: 'prompt' holds messages as Python prints them; save the file as JSON"):
+        read(tmp_path / "data.csv")
+
+
+TRAINED = (
+    "weight",
+    "loss",
+    "loss_weight",
+    "loss_scale",
+    "loss_mask",
+    "train",
+    "training",
+    "trainable",
+    "train_on_turn",
+)
+MASKED = ("mask", "masked", "is_masked", "ignore_loss", "no_loss")
+
+
+@pytest.mark.parametrize("key", [*TRAINED, *MASKED])
+@pytest.mark.parametrize("sharegpt", [False, True])
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_masked_turn_is_context_and_no_answer(tmp_path: Path, key: str, sharegpt: bool, marked: bool) -> None:
+    yes = key in TRAINED
+    wrong, right = {**WRONG, key: not yes}, {**ANSWER, **({key: yes} if marked else {})}
+    turns = [USER, wrong, USER, right]
+    record: dict[str, Any] = {"messages": turns}
+    if sharegpt:
+        speakers = {"user": "human", "assistant": "gpt"}
+        rest = [{k: v for k, v in turn.items() if k not in ("role", "content")} for turn in turns]
+        both = zip(turns, rest, strict=True)
+        record = {"conversations": [{"from": speakers[t["role"]], "value": t["content"], **more} for t, more in both]}
+    field = read(records(tmp_path, record))
+    assert texts(field) == [
+        ["[user] Hi<|im_end|>\n[assistant] Concrete.<|im_end|>\n[user] Hi<|im_end|>\n[assistant] ", "Hello.<|im_end|>"]
+    ]
+    assert field.source["masked_turns"] == 1
+
+
+@pytest.mark.parametrize("mark", [0, 0.0, "false", "False"])
+def test_a_mark_may_be_a_number_or_its_word(tmp_path: Path, mark: Any) -> None:
+    assert answers(tmp_path, {"messages": [USER, {**WRONG, "train": mark}, USER, ANSWER]}) == ["Hello."]
+
+
+def test_a_masked_turn_may_be_empty_and_is_part_of_the_identity(tmp_path: Path) -> None:
+    empty = {"role": "assistant", "content": "", "weight": 0}
+    assert answers(tmp_path, {"messages": [USER, empty, USER, ANSWER]}) == ["Hello."]
+    trained = read(records(tmp_path, {"messages": [USER, WRONG, USER, ANSWER]})).digest
+    assert read(records(tmp_path, {"messages": [USER, {**WRONG, "weight": 0}, USER, ANSWER]})).digest != trained
+    assert read(records(tmp_path, {"messages": [USER, {**WRONG, "weight": 1}, USER, ANSWER]})).digest == trained
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"weight": 0.5}, "'weight' of a turn is 0.5; a turn is scored or it is not"),
+        ({"loss": "some"}, "'loss' of a turn is 'some'"),
+        ({"mask": 1}, "'mask' of a turn is 1; a turn is scored or it is not, so write true or false, or 'weight'"),
+        ({"weight": 0, "train": True}, "'weight' and 'train' of a turn disagree"),
+        ({"train_detail": [{"begin_offset": 0}]}, "'train_detail' marks parts of a turn"),
+        ({"spans": [{"begin_offset": 0}]}, "'spans' marks parts of a turn"),
+        ({"train_on_input": False}, "'train_on_input' of an answer is False, and whether it is trained is not clear"),
+        ({"sftLossMask": [0, 1]}, "key 'sftLossMask' of a turn looks like a training mark that is not known"),
+        ({"supervise": False}, "key 'supervise' of a turn looks like a training mark"),
+        ({"reasoning_content": ["a"]}, "'reasoning_content' of an answer is list; it must be text"),
+        ({"my_weight": 0}, "key 'my_weight' of a turn looks like a training mark that is not known"),
+        ({"label": False}, "a turn is marked as not wanted; write 'weight': 0"),
+        ({"images": ["a.png"]}, "a turn has 'images'; images, video and audio are not scored"),
+    ],
+)
+def test_a_mark_of_a_turn_that_is_not_clear_is_refused_by_name(
+    tmp_path: Path, answer: dict[str, Any], words: str
+) -> None:
+    message = fault(tmp_path, {"messages": [USER, ANSWER]}, {"messages": [USER, {**ANSWER, **answer}]})
+    assert message.startswith("/data.jsonl line 2: ") and words in message
+
+
+@pytest.mark.parametrize("key", ["train", "loss", "train_on_input", "loss_weight"])
+def test_a_question_that_is_trained_is_refused(tmp_path: Path, key: str) -> None:
+    assert f"{key!r} marks a turn that is not the assistant's as trained" in fault(
+        tmp_path, {"messages": [{**USER, key: True}, ANSWER]}
+    )
+    assert answers(tmp_path, {"messages": [{**USER, key: False, "weight": 1}, ANSWER]}) == ["Hello."]
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ({"images": ["a.png"]}, "'images' is not empty"),
+        ({"videos": ["a.mp4"]}, "'videos' is not empty"),
+        ({"audios": [{"bytes": ""}]}, "'audios' is not empty"),
+        ({"image": "a.png"}, "'image' is not empty"),
+        ({"loss_mask": [0, 1]}, "'loss_mask' is a list beside the turns"),
+        ({"mask": "Assistant"}, "'mask' is 'Assistant', so the answers are not trained"),
+        ({"weight": 0}, "'weight' is 0, so the record is not trained"),
+        ({"train": False}, "'train' is False, so the record is not trained"),
+        ({"masked": True}, "'masked' is True, so the record is not trained"),
+        ({"train_on_input": True}, "only answers are scored, not questions"),
+        ({"type": "TEXT_TO_VALUE"}, "puts labels into the prompt"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "sets the chat template, which is not applied here"),
+        ({"kto_tag": "yes"}, "'kto_tag' is 'yes', and whether that marks a wanted answer is not clear"),
+        ({"label": 0}, "'label' is 0, and whether that marks a wanted answer is not clear"),
+        ({"label": "undesirable"}, "'label' is 'undesirable', and whether"),
+        ({"label": False, "kto_tag": True}, "'kto_tag' and 'label' disagree"),
+        ({"system": "Be brief.", "messages": [{"role": "system", "content": "Be long."}, USER, ANSWER]}, "two system"),
+        ({"system_prompt": "Be brief."}, "'system_prompt' is not the first turn"),
+        ({"label": True, "messages": [USER, ANSWER, USER]}, "the last turn is no answer"),
+    ],
+)
+def test_a_record_with_a_key_that_cannot_be_followed_is_refused_by_name(
+    tmp_path: Path, beside: dict[str, Any], words: str
+) -> None:
+    good = {"messages": [USER, ANSWER]}
+    message = fault(tmp_path, good, {**good, **beside})
+    assert message.startswith("/data.jsonl line 2: ") and words in message
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"images": [], "videos": None, "audios": ""},
+        {"mask": "User", "label": "fruit"},
+        {"weight": 1.0, "loss": 0.402, "label": 3},
+        {"train_on_input": False, "kto_tag": None},
+    ],
+)
+def test_a_key_that_changes_nothing_is_passed_over(tmp_path: Path, beside: dict[str, Any]) -> None:
+    field = read(records(tmp_path, {"messages": [USER, ANSWER], **beside}))
+    assert field.digest == read(records(tmp_path, {"messages": [USER, ANSWER]})).digest
+    assert field.source == {"file": "data.jsonl", "format": "messages"}
+
+
+def test_a_file_without_an_answer_that_is_trained_says_what_was_left_out(tmp_path: Path) -> None:
+    masked = {"messages": [USER, {**ANSWER, "weight": 0}]}
+    undesired = {"messages": [USER, ANSWER], "label": False}
+    message = fault(tmp_path, masked, undesired)
+    assert (
+        "no answer in /data.jsonl is one that its authors train on (1 undesired left out and 1 masked turns)" in message
+    )
+
+
+def test_ids_stay_those_of_the_records_where_some_are_left_out(tmp_path: Path) -> None:
+    good, bad = {"q": "a", "r": "b", "label": True}, {"q": "a", "r": "c", "label": False}
+    assert [item.id for item in read(records(tmp_path, bad, good, bad, good)).content] == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"prompt": "a", "completion": [ANSWER]}, "'prompt' and 'completion' must both be text or both be lists"),
+        ({"prompt": "a", "completion": ""}, "completion is empty, so there is nothing to score"),
+        (
+            {"prompt": "a", "completion": "b", "system": "c"},
+            "'system' goes with messages, but 'prompt' and 'completion'",
+        ),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "tools": [{}]}, "'tools' goes with messages"),
+        ({"prompt": [USER], "completion": [USER]}, "no assistant turn"),
+        ({"prompt": [USER, ANSWER], "completion": [ANSWER]}, "the prompt ends with an assistant turn"),
+        ({"prompt": [USER], "completion": []}, "'completion' must be a message or a list of messages"),
+        (
+            {"instruction": "a", "output": ["good", "bad"]},
+            "'output' is a list of answers; give the wanted one as 'chosen'",
+        ),
+        ({"messages": [USER], "chosen": 1, "rejected": 2}, "'chosen' must be a message or a list of messages"),
+        ({"chosen": [USER, ANSWER], "rejected": "x"}, "'chosen' is a whole conversation and 'rejected' is not"),
+        ({"messages": "[{"}, "'messages': not valid JSON"),
+        ({"conversations": [{"from": "function_call", "value": 'I go. {"name": }'}]}, "function_call: not valid JSON"),
+    ],
+)
+def test_a_record_of_a_form_that_is_not_whole_is_refused(tmp_path: Path, record: dict[str, Any], words: str) -> None:
+    message = fault(tmp_path, record)
+    assert message.startswith("/data.jsonl line 1: ") and words in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "reasoning", "value": "b"}], "reasoning stands after text"),
+        (
+            [{"type": "tool_call", "value": '{"name": "f"}'}, {"type": "text", "text": "a"}],
+            "text stands after a tool call",
+        ),
+        ([{"type": "refusal", "refusal": "no"}], "a part of type 'refusal' is not scored"),
+        ([{"type": "text"}], "a part of the content has no text"),
+        ([{"type": "text", "text": "a", "value": "b"}], "a part of the content has several texts"),
+        ([{"type": "text", "text": "a", "image_url": "b"}], "images and audio are not scored"),
+        ([{"type": "input_audio", "input_audio": {"data": ""}}], "images and audio are not scored"),
+    ],
+)
+def test_content_that_is_no_text_is_refused(tmp_path: Path, content: Any, words: str) -> None:
+    assert words in fault(tmp_path, {"messages": [USER, {"role": "assistant", "content": content}]})
+
+
+CHATML = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+NAMES_ONLY = CHATML.replace(
+    "<|im_end|>", "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}<|im_end|>"
+)
+NO_TEXT_BESIDE_CALLS = (
+    "{% for m in messages %}[{{ m.role }}] {% if m.tool_calls %}{{ m.tool_calls[0].function | tojson }}"
+    "{% else %}{{ m.content.split('</think>')[-1] }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+CALL = {"function": {"name": "lookup", "arguments": {"id": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "template", "words"),
+    [
+        ({"content": "Hello.", "reasoning_content": "They greet me."}, CHATML, "'reasoning_content' of message 2"),
+        ({"content": "Hello.", "thinking": "They greet me."}, CHATML, "'thinking' of message 2"),
+        ({"content": "Hello.", "reasoning": "They greet me."}, CHATML, "'reasoning' of message 2"),
+        ({"content": "Let me look.", "function_calls": "w(city='X')"}, CHATML, "'function_calls' of message 2"),
+        ({"content": "Look.", "function_calls": [{"name": "w"}]}, CHATML, "'function_calls' of message 2"),
+        (
+            {"content": [{"type": "reasoning", "text": "hmm"}, {"type": "text", "text": "Hello."}]},
+            CHATML,
+            "'reasoning_con",
+        ),
+        ({"content": "", "refusal": "No."}, TEMPLATE, "'refusal' of message 2"),
+        ({"content": "I look.", "tool_calls": [CALL]}, NO_TEXT_BESIDE_CALLS, "text of the content of message 2"),
+        ({"content": "<think>Two.</think>It is 2."}, NO_TEXT_BESIDE_CALLS, "text of the content of message 2"),
+        ({"content": "", "tool_calls": [CALL]}, CHATML, "the tool call 'lookup' of message 2"),
+        ({"content": "", "tool_calls": [CALL]}, NAMES_ONLY, "the arguments of a tool call of message 2"),
+    ],
+)
+def test_a_part_of_an_answer_that_the_template_leaves_out_is_refused(
+    tmp_path: Path, answer: dict[str, Any], template: str, words: str
+) -> None:
+    field = read(records(tmp_path, {"messages": [USER, {"role": "assistant", **answer}]}))
+    with pytest.raises(CheckpointError) as caught:
+        texts(field, template)
+    assert f"line 1: the chat template leaves out {words}" in str(caught.value)
+
+
+def test_functions_that_the_template_leaves_out_of_the_prompt_are_refused(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "You have functions.", "functions": '[{"name": "w"}]'}
+    field = read(records(tmp_path, {"messages": [system, USER, ANSWER]}))
+    assert '<functions>[{"name": "w"}]</functions>' in texts(field)[0][0]
+    with pytest.raises(CheckpointError, match="line 1: the chat template leaves out the 'functions' of message 1"):
+        texts(field, CHATML)
+
+
+def test_white_space_and_marks_that_a_template_sets_around_a_thought_leave_nothing_out(tmp_path: Path) -> None:
+    """Qwen3's way: the thought is taken out of the content and put on lines of its own."""
+    qwen = (
+        "{% for m in messages %}[{{ m.role }}] {% if '</think>' in m.content %}<think>\n"
+        "{{ m.content.split('</think>')[0].split('<think>')[-1].strip() }}\n</think>\n\n"
+        "{{ m.content.split('</think>')[-1].strip() }}{% else %}{{ m.content | trim }}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    record = {"messages": [USER, {"role": "assistant", "content": "<think>Two.</think>  It is 2.\n"}]}
+    ((_, r),) = texts(read(records(tmp_path, record)), qwen)
+    assert r == "<think>\nTwo.\n</think>\n\nIt is 2.<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("before", "content"),
+    [("", ""), ("<think>{hm}</think>\n", "<think>{hm}</think>"), ("I [look] up {x}: ", "I [look] up {x}:")],
+)
+@pytest.mark.parametrize("many", [False, True])
+def test_what_stands_before_a_call_is_content(tmp_path: Path, before: str, content: str, many: bool) -> None:
+    call = {"name": "w", "arguments": {"city": "X"}}
+    value = before + json.dumps([call, call] if many else call)
+    record = {"conversations": [{"from": "human", "value": "?"}, {"from": "function_call", "value": value}]}
+    call_text = f"<call>{json.dumps(call)}</call>"
+    assert answers(tmp_path, record) == [content + call_text * (2 if many else 1)]
+
+
+def test_an_answer_of_only_function_calls_is_scored(tmp_path: Path) -> None:
+    turn = {"role": "assistant", "content": None, "function_calls": "w()"}
+    assert answers(tmp_path, {"messages": [USER, turn]}) == ["<calls>w()</calls>"]
+
+
+IDENTITIES: dict[str, tuple[Any, str]] = {
+    "pairs": (
+        {"q": "a", "r": "b", "id": 7, "cluster": 3},
+        "sha256:73a3801f50dd20edc3c6e2d4b51c9365e6e4700fd54ca54729e143ecf2d9ab29",
+    ),
+    "messages": (
+        {"messages": [USER, {**ANSWER, "weight": 1, "name": "x", "train": True}], "id": "c1", "tools": [{"name": "f"}]},
+        "sha256:a30de989d03cf5ecd648e075974ee035952f6f254bfe1ea15c438b423c9d6b23",
+    ),
+    "sharegpt": (
+        {
+            "system": "s",
+            "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo", "loss": True}],
+        },
+        "sha256:aa9d70e99559784cb6a2a274397f3fbfcbb4e261fa6151068b5ea045f25049d5",
+    ),
+    "alpaca": (
+        {"instruction": "i", "input": "n", "output": "o", "system": "s", "history": [["a", "b"]], "label": 3},
+        "sha256:33542bc32124b9dafec3064638dd34eb2253b77c9553c73a7094ad607f344239",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_the_identity_of_data_that_were_read_rightly_stays(tmp_path: Path, name: str) -> None:
+    record, digest = IDENTITIES[name]
+    assert read(records(tmp_path, record)).digest == digest
