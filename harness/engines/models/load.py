@@ -166,10 +166,15 @@ def load_adapter(base: Any, folder: Path) -> Any:
     _fit_vocabulary(base, folder)
     try:
         # peft maps the file; of a copy that is its own it always sees all.
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="harness-") as copied:
+        with (
+            warnings.catch_warnings(),
+            torch.random.fork_rng(devices=[]),
+            tempfile.TemporaryDirectory(prefix="harness-") as copied,
+        ):
             warnings.simplefilter("ignore")
             for path in folder.glob("adapter_*"):
                 shutil.copyfile(path, Path(copied) / path.name)
+            torch.manual_seed(0)  # of initialisations that draw at random what they take away from the base
             model = PeftModel.from_pretrained(base, copied)
             # `from_pretrained` does not report skipped keys; `load_adapter` returns them.
             report = model.load_adapter(copied, model.active_adapter)
