@@ -6,7 +6,7 @@ Owns the effects of calls, of initialisation and of replays, as upstream has the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import Action, Assertion, FunctionCall, InitialState
 from harness.tasks.tau2.content import as_text
 from harness.tasks.tau2.toolkit import Toolkit
+
+HANDED_ON = "Environment.make_tool_call() got multiple values"
 
 
 class TranscriptError(ValueError):
@@ -74,6 +76,7 @@ class Environment:
             return Answer(content=f"Error: {error}", error=True)
 
     def _use(self, call: ToolCall | Action) -> Any:
+        _refuse_taken(call.arguments)
         if call.requestor == "user":
             if self.solo:
                 raise ValueError("User tool calls are not allowed in solo mode")
@@ -145,6 +148,15 @@ class Environment:
         if not self.agent.same_database(other.agent):
             return False
         return self.user is None or other.user is None or self.user.same_database(other.user)
+
+
+def _refuse_taken(arguments: Mapping[str, Any]) -> None:
+    """Upstream hands arguments on beside three of its own, so that these names are errors, whichever tool is called."""
+    if "requestor" in arguments:
+        raise TypeError(f"tau2.environment.environment.{HANDED_ON} for keyword argument 'requestor'")
+    for name in arguments:
+        if name in ("self", "tool_name"):
+            raise TypeError(f"{HANDED_ON} for argument '{name}'")
 
 
 def exchanges(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message]]:

@@ -19,6 +19,7 @@ DOMAINS = {
     "retail": "harness.tasks.tau2.retail:RetailDomain",
     "telecom": "harness.tasks.tau2.telecom:TelecomDomain",
     "mock": "harness.tasks.tau2.mock:MockDomain",
+    "telecom-workflow": "harness.tasks.tau2.telecom:WorkflowDomain",
 }
 AUTO = "auto"
 INSPECT = "inspect_evals"
@@ -26,8 +27,8 @@ TAU2 = "tau2"
 SOURCES = (AUTO, INSPECT, TAU2)
 THEIRS = ("banking_knowledge",)
 """Domains that only upstream's package has."""
-ALIASES = {"telecom-workflow": "telecom"}
-"""Names in upstream's result files for an environment that has another policy text and the same tools."""
+FOLDERS = {"telecom-workflow": "telecom"}
+"""Domains whose files lie in another's folder."""
 
 
 def open_domain(
@@ -55,7 +56,6 @@ def open_domain(
         return _open_upstream(name, file, switches, retrieval)
     if retrieval is not None:
         raise SpecError(f"--retrieval is for domains of upstream's package; give --source {TAU2}")
-    name = ALIASES.get(name, name)
     if name not in DOMAINS:
         elsewhere = (
             f"; {name} comes with tau2-bench's own package{upstream_package.unrelated()}" if name in THEIRS else ""
@@ -81,7 +81,7 @@ def _open_upstream(name: str, tasks_file: Path | None, upstream: Upstream, retri
 @cache
 def _open(name: str, data: Path | None, tasks_file: Path | None, upstream: Upstream) -> Domain:
     module, _, attribute = DOMAINS[name].partition(":")
-    files = DomainFiles(name, data, port.data_folder)
+    files = DomainFiles(FOLDERS.get(name, name), data, port.data_folder)
     domain: Domain = getattr(importlib.import_module(module), attribute)(
         files, source=_source(), tasks_file=tasks_file, upstream=upstream
     )
