@@ -65,6 +65,22 @@ class Domain(Protocol):
         ...
 
 
+GENERIC = ("calculate", "think", "transfer_to_human_agents")
+"""Tools that upstream calls neither reading nor writing."""
+
+
+def kinds(domain: Domain) -> dict[str, str]:
+    """What upstream's records call each tool: read, write, generic or think."""
+    tools = {**domain.tools, **domain.user_tools}
+    return {name: _kind(tool) for name, tool in tools.items()}
+
+
+def _kind(tool: Tool) -> str:
+    if tool.name in GENERIC:
+        return "think" if tool.name == "think" else "generic"
+    return "write" if tool.changes_state else "read"
+
+
 def schemas(tools: Mapping[str, Tool]) -> list[dict[str, Any]]:
     """The descriptions of tools for a model, in the domain's order."""
     return [tool.schema() for tool in tools.values() if tool.shown]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.tau2.end_state import Difference
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import Action, Assertion, FunctionCall, InitialState
 from harness.tasks.tau2.content import as_text
@@ -130,18 +131,19 @@ class Environment:
         for action in (state.initialization_actions if state else None) or ():
             self.run(action)
 
-    def replay(self, messages: Sequence[Message]) -> int:
-        """Repeat the recorded calls that change state; how many answered otherwise than recorded.
+    def replay(self, messages: Sequence[Message]) -> tuple[Difference, ...]:
+        """Repeat the recorded calls that change state; those that answered otherwise than recorded.
 
         Unknown tools changed nothing then and are passed over now. Raises TranscriptError for calls without answers.
         """
-        differs = 0
+        differences: list[Difference] = []
         for call, recorded in exchanges(messages):
             if self.has_tool(call.name) and self.changes_state(call.name):
                 answer = self.call(call)
-                differs += not same_answer(answer, recorded)
+                if not same_answer(answer, recorded):
+                    differences.append(Difference(call=call, then=recorded.content or "", now=answer.content))
         self.sync()
-        return differs
+        return tuple(differences)
 
     def same_databases(self, other: Environment) -> bool:
         """Whether both sides' databases equal another environment's."""
@@ -177,11 +179,14 @@ def exchanges(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message]]
 
 
 def same_answer(now: Answer, then: Message) -> bool:
-    """Whether two answers say the same: as JSON values where both are JSON; errors need not be worded alike."""
+    """Whether two answers say the same: in text, or as JSON values where both are JSON; errors need not be worded alike.
+
+    The text goes before the flags: some recorders set the flag of an error, some do not.
+    """
+    if now.content == (then.content or ""):
+        return True
     if now.error or then.error:
         return now.error == then.error
-    if now.content == then.content:
-        return True
     try:
         return bool(json.loads(now.content) == json.loads(then.content or ""))
     except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import DataError
+from harness.core.tau2.end_state import EndState
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
 from harness.core.tau2.task import Task
@@ -35,7 +36,7 @@ class NlJudge(StrEnum):
 class Rescored:
     """A simulation with the verdict in its file and the verdict now.
 
-    `n_differs`: calls that answer otherwise now than in the recording. `fault`: the cause, where it failed, after the
+    `end` is the end state that was judged, where there was one. `fault`: the cause, where it failed, after the
     review that stands in the file or was made now (`reviewed`).
     """
 
@@ -43,9 +44,14 @@ class Rescored:
     task_id: str
     recorded: Recorded
     verdict: Verdict
-    n_differs: int = 0
+    end: EndState | None = None
     fault: Fault | None = None
     reviewed: Reviewed | None = None
+
+    @property
+    def n_differs(self) -> int:
+        """Replayed calls that answer otherwise now than in the recording."""
+        return self.end.n_differs if self.end else 0
 
     @property
     def changed(self) -> bool:
@@ -155,15 +161,15 @@ def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_j
     """Judge one simulation. It never raises for what the simulation holds."""
     fault: Fault | None
     if isinstance(simulation, Unreadable):
-        verdict, n_differs, fault = unjudged(simulation.reason), 0, unjudgeable(simulation.reason)
+        verdict, end, fault = unjudged(simulation.reason), None, unjudgeable(simulation.reason)
     else:
         task = prepared.tasks.get(simulation.task_id)
         if task is None:
-            verdict, n_differs = unjudged(f"its task is not among those of {prepared.tasks_from}"), 0
+            verdict, end = unjudged(f"its task is not among those of {prepared.tasks_from}"), None
             fault = unjudgeable(verdict.reason or "")
         else:
             assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
-            verdict, n_differs = verdict_of(
+            verdict, end = verdict_of(
                 prepared.domain,
                 task,
                 simulation,
@@ -178,7 +184,7 @@ def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_j
         task_id=simulation.task_id,
         recorded=simulation.recorded,
         verdict=verdict,
-        n_differs=n_differs,
+        end=end,
         fault=fault,
     )
 

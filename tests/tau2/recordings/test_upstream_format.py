@@ -16,7 +16,7 @@ from harness.core.tau2.fault import Fault
 from harness.reward_models.tau2.reward import judge
 from harness.tasks.tau2.recording import parse_simulation, read_recording
 from harness.tasks.tau2.sources import open_domain
-from harness.tasks.tau2.task_file import task_values
+from harness.tasks.tau2.task_file import task_value as task_json
 from harness.tau2.recordings.convert import convert
 from harness.tau2.recordings.upstream_format import completed, info_value, message_value, reward_info, simulation_value
 from harness.tau2.recordings.upstream_models import problem
@@ -146,7 +146,7 @@ def test_played_simulations_are_written_with_every_check_and_read_again(name: st
         assert parse_simulation(value, "x").messages == played.messages  # type: ignore[union-attr]
     document = {
         "info": info_value(name, solo=False, trials=1),
-        "tasks": task_values(tasks),
+        "tasks": [task_json(task) for task in tasks],
         "simulations": values,
     }
     fits_upstream(document)
