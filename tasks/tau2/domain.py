@@ -40,6 +40,11 @@ class Domain(Protocol):
         """The user's tools by name."""
         ...
 
+    @property
+    def retrieving(self) -> Sequence[str]:
+        """Tools that only look documents up, of any way to retrieve: which of them there are depends on the way."""
+        ...
+
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """The tasks of a split; all where none is named. Raises DataError."""
         ...

@@ -17,6 +17,7 @@ from harness.core.errors import DataError
 from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
 from harness.core.tau2.task import REWARD_TYPES, RewardType, Task
+from harness.tasks.tau2.checks import recorded_checks
 from harness.tasks.tau2.document import load_document
 from harness.tasks.tau2.files import read_bytes
 from harness.tasks.tau2.task_file import parse_tasks
@@ -335,4 +336,8 @@ def _recorded(info: Mapping[str, Any]) -> Recorded:
         if name not in found and isinstance(breakdown.get(name), int | float):
             found[name] = float(breakdown[name])
     reward = info.get("reward")
-    return Recorded(reward=float(reward) if isinstance(reward, int | float) else None, components=found)
+    return Recorded(
+        reward=float(reward) if isinstance(reward, int | float) else None,
+        components=found,
+        checks=recorded_checks(info),
+    )

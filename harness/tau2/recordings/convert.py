@@ -42,10 +42,14 @@ def convert(path: Path, out: Path, *, domain: str | None = None, data: Path | No
     """The content for `out`, whose name says the format. Raises DataError or SpecError."""
     if not out.name.endswith((*LINES, *RESULTS)):
         raise SpecError(f"{out}: name it .jsonl for JSON lines or .json for upstream's results format (.gz compresses)")
-    raw = read_raw(path)
+    return written(read_raw(path), out, domain=domain, data=data)
+
+
+def written(raw: Raw, out: Path, *, domain: str | None, data: Path | None) -> Converted:
+    """A recording's values as the content for `out`. Raises DataError."""
     name = domain or raw.domain
     if not name:
-        raise DataError(f"{path} does not say which domain it is of; name it with --domain")
+        raise DataError(f"{raw.path} does not say which domain it is of; name it with --domain")
     values, left_out = _readable(raw)
     tasks = _tasks(raw, name, values, data)
     if out.name.endswith(LINES):
