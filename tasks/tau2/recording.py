@@ -189,6 +189,7 @@ def _from_lines(path: Path, text: str) -> Raw:
     revisions: dict[str, None] = {}
     sources: dict[str, None] = {}
     info: Mapping[str, Any] = {}
+    timestamp: str | None = None
     solo = False
     for index, line in enumerate(lines):
         if not line.strip():
@@ -205,6 +206,8 @@ def _from_lines(path: Path, text: str) -> Raw:
             if isinstance(value.get("domain"), str):
                 domains[value["domain"]] = None
             info = info or _info(value)
+            if timestamp is None and isinstance(value.get("run_timestamp"), str):
+                timestamp = value["run_timestamp"]
             if isinstance(value.get("task_revision"), str):
                 revisions[value["task_revision"]] = None
             if isinstance(value.get("source"), str):
@@ -234,6 +237,7 @@ def _from_lines(path: Path, text: str) -> Raw:
         info=info,
         tasks=list(tasks.values()) or None,
         simulations=tuple(simulations),
+        timestamp=timestamp,
         task_revision=next(iter(revisions), None),
         sources=tuple(sources),
     )

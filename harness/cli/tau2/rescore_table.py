@@ -130,7 +130,7 @@ def _unknown_tools(rescored: Sequence[Rescored]) -> Iterator[str]:
         n = sum(bool(item.unknown_calls) for item in rescored)
         some = ", ".join(f"{name!r} {count}" for name, count in names.most_common(5))
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        yield f"in {n} simulation(s) {names.total()} call(s) are of tools that there are not ({some}{more}); they changed nothing"
+        yield f"in {n} simulation(s) {names.total()} call(s) are of tools that this domain does not have ({some}{more}); they are passed over"
 
 
 def _cut(text: str, width: int) -> str:

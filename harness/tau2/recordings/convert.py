@@ -23,7 +23,7 @@ from harness.tau2.recordings.upstream_models import problem
 
 LINES = (".jsonl", ".jsonl.gz")
 RESULTS = (".json", ".json.gz")
-OF_LINES = ("domain", "task", "solo", "run_info", "task_revision", "source")
+OF_LINES = ("domain", "task", "solo", "run_info", "run_timestamp", "task_revision", "source")
 """Keys of a line that upstream keeps elsewhere, or not at all."""
 OF_RUNS = ("reason", "usage", "fault", "excluded", "review_failure")
 """Keys of a run's line that upstream does not have."""
@@ -129,6 +129,8 @@ def _as_lines(raw: Raw, domain: str, tasks: Mapping[str, Any], values: Named) ->
             line["task_revision"] = raw.task_revision
         if number == 0 and raw.info:
             line["run_info"] = dict(raw.info)
+        if number == 0 and raw.timestamp:
+            line["run_timestamp"] = raw.timestamp
         lines.append(json.dumps(line))
     return "".join(f"{line}\n" for line in lines).encode()
 
