@@ -16,6 +16,7 @@ from harness.core.tau2.message import ToolCall
 from harness.core.tau2.task import InitializationData, InitialState
 from harness.tasks.tau2 import upstream
 from harness.tasks.tau2.environment import Environment
+from harness.tasks.tau2.guidelines import read_guidelines
 from harness.tasks.tau2.sources import open_domain
 
 needs_upstream = pytest.mark.skipif(not upstream.is_installed(), reason="tau2-bench's own package is not installed")
@@ -65,6 +66,12 @@ def test_a_data_folders_texts_are_upstreams() -> None:
         if mode["domain"] in ("airline", "retail", "mock") and "sha256" in mode:
             text = open_domain(mode["domain"], data=data).policy(solo=mode["solo"])
             assert hashlib.sha256(text.encode()).hexdigest() == mode["sha256"]
+
+
+@needs_port
+@pytest.mark.parametrize("tools", [False, True])
+def test_the_users_guidelines_are_upstreams(tools: bool) -> None:
+    assert read_guidelines(None, tools=tools) == read_guidelines(shared("tau2_tasks"), tools=tools)
 
 
 def ask(environment: Environment, name: str, arguments: dict[str, Any], requestor: Any = "assistant") -> str:
