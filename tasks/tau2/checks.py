@@ -45,7 +45,7 @@ def whose_checks(recorded: Checks, task_id: str, tasks: Mapping[str, Task]) -> t
     Checks that are nobody's say nothing: a task changed, or a judge put an assertion into other words. So what a judge
     wrote counts only where there is nothing else.
     """
-    firm = {kind: checks for kind, checks in recorded.items() if kind != "NL_ASSERTION"} or recorded
+    firm: Checks = {kind: checks for kind, checks in recorded.items() if kind != "NL_ASSERTION"} or recorded
     if not firm or task_id not in tasks or _fits(firm, tasks[task_id]):
         return ()
     return tuple(name for name, task in tasks.items() if _fits(firm, task))

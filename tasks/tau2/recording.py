@@ -141,9 +141,10 @@ def _beside(folder: Path, rest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, error
     index = rest.get("simulation_index")
     for entry in index if isinstance(index, list) else ():
-        name = _mapping(entry).get("id")
-        if isinstance(name, str) and name not in found:
-            yield name, DataError(f"{folder.name}/{name}.json is missing, which the index names; restore it")
+        identity = _mapping(entry).get("id")
+        if isinstance(identity, str) and identity not in found:
+            name = f"{folder.name}/{identity}.json"
+            yield name, DataError(f"{name} is missing, which the index names; restore it")
 
 
 def _array(values: list[Any]) -> str:

@@ -180,14 +180,14 @@ def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_j
     others: tuple[str, ...] = ()
     if isinstance(simulation, Simulation) and not prepared.upstream.task_ids:
         others = whose_checks(simulation.recorded.checks, simulation.task_id, prepared.named_tasks)
-    unsure = prepared.mixed_up and isinstance(simulation, Simulation) and not simulation.recorded.checks
+    unsure = prepared.mixed_up and not simulation.recorded.checks
     if others:
         # Nobody is to blame for a conversation that was about another task.
         verdict, end, fault = unjudged(f"its recorded checks are of {_these(others)}, not of its task"), None, None
-    elif unsure and simulation.termination_reason in STOPPED:
-        verdict, end, fault = unjudged("it has no recorded checks, and its file names wrong tasks"), None, None
     elif isinstance(simulation, Unreadable):
         verdict, end, fault = unjudged(simulation.reason), None, unjudgeable(simulation.reason)
+    elif unsure and simulation.termination_reason in STOPPED:
+        verdict, end, fault = unjudged("it has no recorded checks, and its file names wrong tasks"), None, None
     else:
         task = prepared.tasks.get(simulation.task_id)
         if task is None:
