@@ -174,6 +174,8 @@ class UpstreamDomain:
         if solo:
             settings["solo_mode"] = True
         made = self._made({name: value for name, value in settings.items() if name in self._accepts})
+        for toolkit in filter(None, (made.tools, made.user_tools)):
+            _keep_apart(toolkit)
         agent = Toolkit(target=made.tools, tools=self.tools, database=self._database)
         user = None
         if made.user_tools is not None:
@@ -188,6 +190,14 @@ class UpstreamDomain:
     def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
         """Replay a recorded simulation of a task. Raises TranscriptError, UnfitEnd, or whatever the task's own data raise."""
         return self._end_states(task, messages, solo=solo)
+
+
+def _keep_apart(toolkit: Any) -> None:
+    """Give a toolkit records of its own where its class has them: one simulation's broken VPN is else everybody's."""
+    for kind in type(toolkit).__mro__:
+        for name, value in vars(kind).items():
+            if name not in vars(toolkit) and hasattr(value, "model_copy") and not isinstance(value, type):
+                setattr(toolkit, name, value.model_copy(deep=True))
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tau2_online import run_plan
-from tau2_samples import play, shared, simulation
+from tau2_samples import needs_port, play, shared, simulation
 
 from harness.core.errors import DataError, SpecError
 from harness.core.tau2.message import Message, ToolCall
@@ -70,6 +70,21 @@ def test_recorded_simulations_get_upstreams_rewards_in_its_environments(name: st
     expected = {line["id"]: line["reward_if_nl_passes"] for line in map(json.loads, text.splitlines())}
     opened = prepare(path, domain=None, data=None, tasks_file=None, source="tau2")
     assert {item.id: item.verdict.reward for item in rescore(opened, nl_judge=NlJudge.PASS)} == expected
+
+
+@pytest.mark.parametrize(
+    "source", [pytest.param("tau2", marks=needs_upstream), pytest.param("inspect_evals", marks=needs_port)]
+)
+def test_what_one_simulation_breaks_is_whole_in_the_next(source: str) -> None:
+    domain = open_domain("telecom", source=source)
+    connect = ToolCall(name="connect_vpn", arguments={}, requestor="user")
+    for _ in range(2):
+        environment = domain.environment()
+        assert environment.user is not None and not environment.call(connect).error
+        details = environment.user.target.db.device.vpn_details
+        assert details.server_performance.value == "excellent"
+        environment.user.target.break_vpn()
+        assert details.server_performance.value == "poor"
 
 
 @needs_upstream
