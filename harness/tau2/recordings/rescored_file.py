@@ -86,4 +86,5 @@ def _verdict(
         **({"reason": verdict.reason} if verdict.reason else {}),
         **({"upstream": prepared.upstream.names()} if prepared.upstream.names() else {}),
     }
-    return {"reward_info": {**info, "info": {**(info["info"] or {}), **judged_with}}}
+    review = item.reviewed.as_json() if item.reviewed is not None and item.reviewed.failure is None else {}
+    return {"reward_info": {**info, "info": {**(info["info"] or {}), **judged_with}}, **review}

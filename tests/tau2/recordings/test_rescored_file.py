@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from tau2_fields import fits_upstream
 from tau2_samples import needs_port, recorded, results, task_value
 
 from harness.cli import run
+from harness.reward_models.tau2.review import Review
+from harness.tau2.judging.reviewer import Reviewed
+from harness.tau2.recordings.rescore import NlJudge, prepare, rescore
+from harness.tau2.recordings.rescored_file import rescored_file
 
 pytestmark = needs_port
 
@@ -76,6 +81,18 @@ def test_other_tasks_are_those_in_the_file(tmp_path: Path) -> None:
     tasks.write_text(json.dumps([task_value(communicate_info=["never said"])]))
     after = rescored(path, "--tasks-file", str(tasks))
     assert after["tasks"] == json.loads(tasks.read_text()) and after["simulations"][0]["reward_info"]["reward"] == 0.0
+
+
+def test_a_review_made_now_is_in_the_file(tmp_path: Path) -> None:
+    path, out = tmp_path / "r.json", tmp_path / "o.json"
+    path.write_text(json.dumps(whole(results(recorded(messages=[])))))
+    prepared = prepare(path, domain=None, data=None, tasks_file=None)
+    found = Review(findings=(), summary="Nothing was said.")
+    items = [
+        replace(item, reviewed=Reviewed(by="critic", review=found)) for item in rescore(prepared, nl_judge=NlJudge.NONE)
+    ]
+    (one,) = json.loads(rescored_file(prepared, items, out, nl_judge=NlJudge.NONE).content)["simulations"]
+    assert one["review"]["summary"] == "Nothing was said." and one["review"]["model"] == "critic"
 
 
 def test_it_is_of_one_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
