@@ -20,17 +20,13 @@ from harness.core.tau2.task import REWARD_TYPES, RewardType, Task
 from harness.tasks.tau2.checks import recorded_checks
 from harness.tasks.tau2.document import load_document
 from harness.tasks.tau2.files import read_bytes
+from harness.tasks.tau2.no_recording import FORMATS, VOICE, is_simulation, is_voice, is_voice_run, of_array
 from harness.tasks.tau2.task_file import parse_tasks
 
-FORMATS = "upstream's results.json (plain or .gz, or the folder with simulations/), a run's folder, or JSON lines of simulations"
 IN_FOLDER = ("results.json", "simulations.jsonl")
 """What holds the simulations of a folder: upstream's, ours."""
 BESIDE = "simulations"
 """In upstream's directory format the simulations lie in this folder, one to a file, and results.json has the rest."""
-VOICE = (
-    "a voice simulation (full duplex): it was spoken in ticks, which are judged by their timing and are not read here; "
-    "have upstream judge it: tau2 evaluate-trajs FILE"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +92,16 @@ def read_raw(path: Path) -> Raw:
         return _from_lines(path, text)
     document = load_document(text, str(path))
     if isinstance(document.rest, list):
-        raise DataError(f"{path}: {_array(document.rest)}")
+        raise DataError(f"{path}: {of_array(document.rest)}")
     named = [(f"simulation {n}", value) for n, value in enumerate(document.simulations or (), start=1)]
     beside = folder / BESIDE
     if isinstance(document.rest, dict) and not named and beside.is_dir():
         named = list(_beside(beside, document.rest))
-    if _is_simulation(document.rest):
+    if is_simulation(document.rest):
         raise DataError(f"{path}: a single simulation; name the folder that has it in {BESIDE}/, or write it as a line")
     if not isinstance(document.rest, dict) or (document.simulations is None and not beside.is_dir()):
         raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
-    if (named and all(_is_voice(value) for _, value in named)) or _voice_run(_mapping(document.rest.get("info"))):
+    if (named and all(is_voice(value) for _, value in named)) or is_voice_run(_mapping(document.rest.get("info"))):
         raise DataError(f"{path}: {VOICE}")
     info, timestamp = _mapping(document.rest.get("info")), document.rest.get("timestamp")
     return Raw(
@@ -145,35 +141,6 @@ def _beside(folder: Path, rest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(identity, str) and identity not in found:
             name = f"{folder.name}/{identity}.json"
             yield name, DataError(f"{name} is missing, which the index names; restore it")
-
-
-def _array(values: list[Any]) -> str:
-    """What is to be said of a file that is a bare JSON array."""
-    first = _mapping(values[0]) if values else {}
-    if "user_scenario" in first:
-        return "a JSON array of tasks, and no recording; name it with --tasks-file, and the simulations as FILE"
-    if "traj" in first:
-        return f"a JSON array of results of the first tau-bench, which has other tasks and tools; expected {FORMATS}"
-    if "messages" in first or "ticks" in first:
-        return (
-            "a bare JSON array of simulations, without domain and tasks; write one simulation to a line, and name the "
-            "domain: jq -c '.[]' FILE > NAME.jsonl; then NAME.jsonl with --domain"
-        )
-    return f"a bare JSON array with no simulations in it; expected {FORMATS}"
-
-
-def _is_voice(value: Any) -> bool:
-    """Whether a simulation was held in ticks, both sides speaking at once."""
-    return isinstance(value, Mapping) and (bool(value.get("ticks")) or value.get("mode") == "full_duplex")
-
-
-def _voice_run(info: Mapping[str, Any]) -> bool:
-    implementation = str(_mapping(info.get("user_info")).get("implementation", ""))
-    return info.get("audio_native_config") is not None or implementation.startswith("voice_streaming")
-
-
-def _is_simulation(value: Any) -> bool:
-    return isinstance(value, Mapping) and "task_id" in value and ("messages" in value or "ticks" in value)
 
 
 def is_document_info(value: Any) -> bool:
@@ -228,8 +195,8 @@ def _from_lines(path: Path, text: str) -> Raw:
     if not simulations:
         raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
     if len(simulations) == 1 and isinstance(simulations[0][1], list):
-        raise DataError(f"{path}: {_array(simulations[0][1])}")
-    if all(_is_voice(value) for _, value in simulations):
+        raise DataError(f"{path}: {of_array(simulations[0][1])}")
+    if all(is_voice(value) for _, value in simulations):
         raise DataError(f"{path}: {VOICE}")
     return Raw(
         path=path,
@@ -282,7 +249,7 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
     identity = value["id"] if isinstance(value.get("id"), str) else name
     task_id = value["task_id"] if isinstance(value.get("task_id"), str) else ""
     recorded = _recorded(_mapping(value.get("reward_info")))
-    if _is_voice(value):
+    if is_voice(value):
         return Unreadable(id=identity, task_id=task_id, reason=VOICE, recorded=recorded)
     try:
         if not task_id or not isinstance(value.get("termination_reason"), str):
