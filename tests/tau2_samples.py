@@ -21,10 +21,17 @@ needs_port = pytest.mark.skipif(
 )
 
 
+SHARED = Path(os.environ.get("HARNESS_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+
+def names_in(folder: str, pattern: str) -> list[str]:
+    """The files of a shared folder, for tests that are one per file; one name that is absent where there are none."""
+    return sorted(path.name for path in (SHARED / folder).glob(pattern)) or ["absent"]
+
+
 def shared(*parts: str) -> Path:
     """A file of the folder `shared` beside the repository, or of $HARNESS_SHARED; skips the test where it is absent."""
-    root = Path(os.environ.get("HARNESS_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    path = root.joinpath(*parts)
+    path = SHARED.joinpath(*parts)
     if not path.exists():
         pytest.skip(f"{path} is absent; point HARNESS_SHARED at the folder that has {'/'.join(parts)}")
     return path

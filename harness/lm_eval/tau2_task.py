@@ -15,7 +15,7 @@ from harness.core.errors import SpecError
 from harness.core.tau2.task import REWARD_TYPES
 from harness.core.tau2.upstream import upstream_of
 from harness.lm_eval.tau2_order import UNSCORED, SimulationOrder, metrics
-from harness.tau2.line import task_json
+from harness.tasks.tau2.task_file import task_value
 from harness.tau2.plan import Plan, Selection, make_plan
 from harness.tau2.simulate.seeds import DEFAULT_SEED
 
@@ -60,7 +60,7 @@ class Tau2Task(Task):  # type: ignore[misc]
 
     def download(self, *_: Any, **__: Any) -> None:
         """There is nothing to download: the plan was made from files."""
-        self.dataset = {"test": [task_json(task) for task in self.plan.tasks]}
+        self.dataset = {"test": [task_value(task) for task in self.plan.tasks]}
 
     def has_training_docs(self) -> bool:
         """No."""
@@ -81,11 +81,11 @@ class Tau2Task(Task):  # type: ignore[misc]
 
     def doc_to_text(self, doc: dict[str, Any]) -> str:
         """What the simulated user is told."""
-        return json.dumps(doc["user_scenario"])
+        return json.dumps(doc.get("user_scenario"))
 
     def doc_to_target(self, doc: dict[str, Any]) -> str:
         """What success is."""
-        return json.dumps(doc["evaluation_criteria"])
+        return json.dumps(doc.get("evaluation_criteria"))
 
     def fewshot_context(self, doc: dict[str, Any], *_: Any, **__: Any) -> str:
         """The task itself: there are no examples in a conversation."""

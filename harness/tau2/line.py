@@ -8,20 +8,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from harness.core.chat import Usage
+from harness.core.tau2.end_state import EndState
 from harness.core.tau2.fault import CAUSES, Fault
 from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import REWARD_TYPES, Task
 from harness.reward_models.tau2.reward import NOTHING, Verdict
+from harness.tasks.tau2.task_file import task_value
 from harness.tau2.judging.nl_judge import Judged
 from harness.tau2.judging.reviewer import Reviewed
+from harness.tau2.recordings.upstream_format import reward_info
 from harness.tau2.simulate.loop import Played
 
 INFRASTRUCTURE = "infrastructure_error"
+NO_KINDS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class Done:
     outcome: Outcome
     played: Played | None
     judged: Judged | None = None
+    end: EndState | None = None
     reviewed: Reviewed | None = None
     started: str = ""
 
@@ -94,39 +98,44 @@ def message_json(message: Message, usage: Usage | None) -> dict[str, Any]:
     return value
 
 
-@cache
-def _tasks() -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Task)
-
-
-def task_json(task: Task) -> dict[str, Any]:
-    """A task as it stands in a task file."""
-    return dict(_tasks().dump_python(task, mode="json"))
-
-
-def _reward_info(verdict: Verdict, judged: Judged | None, assertions: tuple[str, ...]) -> dict[str, Any] | None:
+def _reward_info(done: Done, task: Task, kinds: Mapping[str, str]) -> dict[str, Any] | None:
+    """Upstream's record of the verdict, each check by itself, but for every component that is known, gate or not."""
+    verdict = done.outcome.verdict
     if verdict.reward is None:
         return None
+    judged = done.judged if done.judged is not None and done.judged.met is not None else None
+    info: dict[str, Any] = {"reward": verdict.reward}
+    if done.played is not None:
+        info = reward_info(
+            task,
+            simulation_of(done.key, done.played),
+            verdict,
+            end=done.end,
+            nl_met=judged.met if judged else None,
+            nl_reasons=judged.reasons if judged else (),
+            fault=done.outcome.fault,
+            kinds=kinds,
+        )
     known = {name: value for name, value in verdict.components.items() if value is not None}
-    info: dict[str, Any] = {
-        "reward": verdict.reward,
-        "reward_basis": list(verdict.basis),
-        "reward_breakdown": known,
-    }
-    if judged is not None and judged.met is not None:
-        info["nl_assertions"] = [
-            {"nl_assertion": assertion, "met": met, "justification": reason}
-            for assertion, met, reason in zip(assertions, judged.met, judged.reasons, strict=True)
-        ]
-    return info
+    return {**info, "reward_basis": list(verdict.basis), "reward_breakdown": known}
 
 
-def as_line(done: Done, *, task: dict[str, Any], domain: str, source: str, solo: bool, any_number: bool = False) -> str:
-    """One line of JSON. No NaN gets in, since arguments with one are malformed, but where `any_number` lets them be."""
+def as_line(
+    done: Done,
+    *,
+    task: Task,
+    domain: str,
+    source: str,
+    solo: bool,
+    kinds: Mapping[str, str] = NO_KINDS,
+    run_info: Mapping[str, Any] | None = None,
+    any_number: bool = False,
+) -> str:
+    """One line of JSON. No NaN gets in, since arguments with one are malformed, but where `any_number` lets them be.
+
+    `kinds`: which kind of tool each is, as upstream's checks of actions say. `run_info`: upstream's `info` of the run.
+    """
     outcome, played = done.outcome, done.played
-    criteria = task.get("evaluation_criteria") or {}
     value: dict[str, Any] = {
         "id": f"{domain}-{done.key.task_id}-{done.key.trial}",
         "task_id": done.key.task_id,
@@ -137,7 +146,7 @@ def as_line(done: Done, *, task: dict[str, Any], domain: str, source: str, solo:
         "solo": solo,
         "termination_reason": outcome.termination,
         "reason": outcome.reason or outcome.verdict.reason,
-        "reward_info": _reward_info(outcome.verdict, done.judged, tuple(criteria.get("nl_assertions") or ())),
+        "reward_info": _reward_info(done, task, kinds),
         "start_time": done.started,
         "duration": round(outcome.seconds, 3),
         "agent_cost": outcome.agent.cost,
@@ -153,8 +162,12 @@ def as_line(done: Done, *, task: dict[str, Any], domain: str, source: str, solo:
         "excluded": outcome.excluded,
         "messages": []
         if played is None
-        else [message_json(message, usage) for message, usage in zip(played.messages, played.usages, strict=True)],
-        "task": task,
+        else [
+            {**message_json(message, usage), "turn_idx": turn}
+            for turn, (message, usage) in enumerate(zip(played.messages, played.usages, strict=True))
+        ],
+        "task": task_value(task),
+        **({} if run_info is None else {"run_info": dict(run_info)}),
     }
     return json.dumps(value, allow_nan=any_number)
 

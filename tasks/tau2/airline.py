@@ -9,6 +9,8 @@ class AirlineDomain(ShopDomain):
     """Airline over the port's tool class."""
 
     name = "airline"
+    database_class = "FlightDB"
+    unended = True
     store_class = "AirlineAgentTools"
     records = {"flights": "Flight", "users": "User", "reservations": "Reservation"}
     reads = (

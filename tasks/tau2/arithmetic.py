@@ -1,6 +1,7 @@
 """The `calculate` tool: Python's arithmetic on numbers, in bounded time whatever a model writes.
 
-`9**9**9` would keep Python busy for ever; here an integer of more than 10,000 bits is an error.
+Values and the words of errors are those of Python's `eval`, which upstream calls. `9**9**9` would keep Python busy for
+ever; here an integer of more than 10,000 bits is an error.
 """
 
 from __future__ import annotations
@@ -9,28 +10,28 @@ import ast
 import math
 import operator
 from collections.abc import Callable
+from typing import Any, NoReturn
 
-ALLOWED = frozenset("0123456789+-*/(). ")
+ALLOWED = "0123456789+-*/(). "
 MAX_CHARACTERS = 2_000
 MAX_BITS = 10_000
-Number = int | float
+TOO_LARGE = "int too large to convert to float"
+"""Python's words for the value of nearly every expression that is refused here."""
 
 
-def _checked(value: Number, bits: float) -> Number:
+def _checked(value: Any, bits: float) -> Any:
     if isinstance(value, int) and value.bit_length() > bits:
-        raise ValueError("the result is too large")
-    if isinstance(value, complex):
-        raise ValueError("the result is not a real number")
+        raise OverflowError(TOO_LARGE)
     return value
 
 
-def _check_power(base: Number, exponent: Number, bits: float) -> None:
+def _check_power(base: Any, exponent: Any, bits: float) -> None:
     whole = isinstance(base, int) and isinstance(exponent, int)
     if whole and abs(base) > 1 and exponent > 0 and exponent * math.log2(abs(base)) > bits:
-        raise ValueError("the result is too large")
+        raise OverflowError(TOO_LARGE)
 
 
-BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
+BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -38,13 +39,13 @@ BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Pow: operator.pow,
 }
-UNARY: dict[type[ast.unaryop], Callable[[Number], Number]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 
 
-def _value(node: ast.AST, bits: float) -> Number:
+def _value(node: ast.AST, bits: float) -> Any:
     if isinstance(node, ast.Expression):
         return _value(node.body, bits)
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+    if isinstance(node, ast.Constant):
         return _checked(node.value, bits)
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
         left, right = _value(node.left, bits), _value(node.right, bits)
@@ -53,20 +54,32 @@ def _value(node: ast.AST, bits: float) -> Number:
         return _checked(BINARY[type(node.op)](left, right), bits)
     if isinstance(node, ast.UnaryOp) and type(node.op) in UNARY:
         return _checked(UNARY[type(node.op)](_value(node.operand, bits)), bits)
+    if isinstance(node, ast.Tuple) and not node.elts:
+        return ()
+    if isinstance(node, ast.Call):
+        _refuse_call(node, bits)
     raise ValueError("only numbers, + - * / // ** and parentheses can be calculated")
 
 
+def _refuse_call(node: ast.Call, bits: float) -> NoReturn:
+    """`2(3)` is no product in Python but a call, of something that is no function."""
+    called = _value(node.func, bits)
+    for argument in node.args:
+        _value(argument, bits)
+    raise TypeError(f"'{type(called).__name__}' object is not callable")
+
+
 def evaluate(expression: str, *, bounded: bool = True) -> str:
-    """The value rounded to two decimals, as text. Raises ValueError, ArithmeticError or RecursionError.
+    """The value rounded to two decimals, as text. Raises ValueError, TypeError, SyntaxError, ArithmeticError, MemoryError
+    or RecursionError.
 
     Unbounded it takes as long as it takes, which may be for ever.
     """
-    if not isinstance(expression, str) or not set(expression) <= ALLOWED:
+    if not all(character in ALLOWED for character in expression):
         raise ValueError("Invalid characters in expression")
+    if not isinstance(expression, str):
+        raise TypeError("eval() arg 1 must be a string, bytes or code object")
     if bounded and len(expression) > MAX_CHARACTERS:
         raise ValueError(f"the expression is longer than {MAX_CHARACTERS} characters")
-    try:
-        tree = ast.parse(expression.strip(), mode="eval")
-    except (SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError(f"Invalid expression: {error}") from error
+    tree = ast.parse(expression.lstrip(" "), "<string>", "eval")
     return str(round(float(_value(tree, MAX_BITS if bounded else math.inf)), 2))

@@ -26,6 +26,7 @@ class BaseDomain:
     name: str
     tools: Mapping[str, Tool]
     user_tools: Mapping[str, Tool]
+    retrieving: Sequence[str] = ()
 
     def __init__(
         self, files: DomainFiles, *, source: str, tasks_file: Path | None = None, upstream: Upstream = OURS

@@ -30,14 +30,15 @@ class Database(Protocol):
 
 
 class Shared:
-    """Many records, each copied when a simulation first touches it (records.py)."""
+    """Many records, each copied when a simulation first touches it (records.py). `title`: upstream's name for the class."""
 
-    def __init__(self, tables: Mapping[str, Table]) -> None:
+    def __init__(self, tables: Mapping[str, Table], title: str = "DB") -> None:
         self._tables = tables
+        self._title = title
 
     def open(self) -> View:
         """A view for one simulation."""
-        return View(self._tables)
+        return View(self._tables, self._title)
 
     def merge(self, opened: View, update: Mapping[str, Any]) -> View:
         """The same view."""
@@ -61,9 +62,25 @@ class Whole:
         return self._model.model_validate_json(self._json)
 
     def merge(self, opened: Any, update: Mapping[str, Any]) -> Any:
-        """A new copy."""
-        return self._model.model_validate(deep_merge(opened.model_dump(warnings=False), update))
+        """A new copy. Raises ValueError for a key that no record has, as upstream does for such a database."""
+        merged = deep_merge(opened.model_dump(warnings=False), update)
+        made = self._model.model_validate(merged)
+        lost = _lost(merged, made.model_dump(warnings=False))
+        if lost is not None:
+            raise ValueError(f"initialization data name {lost!r}, which no record of this database has")
+        return made
 
     def same(self, one: Any, other: Any) -> bool:
         """Compares everything."""
         return canonical(one) == canonical(other)
+
+
+def _lost(given: Any, kept: Any) -> str | None:
+    """The first key of what was given that a model did not keep."""
+    if isinstance(given, Mapping) and isinstance(kept, Mapping):
+        pairs = [(value, kept[key]) for key, value in given.items() if key in kept]
+        found = next((str(key) for key in given if key not in kept), None)
+        return found if found is not None else next((one for pair in pairs if (one := _lost(*pair))), None)
+    if isinstance(given, list) and isinstance(kept, list):
+        return next((one for pair in zip(given, kept, strict=False) if (one := _lost(*pair))), None)
+    return None

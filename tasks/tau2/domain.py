@@ -40,6 +40,11 @@ class Domain(Protocol):
         """The user's tools by name."""
         ...
 
+    @property
+    def retrieving(self) -> Sequence[str]:
+        """Tools that only look documents up, of any way to retrieve: which of them there are depends on the way."""
+        ...
+
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """The tasks of a split; all where none is named. Raises DataError."""
         ...
@@ -63,6 +68,22 @@ class Domain(Protocol):
     def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
         """Replay a recorded simulation of a task. Raises TranscriptError, UnfitEnd, or whatever the task's own data raise."""
         ...
+
+
+GENERIC = ("calculate", "think", "transfer_to_human_agents")
+"""Tools that upstream calls neither reading nor writing."""
+
+
+def kinds(domain: Domain) -> dict[str, str]:
+    """What upstream's records call each tool: read, write, generic or think."""
+    tools = {**domain.tools, **domain.user_tools}
+    return {name: _kind(tool) for name, tool in tools.items()}
+
+
+def _kind(tool: Tool) -> str:
+    if tool.name in GENERIC:
+        return "think" if tool.name == "think" else "generic"
+    return "write" if tool.changes_state else "read"
 
 
 def schemas(tools: Mapping[str, Tool]) -> list[dict[str, Any]]:

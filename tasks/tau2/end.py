@@ -41,7 +41,7 @@ class EndStates:
         criteria = task.evaluation_criteria or Criteria()
         environment = self._environment(solo, task)
         environment.initialize(task.initial_state)
-        differs = environment.replay(messages)
+        differences = environment.replay(messages)
         matches = None
         reference = None
         if self._diagnose_database or "DB" in criteria.reward_basis:
@@ -58,7 +58,7 @@ class EndStates:
             if self._can_be_evaluated(task, criteria):
                 raise UnfitEnd(f"its end cannot be judged: {type(error).__name__}: {error}") from error
             raise
-        return EndState(database_matches=matches, assertions_met=met, n_differs=differs)
+        return EndState(database_matches=matches, assertions_met=met, differences=differences)
 
     def _can_be_evaluated(self, task: Task, criteria: Criteria) -> bool:
         """Whether comparison and assertions work after the reference actions, so that the task is not to blame."""

@@ -6,14 +6,17 @@ Owns the effects of calls, of initialisation and of replays, as upstream has the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.tau2.end_state import Difference
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import Action, Assertion, FunctionCall, InitialState
 from harness.tasks.tau2.content import as_text
 from harness.tasks.tau2.toolkit import Toolkit
+
+HANDED_ON = "Environment.make_tool_call() got multiple values"
 
 
 class TranscriptError(ValueError):
@@ -74,6 +77,7 @@ class Environment:
             return Answer(content=f"Error: {error}", error=True)
 
     def _use(self, call: ToolCall | Action) -> Any:
+        _refuse_taken(call.arguments)
         if call.requestor == "user":
             if self.solo:
                 raise ValueError("User tool calls are not allowed in solo mode")
@@ -127,24 +131,34 @@ class Environment:
         for action in (state.initialization_actions if state else None) or ():
             self.run(action)
 
-    def replay(self, messages: Sequence[Message]) -> int:
-        """Repeat the recorded calls that change state; how many answered otherwise than recorded.
+    def replay(self, messages: Sequence[Message]) -> tuple[Difference, ...]:
+        """Repeat the recorded calls that change state; those that answered otherwise than recorded.
 
         Unknown tools changed nothing then and are passed over now. Raises TranscriptError for calls without answers.
         """
-        differs = 0
+        differences: list[Difference] = []
         for call, recorded in exchanges(messages):
             if self.has_tool(call.name) and self.changes_state(call.name):
                 answer = self.call(call)
-                differs += not same_answer(answer, recorded)
+                if not same_answer(answer, recorded):
+                    differences.append(Difference(call=call, then=recorded.content or "", now=answer.content))
         self.sync()
-        return differs
+        return tuple(differences)
 
     def same_databases(self, other: Environment) -> bool:
         """Whether both sides' databases equal another environment's."""
         if not self.agent.same_database(other.agent):
             return False
         return self.user is None or other.user is None or self.user.same_database(other.user)
+
+
+def _refuse_taken(arguments: Mapping[str, Any]) -> None:
+    """Upstream hands arguments on beside three of its own, so that these names are errors, whichever tool is called."""
+    if "requestor" in arguments:
+        raise TypeError(f"tau2.environment.environment.{HANDED_ON} for keyword argument 'requestor'")
+    for name in arguments:
+        if name in ("self", "tool_name"):
+            raise TypeError(f"{HANDED_ON} for argument '{name}'")
 
 
 def exchanges(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message]]:
@@ -165,11 +179,14 @@ def exchanges(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message]]
 
 
 def same_answer(now: Answer, then: Message) -> bool:
-    """Whether two answers say the same: as JSON values where both are JSON; errors need not be worded alike."""
+    """Whether two answers say the same: in text, or as JSON values where both are JSON; errors need not be worded alike.
+
+    The text goes before the flags: some recorders set the flag of an error, some do not.
+    """
+    if now.content == (then.content or ""):
+        return True
     if now.error or then.error:
         return now.error == then.error
-    if now.content == then.content:
-        return True
     try:
         return bool(json.loads(now.content) == json.loads(then.content or ""))
     except (ValueError, RecursionError):

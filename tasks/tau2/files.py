@@ -71,9 +71,17 @@ class DomainFiles:
         """A JSON file's content. Raises DataError."""
         return read_json(self.need(*names))
 
-    def text(self, *names: str) -> str:
-        """A text file's content. Raises DataError."""
-        return read_bytes(self.need(*names)).decode("utf-8")
+    def text(self, *names: str, unended: bool = False) -> str:
+        """A text file's content. Raises DataError.
+
+        `unended`: upstream's file has no newline at its end, where the package's has one; a data folder's text stays.
+        """
+        text = read_bytes(self.need(*names)).decode("utf-8")
+        return text.removesuffix("\n") if unended and self.is_packaged(*names) else text
+
+    def is_packaged(self, *names: str) -> bool:
+        """Whether a file is the package's and not the data folder's. Raises DataError where there is none."""
+        return self.need(*names).is_relative_to(self._packaged())
 
 
 def read_bytes(path: Path) -> bytes:

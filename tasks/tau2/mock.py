@@ -43,7 +43,7 @@ class MockDomain(BaseDomain):
 
         raw: Any = self.files.json("db.json")
         kinds: dict[str, Any] = {"tasks": mock_tools.Todo, "users": mock_tools.User}
-        return Shared({name: Table(raw[name], model.model_validate) for name, model in kinds.items()})
+        return Shared({name: Table(raw[name], model.model_validate) for name, model in kinds.items()}, "MockDB")
 
     @cached_property
     def _user_database(self) -> Shared:
@@ -51,11 +51,17 @@ class MockDomain(BaseDomain):
 
         # inspect-evals' data are older than the notifications and have no such file.
         raw: Any = self.files.json("user_db.json") if self.files.find("user_db.json") else {"notifications": {}}
-        return Shared({"notifications": Table(raw["notifications"], mock_tools.Notification.model_validate)})
+        return Shared(
+            {"notifications": Table(raw["notifications"], mock_tools.Notification.model_validate)}, "MockUserDB"
+        )
 
     def policy(self, *, solo: bool = False) -> str:
         """The policy."""
-        return self.files.text("policy_solo.md" if solo else "policy.md")
+        if solo:
+            return self.files.text("policy_solo.md")
+        text = self.files.text("policy.md", unended=True)
+        # Upstream's file has a blank at the end of this line, which the package's copy lost.
+        return text.replace("create tasks\n", "create tasks \n") if self.files.is_packaged("policy.md") else text
 
     def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
         """A fresh environment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from harness.tasks.tau2.generic import transfer
 from harness.tasks.tau2.tool import Tool, table
@@ -14,6 +14,8 @@ Status = Literal["pending", "completed"]
 
 class Todo(BaseModel):
     """An entry of the list."""
+
+    model_config = ConfigDict(title="Task")  # upstream's name for it, which a model sees where arguments do not fit
 
     task_id: str
     title: str

@@ -9,16 +9,16 @@ from typing import Any
 from harness.tasks.tau2.tool import Tool
 
 
-def ported(module: ModuleType, name: str, *, changes_state: bool) -> Tool:
-    """The port's tool `name`, described by the function in `module`."""
+def ported(module: ModuleType, name: str, *, changes_state: bool, run: Callable[..., Any] | None = None) -> Tool:
+    """The port's tool `name`, described by the function in `module`. `run` stands in for a method that differs."""
 
-    def run(target: Any, /, **arguments: Any) -> Any:
+    def method(target: Any, /, **arguments: Any) -> Any:
         return getattr(target, name)(**arguments)
 
     def describe() -> Callable[..., Any]:
         return getattr(module, name)()  # type: ignore[no-any-return]
 
-    return Tool(name=name, changes_state=changes_state, run=run, described=describe)
+    return Tool(name=name, changes_state=changes_state, run=run or method, described=describe)
 
 
 def ported_all(module: ModuleType, *, reads: Iterable[str], writes: Iterable[str]) -> list[Tool]:

@@ -17,13 +17,16 @@ from harness.core.errors import DataError
 from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
 from harness.core.tau2.task import REWARD_TYPES, RewardType, Task
+from harness.tasks.tau2.checks import recorded_checks
 from harness.tasks.tau2.document import load_document
 from harness.tasks.tau2.files import read_bytes
+from harness.tasks.tau2.no_recording import FORMATS, VOICE, is_simulation, is_voice, is_voice_run, of_array
 from harness.tasks.tau2.task_file import parse_tasks
 
-FORMATS = "upstream's results.json (plain or .gz, or the folder with simulations/), a run's folder, or JSON lines of simulations"
 IN_FOLDER = ("results.json", "simulations.jsonl")
 """What holds the simulations of a folder: upstream's, ours."""
+BESIDE = "simulations"
+"""In upstream's directory format the simulations lie in this folder, one to a file, and results.json has the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +91,18 @@ def read_raw(path: Path) -> Raw:
     if _is_lines(path, text):
         return _from_lines(path, text)
     document = load_document(text, str(path))
-    if not isinstance(document.rest, dict) or document.simulations is None:
+    if isinstance(document.rest, list):
+        raise DataError(f"{path}: {of_array(document.rest)}")
+    named = [(f"simulation {n}", value) for n, value in enumerate(document.simulations or (), start=1)]
+    beside = folder / BESIDE
+    if isinstance(document.rest, dict) and not named and beside.is_dir():
+        named = list(_beside(beside, document.rest))
+    if is_simulation(document.rest):
+        raise DataError(f"{path}: a single simulation; name the folder that has it in {BESIDE}/, or write it as a line")
+    if not isinstance(document.rest, dict) or (document.simulations is None and not beside.is_dir()):
         raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
-    values = [*document.simulations, *_beside(folder, document.rest)]
+    if (named and all(is_voice(value) for _, value in named)) or is_voice_run(_mapping(document.rest.get("info"))):
+        raise DataError(f"{path}: {VOICE}")
     info, timestamp = _mapping(document.rest.get("info")), document.rest.get("timestamp")
     return Raw(
         path=path,
@@ -98,7 +110,7 @@ def read_raw(path: Path) -> Raw:
         solo="solo" in str(_mapping(info.get("agent_info")).get("implementation", "")),
         info=info,
         tasks=document.rest.get("tasks") or None,
-        simulations=tuple((f"simulation {n}", value) for n, value in enumerate(values, start=1)),
+        simulations=tuple(named),
         timestamp=timestamp if isinstance(timestamp, str) else None,
     )
 
@@ -113,15 +125,27 @@ def _is_lines(path: Path, text: str) -> bool:
     return isinstance(first, dict) and "simulations" not in first and "task_id" in first
 
 
-def _beside(folder: Path, rest: Mapping[str, Any]) -> Iterator[Any]:
-    """Simulations that upstream wrote to a folder of their own."""
-    if "simulation_index" not in rest and not (folder / "simulations").is_dir():
-        return
-    for path in sorted((folder / "simulations").glob("*.json")):
+def _beside(folder: Path, rest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Simulations that upstream wrote to a folder of their own, and those that its index names and the folder lacks."""
+    found = {path.name.removesuffix(".gz").removesuffix(".json"): path for path in folder.glob("*.json")}
+    found.update({path.name.removesuffix(".json.gz"): path for path in folder.glob("*.json.gz")})
+    for _, path in sorted(found.items()):
+        name = f"{folder.name}/{path.name}"
         try:
-            yield json.loads(read_bytes(path))
-        except (ValueError, RecursionError) as error:
-            yield DataError(f"{path.name}: {error}")
+            yield name, json.loads(read_bytes(path))
+        except (ValueError, RecursionError, DataError) as error:
+            yield name, error
+    index = rest.get("simulation_index")
+    for entry in index if isinstance(index, list) else ():
+        identity = _mapping(entry).get("id")
+        if isinstance(identity, str) and identity not in found:
+            name = f"{folder.name}/{identity}.json"
+            yield name, DataError(f"{name} is missing, which the index names; restore it")
+
+
+def is_document_info(value: Any) -> bool:
+    """Whether this is a document's `info`, and not the one of a single simulation."""
+    return isinstance(value, Mapping) and "environment_info" in value
 
 
 def _from_lines(path: Path, text: str) -> Raw:
@@ -133,6 +157,7 @@ def _from_lines(path: Path, text: str) -> Raw:
     revisions: dict[str, None] = {}
     sources: dict[str, None] = {}
     info: Mapping[str, Any] = {}
+    timestamp: str | None = None
     solo = False
     for index, line in enumerate(lines):
         if not line.strip():
@@ -148,20 +173,31 @@ def _from_lines(path: Path, text: str) -> Raw:
         if isinstance(value, dict):
             if isinstance(value.get("domain"), str):
                 domains[value["domain"]] = None
-            info = info or _mapping(value.get("info"))
+            info = info or _info(value)
+            if timestamp is None and isinstance(value.get("run_timestamp"), str):
+                timestamp = value["run_timestamp"]
             if isinstance(value.get("task_revision"), str):
                 revisions[value["task_revision"]] = None
             if isinstance(value.get("source"), str):
                 sources[value["source"]] = None
             task = value.get("task")
-            if isinstance(task, dict) and "id" in task and tasks.setdefault(str(task["id"]), task) != task:
-                raise DataError(f"{path} {name}: task {task['id']!r} is not the one of an earlier line; split the file")
+            if isinstance(task, dict) and "id" in task:
+                known = tasks.setdefault(str(task["id"]), task)
+                if known != task and not _same_task(known, task):
+                    raise DataError(
+                        f"{path} {name}: task {task['id']!r} is not the one of an earlier line; split the file"
+                    )
+                tasks[str(task["id"])] = max(known, task, key=len)  # older lines lack what nobody here reads
             solo = solo or value.get("solo") is True
     for what, found in (("domains", domains), ("task revisions", revisions)):
         if len(found) > 1:
             raise DataError(f"{path}: simulations of several {what} ({', '.join(found)}); give one file for each")
     if not simulations:
         raise DataError(f"{path}: no simulations in it; expected {FORMATS}")
+    if len(simulations) == 1 and isinstance(simulations[0][1], list):
+        raise DataError(f"{path}: {of_array(simulations[0][1])}")
+    if all(is_voice(value) for _, value in simulations):
+        raise DataError(f"{path}: {VOICE}")
     return Raw(
         path=path,
         domain=next(iter(domains), None),
@@ -169,9 +205,26 @@ def _from_lines(path: Path, text: str) -> Raw:
         info=info,
         tasks=list(tasks.values()) or None,
         simulations=tuple(simulations),
+        timestamp=timestamp,
         task_revision=next(iter(revisions), None),
         sources=tuple(sources),
     )
+
+
+def _info(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document's `info` in a line: of a run, of a conversion, or of one from before `run_info`."""
+    found = line.get("run_info")
+    if isinstance(found, Mapping):
+        return found
+    return _mapping(line.get("info")) if is_document_info(line.get("info")) else {}
+
+
+def _same_task(one: Any, other: Any) -> bool:
+    """Whether two tasks mean the same, whatever else their files say."""
+    try:
+        return parse_tasks([one], "") == parse_tasks([other], "")
+    except DataError:
+        return False
 
 
 @cache
@@ -187,6 +240,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
     """One simulation from its JSON value; `name` is what it is called where it has no id."""
+    if isinstance(value, DataError):
+        return Unreadable(id=name, task_id="", reason=str(value))
     if isinstance(value, Exception):
         return Unreadable(id=name, task_id="", reason=f"not valid JSON ({value})")
     if not isinstance(value, dict):
@@ -194,6 +249,8 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
     identity = value["id"] if isinstance(value.get("id"), str) else name
     task_id = value["task_id"] if isinstance(value.get("task_id"), str) else ""
     recorded = _recorded(_mapping(value.get("reward_info")))
+    if is_voice(value):
+        return Unreadable(id=identity, task_id=task_id, reason=VOICE, recorded=recorded)
     try:
         if not task_id or not isinstance(value.get("termination_reason"), str):
             raise ValueError("task_id or termination_reason is missing or no text")
@@ -251,4 +308,8 @@ def _recorded(info: Mapping[str, Any]) -> Recorded:
         if name not in found and isinstance(breakdown.get(name), int | float):
             found[name] = float(breakdown[name])
     reward = info.get("reward")
-    return Recorded(reward=float(reward) if isinstance(reward, int | float) else None, components=found)
+    return Recorded(
+        reward=float(reward) if isinstance(reward, int | float) else None,
+        components=found,
+        checks=recorded_checks(info),
+    )

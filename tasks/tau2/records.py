@@ -121,15 +121,17 @@ class Records(MutableMapping[str, Any]):
 class View:
     """One simulation's database: an attribute per table, as tools expect it."""
 
-    def __init__(self, tables: Mapping[str, Table]) -> None:
+    def __init__(self, tables: Mapping[str, Table], title: str = "DB") -> None:
         self.reading = False
+        self._title = title
         self._records = {name: Records(table, self) for name, table in tables.items()}
 
     def __getattr__(self, name: str) -> Records:
         try:
             return self.__dict__["_records"][name]  # type: ignore[no-any-return]
         except KeyError:
-            raise AttributeError(f"the database has no table {name!r}") from None
+            # Upstream's class and Python's words: a model reads them where both sides work on one side's database.
+            raise AttributeError(f"{self._title!r} object has no attribute {name!r}") from None
 
     @contextmanager
     def read_only(self) -> Iterator[None]:

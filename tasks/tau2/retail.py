@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from harness.tasks.tau2 import port
+from harness.tasks.tau2.ported import ported
 from harness.tasks.tau2.shop import ShopDomain
 from harness.tasks.tau2.tool import Tool
 
@@ -29,11 +32,20 @@ _item.__qualname__ = "RetailTools.get_item_details"  # Python names it to a mode
 ITEM = Tool(name="get_item_details", changes_state=False, run=_item, described=lambda: get_item_details)
 
 
+def _product_types(target: Any, /) -> str:
+    """Upstream sorts them by name, the port does not."""
+    return json.dumps({one.name: one.product_id for one in target.db.products.values()}, sort_keys=True)
+
+
+_product_types.__qualname__ = "RetailTools.list_all_product_types"
+
+
 class RetailDomain(ShopDomain):
     """Retail over the port's tool class."""
 
     name = "retail"
     store_class = "RetailAgentTools"
+    database_class = "RetailDB"
     records = {"products": "Product", "users": "User", "orders": "Order"}
     reads = (
         "find_user_id_by_name_zip",
@@ -41,7 +53,6 @@ class RetailDomain(ShopDomain):
         "get_order_details",
         "get_product_details",
         "get_user_details",
-        "list_all_product_types",
     )
     writes = (
         "cancel_pending_order",
@@ -72,5 +83,7 @@ class RetailDomain(ShopDomain):
     )
 
     def own_tools(self) -> list[Tool]:
-        """Tools that the port lacks."""
-        return [*super().own_tools(), ITEM]
+        """Tools that the port lacks, or has otherwise."""
+        tools = port.modules(self.name)["tools"]
+        types = ported(tools, "list_all_product_types", changes_state=False, run=_product_types)
+        return [*super().own_tools(), ITEM, types]

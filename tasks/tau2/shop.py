@@ -28,6 +28,10 @@ class ShopDomain(BaseDomain):
     """The order in which a model is shown them: upstream's."""
     records: Mapping[str, str]
     """Table to the name of its records' class in the port."""
+    database_class: str
+    """Upstream's name for the database."""
+    unended = False
+    """Whether upstream's policy ends without a newline."""
     user_tools: Mapping[str, Tool] = {}
 
     def own_tools(self) -> list[Tool]:
@@ -46,13 +50,15 @@ class ShopDomain(BaseDomain):
         models = port.modules(self.name)["data_model"]
         raw: Any = self.files.json("db.json")
         kinds = {name: getattr(models, kind) for name, kind in self.records.items()}
-        return Shared({name: Table(raw[name], model.model_validate) for name, model in kinds.items()})
+        return Shared(
+            {name: Table(raw[name], model.model_validate) for name, model in kinds.items()}, self.database_class
+        )
 
     def policy(self, *, solo: bool = False) -> str:
         """The policy. There is no solo mode."""
         if solo:
             self.no_solo()
-        return self.files.text("policy.md", "policy.txt")
+        return self.files.text("policy.md", "policy.txt", unended=self.unended)
 
     def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
         """A fresh environment."""

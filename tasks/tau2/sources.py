@@ -19,6 +19,7 @@ DOMAINS = {
     "retail": "harness.tasks.tau2.retail:RetailDomain",
     "telecom": "harness.tasks.tau2.telecom:TelecomDomain",
     "mock": "harness.tasks.tau2.mock:MockDomain",
+    "telecom-workflow": "harness.tasks.tau2.telecom:WorkflowDomain",
 }
 AUTO = "auto"
 INSPECT = "inspect_evals"
@@ -26,8 +27,9 @@ TAU2 = "tau2"
 SOURCES = (AUTO, INSPECT, TAU2)
 THEIRS = ("banking_knowledge",)
 """Domains that only upstream's package has."""
-ALIASES = {"telecom-workflow": "telecom"}
-"""Names in upstream's result files for an environment that has another policy text and the same tools."""
+RETRIEVAL = ", retrieval "
+FOLDERS = {"telecom-workflow": "telecom"}
+"""Domains whose files lie in another's folder."""
 
 
 def open_domain(
@@ -38,11 +40,12 @@ def open_domain(
     source: str = AUTO,
     upstream: Upstream = OURS,
     retrieval: str | None = None,
+    scoring: bool = False,
 ) -> Domain:
     """The domain, loaded once per process. Raises DataError for a name that is unknown or data that are missing.
 
     `source` auto is inspect-evals, but for a domain that it lacks, and where only upstream's package is installed.
-    `retrieval` is how banking_knowledge finds documents.
+    `retrieval` is how banking_knowledge finds documents; `scoring`: nobody will look for any, so that no key is needed.
     """
     if source not in SOURCES:
         raise SpecError(f"--source {source!r} is unknown; it takes {', '.join(SOURCES)}")
@@ -52,10 +55,9 @@ def open_domain(
     if chosen == TAU2:
         if data is not None:
             raise SpecError("--data is of no use with upstream's package, which has its own; TAU2_DATA_DIR says where")
-        return _open_upstream(name, file, switches, retrieval)
+        return _open_upstream(name, file, switches, retrieval, scoring)
     if retrieval is not None:
         raise SpecError(f"--retrieval is for domains of upstream's package; give --source {TAU2}")
-    name = ALIASES.get(name, name)
     if name not in DOMAINS:
         elsewhere = (
             f"; {name} comes with tau2-bench's own package{upstream_package.unrelated()}" if name in THEIRS else ""
@@ -72,20 +74,27 @@ def _chosen(name: str) -> str:
 
 
 @cache
-def _open_upstream(name: str, tasks_file: Path | None, upstream: Upstream, retrieval: str | None) -> Domain:
+def _open_upstream(
+    name: str, tasks_file: Path | None, upstream: Upstream, retrieval: str | None, scoring: bool
+) -> Domain:
     from harness.tasks.tau2.upstream_domain import UpstreamDomain
 
-    return UpstreamDomain(name, tasks_file=tasks_file, upstream=upstream, retrieval=retrieval)
+    return UpstreamDomain(name, tasks_file=tasks_file, upstream=upstream, retrieval=retrieval, scoring=scoring)
 
 
 @cache
 def _open(name: str, data: Path | None, tasks_file: Path | None, upstream: Upstream) -> Domain:
     module, _, attribute = DOMAINS[name].partition(":")
-    files = DomainFiles(name, data, port.data_folder)
+    files = DomainFiles(FOLDERS.get(name, name), data, port.data_folder)
     domain: Domain = getattr(importlib.import_module(module), attribute)(
         files, source=_source(), tasks_file=tasks_file, upstream=upstream
     )
     return domain
+
+
+def of_package(source: str) -> str:
+    """A source without the way to retrieve, on which no verdict depends."""
+    return source.partition(RETRIEVAL)[0]
 
 
 def _source() -> str:

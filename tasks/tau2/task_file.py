@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def parse_tasks(values: Any, where: str) -> list[Task]:
         if task.id in seen:
             raise DataError(f"{where}: {name} is there twice; task ids must be unique")
         seen.add(task.id)
-        tasks.append(task)
+        tasks.append(replace(task, written=value))
     return tasks
 
 
@@ -63,9 +64,11 @@ def read_tasks(path: Path) -> list[Task]:
     return parse_tasks(read_json(path), str(path))
 
 
-def task_values(tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Tasks as JSON values, in upstream's format; what is null is left out."""
-    return [_adapter().dump_python(task, mode="json", exclude_none=True) for task in tasks]
+def task_value(task: Task) -> dict[str, Any]:
+    """A task as it stands in its file; one that was made here, in upstream's format, without what is null."""
+    if task.written is not None:
+        return dict(task.written)
+    return dict(_adapter().dump_python(task, mode="json", exclude_none=True))
 
 
 def revision(tasks: Sequence[Task]) -> str:
@@ -74,7 +77,7 @@ def revision(tasks: Sequence[Task]) -> str:
 
 
 def _meaning(task: Task) -> dict[str, Any]:
-    value: dict[str, Any] = _adapter().dump_python(task, mode="json")
+    value: dict[str, Any] = _adapter().dump_python(task, mode="json", exclude={"written"})
     if task.user_tools is None:
         del value["user_tools"]  # a key that came later: tasks without it are what they were
     return value

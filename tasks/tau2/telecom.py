@@ -5,10 +5,12 @@ After every call the two sides are brought in step: a paid bill, an enabled line
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
+
+from pydantic import ConfigDict
 
 from harness.core.tau2.task import Task
 from harness.tasks.tau2 import port
@@ -18,7 +20,7 @@ from harness.tasks.tau2.end import EndStates
 from harness.tasks.tau2.environment import Environment
 from harness.tasks.tau2.files import read_bytes
 from harness.tasks.tau2.generic import transfer
-from harness.tasks.tau2.ported import ported_all
+from harness.tasks.tau2.ported import ported, ported_all
 from harness.tasks.tau2.tool import Tool, table
 from harness.tasks.tau2.toolkit import Toolkit
 
@@ -26,7 +28,6 @@ AGENT_READS = (
     "get_customer_by_phone",
     "get_customer_by_id",
     "get_customer_by_name",
-    "get_details_by_id",
     "get_bills_for_customer",
     "get_data_usage",
 )
@@ -38,6 +39,14 @@ AGENT_WRITES = (
     "disable_roaming",
     "refuel_data",
 )
+FINDERS = {
+    "L": "_get_line_by_id",
+    "D": "_get_device_by_id",
+    "B": "_get_bill_by_id",
+    "C": "get_customer_by_id",
+    "P": "_get_plan_by_id",
+}
+"""First letter of an id to the port's method that finds the record."""
 USER_READS = (
     "check_status_bar",
     "check_network_status",
@@ -62,7 +71,6 @@ USER_WRITES = (
     "toggle_data",
     "toggle_roaming",
     "toggle_data_saver_mode",
-    "set_apn_settings",
     "reset_apn_settings",
     "toggle_wifi",
     "toggle_wifi_calling",
@@ -123,10 +131,36 @@ USER_ORDER = (
 """The order in which a model is shown them: upstream's."""
 
 
+def _details(target: Any, /, id: str) -> Any:  # noqa: A002
+    """The port dumps the record, which turns its numbers and truth values into strings; upstream gives the record."""
+    for letter, finder in FINDERS.items():
+        if id.startswith(letter):
+            return getattr(target, finder)(id)
+    raise ValueError(f"Unknown ID format or type: {id}")
+
+
+_details.__qualname__ = "TelecomTools.get_details_by_id"  # Python names it to a model that leaves the argument out
+
+
+def _set_apn_settings(model: Any) -> Callable[..., Any]:
+    """The port's method, which passes over keys that there are not; to upstream they are an error."""
+    strict = type("APNSettings", (model,), {"__module__": __name__, "model_config": ConfigDict(extra="forbid")})
+
+    def run(target: Any, /, apn_settings: Any) -> Any:
+        if isinstance(apn_settings, dict):
+            strict(**apn_settings)
+        return target.set_apn_settings(apn_settings)
+
+    run.__qualname__ = "TelecomUserTools.set_apn_settings"
+    return run
+
+
 class TelecomDomain(BaseDomain):
-    """Telecom over the port's tool classes."""
+    """Telecom over the port's tool classes, with the technical support manual in its policy."""
 
     name = "telecom"
+    support = "tech_support_manual"
+    support_solo = "tech_support_manual"
 
     def _make_end_states(self) -> EndStates:
         # Upstream does not keep the sides in step between reference actions, so its DB value is wrong here, and gates
@@ -139,19 +173,22 @@ class TelecomDomain(BaseDomain):
     @cached_property
     def tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
         """The agent's tools by name."""
-        return table(
-            [*ported_all(self._port["tools"], reads=AGENT_READS, writes=AGENT_WRITES), transfer("TelecomTools")],
-            AGENT_ORDER,
-        )
+        tools = self._port["tools"]
+        details = ported(tools, "get_details_by_id", changes_state=False, run=_details)
+        own = [details, transfer("TelecomTools")]
+        return table([*ported_all(tools, reads=AGENT_READS, writes=AGENT_WRITES), *own], AGENT_ORDER)
 
     @cached_property
     def user_tools(self) -> Mapping[str, Tool]:  # type: ignore[override]
         """The user's tools by name."""
-        return table(ported_all(self._port["user_tools"], reads=USER_READS, writes=USER_WRITES), USER_ORDER)
+        tools = self._port["user_tools"]
+        settings = _set_apn_settings(self._port["user_data_model"].APNSettings)
+        apn = ported(tools, "set_apn_settings", changes_state=True, run=settings)
+        return table([*ported_all(tools, reads=USER_READS, writes=USER_WRITES), apn], USER_ORDER)
 
     @cached_property
     def _port(self) -> Mapping[str, Any]:
-        return port.modules(self.name)
+        return port.modules("telecom")
 
     @cached_property
     def _database(self) -> Whole:
@@ -167,9 +204,9 @@ class TelecomDomain(BaseDomain):
         return tomllib.loads(read_bytes(self.files.need(name)).decode("utf-8"))
 
     def policy(self, *, solo: bool = False) -> str:
-        """The main policy and the technical support manual, each in its tags."""
-        names = ("main_policy_solo", "tech_support_workflow_solo") if solo else ("main_policy", "tech_support_manual")
-        main, support = (self.files.text(f"{name}.md", f"{name}.txt") for name in names)
+        """The main policy and what it says of technical support, each in its tags."""
+        names = ("main_policy_solo", self.support_solo) if solo else ("main_policy", self.support)
+        main, support = (self.files.text(f"{name}.md", f"{name}.txt", unended=True) for name in names)
         return f"<main_policy>\n{main}\n</main_policy>\n<tech_support_policy>\n{support}\n</tech_support_policy>"
 
     def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
@@ -189,3 +226,11 @@ class TelecomDomain(BaseDomain):
             sync=sync,
             solo=solo,
         )
+
+
+class WorkflowDomain(TelecomDomain):
+    """The same with a workflow in the manual's place."""
+
+    name = "telecom-workflow"
+    support = "tech_support_workflow"
+    support_solo = "tech_support_workflow_solo"

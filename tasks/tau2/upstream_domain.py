@@ -29,14 +29,28 @@ from harness.tasks.tau2.task_file import parse_tasks, read_tasks
 from harness.tasks.tau2.tool import Tool
 from harness.tasks.tau2.toolkit import Toolkit
 
+OFFLINE = "no_knowledge"
+"""Upstream's way to retrieve nothing."""
+RETRIEVING = ("KB_search", "KB_search_bm25", "KB_search_dense", "grep", "shell", "rewrite_context")
+"""The tools of all of upstream's ways to retrieve."""
+
 
 class UpstreamDomain:
-    """One of the registry's domains. `retrieval`: how banking_knowledge finds documents; null: upstream's default."""
+    """One of the registry's domains. `retrieval`: how banking_knowledge finds documents; null: upstream's default.
+
+    `scoring`: only verdicts are asked for, which depend on no document; the default way would need a key of somebody's.
+    """
 
     databases = None
 
     def __init__(
-        self, name: str, *, tasks_file: Path | None = None, upstream: Upstream = OURS, retrieval: str | None = None
+        self,
+        name: str,
+        *,
+        tasks_file: Path | None = None,
+        upstream: Upstream = OURS,
+        retrieval: str | None = None,
+        scoring: bool = False,
     ) -> None:
         known = package.registry().get_domains()
         if name not in known:
@@ -50,6 +64,10 @@ class UpstreamDomain:
         self._accepts = set(inspect.signature(self._constructor).parameters)
         if retrieval is not None and "retrieval_variant" not in self._accepts:
             raise DataError(f"domain {name} retrieves nothing, so --retrieval {retrieval} has no meaning for it")
+        retrieves = "retrieval_variant" in self._accepts
+        self.retrieving: Sequence[str] = RETRIEVING if retrieves else ()
+        if scoring and retrieves:
+            self._retrieval = OFFLINE
         telecom = name.startswith("telecom")  # see telecom.py
         self._end_states = EndStates(
             lambda solo, task: self.environment(solo=solo, task=task),
@@ -156,6 +174,8 @@ class UpstreamDomain:
         if solo:
             settings["solo_mode"] = True
         made = self._made({name: value for name, value in settings.items() if name in self._accepts})
+        for toolkit in filter(None, (made.tools, made.user_tools)):
+            _keep_apart(toolkit)
         agent = Toolkit(target=made.tools, tools=self.tools, database=self._database)
         user = None
         if made.user_tools is not None:
@@ -170,6 +190,14 @@ class UpstreamDomain:
     def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
         """Replay a recorded simulation of a task. Raises TranscriptError, UnfitEnd, or whatever the task's own data raise."""
         return self._end_states(task, messages, solo=solo)
+
+
+def _keep_apart(toolkit: Any) -> None:
+    """Give a toolkit records of its own where its class has them: one simulation's broken VPN is else everybody's."""
+    for kind in type(toolkit).__mro__:
+        for name, value in vars(kind).items():
+            if name not in vars(toolkit) and hasattr(value, "model_copy") and not isinstance(value, type):
+                setattr(toolkit, name, value.model_copy(deep=True))
 
 
 def _text(value: Any) -> str:

@@ -37,7 +37,13 @@ def rescore(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write one JSON line per simulation to this file.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write one JSON line per simulation to this file; NAME.json: the recording with the new rewards, in "
+            "upstream's results format (also .gz).",
+        ),
     ] = None,
     domain: Annotated[
         str | None, typer.Option("--domain", "-d", help="The domain, where a file does not say (or to overrule it).")
@@ -85,12 +91,18 @@ def rescore(
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
     from harness.core.journal import write_atomically
     from harness.core.tau2.upstream import upstream_of
+    from harness.tau2.recordings.convert import RESULTS
     from harness.tau2.recordings.rescore import NlJudge, as_lines, each_counted_once, prepare
     from harness.tau2.recordings.rescore import rescore as rescore_recording
 
     if nl_judge not in list(NlJudge):
         raise SpecError(f"--nl-judge {nl_judge!r} is unknown; it takes {' or '.join(NlJudge)}")
     judge = NlJudge(nl_judge)
+    as_upstream = out is not None and out.name.endswith(RESULTS)
+    if as_upstream and len(files) > 1:
+        raise SpecError(
+            f"--out {out} is of one recording; give one FILE, or name it .jsonl for one line per simulation"
+        )
     if max_concurrency < 1:
         raise SpecError("--max-concurrency must be positive")
     switches = upstream_of(upstream or ())
@@ -115,7 +127,12 @@ def rescore(
         print_changes(one, rescored)
     print_remarks(remarks)
     print_totals(results, judge)
-    if out is not None:
+    if out is not None and as_upstream:
+        from harness.cli.tau2.convert import write_converted
+        from harness.tau2.recordings.rescored_file import rescored_file
+
+        write_converted(out, rescored_file(*results[0], out, nl_judge=judge))
+    elif out is not None:
         write_atomically(out, as_lines(results, judge))
         typer.echo(f"{sum(len(rescored) for _, rescored in results)} line(s) written to {out}")
     unknown = any(item.verdict.reward is None for _, rescored in results for item in rescored)

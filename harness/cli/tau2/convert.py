@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from harness.tau2.recordings.convert import Converted
 
 
 def convert(
@@ -24,14 +27,20 @@ def convert(
     ] = None,
 ) -> int:
     """Write recorded simulations in upstream's results format, or as JSON lines."""
-    from harness.cli.tau2.rescore_table import plain
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
-    from harness.core.journal import write_atomically
     from harness.tau2.recordings.convert import convert as converted
 
     made = converted(file, out, domain=domain, data=data)
+    write_converted(out, made)
+    return EXIT_INCOMPLETE if made.left_out else EXIT_OK
+
+
+def write_converted(out: Path, made: Converted) -> None:
+    """Write the file, and name on stderr what is not in it."""
+    from harness.cli.tau2.rescore_table import plain
+    from harness.core.journal import write_atomically
+
     write_atomically(out, made.content)
     for name, reason in made.left_out:
         typer.echo(plain(f"{name}: left out: {reason}", width=300).plain, err=True)
     typer.echo(f"{made.n} simulation(s) written to {out}")
-    return EXIT_INCOMPLETE if made.left_out else EXIT_OK

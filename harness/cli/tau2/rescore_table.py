@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +16,7 @@ from harness.core.tau2.task import REWARD_TYPES
 from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.reward import NEEDS_JUDGE
 from harness.reward_models.tau2.summary import Judged, Summary, summarize
+from harness.tasks.tau2.sources import of_package
 from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored
 
 SHOWN = 20
@@ -65,23 +68,23 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
             stdout().print(f"and {len(changed) - SHOWN} more")
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
     unjudged = [item for item in rescored if item.verdict.reward is None and item.verdict.reason != NEEDS_JUDGE]
+    misnamed = [item for item in unjudged if item.checks_of]
+    unjudged = [item for item in unjudged if not item.checks_of]
     for item in unjudged[:SHOWN]:
         console.print(plain(f"{item.id}: not judged: {item.verdict.reason}", width=300))
     if len(unjudged) > SHOWN:
         console.print(f"and {len(unjudged) - SHOWN} more that could not be judged")
+    for remark in (*_misnamed(misnamed), *_other_tools(rescored), *_unknown_tools(rescored)):
+        console.print(plain(f"{prepared.recording.path}: {remark}", width=1_200))
     unreviewed = [item for item in rescored if item.reviewed is not None and item.reviewed.failure is not None]
     for item in unreviewed[:SHOWN]:
         console.print(plain(f"{item.id}: no review: {item.reviewed and item.reviewed.failure}", width=300))
     judgeless = sum(item.verdict.reason == NEEDS_JUDGE for item in rescored)
     if judgeless:
         console.print(f"{prepared.recording.path}: {judgeless} simulation(s) need a judge for NL_ASSERTION")
-    differing = sum(item.n_differs > 0 for item in rescored)
-    if differing:
-        console.print(
-            f"{prepared.recording.path}: in {differing} simulation(s) tools answer otherwise than in the recording; "
-            "it was made with other tools or another database"
-        )
-    others = [source for source in prepared.recording.sources if source != prepared.domain.source]
+    others = [
+        source for source in prepared.recording.sources if of_package(source) != of_package(prepared.domain.source)
+    ]
     if others:
         console.print(
             plain(
@@ -102,6 +105,43 @@ def print_remarks(remarks: Sequence[str]) -> None:
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
     for remark in remarks:
         console.print(plain(remark, width=300))
+
+
+def _misnamed(items: Sequence[Rescored]) -> Iterator[str]:
+    if items:
+        some = ", ".join(f"{item.id} names task {item.task_id!r}, checks {item.checks_of[0]!r}" for item in items[:3])
+        more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+        yield (
+            f"in {len(items)} simulation(s) the recorded checks are of other tasks than the task ids name ({some}{more}): "
+            "the ids do not belong to the conversations; these are not judged and nobody is blamed; get the file with "
+            "the right ids (--upstream task-ids judges by those that it has)"
+        )
+
+
+def _other_tools(rescored: Sequence[Rescored]) -> Iterator[str]:
+    differing = [item for item in rescored if item.n_differs]
+    for item in differing[:1]:
+        assert item.end is not None
+        first = item.end.differences[0]
+        arguments = _cut(json.dumps(first.call.arguments), 160)
+        yield (
+            f"in {len(differing)} simulation(s) tools answer otherwise than in the recording; it was made with other tools "
+            f"or another database; first in {item.id}: {first.call.name}({arguments}) answered {_cut(first.then, 300)!r} "
+            f"then, {_cut(first.now, 300)!r} now"
+        )
+
+
+def _unknown_tools(rescored: Sequence[Rescored]) -> Iterator[str]:
+    names = Counter(name for item in rescored for name in item.unknown_calls)
+    if names:
+        n = sum(bool(item.unknown_calls) for item in rescored)
+        some = ", ".join(f"{name!r} {count}" for name, count in names.most_common(5))
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        yield f"in {n} simulation(s) {names.total()} call(s) are of tools that this domain does not have ({some}{more}); they are passed over"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _rate(summary: Summary) -> str:

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.core.tau2.message import ToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A call that is answered otherwise now than in the recording: the answer `then` and the answer `now`."""
+
+    call: ToolCall
+    then: str
+    now: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndState:
@@ -11,9 +22,14 @@ class EndState:
 
     `database_matches`: both databases equal those after the reference actions; null where that was not asked.
     `assertions_met`: one entry per assertion of the task, in order; null where it has none.
-    `n_differs`: replayed calls that answered otherwise than recorded, so other tools than those of the recording.
+    `differences`: replayed calls that answered otherwise than recorded, so other tools than those of the recording.
     """
 
     database_matches: bool | None
     assertions_met: tuple[bool, ...] | None
-    n_differs: int = 0
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def n_differs(self) -> int:
+        """How many calls answered otherwise."""
+        return len(self.differences)

@@ -23,13 +23,17 @@ Termination = Literal[
 STOPPED: tuple[Termination, ...] = ("agent_stop", "user_stop")
 """The ends after which a simulation is judged. Any other end is worth 0."""
 
+Checks = Mapping[RewardType, list[Any]]
+"""Component to what it was checked by, in order: calls, assertions, strings."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The verdict that stands in a file: the reward and, where it says so, the components."""
+    """The verdict that stands in a file: the reward and, where it says so, the components and what was checked."""
 
     reward: float | None = None
     components: Mapping[RewardType, float] = field(default_factory=dict)
+    checks: Checks = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

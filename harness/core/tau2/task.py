@@ -5,6 +5,7 @@ Field names are those of upstream's task files, so that a file is read without a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,7 +74,9 @@ class Criteria:
 class Task:
     """One task. `user_scenario` is the simulated user's text, kept as it stands in the file.
 
-    `user_tools` names those of the user's tools that this task's user has; null: all.
+    `user_tools` names those of the user's tools that this task's user has; null: all. `written` is the task as it stands
+    in its file, with what nobody here reads (description, notes, turns): upstream compares tasks whole. It is no part of
+    what the task means.
     """
 
     id: str
@@ -82,3 +85,4 @@ class Task:
     initial_state: InitialState | None = None
     evaluation_criteria: Criteria | None = None
     user_tools: tuple[str, ...] | None = None
+    written: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)

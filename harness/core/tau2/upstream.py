@@ -32,6 +32,7 @@ class Upstream:
     telecom_db: bool = False
     calculate: bool = False
     strict: bool = False
+    task_ids: bool = False
 
     def names(self) -> list[str]:
         """The names of what is turned back, in order."""
@@ -54,6 +55,7 @@ MEANING: dict[str, str] = {
     "telecom-db": "DB has a value on telecom, from reference actions between which the two sides are not brought in step",
     "calculate": "calculate is unbounded: 9**9**9 keeps the whole process busy for ever",
     "strict": "rescore stops at the first simulation that cannot be judged",
+    "task-ids": "a recording is judged by the tasks that it names, though its own recorded checks are of other tasks",
 }
 """Name -> what is then done."""
 OURS = Upstream()

@@ -43,6 +43,8 @@ PLAIN_LORA = {
 What is not here (initialisations that change the base, biases, saved modules, DoRA, another kind of adapter, ...) may leave a
 mark on the base or be computed from it.
 """
+LARGE = 2**26
+"""Bytes of a model from which its memory is worth looking for at once; a small one's comes back by itself."""
 MOVING_ROPE = ("dynamic", "longrope")
 """Rotary frequencies that a forward pass changes in the model."""
 
@@ -137,8 +139,10 @@ class Shelf:
         if self.staging is not None:
             self.staging.clear()
         if self._model is not None:
-            self._model, self._kept = None, None
-            release()
+            large = sum(parameter.nbytes for parameter in self._model.parameters()) > LARGE
+            self._model, self._kept, self._buffers = None, None, {}
+            if large:
+                release()
 
     def _read_in(self, folder: Path, weights: Weights) -> None:
         """Read a folder's weights into the model. Raises _UnlikeError where one has no place of its own there."""

@@ -42,7 +42,7 @@ class Judging:
         except EndpointError as error:
             judged = Judged(met=None, failure=f"no answer ({error})")
         simulation = simulation_of(key, played)
-        verdict, _ = verdict_of(
+        verdict, end = verdict_of(
             self._plan.domain,
             task,
             simulation,
@@ -72,7 +72,9 @@ class Judging:
             seconds=played.seconds,
             n_messages=len(played.messages),
         )
-        return Done(key=outcome.key, outcome=outcome, played=played, judged=judged, reviewed=found, started=started)
+        return Done(
+            key=outcome.key, outcome=outcome, played=played, judged=judged, end=end, reviewed=found, started=started
+        )
 
     async def _reviewed(self, task: Task, simulation: Simulation, verdict: Verdict) -> Reviewed | None:
         if self._reviewer is None or not wants_review(verdict):

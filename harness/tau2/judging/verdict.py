@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from harness.core.tau2.end_state import EndState
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
@@ -14,10 +15,10 @@ from harness.tasks.tau2.end import UnfitEnd
 
 
 class Judgement(NamedTuple):
-    """A verdict, and how many replayed calls answered otherwise than recorded."""
+    """A verdict, and the end state that it is a function of; null where none was looked at or none could be."""
 
     verdict: Verdict
-    n_differs: int = 0
+    end: EndState | None = None
 
 
 def verdict_of(
@@ -35,10 +36,8 @@ def verdict_of(
             return Judgement(judge(task, simulation, None, nl_met=nl_met))
         end = domain.end_state(task, simulation.messages, solo=solo)
         if upstream.replay and end.n_differs:
-            return Judgement(
-                unjudged(f"{end.n_differs} replayed call(s) answer otherwise than recorded"), end.n_differs
-            )
-        return Judgement(judge(task, simulation, end, nl_met=nl_met), end.n_differs)
+            return Judgement(unjudged(f"{end.n_differs} replayed call(s) answer otherwise than recorded"), end)
+        return Judgement(judge(task, simulation, end, nl_met=nl_met), end)
     except UnfitEnd as error:
         if upstream.ends:
             return Judgement(unjudged(str(error)))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import DataError
+from harness.core.tau2.end_state import EndState
 from harness.core.tau2.fault import Fault
-from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
+from harness.core.tau2.simulation import STOPPED, Recorded, Simulation, Unreadable
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
 from harness.reward_models.tau2.faults import attribute, unjudgeable
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, Verdict, unjudged
+from harness.tasks.tau2.checks import whose_checks
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording, read_recording
 from harness.tasks.tau2.sources import AUTO, open_domain
@@ -36,17 +39,25 @@ class NlJudge(StrEnum):
 class Rescored:
     """A simulation with the verdict in its file and the verdict now.
 
-    `n_differs`: calls that answer otherwise now than in the recording. `fault`: the cause, where it failed, after the
-    review that stands in the file or was made now (`reviewed`).
+    `end` is the end state that was judged, where there was one. `fault`: the cause, where it failed, after the
+    review that stands in the file or was made now (`reviewed`). `unknown_calls`: the tools it called that there are not.
+    `checks_of`: the tasks that its recorded checks are of, where they are not of the task that it names.
     """
 
     id: str
     task_id: str
     recorded: Recorded
     verdict: Verdict
-    n_differs: int = 0
+    end: EndState | None = None
     fault: Fault | None = None
     reviewed: Reviewed | None = None
+    unknown_calls: tuple[str, ...] = ()
+    checks_of: tuple[str, ...] = ()
+
+    @property
+    def n_differs(self) -> int:
+        """Replayed calls that answer otherwise now than in the recording."""
+        return self.end.n_differs if self.end else 0
 
     @property
     def changed(self) -> bool:
@@ -66,6 +77,10 @@ class Rescored:
             "source": prepared.domain.source,
             "task_revision": prepared.task_revision,
         }
+        if self.checks_of:
+            line["checks_of"] = list(self.checks_of)
+        if self.unknown_calls:
+            line["unknown_calls"] = dict(Counter(self.unknown_calls))
         if self.fault is not None:
             line["fault"] = self.fault.as_json()
         if self.reviewed is not None:
@@ -80,7 +95,8 @@ class Prepared:
     """A recording with its domain and tasks, checked before anything is judged. `tasks_from` says whose tasks.
 
     `task_revision` is over the tasks that the simulations are of. `recorded_revision` is the same over the tasks that the
-    recording carries, or what it states; null where it does neither.
+    recording carries, or what it states; null where it does neither. `named_tasks` are those that the recording's task ids
+    are of; `mixed_up`: some simulation's recorded checks are of another task than it names, so that no task id is sure.
     """
 
     recording: Recording
@@ -90,6 +106,8 @@ class Prepared:
     task_revision: str
     recorded_revision: str | None
     upstream: Upstream = OURS
+    named_tasks: Mapping[str, Task] = field(default_factory=dict)
+    mixed_up: bool = False
 
     @property
     def other_tasks(self) -> bool:
@@ -115,7 +133,7 @@ def prepare(
     name = domain or recording.domain
     if not name:
         raise DataError(f"{path} does not say which domain it is of; name it with --domain")
-    opened = open_domain(name, data=data, source=source, upstream=upstream, retrieval=retrieval)
+    opened = open_domain(name, data=data, source=source, upstream=upstream, retrieval=retrieval, scoring=True)
     if tasks_file is not None:
         tasks, whence = tuple(read_tasks(tasks_file)), str(tasks_file)
     elif recording.tasks is not None:
@@ -127,14 +145,19 @@ def prepare(
     recorded = recording.task_revision
     if recording.tasks is not None:
         recorded = revision([task for task in recording.tasks if task.id in used])
+    judged = {task.id: task for task in tasks}
+    named = {task.id: task for task in recording.tasks} if recording.tasks is not None else judged
     return Prepared(
         recording=recording,
         domain=opened,
-        tasks={task.id: task for task in tasks},
+        tasks=judged,
         tasks_from=whence,
         task_revision=revision([task for task in tasks if task.id in used]),
         recorded_revision=recorded,
         upstream=upstream,
+        named_tasks=named,
+        mixed_up=not upstream.task_ids
+        and any(whose_checks(one.recorded.checks, one.task_id, named) for one in recording.simulations),
     )
 
 
@@ -163,16 +186,25 @@ def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
 def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_judge: NlJudge) -> Rescored:
     """Judge one simulation. It never raises for what the simulation holds."""
     fault: Fault | None
-    if isinstance(simulation, Unreadable):
-        verdict, n_differs, fault = unjudged(simulation.reason), 0, unjudgeable(simulation.reason)
+    others: tuple[str, ...] = ()
+    if isinstance(simulation, Simulation) and not prepared.upstream.task_ids:
+        others = whose_checks(simulation.recorded.checks, simulation.task_id, prepared.named_tasks)
+    unsure = prepared.mixed_up and not simulation.recorded.checks
+    if others:
+        # Nobody is to blame for a conversation that was about another task.
+        verdict, end, fault = unjudged(f"its recorded checks are of {_these(others)}, not of its task"), None, None
+    elif isinstance(simulation, Unreadable):
+        verdict, end, fault = unjudged(simulation.reason), None, unjudgeable(simulation.reason)
+    elif unsure and simulation.termination_reason in STOPPED:
+        verdict, end, fault = unjudged("it has no recorded checks, and its file names wrong tasks"), None, None
     else:
         task = prepared.tasks.get(simulation.task_id)
         if task is None:
-            verdict, n_differs = unjudged(f"its task is not among those of {prepared.tasks_from}"), 0
+            verdict, end = unjudged(f"its task is not among those of {prepared.tasks_from}"), None
             fault = unjudgeable(verdict.reason or "")
         else:
             assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
-            verdict, n_differs = verdict_of(
+            verdict, end = verdict_of(
                 prepared.domain,
                 task,
                 simulation,
@@ -181,14 +213,36 @@ def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_j
                 upstream=prepared.upstream,
             )
             by_rules = attribute(task, simulation, verdict, changing=changing(prepared.domain))
-            fault = reviewed(by_rules, recorded_review(simulation))
+            fault = None if unsure else reviewed(by_rules, recorded_review(simulation))
     return Rescored(
         id=simulation.id,
         task_id=simulation.task_id,
         recorded=simulation.recorded,
         verdict=verdict,
-        n_differs=n_differs,
+        end=end,
         fault=fault,
+        unknown_calls=_unknown_calls(prepared, simulation),
+        checks_of=others,
+    )
+
+
+def _these(ids: Sequence[str]) -> str:
+    return f"task {ids[0]!r}" + (f" (or {len(ids) - 1} like it)" if len(ids) > 1 else "")
+
+
+def _unknown_calls(prepared: Prepared, simulation: Simulation | Unreadable) -> tuple[str, ...]:
+    """The names of the tools that a simulation called and that the domain does not have, as often as it did."""
+    if isinstance(simulation, Unreadable):
+        return ()
+    known = {*prepared.domain.tools, *prepared.domain.user_tools, *prepared.domain.retrieving}
+    if prepared.recording.solo:
+        known.add("done")
+    return tuple(
+        call.name
+        for message in simulation.messages
+        if message.role in ("assistant", "user")
+        for call in message.tool_calls or ()
+        if call.name not in known
     )
 
 

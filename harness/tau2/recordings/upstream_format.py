@@ -7,6 +7,7 @@ Values only; no files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from harness.core.tau2.end_state import EndState
@@ -67,9 +68,14 @@ def reward_info(
     *,
     end: EndState | None = None,
     nl_met: Sequence[bool] | None = None,
+    nl_reasons: Sequence[str] = (),
     fault: Fault | None = None,
+    kinds: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A verdict as upstream records it, with each check by itself; the fault is in `info`, which upstream shows."""
+    """A verdict as upstream records it, with each check by itself; the fault is in `info`, which upstream shows.
+
+    `nl_reasons`: what the judge said of each assertion. `kinds`: tool name to what upstream calls it (read, write, ...).
+    """
     criteria = task.evaluation_criteria
     value: dict[str, Any] = {
         "reward": verdict.reward,
@@ -83,7 +89,10 @@ def reward_info(
     if criteria is None:
         return value
     if components["ACTION"] is not None:
-        value["action_checks"] = [_action_check(action, simulation.messages) for action in criteria.actions or ()]
+        value["action_checks"] = [
+            _action_check(action, simulation.messages, kind=(kinds or {}).get(action.name), info=info)
+            for action, info in zip(criteria.actions or (), _action_infos(task), strict=True)
+        ]
     if components["COMMUNICATE"] is not None:
         said = [m.text.lower().replace(",", "") for m in simulation.messages if m.role == "assistant"]
         value["communicate_checks"] = [
@@ -107,13 +116,24 @@ def reward_info(
         ]
     if nl_met is not None and criteria.nl_assertions:
         value["nl_assertions"] = [
-            {"nl_assertion": text, "met": met, "justification": ""}
-            for text, met in zip(criteria.nl_assertions, nl_met, strict=True)
+            {"nl_assertion": text, "met": met, "justification": reason}
+            for text, met, reason in zip(criteria.nl_assertions, nl_met, nl_reasons or [""] * len(nl_met), strict=True)
         ]
     return value
 
 
-def _action_check(action: Action, messages: Sequence[Message]) -> dict[str, Any]:
+def _action_infos(task: Task) -> list[Any]:
+    """What the task's file says of each reference action, which nothing depends on."""
+    criteria = task.evaluation_criteria
+    written = ((task.written or {}).get("evaluation_criteria") or {}).get("actions") or ()
+    infos = [action.get("info") for action in written]
+    n = len((criteria and criteria.actions) or ())
+    return infos if len(infos) == n else [None] * n
+
+
+def _action_check(
+    action: Action, messages: Sequence[Message], *, kind: str | None = None, info: Any = None
+) -> dict[str, Any]:
     calls = [call for message in messages if message.role in ("assistant", "user") for call in message.tool_calls or ()]
     matched = any(matches(action, call) for call in calls)
     wanted = {
@@ -122,8 +142,10 @@ def _action_check(action: Action, messages: Sequence[Message]) -> dict[str, Any]
         "name": action.name,
         "arguments": action.arguments,
         "compare_args": None if action.compare_args is None else list(action.compare_args),
+        "info": info,
     }
-    return {"action": wanted, "action_match": matched, "action_reward": float(matched)}
+    check = {"action": wanted, "action_match": matched, "action_reward": float(matched)}
+    return check if kind is None else {**check, "tool_type": kind}
 
 
 def completed(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +153,7 @@ def completed(value: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(value)
     times = [m["timestamp"] for m in _dicts(made.get("messages")) if isinstance(m.get("timestamp"), str)]
     made.setdefault("start_time", times[0] if times else made.get("timestamp", UNKNOWN_TIME))
-    made.setdefault("end_time", times[-1] if times else made["start_time"])
+    made.setdefault("end_time", times[-1] if times else _later(made["start_time"], made.get("duration")))
     made.setdefault("timestamp", made["end_time"])
     made.setdefault("duration", 0.0)
     made.setdefault("mode", "half_duplex")
@@ -139,6 +161,14 @@ def completed(value: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(info, dict) and info.get("reward") is None:
         made["reward_info"] = None
     return made
+
+
+def _later(start: Any, seconds: Any) -> Any:
+    """A time so many seconds later; the same where either is not known."""
+    try:
+        return (datetime.fromisoformat(start) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+    except (TypeError, ValueError, OverflowError):
+        return start
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A run's folder: which simulations are finished and which are not. Survives kill -9 at any moment.
 
 run.json            which run this is
+prompts.json        policy, guidelines and instructions, as the models are told them
 simulations.jsonl   one line per simulation that has a reward, appended the moment it has one; never rewritten
 unfinished.jsonl    simulations without one: the endpoint failed, or nobody could judge; the next run takes them up
 .lock               held while somebody writes
@@ -20,6 +21,7 @@ from harness.core.errors import StateError
 from harness.core.held_folder import held_folder
 from harness.core.journal import Journal, write_atomically
 from harness.tau2.line import Key, Outcome, read_outcome
+from harness.tau2.recordings.run_info import PROMPTS, run_info
 
 SCHEMA = "harness.tau2_run/1"
 SIMULATIONS = "simulations.jsonl"
@@ -31,8 +33,10 @@ ADDABLE = ("nl_judge", "reviewer")
 class RunFolder:
     """The lines of a run. Use `open_run` to get one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
+        self.info = run_info(identity or {})
+        """Upstream's `info` as far as every line holds it."""
         self.path = folder / SIMULATIONS
         self._finished = Journal(folder / SIMULATIONS)
         self._unfinished = Journal(folder / UNFINISHED)
@@ -66,6 +70,12 @@ class RunFolder:
             for line in journal.stream():
                 yield read_outcome(line).key, line
 
+    def keep_prompts(self, texts: Mapping[str, str]) -> None:
+        """Write down what the models are told, of which run.json has only the digest. Raises StateError."""
+        path = self.folder / PROMPTS
+        if not path.exists():
+            write_atomically(path, json.dumps(dict(texts), indent=2).encode() + b"\n")
+
     async def append(self, outcome: Outcome, line: str) -> None:
         """Commit one simulation, off the event loop. Whole or not at all, also when cancelled. Raises StateError."""
         await asyncio.to_thread(self._append, outcome, line)
@@ -82,7 +92,7 @@ def open_run(folder: Path, *, identity: Mapping[str, Any]) -> Iterator[RunFolder
     """Take the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
     with held_folder(folder):
         _claim(folder, identity)
-        yield RunFolder(folder)
+        yield RunFolder(folder, identity)
 
 
 def _claim(folder: Path, identity: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from harness.core.tau2.message import Requestor
 from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, unjudged
+from harness.tasks.tau2.domain import kinds
 from harness.tau2.judging.judge import Judging
 from harness.tau2.line import (
     INFRASTRUCTURE,
@@ -25,7 +26,6 @@ from harness.tau2.line import (
     Key,
     Outcome,
     as_line,
-    task_json,
 )
 from harness.tau2.plan import Job, Plan
 from harness.tau2.recordings.transcript import read_played
@@ -86,7 +86,7 @@ class Runner:
         self._observer = observer
         self._max_concurrency = max_concurrency
         self._judging = Judging(plan, judge=models.judge, reviewer=models.reviewer, asked=observer.asked)
-        self._tasks = {task.id: task_json(task) for task in plan.tasks}
+        self._kinds = kinds(plan.domain)
         self._fresh: dict[Key, Outcome] = {}
         self._failed_in_a_row = 0
         self._gave_up: str | None = None
@@ -106,6 +106,14 @@ class Runner:
 
     async def run(self) -> Report:
         """Run what is left; cancelling it leaves the folder whole. Raises StateError when the disk refuses a line."""
+        prompts = self._plan.prompts
+        self._folder.keep_prompts(
+            {
+                "policy": prompts.policy,
+                "guidelines": prompts.guidelines,
+                "agent_instructions": prompts.agent_instructions,
+            }
+        )
         jobs = self._plan.jobs()
         known = self._folder.outcomes
         pending = [job for job in jobs if _key(job) not in known]
@@ -142,10 +150,12 @@ class Runner:
         if done.outcome.finished or heard is None:
             line = as_line(
                 done,
-                task=self._tasks[job.task.id],
+                task=job.task,
                 domain=self._plan.domain.name,
                 source=self._plan.domain.source,
                 solo=self._plan.solo,
+                kinds=self._kinds,
+                run_info=self._folder.info,
                 any_number=self._plan.upstream.numbers,
             )
             await self._folder.append(done.outcome, line)

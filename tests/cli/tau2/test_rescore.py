@@ -204,6 +204,39 @@ def test_another_source_than_the_recordings_is_remarked(tmp_path: Path, rescore:
     )
 
 
+def test_another_answer_of_a_tool_is_named_with_both_answers(tmp_path: Path, rescore: Rescore) -> None:
+    other = recorded(id="other")
+    other["messages"][3]["content"] = '{"task_id": "task_77"}'
+    _, _, err, _ = rescore(write(tmp_path / "r.json", results(other)))
+    assert "in 1 simulation(s) tools answer otherwise than in the recording" in err
+    assert "first in other: create_task(" in err and '"title": "Important Meeting"' in err
+    assert "task_77" in err and "task_2" in err and err.index("task_77") < err.index("task_2")
+
+
+def test_answers_are_compared_in_text_before_their_flags(tmp_path: Path, rescore: Rescore) -> None:
+    unlike = calling("create_task", {"user_id": "nobody", "title": "x"})
+    unlike["messages"][1].update(content="Error: User nobody not found", error=False)
+    assert "answer otherwise" not in rescore(write(tmp_path / "r.json", results(unlike)))[2]
+    unlike["messages"][1].update(content="Done", error=False)
+    assert (
+        "answered 'Done' then, 'Error: User nobody not found' now"
+        in rescore(write(tmp_path / "r.json", results(unlike)))[2]
+    )
+
+
+def test_calls_of_unknown_tools_are_counted(tmp_path: Path, rescore: Rescore) -> None:
+    _, _, err, (line, good) = rescore(write(tmp_path / "r.json", results(calling("fly", {}), recorded(id="good"))))
+    assert "in 1 simulation(s) 1 call(s) are of tools that this domain does not have ('fly' 1)" in err
+    assert line["unknown_calls"] == {"fly": 1} and "unknown_calls" not in good
+
+
+def test_a_recording_of_the_workflow_is_judged_as_such(tmp_path: Path, rescore: Rescore) -> None:
+    task = task_value(actions=[])
+    path = write(tmp_path / "r.json", results(recorded(messages=[]), tasks=[task], domain="telecom-workflow"))
+    _, out, _, (line,) = rescore(path)
+    assert line["domain"] == "telecom-workflow" and "telecom-workflow" in out
+
+
 def test_a_revision_does_not_change_with_keys_that_a_task_does_not_have() -> None:
     known = "sha256:9bcb89a1a297c051778fc716ab1afb941e282822b41efba5fe88581daf22dc28"
     assert revision(parse_tasks([task_value()], "here")) == known

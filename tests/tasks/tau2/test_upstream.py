@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from tau2_online import run_plan
-from tau2_samples import play, shared, simulation
+from tau2_samples import needs_port, play, shared, simulation
 
 from harness.core.errors import DataError, SpecError
+from harness.core.tau2.message import Message, ToolCall
 from harness.engines.scripted.chat import ScriptedChat
 from harness.reward_models.tau2.reward import judge
 from harness.tasks.tau2 import upstream
 from harness.tasks.tau2.sources import open_domain
+from harness.tau2.line import message_json
 from harness.tau2.plan import Selection, make_plan
 from harness.tau2.recordings.rescore import NlJudge, prepare, rescore
 from harness.tau2.simulate.reference_play import ReferencePlay
@@ -70,6 +72,21 @@ def test_recorded_simulations_get_upstreams_rewards_in_its_environments(name: st
     assert {item.id: item.verdict.reward for item in rescore(opened, nl_judge=NlJudge.PASS)} == expected
 
 
+@pytest.mark.parametrize(
+    "source", [pytest.param("tau2", marks=needs_upstream), pytest.param("inspect_evals", marks=needs_port)]
+)
+def test_what_one_simulation_breaks_is_whole_in_the_next(source: str) -> None:
+    domain = open_domain("telecom", source=source)
+    connect = ToolCall(name="connect_vpn", arguments={}, requestor="user")
+    for _ in range(2):
+        environment = domain.environment()
+        assert environment.user is not None and not environment.call(connect).error
+        details = environment.user.target.db.device.vpn_details
+        assert details.server_performance.value == "excellent"
+        environment.user.target.break_vpn()
+        assert details.server_performance.value == "poor"
+
+
 @needs_upstream
 def test_banking_knowledge_is_played(tmp_path: Path) -> None:
     pytest.importorskip("rank_bm25", reason="rank-bm25 is not installed (upstream's extra `knowledge`)")
@@ -78,6 +95,21 @@ def test_banking_knowledge_is_played(tmp_path: Path) -> None:
     assert len(made.agent_tools) < len(made.domain.tools), "what has to be discovered is not shown"
     model = ScriptedChat(ReferencePlay(made.tasks))
     assert [outcome.verdict.reward for outcome in run_plan(made, tmp_path, model).outcomes] == [1.0, 1.0]
+
+
+@needs_upstream
+def test_banking_knowledge_is_scored_without_a_key(tmp_path: Path) -> None:
+    opened = open_domain("banking_knowledge", scoring=True)
+    assert not {"KB_search", "KB_search_dense"} & set(opened.tools), "nothing there embeds, so nothing asks for a key"
+    task = opened.tasks()[0]
+    search = ToolCall(id="q", name="KB_search", arguments={"query": "x"})
+    looked = [Message(role="assistant", tool_calls=(search,)), Message(role="tool", id="q", content="found")]
+    line = {"id": "s", "task_id": task.id, "termination_reason": "user_stop", "domain": "banking_knowledge"}
+    played = [message_json(message, None) for message in (*looked, *play(opened, task))]
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({**line, "source": f"{opened.source}, retrieval bm25", "messages": played}) + "\n")
+    (item,) = rescore(prepare(path, domain=None, data=None, tasks_file=None), nl_judge=NlJudge.NONE)
+    assert item.verdict.reward == 1.0 and item.unknown_calls == (), "no verdict depends on how documents are found"
 
 
 PACKAGE: dict[str, str] = {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tau2_fields import fits_upstream
 from tau2_online import plan, run_plan
 from tau2_samples import needs_port, shared, task_value
 
@@ -29,6 +30,7 @@ from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.line import Outcome
 from harness.tau2.plan import Plan
+from harness.tau2.recordings.convert import convert
 from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
 from harness.tau2.runs.folder import open_run
 from harness.tau2.simulate.reference_play import ReferencePlay
@@ -133,6 +135,40 @@ def test_the_recording_is_read_back_and_judged_the_same(undisturbed: Path) -> No
     again = list(rescore(prepare(recording.path, domain=None, data=None, tasks_file=None), nl_judge=NlJudge.NONE))
     assert all(item.verdict.reward == item.recorded.reward == 1.0 and item.n_differs == 0 for item in again)
     assert all(dict(item.recorded.components).items() <= dict(item.verdict.components).items() for item in again)
+
+
+def test_a_converted_run_says_who_played_and_has_tasks_and_checks_whole(undisturbed: Path, tmp_path: Path) -> None:
+    document = json.loads(convert(undisturbed, tmp_path / "r.json").content)
+    fits_upstream(document)
+    info = document["info"]
+    told = json.loads((undisturbed / "prompts.json").read_text())
+    assert info["agent_info"] == {
+        "implementation": "llm_agent",
+        "llm": "hosted_vllm/a",
+        "llm_args": {"temperature": 0.0},
+    }
+    assert info["user_info"]["llm"] == "hosted_vllm/u" and info["user_info"]["llm_args"] == {"temperature": 0.0}
+    assert (info["num_trials"], info["seed"], info["max_steps"], info["max_errors"]) == (2, 300, 200, 10)
+    assert info["environment_info"] == {"domain_name": "airline", "policy": told["policy"]}
+    assert info["user_info"]["global_simulation_guidelines"] == told["guidelines"]
+    written = {task.id: task.written for task in open_domain("airline").tasks()}
+    assert all(task == written[task["id"]] and "description" in task for task in document["tasks"])
+    for one in document["simulations"]:
+        reward = one["reward_info"]
+        assert [message["turn_idx"] for message in one["messages"]] == list(range(len(one["messages"])))
+        assert reward["db_check"] == {"db_match": True, "db_reward": 1.0}
+        assert set(reward["reward_breakdown"]) <= set(reward["reward_basis"])
+        actions = written[one["task_id"]]["evaluation_criteria"]["actions"]  # type: ignore[index]
+        checks = reward.get("action_checks", [])
+        assert [check["action"]["name"] for check in checks] == [action["name"] for action in actions]
+        assert one["start_time"] <= one["end_time"] and not {"usage", "fault", "run_info"} & set(one)
+
+
+def test_lines_alone_say_who_played(undisturbed: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.jsonl"
+    alone.write_bytes((undisturbed / "simulations.jsonl").read_bytes())
+    info = json.loads(convert(alone, tmp_path / "r.json").content)["info"]
+    assert info["agent_info"]["llm"] == "hosted_vllm/a" and info["environment_info"]["policy"] == ""
 
 
 def test_an_address_among_the_arguments_is_one_and_not_a_setting(endpoint: ScriptedServer, tmp_path: Path) -> None:
