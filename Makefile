@@ -8,23 +8,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+JOBS ?= 2
 BIN := $(VENV)/bin
 ALL := .[dev,lm-eval,suites,tau2]
+# JOBS processes, each with whole files of tests (tests/conftest.py says in which order).
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench check format lint types vllm try-vllm lock clean
+.PHONY: demo test test-all bench check format lint types vllm try-vllm lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
 
+# All but what is marked slow; make check runs that too.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'not slow'
+
+test-all: $(VENV)/.ready
+	$(PYTEST)
 
 # Ours beside lm-eval on one core, docs/performance.md. BENCH="--full" for sets of real size.
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
-check: format lint types try-vllm test
+check: format lint types try-vllm test-all
 
 vllm:
 	@PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm

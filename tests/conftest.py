@@ -1,4 +1,4 @@
-"""Tests never reach a network nor the user's caches, and share the tiny checkpoints of tiny.py."""
+"""Tests never reach a network nor the user's caches, use one thread each, and stand in groups that one worker runs in turn."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
@@ -29,16 +30,34 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks of our own."""
+    """Marks of our own; and before workers start, the server that forks children for all of them."""
     config.addinivalue_line("markers", "needs_vllm: runs against a real vLLM server")
+    config.addinivalue_line(
+        "markers", "slow: takes long (a training, kills again and again, whole programs); `make test` leaves it out"
+    )
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        from forked import ensure_server
+
+        ensure_server()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a vLLM where there is none, by name."""
+    """What needs a vLLM is slow, and skipped, by name, where there is none. A worker runs whole files, and one worker all of vLLM's
+    (two servers at once would share the cores); the longest groups begin, so that none is left at the end."""
     from vllm_here import vllm_environment
 
-    if vllm_environment() is None:
-        for item in items:
-            if item.get_closest_marker("needs_vllm"):
+    absent = vllm_environment() is None
+    first = {}
+    for item in items:
+        group = str(item.path)
+        if item.get_closest_marker("needs_vllm"):
+            group = "vllm"
+            item.add_marker(pytest.mark.slow)
+            if absent:
                 words = "no vLLM here; `make vllm` installs its CPU build, $HARNESS_VLLM names another"
                 item.add_marker(pytest.mark.skip(reason=f"{item.name}: {words}"))
+        item.add_marker(pytest.mark.xdist_group(group))
+        rank = 0 if group == "vllm" else 1 if item.get_closest_marker("slow") else 2
+        first[group] = min(rank, first.get(group, rank))
+    items.sort(key=lambda item: first[item.get_closest_marker("xdist_group").args[0]])
