@@ -11,8 +11,8 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 BIN := $(VENV)/bin
 ALL := .[dev,lm-eval,suites,tau2]
-# JOBS processes, each with whole files of tests (tests/conftest.py says in which order).
-PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py says which worker runs what, and in which order.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-all bench check format lint types vllm try-vllm lock clean

@@ -1,4 +1,4 @@
-"""Tests never reach a network nor the user's caches, use one thread each, and stand in groups that one worker runs in turn."""
+"""Tests never reach a network nor the user's caches, and use one thread each; how they are shared among workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -41,23 +42,35 @@ def pytest_configure(config: pytest.Config) -> None:
         ensure_server()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a vLLM is slow, and skipped, by name, where there is none. A worker runs whole files, and one worker all of vLLM's
-    (two servers at once would share the cores); the longest groups begin, so that none is left at the end."""
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What needs a vLLM is slow, and skipped, by name, where there is none."""
     from vllm_here import vllm_environment
 
-    absent = vllm_environment() is None
-    first = {}
+    if item.get_closest_marker("needs_vllm"):
+        item.add_marker(pytest.mark.slow)
+        if vllm_environment() is None:
+            words = "no vLLM here; `make vllm` installs its CPU build, $HARNESS_VLLM names another"
+            item.add_marker(pytest.mark.skip(reason=f"{item.name}: {words}"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, vLLM's before all, so that no long one is left for the end."""
+    ranks: dict[Path, int] = {}
     for item in items:
-        group = str(item.path)
-        if item.get_closest_marker("needs_vllm"):
-            group = "vllm"
-            item.add_marker(pytest.mark.slow)
-            if absent:
-                words = "no vLLM here; `make vllm` installs its CPU build, $HARNESS_VLLM names another"
-                item.add_marker(pytest.mark.skip(reason=f"{item.name}: {words}"))
-        item.add_marker(pytest.mark.xdist_group(group))
-        rank = 0 if group == "vllm" else 1 if item.get_closest_marker("slow") else 2
-        first[group] = min(rank, first.get(group, rank))
-    items.sort(key=lambda item: first[item.get_closest_marker("xdist_group").args[0]])
+        rank = 0 if item.get_closest_marker("needs_vllm") else 1 if item.get_closest_marker("slow") else 2
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker runs whole files, and one worker all of the folder in which real servers are started: two would share the cores."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder, _, _ = file.rpartition("/")
+            return folder if folder == "tests/engines/vllm" else file
+
+    return ByFile(config, log)
