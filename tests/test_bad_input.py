@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 import tiny
 import torch
@@ -256,16 +257,13 @@ def test_a_full_disk_stops_the_run_with_a_message_and_the_run_goes_on_later(here
     command = [sys.executable, "-c", "from harness.cli import main; main()"]
     command += ["score", "runs", "--field", "f.jsonl", "--out", "o"]
     # No file may grow past this size: ledger and feed hit it like a full disk, one line after the other.
-    full = subprocess.run(
-        command, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY)),
-    )  # fmt: skip
+    full = forked.run(command, limits={resource.RLIMIT_FSIZE: (4096, resource.RLIM_INFINITY)})
     assert full.returncode == 7, full.stderr
     assert full.stderr.count("harness: error: cannot write") == 1
     assert "Traceback" not in full.stderr
     written = (here / "o" / "rewards.jsonl").read_bytes()
     assert written.endswith(b"\n")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run(command)
     assert done.returncode == 0, done.stderr
     assert [vector.step for vector in read_feed(here / "o")] == [1, 2, 3]
     assert (here / "o" / "rewards.jsonl").read_bytes().startswith(written)

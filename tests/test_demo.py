@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
+
+import forked
+import pytest
 
 from harness.feed.feed import read_feed
 from harness.spec.prepared import read_reference
@@ -13,16 +14,11 @@ from harness.spec.prepared import read_reference
 DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
 
 
+@pytest.mark.slow
 def test_the_demo_trains_scores_fits_exports_and_plots(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     sizes = ["--steps", "2", "--updates", "6", "--warmup", "6", "--rows", "4"]
-    done = subprocess.run(
-        [sys.executable, str(DEMO), "--out", str(out), *sizes],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    done = forked.run([sys.executable, str(DEMO), "--out", str(out), *sizes])
     assert done.returncode == 0, done.stderr
     feed = read_feed(out)
     assert [(vector.trajectory, vector.step) for vector in feed] == [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
 import sys
 import weakref
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import tiny
@@ -205,7 +205,7 @@ def test_remote_code_is_refused_unless_asked_for(saved: Path, tmp_path: Path) ->
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(Path(tiny.__file__).parent),
     }
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = forked.run(command, env=environment, check=True)
     assert json.loads(result.stdout) == values(tiny.llama(), tiny.tokenizer()).tolist()
     assert (tmp_path / "ran").exists()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import tiny
 
 from harness import read_feed
@@ -16,15 +16,15 @@ from harness.core.errors import EXIT_INTERRUPTED, EXIT_OK
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from harness.cli import main; main()"
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+def start(folder: Path, *more: str) -> forked.Popen:
     (folder.parent / "f.jsonl").write_text('{"q": "a", "r": " b"}\n')
     (folder.parent / "spec.yaml").write_text("components: [{name: f, kind: logprob, field: f.jsonl}]\n")
     command = [sys.executable, "-c", MAIN, "watch", str(folder), "--spec", str(folder.parent / "spec.yaml")]
     options = ["--out", str(folder.parent / "out"), "--interval", "0.1", "--settle", "0.2", *more]
-    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forked.Popen([*command, *options])
 
 
-def wait_for(path: Path, lines: int, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, lines: int, process: forked.Popen) -> None:
     deadline = time.monotonic() + 120
     while not path.exists() or path.read_text().count("\n") < lines:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import tiny
 import torch
@@ -360,8 +361,7 @@ def test_the_wrapper_runs_our_tasks_and_the_users_together(tmp_path: Path) -> No
     command = [sys.executable, "-c", "from harness.cli import main; main()", "lm-eval", "run", "--model", "harness"]
     command += ["--model_args", "pretrained=model,dtype=float32", "--tasks", "tiny_choice,reward_env_stdlib"]
     command += ["--include_path", "mine", "--output_path", "out", "--limit", "6", "--batch_size", "4"]
-    environment["OMP_NUM_THREADS"] = "1"
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = forked.run(command, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("batch_size holds for generation") == 1
     (path,) = (tmp_path / "out").rglob("results_*.json")

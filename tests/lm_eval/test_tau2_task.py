@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pytest
 from tau2_online import plan
 from tau2_samples import needs_port
@@ -33,7 +34,7 @@ TRIALS = 2
 
 def call(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return forked.run(command, cwd=folder, env=environment)
 
 
 @pytest.fixture(scope="module")

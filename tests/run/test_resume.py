@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pyarrow.parquet as pq
 import pytest
 import tiny
@@ -50,9 +49,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def score(place: Path, out: str, *more: str) -> subprocess.Popen[str]:
+def score(place: Path, out: str, *more: str) -> forked.Popen:
     command = [*HARNESS, "score", "runs/sft", "--spec", "spec.yaml", "--out", out, *more]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forked.Popen(command, cwd=place)
 
 
 def timeless(path: Path) -> list[dict[str, Any]]:
@@ -115,14 +114,7 @@ print(deaths)
 def test_a_run_killed_between_any_two_events_ends_with_the_same_feed(
     place: Path, undisturbed: list[dict[str, Any]]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CRASHING],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = forked.run([sys.executable, "-c", CRASHING], cwd=place, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 8, "the run must have died many times for this to mean something"
     crashed = timeless(place / "crashed" / "rewards.jsonl")
@@ -130,10 +122,7 @@ def test_a_run_killed_between_any_two_events_ends_with_the_same_feed(
         for mine, theirs in zip(vector["components"], whole["components"], strict=True):
             assert mine["raw"] == pytest.approx(theirs["raw"], abs=1e-6)
     # Bit for bit against a run of as many threads.
-    alone = subprocess.run(
-        [*HARNESS, "score", "runs/sft", "--spec", "spec.yaml", "--out", "alone", "--quiet"],
-        cwd=place, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    alone = forked.run([*HARNESS, "score", "runs/sft", "--spec", "spec.yaml", "--out", "alone", "--quiet"], cwd=place)
     assert alone.returncode == 8, alone.stderr
     assert crashed == timeless(place / "alone" / "rewards.jsonl")
 

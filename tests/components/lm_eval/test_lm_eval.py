@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import forked
 import pyarrow.parquet as pq
 import pytest
 import suite_samples as samples
@@ -88,7 +88,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", ",".join(data), "--device", "cpu"]
     command += ["--model_args", "pretrained=model,dtype=float32,logits_cache=False", "--include_path", "tasks"]
     command += ["--batch_size", "1", "--output_path", "out", "--log_samples"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = forked.run(command, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     (path,) = (folder / "out").rglob("results_*.json")
     logged = {}

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import tiny
 import torch
@@ -165,7 +165,7 @@ def test_a_process_ends_while_weights_are_read(tmp_path: Path) -> None:
         "staging = Staging(torch.device('cpu')); staging.expect([Path(sys.argv[1])])"
     )
     path = tmp_path / "model.safetensors"
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    done = forked.run([sys.executable, "-c", code, str(path)], timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -32,7 +32,7 @@ def start(log: Path, code: str = FAMILY, *, grace_s: float = 5.0) -> GuardedProc
 
 
 def wait_for(word: str, log: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not log.exists() or word not in log.read_text():
         assert time.monotonic() < deadline, log.read_text() if log.exists() else "no log"
         time.sleep(0.02)
@@ -42,8 +42,9 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def all_gone(pids: list[int], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
+def all_gone(pids: list[int]) -> bool:
+    """Whether they end, long before they would by themselves; waits for it."""
+    deadline = time.monotonic() + 60
     while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not alive(pids)
@@ -68,7 +69,7 @@ def test_what_a_dead_command_leaves_behind_is_killed(log: Path) -> None:
     wait_for("ready", log)
     below = process.pids()
     os.kill(below[0], signal.SIGKILL)
-    assert all_gone(below, 5)
+    assert all_gone(below)
     while process.exit_code() is None:
         time.sleep(0.02)
     assert process.exit_code() == 128 + signal.SIGKILL
@@ -80,7 +81,7 @@ def test_the_guard_killed_takes_the_command_along(log: Path) -> None:
     wait_for("ready", log)
     below = process.pids()
     os.kill(process.guard_pid, signal.SIGKILL)
-    assert all_gone(below, 5)
+    assert all_gone(below)
     process.end()
 
 
@@ -91,10 +92,9 @@ def test_guard_and_command_killed_leave_no_workers(log: Path) -> None:
     command, worker = process.pids()
     for pid in (process.guard_pid, command):
         os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while process.exit_code() is None and time.monotonic() < deadline:
+    while process.exit_code() is None:
         time.sleep(0.02)
-    assert all_gone([command, worker], 5)
+    assert all_gone([command, worker])
     process.end()
 
 
@@ -111,7 +111,7 @@ def test_a_killed_parent_takes_all_of_it_along(log: Path, number: int) -> None:
         guard = int(parent.stdout.readline())
         wait_for("ready", log)
         os.kill(parent.pid, number)
-        assert all_gone([guard], 10)
+        assert all_gone([guard])
     assert (
         "600" not in subprocess.run(["ps", "-o", "args=", "--ppid", str(guard)], capture_output=True, text=True).stdout
     )
@@ -124,9 +124,9 @@ def test_grace_is_given_and_then_no_more(log: Path) -> None:
     process.end()
     assert "done" in log.read_text() and process.exit_code() == 3
     log.unlink()
-    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(600)"
+    # Left alone, it would end by itself, with another exit code.
+    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(10), exit(4)))\nprint('ready', flush=True)\ntime.sleep(600)"
     process = start(log, deaf, grace_s=0.3)
     wait_for("ready", log)
-    started = time.monotonic()
     process.end()
-    assert 0.3 <= time.monotonic() - started < 5 and process.exit_code() == 128 + signal.SIGKILL
+    assert process.exit_code() == 128 + signal.SIGKILL

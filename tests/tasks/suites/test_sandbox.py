@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -102,19 +101,18 @@ def test_a_program_cannot_start_or_harm_processes() -> None:
 
 
 def test_time_and_memory_have_an_end() -> None:
-    started = time.monotonic()
     assert run_program("while True: pass", time_s=0.5).reason == "timed out"
-    assert run_program("import time\ntime.sleep(30)", time_s=0.5).reason == "timed out"
-    assert time.monotonic() - started < 15
+    assert run_program("import time\ntime.sleep(10)", time_s=0.5).reason == "timed out", "left alone, it would pass"
     assert "MemoryError" in str(run_program("x = bytearray(2**30)", memory_bytes=2**29).reason)
     assert run_program("x = bytearray(2**20)", memory_bytes=2**29).passed
 
 
 def test_a_program_that_swallows_its_timeout_is_ended() -> None:
-    program = "import time\nwhile True:\n    try:\n        for i in range(10**9): i + i\n    except BaseException:\n        continue"
-    started = time.monotonic()
-    assert not run_program(program, time_s=0.5).passed
-    assert time.monotonic() - started < 15
+    program = (
+        "import time\nwhile time.process_time() < 10:\n    try:\n        for i in range(10**6): i + i\n"
+        "    except BaseException:\n        continue"
+    )
+    assert not run_program(program, time_s=0.5).passed, "left alone, it would pass"
 
 
 def test_nothing_of_the_environment_is_shown() -> None:

@@ -24,8 +24,9 @@ def expected(domain: str) -> dict[str, Mapping[str, Any]]:
 
 
 def recording(domain: str) -> Prepared:
+    path = shared("tau2_parity", f"{domain}.results.json.gz")
     data: Path | None = shared("tau2_tasks") if domain == "mock" else None
-    return prepare(shared("tau2_parity", f"{domain}.results.json.gz"), domain=None, data=data, tasks_file=None)
+    return prepare(path, domain=None, data=data, tasks_file=None)
 
 
 @pytest.mark.parametrize("domain", NAMES)
@@ -80,3 +81,15 @@ def test_a_simulation_does_not_depend_on_those_before_it() -> None:
         again = prepared.domain.end_state(task, simulation.messages)  # type: ignore[union-attr]
         database = forwards[simulation.id].components["DB"]
         assert database is None or again.database_matches == bool(database)
+
+
+def test_in_ci_a_recording_that_is_not_there_is_a_failure_and_elsewhere_a_skip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_SHARED", str(tmp_path))
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="is absent; point HARNESS_SHARED at"):
+        recording("mock")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="is absent; point HARNESS_SHARED at"):
+        recording("mock")

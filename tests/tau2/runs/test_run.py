@@ -109,10 +109,11 @@ def test_ctrl_c_stops_at_once_and_prints_the_line_that_resumes(endpoint: Scripte
     path = out / "simulations.jsonl"
     while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 3):
         time.sleep(0.01)
-    started = time.perf_counter()
+    before = path.read_bytes().count(b"\n")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert time.perf_counter() - started < 5 and process.returncode == 130, err
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert path.read_bytes().count(b"\n") < before + 48, "of 480 simulations, no more than a few after it"
     assert err.rstrip().endswith("--num-trials 40 --max-concurrency 4") and "Traceback" not in err
     assert path.read_bytes().endswith(b"\n") and len(lines(out)) >= 3
 
