@@ -20,6 +20,7 @@ from harness.core.vector import (
     ReferenceRecord,
     RewardVector,
 )
+from harness.reward_models.history import History, same_tokenizer
 from harness.reward_models.reference import Reference, label
 from harness.reward_models.statistics import Spread, reliability, spread
 
@@ -87,18 +88,6 @@ def weighted_sum(components: Sequence[ComponentRecord]) -> float | None:
     return math.fsum(terms)
 
 
-def earlier_steps(step: int | None, history: Sequence[RewardVector]) -> list[RewardVector]:
-    """The vectors of one trajectory that come before `step`, by step; all of them where the step is not known.
-
-    A live trajectory may measure a step again after a restart: the latest vector of a step stands for it.
-    """
-    latest = {vector.step: vector for vector in history}
-    return sorted(
-        (vector for vector in latest.values() if step is None or vector.step is None or vector.step < step),
-        key=lambda vector: vector.place.order,
-    )
-
-
 def build_vector(
     *,
     run: str,
@@ -111,7 +100,7 @@ def build_vector(
     weights: Sequence[float],
     measurements: Sequence[Measurement],
     standardization: Standardization,
-    history: Sequence[RewardVector],
+    history: History | Sequence[RewardVector],
     provenance: Provenance,
 ) -> RewardVector:
     """Assemble one vector. `history` holds the vectors of the same trajectory written before this one.
@@ -120,13 +109,12 @@ def build_vector(
     of the raw scores, `gain` its difference to the previous step. What is undefined is null and named in `warnings`.
     """
     warnings: list[str] = []
-    alike = [v for v in history if v.provenance.spec == provenance.spec and _same_tokenizer(v.checkpoint, checkpoint)]
-    earlier = earlier_steps(step, alike)
+    past = history if isinstance(history, History) else History(history)
+    earlier = past.earlier(step, spec=provenance.spec, checkpoint=checkpoint)
     components = []
     spreads = []
     for config, measurement, weight in zip(configs, measurements, weights, strict=True):
-        so_far = [c.raw for vector in earlier for c in vector.components if c.name == config.name]
-        measured = [raw for raw in (*so_far, measurement.raw) if raw is not None]
+        measured = [*earlier.raws.get(config.name, ()), *([] if measurement.raw is None else [measurement.raw])]
         known = standardization.spread(config.name, measured)
         spreads.append(known)
         z = standardize(measurement.raw, known, higher_is_better=measurement.higher_is_better)
@@ -150,9 +138,12 @@ def build_vector(
     missing = [c.name for c in components if c.raw is None and c.weight != 0]
     if missing:
         warnings.append(f"scalar is null: {', '.join(missing)} missing")
-    gain, warning = _gain(step, scalar, history, checkpoint, spec=provenance.spec)
+    gain, warning = _gain(step, scalar, past, checkpoint, spec=provenance.spec)
     if warning:
         warnings.append(warning)
+    previous = past.previous(step)
+    if previous is not None and checkpoint.fingerprint and previous.checkpoint.fingerprint == checkpoint.fingerprint:
+        warnings.append(f"the weights are those of step {previous.step}")
     statuses = {c.status for c in components}
     return RewardVector(
         run=run,
@@ -170,7 +161,7 @@ def build_vector(
             mode=standardization.mode,
             mean=[known.mean if known else None for known in spreads],
             std=[known.std if known else None for known in spreads],
-            n=standardization.n_vectors(len(earlier) + 1),
+            n=standardization.n_vectors(earlier.n + 1),
         ),
         scalar=scalar,
         gain=gain,
@@ -182,25 +173,19 @@ def build_vector(
 def _gain(
     step: int | None,
     scalar: float | None,
-    history: Sequence[RewardVector],
+    history: History,
     checkpoint: CheckpointRecord,
     *,
     spec: str,
 ) -> tuple[float | None, str | None]:
     """Eq. 6, and why it is null where that is not obvious."""
-    numbered = [vector for vector in earlier_steps(step, history) if vector.step is not None]
-    if step is None or scalar is None or not numbered:
+    previous = history.previous(step)
+    if scalar is None or previous is None:
         return None, None
-    previous = numbered[-1]
     if previous.provenance.spec != spec:
         return None, f"gain is null: {label(previous)} was measured with another spec or other field content"
-    if not _same_tokenizer(previous.checkpoint, checkpoint):
+    if not same_tokenizer(previous.checkpoint, checkpoint):
         return None, f"gain is null: {label(previous)} has another tokenizer, and scores are per token"
     if previous.scalar is None:
         return None, f"gain is null: {label(previous)} has no scalar"
     return scalar - previous.scalar, None
-
-
-def _same_tokenizer(first: CheckpointRecord, second: CheckpointRecord) -> bool:
-    """Whether per-token scores of two checkpoints compare; one whose tokenizer is not known is taken to."""
-    return None in (first.tokenizer, second.tokenizer) or first.tokenizer == second.tokenizer

@@ -14,9 +14,11 @@ def show(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Also plot reward against step (.svg, .png or .pdf).")
     ] = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, help="How many vectors of the end to show.")] = 40,
+    whole: Annotated[bool, typer.Option("--all", "-a", help="Show every vector.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The vectors as JSON lines instead of a table.")] = False,
 ) -> None:
-    """Show the reward vectors of a feed as a table, and what they warn of."""
+    """Show the last reward vectors of a feed as a table, and what they warn of. --json gives every one."""
     from harness.cli.table import incomplete, print_vectors, print_warnings
     from harness.feed.feed import read_feed
 
@@ -31,8 +33,11 @@ def show(
         for vector in vectors:
             typer.echo(vector.to_line().encode())  # UTF-8 whatever the terminal speaks: it is a feed
         return
-    print_vectors(vectors)
-    incomplete(vectors)
-    print_warnings(vectors)
+    shown = vectors if whole else vectors[-last:]
+    if len(shown) < len(vectors):
+        typer.echo(f"the last {len(shown)} of {len(vectors):,} vectors; --all shows every one")
+    print_vectors(shown)
+    incomplete(shown)
+    print_warnings(shown)
     if plot is not None:
         typer.echo(f"plot: {plot}")

@@ -92,6 +92,10 @@ class Journal:
             raise DataError(f"{self.path} line {number}: expected a JSON object, found {type(value).__name__}")
         return value
 
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Every committed line as (number from 1, bytes without its newline), one after the other. Raises DataError."""
+        yield from Follower(self.path).new()
+
     def append(self, line: str) -> None:
         """Commit one line: all of it reaches the disk, or the file is left as it was. Raises StateError."""
         if "\n" in line:
@@ -130,3 +134,58 @@ class Journal:
                 return start + newline + 1
             end = start
         return 0
+
+
+class Follower:
+    """Reads a journal's lines once each, however often it is asked, while somebody appends to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self._offset = self._number = 0
+        self._identity: tuple[int, int] | None = None
+        self._last = b""
+
+    def continues(self) -> bool:
+        """Whether the file still begins with what was read: else it was replaced or cut, and `new` starts from its beginning."""
+        try:
+            with self.path.open("rb") as stream:
+                stat = os.fstat(stream.fileno())
+                stream.seek(max(0, self._offset - len(self._last)))
+                same = stream.read(len(self._last)) == self._last
+        except FileNotFoundError:
+            return self._offset == 0
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+        return same and self._identity in (None, (stat.st_dev, stat.st_ino))
+
+    def new(self) -> Iterator[tuple[int, bytes]]:
+        """Committed lines that were not given before, as (number from 1, bytes without the newline).
+
+        From the beginning where the file does not continue what was read. Raises DataError.
+        """
+        if not self.continues():
+            self._forget()
+        try:
+            with self.path.open("rb") as stream:
+                stat = os.fstat(stream.fileno())
+                self._identity = stat.st_dev, stat.st_ino
+                stream.seek(self._offset)
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._number += 1
+                    self._offset += len(line)
+                    self._last = line[-256:]
+                    yield self._number, line[:-1]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+
+    def skip(self) -> None:
+        """What is in the file now is known."""
+        for _ in self.new():
+            pass

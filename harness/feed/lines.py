@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ FEED_FILE = "rewards.jsonl"
 
 
 def parse_vector(value: dict[str, Any], where: str) -> RewardVector:
-    """Validate one line of a feed. Raises DataError naming `where`."""
+    """Validate one line of a feed, already decoded. Raises DataError naming `where`."""
     declared = value.get("schema")
     if declared != VECTOR_SCHEMA:
         raise DataError(
@@ -29,9 +33,57 @@ def parse_vector(value: dict[str, Any], where: str) -> RewardVector:
         raise DataError(f"{where} is not a valid reward vector: {first_problem(error)}") from error
 
 
+def parse_lines(lines: Iterable[tuple[int, bytes]], path: Path) -> list[RewardVector]:
+    """The vectors of numbered lines of the feed at `path`. What vectors have in common is held in memory once.
+
+    Raises DataError naming the line for anything that is not a valid vector of this version.
+    """
+    shared: dict[str, tuple[Any, Any]] = {}
+    with _uncollected():
+        return [_shared(_parse(line, f"{path} line {number}"), shared) for number, line in lines]
+
+
 def read_vectors(path: Path) -> list[RewardVector]:
     """Every vector of the feed at `path`, in feed order; none where there is no file. A line still being written is ignored.
 
     Raises DataError naming the line for anything that is not a valid vector of this version.
     """
-    return [parse_vector(value, f"{path} line {number}") for number, value in Journal(path).read()]
+    return parse_lines(Journal(path).lines(), path)
+
+
+def _parse(line: bytes, where: str) -> RewardVector:
+    try:
+        return RewardVector.model_validate_json(line)
+    except ValidationError:
+        return parse_vector(_decoded(line, where), where)  # says what is wrong
+
+
+def _decoded(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON ({error}); restore or delete it") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _shared(vector: RewardVector, known: dict[str, tuple[Any, Any]]) -> RewardVector:
+    """The vector with the tasks and packages of an equal one before it: they are half of its size, and frozen."""
+    provenance = vector.provenance
+    key = f"{provenance.tasks}{provenance.packages}"
+    tasks, packages = known.setdefault(key, (provenance.tasks, provenance.packages))
+    provenance.__dict__.update(tasks=tasks, packages=packages)
+    return vector
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through all that was read again and again: nothing here is garbage."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

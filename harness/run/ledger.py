@@ -23,7 +23,7 @@ from harness.core.digest import digest_json
 from harness.core.endpoint import How
 from harness.core.errors import StateError
 from harness.core.held_folder import held_folder
-from harness.core.journal import Journal, write_atomically
+from harness.core.journal import Follower, Journal, write_atomically
 from harness.core.measurement import Measurement, Record, is_open
 from harness.feed.lines import FEED_FILE
 
@@ -57,10 +57,17 @@ class Ledger:
         self.folder = folder
         self.feed = Journal(folder / FEED_FILE)
         self._journal = Journal(folder / "ledger.jsonl")
+        self._read = Follower(self._journal.path)
         self._entries: dict[str, Entry] = {}
-        for number, line in self._journal.read():
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what was written to the folder since it was read. Raises StateError."""
+        if not self._read.continues():
+            self._entries = {}
+        for number, line in self._read.new():
             try:
-                entry = Entry.model_validate(line)
+                entry = Entry.model_validate_json(line)
             except ValidationError as error:
                 raise StateError(
                     f"{self._journal.path} line {number} is not a ledger entry ({error.errors()[0]['msg']}); "
@@ -101,6 +108,7 @@ class Ledger:
             entry = entry.model_copy(update={"items": where})
         if not is_open(entry.measurement):
             self._journal.append(entry.model_dump_json())
+            self._read.skip()
             self._entries[entry.key] = entry
         return entry
 
@@ -115,11 +123,20 @@ def _parquet(items: Mapping[str, Sequence[Any]]) -> bytes:
 
 
 @contextlib.contextmanager
-def open_run(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> Iterator[Ledger]:
-    """Take the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
+def open_run(
+    folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue], known: Ledger | None = None
+) -> Iterator[Ledger]:
+    """Take the folder for writing. `known`: the same folder's ledger from before, which then reads only what is new.
+
+    Raises StateError if the folder is in use, holds another run, or cannot be written.
+    """
     with held_folder(folder):
         _claim(folder, run=run, spec_digest=spec_digest, spec=spec)
-        yield Ledger(folder)
+        if known is None:
+            known = Ledger(folder)
+        else:
+            known.refresh()
+        yield known
 
 
 def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> None:

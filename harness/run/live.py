@@ -77,6 +77,7 @@ class RewardEnvironment:
             )
         self.out = None if out is None else Path(out)
         self.run = run or self.prepared.run
+        self._ledger: Ledger | None = None
         self._vectors = RunVectors(self.prepared, run_name=self.run, feed=None)
 
     @property
@@ -143,8 +144,13 @@ class RewardEnvironment:
         if self.out is None:
             return self._feedback(subject, checkpoint, record, None)
         dump: dict[str, JsonValue] = self.prepared.spec.model_dump(mode="json", by_alias=True)
-        with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump) as ledger:
-            self._vectors = RunVectors(self.prepared, run_name=self.run, feed=ledger.feed)
+        known = self._ledger
+        with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump, known=known) as ledger:
+            if known is None:
+                self._ledger = ledger
+                self._vectors = RunVectors(self.prepared, run_name=self.run, feed=ledger.feed)
+            else:
+                self._vectors.refresh()
             self._vectors.products = ledger.products(fix_products)
             return self._feedback(subject, checkpoint, record, ledger)
 

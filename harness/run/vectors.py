@@ -11,11 +11,12 @@ from pydantic import JsonValue
 
 import harness
 from harness.core.checkpoint import Checkpoint
-from harness.core.journal import Journal, write_atomically
+from harness.core.journal import Follower, Journal, write_atomically
 from harness.core.measurement import Measurement
 from harness.core.place import Place
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
-from harness.feed.lines import read_vectors
+from harness.feed.lines import parse_lines
+from harness.reward_models.history import History
 from harness.reward_models.vector import build_vector
 from harness.run.ledger import Entry
 from harness.spec.prepared import Prepared, Row
@@ -32,10 +33,10 @@ def assemble(
     record: CheckpointRecord,
     mixture: Mixture | None,
     entries: Sequence[Entry],
-    history: Sequence[RewardVector],
+    history: History,
     products: str | None = None,
 ) -> RewardVector:
-    """The vector of one checkpoint by one row, from its entries. `history`: the vectors of the same trajectory written before."""
+    """The vector of one checkpoint by one row, from its entries. `history`: the vectors of the same trajectory."""
     measurements = [
         entry.measurement.model_copy(update={"detail": {**entry.measurement.detail, "items": entry.items}})
         if entry.items
@@ -82,15 +83,37 @@ class RunVectors:
     """The vectors of a run, one per place, in memory and (with `feed`) in its file. Live environment and pipeline keep them here."""
 
     def __init__(self, prepared: Prepared, *, run_name: str, feed: Journal | None) -> None:
-        self.all: list[RewardVector] = [] if feed is None else read_vectors(feed.path)
+        self.all: list[RewardVector] = []
         self.n_new = self.n_again = 0
         self.products: str | None = None
         """The library of float32 products, for the provenance."""
         self._prepared = prepared
         self._run = run_name
         self._feed = feed
-        self._places = _index(self.all)
+        self._read = None if feed is None else Follower(feed.path)
+        self._places: dict[Place, int] = {}
+        self._histories: dict[str, History] = {}
         self._disorder = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what was appended to the file since it was read; all of it anew where it was replaced. Raises DataError."""
+        if self._read is None:
+            return
+        if not self._read.continues():
+            self._set([])
+        for vector in parse_lines(self._read.new(), self._read.path):
+            self._take(vector)
+
+    def _set(self, vectors: list[RewardVector]) -> None:
+        self.all, self._places, self._histories = [], {}, {}
+        for vector in vectors:
+            self._take(vector)
+
+    def _take(self, vector: RewardVector) -> None:
+        self._places[vector.place] = len(self.all)
+        self.all.append(vector)
+        self._histories.setdefault(vector.trajectory, History()).add(vector)
 
     def at(self, place: Place) -> RewardVector | None:
         """The vector that stands at a place."""
@@ -106,7 +129,7 @@ class RunVectors:
     def add(self, row: Row, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]) -> RewardVector:
         """Assemble a vector and append it; in the place of one measured before, it takes that place."""
         place = row.place(checkpoint)
-        history = [vector for vector in self.all if vector.trajectory == place.trajectory]
+        history = self._histories.setdefault(place.trajectory, History())
         vector = assemble(
             self._prepared,
             row,
@@ -120,30 +143,27 @@ class RunVectors:
         )
         if place in self._places:
             self.all[self._places[place]] = vector
+            history.add(vector)
             self.n_again += 1
             self._disorder = True
             return vector
-        if self._feed is not None:
+        self._disorder |= place.step is not None and history.has_after(place.step)
+        if self._feed is not None and self._read is not None:
             self._feed.append(vector.to_line())
-        self._places[place] = len(self.all)
-        self.all.append(vector)
+            self._read.skip()
+        self._take(vector)
         self.n_new += 1
-        self._disorder |= place.step is not None and any(v.place.order > place.step for v in history)
         return vector
 
     def settle(self) -> None:
         """Write the feed anew where what came in later changes what was written before."""
         if not self._disorder:
             return
-        self.all = rebuilt(self._prepared, self.all)
-        self._places = _index(self.all)
-        if self._feed is not None:
+        self._set(rebuilt(self._prepared, self.all))
+        if self._feed is not None and self._read is not None:
             write_atomically(self._feed.path, "".join(vector.to_line() + "\n" for vector in self.all).encode())
+            self._read.skip()
         self._disorder = False
-
-
-def _index(vectors: Sequence[RewardVector]) -> dict[Place, int]:
-    return {vector.place: index for index, vector in enumerate(vectors)}
 
 
 def rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[RewardVector]:
@@ -157,7 +177,7 @@ def rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[RewardV
         trajectories.setdefault(vector.trajectory, []).append(vector)
     result: list[RewardVector] = []
     for steps in trajectories.values():
-        history: list[RewardVector] = []
+        history = History()
         for vector in sorted(steps, key=lambda vector: vector.place.order):
             rebuilt = assemble(
                 prepared,
@@ -169,8 +189,8 @@ def rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[RewardV
                 entries=[_entry_of(vector, index) for index in range(len(vector.components))],
                 history=history,
             )
-            history.append(rebuilt.model_copy(update={"provenance": vector.provenance}))
-        result += history
+            result.append(rebuilt.model_copy(update={"provenance": vector.provenance}))
+            history.add(result[-1])
     return result
 
 

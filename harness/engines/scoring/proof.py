@@ -49,7 +49,7 @@ def prove(
     alone = one_by_one(model, some) / n_tokens
     found = logprob[list(chosen)] / n_tokens
     finite = np.isfinite(alone) & np.isfinite(found)
-    off = np.where(finite, np.abs(np.where(finite, found - alone, 0.0)), 0.0)
+    off = np.abs(np.where(finite, found, 0.0) - np.where(finite, alone, 0.0))
     off[np.isfinite(alone) != np.isfinite(found)] = np.inf
     bound = max(_floor(alone), FACTOR * rounding(model, some[-N_DRAWN:], alone[-N_DRAWN:], seeds=SEEDS))
     beyond = np.flatnonzero((off > bound) & finite)
@@ -74,8 +74,8 @@ def rounding(model: Any, pairs: Sequence[TokenPair], alone: npt.NDArray[np.float
     for seed in range(seeds):
         with _disturbed(model, seed):
             changed = one_by_one(model, pairs) / n_tokens
-        off = np.abs(changed - alone)
-        largest = max(largest, float(np.max(off[np.isfinite(off)], initial=0.0)))
+        finite = np.isfinite(changed) & np.isfinite(alone)
+        largest = max(largest, float(np.max(np.abs(changed[finite] - alone[finite]), initial=0.0)))
     return largest
 
 
