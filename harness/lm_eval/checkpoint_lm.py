@@ -171,13 +171,19 @@ class CheckpointLM:
             timeout_s=self._timeout_s,
             progress=self._progress,
         )
+        notes = [endpoint.note] if endpoint.note else []
+        if self.n_truncated and endpoint.own_length is not None:
+            notes.append(
+                f"{self.n_truncated} prompt(s) were cut to fit {endpoint.max_model_len} tokens, a setting of the server's "
+                f"(serve.max_model_len); the model's own context has {endpoint.own_length}"
+            )
         self.engines.append(
             Engine(
                 name=endpoint.engine,
                 dtype=endpoint.dtype,
                 device=endpoint.device,
                 served=endpoint.how,
-                note=endpoint.note,
+                note="; ".join(notes) or None,
             )
         )
         specials = tokenizer.all_special_tokens

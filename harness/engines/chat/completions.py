@@ -22,7 +22,7 @@ from harness.core.errors import HarnessError, SpecError
 from harness.core.journal import Journal
 from harness.engines.chat.off_loop import off_loop
 from harness.engines.chat.retry import Backoff
-from harness.engines.chat.wire import failure
+from harness.engines.chat.wire import check_logprobs, failure
 
 FINISHED = ("stop", "length")
 """Reasons for which a text is over. With any other it was broken off."""
@@ -188,7 +188,9 @@ class _Client:
         headers = {"Content-Type": "application/json"}
         if endpoint.api_key:
             headers["Authorization"] = f"Bearer {endpoint.api_key}"
-        body = json.dumps({"model": endpoint.model, "prompt": list(prompt.ids), **prompt.payload}).encode()
+        likely = {"logprobs": 0} if endpoint.logprobs else {}  # so that a text made of NaN is seen
+        asked = {"model": endpoint.model, "prompt": list(prompt.ids), **likely, **prompt.payload}
+        body = json.dumps(asked).encode()
         try:
             async with self._session.post(f"{endpoint.api_base}/completions", data=body, headers=headers) as response:
                 content = await response.content.read(LONGEST_ANSWER)
@@ -212,6 +214,7 @@ def _parse(content: bytes) -> Completion:
         body = json.loads(content)
         choice = body["choices"][0]
         text, reason = choice["text"], choice["finish_reason"]
+        check_logprobs(choice)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise TransientError(f"the endpoint answered without a completion: {content[:100]!r}") from error
     if not isinstance(text, str) or reason not in FINISHED:

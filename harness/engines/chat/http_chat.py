@@ -19,7 +19,10 @@ LONGEST_ANSWER = 16 * 2**20
 
 
 class HttpChat:
-    """`model` at `api_base` (such as http://127.0.0.1:8000/v1). The key is sent and never shown."""
+    """`model` at `api_base` (such as http://127.0.0.1:8000/v1). The key is sent and never shown.
+
+    `logprobs`: ask how likely each token was, so that an answer made of NaN is a failure.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class HttpChat:
         api_key: str | None,
         arguments: Mapping[str, Any],
         timeout_s: float,
+        logprobs: bool = False,
     ) -> None:
         self.name = name
         self._model = model
@@ -38,7 +42,7 @@ class HttpChat:
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._arguments = dict(arguments)
+        self._arguments = {**({"logprobs": True} if logprobs else {}), **arguments}
         self._timeout_s = timeout_s
         self._session: Any = None
 

@@ -12,7 +12,7 @@ import math
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.core.errors import EngineError
@@ -92,6 +92,27 @@ class Api:
             raise NotFiniteError(f"log-probs {values[:3]}")
         return [float(value) for value in values]
 
+    def tokenize(
+        self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+    ) -> list[int]:
+        """The token ids that the server makes of a conversation. Raises RefusedError where its template refuses it."""
+        request: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
+        if tools:
+            request["tools"] = list(tools)
+        body = self._call("POST", "/tokenize", request, timeout_s=60.0)
+        ids = body.get("tokens") if isinstance(body, dict) else None
+        if not isinstance(ids, list):
+            raise EngineError(f"{self.root}/tokenize answered with no tokens")
+        return ids
+
+    def engine_answers(self, *, timeout_s: float) -> bool | None:
+        """Whether the engine behind the server answers; None where it cannot be asked (dev mode is off). Raises NoAnswerError."""
+        try:
+            self._call("GET", "/is_sleeping", timeout_s=timeout_s)
+        except RefusedError as error:
+            return None if error.status in (401, 403, 404, 405) else True
+        return True
+
     def load_adapter(self, name: str, path: str) -> None:
         """Put a LoRA adapter beside what is there."""
         self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, timeout_s=300.0)
@@ -101,12 +122,26 @@ class Api:
         self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout_s=60.0)
 
     def reload_weights(self, path: str, *, timeout_s: float) -> None:
-        """Copy other weights of the same architecture into the model, and forget what was computed with those before."""
-        reload = {"method": "reload_weights", "kwargs": {"weights_path": path}}
-        self._call("POST", "/collective_rpc", reload, timeout_s=timeout_s)
-        said = self._call("POST", "/reset_prefix_cache?reset_running_requests=true", timeout_s=60.0)
-        if isinstance(said, dict) and said.get("success") is False:
-            raise EngineError("the prefix cache still holds what other weights computed")
+        """Copy other weights of the same architecture into the model, and forget what was computed with those before.
+
+        Nothing is generated meanwhile, where the server can pause. Raises EngineError.
+        """
+        try:
+            self._call("POST", "/pause?mode=abort", timeout_s=60.0)
+            paused = True
+        except RefusedError as error:
+            if error.status not in (404, 405):
+                raise
+            paused = False  # a version without it
+        try:
+            reload = {"method": "reload_weights", "kwargs": {"weights_path": path}}
+            self._call("POST", "/collective_rpc", reload, timeout_s=timeout_s)
+            said = self._call("POST", "/reset_prefix_cache?reset_running_requests=true", timeout_s=60.0)
+            if isinstance(said, dict) and said.get("success") is False:
+                raise EngineError("the prefix cache still holds what other weights computed")
+        finally:
+            if paused:
+                self._call("POST", "/resume", timeout_s=60.0)
 
     def _call(self, method: str, path: str, body: Any = None, *, timeout_s: float) -> Any:
         request = urllib.request.Request(
