@@ -72,7 +72,7 @@ def test_the_same_weights_with_another_template_are_served_with_it(opener: Opene
 def test_a_server_of_the_users_own_with_another_template_is_refused(opener: Opener, tools: Path, twin: Path) -> None:
     there = served(opener, twin)
     with closing(Opener(dtype="auto", device="cpu", serve=ServeSettings(url=there.api_base))) as other:
-        with pytest.raises(CheckpointError, match="prompt of .* tokens that is not"):
+        with pytest.raises(CheckpointError, match=r"prompt of .* tokens that is not"):
             served(other, tools)
         assert served(other, twin).how == "external"
 
