@@ -46,9 +46,11 @@ class ServeSettings(Record):
         managed = [name for name in ("command", "args", "env") if getattr(self, name)]
         if self.url and managed:
             raise ValueError(f"serve: url names a server of your own, so {', '.join(managed)} cannot be given")
-        if "VLLM_API_KEY" in self.env:
+        secret = [name for name in self.env if name.upper().endswith(("_KEY", "_TOKEN", "_SECRET", "_PASSWORD"))]
+        if secret:
             raise ValueError(
-                "serve.env: a key in a spec ends in files; export it and name its variable with api_key_env"
+                f"serve.env: a key in a spec ends in files, and {', '.join(secret)} may be one; export it before you start (a "
+                "server inherits what is exported), the server's own key under a name for api_key_env"
             )
         return self
 

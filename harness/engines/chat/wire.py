@@ -53,8 +53,15 @@ def check_logprobs(choice: Mapping[str, Any]) -> None:
             raise EndpointError(NOT_FINITE)
 
 
+def redirected(status: int) -> EndpointError:
+    """A redirect is an error: who answers elsewhere is not who was asked, and a POST would become a GET."""
+    return EndpointError(f"HTTP {status}: the endpoint sends us elsewhere; name the address that answers itself")
+
+
 def failure(status: int, text: str, *, retry_after_s: float | None = None) -> EndpointError | ContextOverflow:
     """The error that an HTTP status with this text stands for."""
+    if 300 <= status < 400:
+        return redirected(status)
     said = " ".join(text.split())[:300]
     if "not json compliant" in said.lower():  # so vLLM says that a log-prob is NaN
         return EndpointError(f"{NOT_FINITE} (HTTP {status}: {said})")

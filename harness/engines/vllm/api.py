@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.core.errors import EngineError
+from harness.core.secret import hide, hide_in
 
 
 class NoAnswerError(EngineError):
@@ -35,6 +36,13 @@ class NotFiniteError(EngineError):
     """The model's log-probabilities are NaN or infinite."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect stays what it is, an error: who answers elsewhere is not who was asked."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow none."""
+
+
 class Api:
     """A server at `root` (http://host:port, without /v1)."""
 
@@ -44,7 +52,8 @@ class Api:
         host = urllib.parse.urlsplit(self.root).hostname or ""
         # A proxy in the environment is not for servers of this machine.
         local = host in ("localhost", "::1") or host.startswith("127.")
-        self._opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+        handlers = [urllib.request.ProxyHandler({})] if local else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *handlers)
 
     def healthy(self, *, timeout_s: float = 5.0) -> bool:
         """Whether /health says 200."""
@@ -154,14 +163,17 @@ class Api:
             with self._opener.open(request, timeout=timeout_s) as response:
                 content = response.read()
         except urllib.error.HTTPError as error:
+            if 300 <= error.code < 400:
+                raise RefusedError(error.code, "it sends us elsewhere; name the address that answers itself") from None
             raise RefusedError(error.code, self._said(error)) from error
         except (OSError, http.client.HTTPException) as error:
             cause = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise NoAnswerError(f"no answer from {self.root}{path}: {cause}") from error
+            said = hide(str(cause), [self._api_key])
+            raise NoAnswerError(f"no answer from {self.root}{path}: {said}") from None
         try:
-            return json.loads(content) if content else None
-        except ValueError:
-            return content.decode("utf-8", "replace")
+            return hide_in(json.loads(content), [self._api_key]) if content else None
+        except (ValueError, RecursionError):
+            return hide(content.decode("utf-8", "replace"), [self._api_key])
 
     def _said(self, error: urllib.error.HTTPError) -> str:
         try:
@@ -172,5 +184,4 @@ class Api:
             value = json.loads(text)
             found = value.get("error", value)
             text = str(found["message"] if isinstance(found, dict) else found)
-        text = " ".join(text.split())[:300]
-        return text.replace(self._api_key, "***") if self._api_key else text
+        return hide(" ".join(text.split()), [self._api_key])[:300]
