@@ -30,6 +30,7 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError
 from harness.core.file_identity import Identities, first_changed, identities
 from harness.core.serving import Servable, ServeSettings
+from harness.core.template_trial import endless
 from harness.core.vector import CheckpointRecord
 
 if TYPE_CHECKING:
@@ -292,6 +293,7 @@ class Opener:
             given = self.settings.chat_template
             template = None if given is None else Path(given).read_text(encoding="utf-8")
             tokenizer = self.load_tokenizer(checkpoint).tokenizer
+            self._check_template(checkpoint, template or tokenizer.chat_template)
             text = tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
                 tools=[dict(tool) for tool in tools] or None,
@@ -339,7 +341,11 @@ class Opener:
 
             check_adapter(checkpoint.folder)
         given = self.settings.chat_template
-        if chats and given is None and not self.load_tokenizer(checkpoint).tokenizer.chat_template:
+        template = Path(given).read_text(encoding="utf-8") if given else None
+        if chats:
+            template = template or self.load_tokenizer(checkpoint).tokenizer.chat_template
+            self._check_template(checkpoint, template)
+        if chats and not template:
             raise CheckpointError(
                 f"no chat template in {self._tokenizer_folder(checkpoint)}, and it is asked through one; name one with "
                 "serve.chat_template"
@@ -354,6 +360,12 @@ class Opener:
                 f"none of vLLM's tool parsers is known for {checkpoint.label}, and its calls have to be read; name one with "
                 "serve.tool_call_parser"
             )
+
+    def _check_template(self, checkpoint: Checkpoint, template: Any) -> None:
+        """Refuse a chat template that would take all memory or no end of time. Raises CheckpointError."""
+        if why := endless(template):
+            where = self.settings.chat_template or self._tokenizer_folder(checkpoint)
+            raise CheckpointError(f"{why} ({where}), so nothing is rendered with it")
 
     def _parser_given(self) -> bool:
         from harness.engines.vllm.command import value_of

@@ -17,7 +17,8 @@ import jinja2
 
 from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.component import Engine, Progress, Subject
-from harness.core.errors import DataError, EngineError, HarnessError, SpecError
+from harness.core.errors import CheckpointError, DataError, EngineError, HarnessError, SpecError
+from harness.core.template_trial import endless
 from harness.engines.chat.completions import Completion, Prompt, complete
 from harness.engines.models.load import dtype_name, first_non_finite
 from harness.engines.scoring.packs import PackPlan
@@ -240,6 +241,8 @@ def render_chat(tokenizer: Any, messages: list[dict[str, str]], add_generation_p
         raise SpecError(
             "apply_chat_template: the checkpoint's tokenizer has no chat template; leave it out, or give it one"
         )
+    if why := endless(tokenizer.chat_template):
+        raise CheckpointError(f"apply_chat_template: {why}")
     for kept in (messages, [message for message in messages if message["role"] != "system"]):
         try:
             text: str = tokenizer.apply_chat_template(
