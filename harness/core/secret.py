@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import urllib.parse
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 MASK = "***"
 PIECE = 8
 """Characters of a key, in a row, that count as the key: text is cut short in many places."""
+WORDS = re.compile(r"[a-z]+([-_ ][a-z]+)*", re.IGNORECASE)
+"""A key that is made of words: pieces of it are words too, and only the whole is the key."""
 SHORTEST = 4
 """Characters of a key below which it is no secret, and would be found everywhere."""
 
@@ -26,9 +29,19 @@ def hide(text: str, keys: Iterable[str | None]) -> str:
 
 
 def hide_in(value: Any, keys: Iterable[str | None]) -> Any:
-    """A JSON value of which every text, names included, went through `hide`."""
+    """A JSON body of which every text, names included, went through `hide`.
+
+    What a model said (`choices`) is left alone where the key is a common word, such as a server without keys is given: no number
+    may depend on that.
+    """
     known = [key for key in keys if key and len(key) >= SHORTEST]
-    return _clean(value, known) if known else value
+    if not known:
+        return value
+    if isinstance(value, dict) and "choices" in value:
+        said = _clean(value["choices"], [key for key in known if len(key) >= PIECE and not key.isalpha()])
+        rest = {name: inner for name, inner in value.items() if name != "choices"}
+        return {**_clean(rest, known), "choices": said}
+    return _clean(value, known)
 
 
 def _clean(value: Any, keys: list[str]) -> Any:
@@ -80,7 +93,7 @@ def _written(key: str) -> _Written:
     parts: set[str] = set()
     for way in {way.lower() for way in ways if len(way) >= SHORTEST}:
         # As many characters of it as stand for PIECE characters of the key.
-        size = len(way) if len(key) <= PIECE else max(PIECE, PIECE * len(way) // len(key))
+        size = len(way) if len(key) <= PIECE or WORDS.fullmatch(key) else max(PIECE, PIECE * len(way) // len(key))
         sizes.setdefault(size, set()).update(way[at : at + size] for at in range(len(way) - size + 1))
         half = size // 2
         parts.update(way[at : at + half] for at in range(0, len(way) - half + 1, half))

@@ -115,8 +115,10 @@ def _next_wait(
     """The process once it waits for so many bytes; how it ended, where it does not come to that."""
     assert process.stdout is not None
     deadline, pause = time.monotonic() + within_s, FIRST_S
+    answers = select.poll()  # unlike select(2), good for descriptors of any number
+    answers.register(process.stdout, select.POLLIN)
     while True:
-        if select.select([process.stdout], [], [], pause)[0]:
+        if answers.poll(1000 * pause):
             said = os.read(process.stdout.fileno(), 4096).decode("utf-8", "replace").strip()
             return Ran(passed=False, reason=said or "ended without a verdict")
         found = _waiting(process.pid)

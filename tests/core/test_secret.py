@@ -47,6 +47,15 @@ def test_every_text_of_a_body_is_cleared() -> None:
     assert hide_in(body, [KEY]) == {"error": [{"***": 1, "message": "no ***"}], "n": 3, "ok": None}
 
 
+@pytest.mark.parametrize("key", ["EMPTY", "none", "password", "token-abc123", "not-needed"])
+def test_what_a_model_said_does_not_depend_on_a_placeholder_for_a_key(key: str) -> None:
+    body = {
+        "choices": [{"message": {"content": "Your password is empty, none is needed; token."}}],
+        "error": f"bad {key}",
+    }
+    assert hide_in(body, [key]) == {**body, "error": "bad ***"}
+
+
 @pytest.mark.parametrize("text", ["", "the model does not exist", "İstanbul \u212a", "x" * 100])
 def test_other_text_stays(text: str) -> None:
     assert hide(text, [KEY]) == text

@@ -130,3 +130,26 @@ def test_doctor_looks_at_every_checkpoint(tmp_path: Path, base: Path) -> None:
     del other
     found = list(examine(spec(tmp_path), [str(base), str(tmp_path / "adapter")]))
     assert [check.words for check in found if check.ok is False and "DoRA" in check.words]
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "none of vLLM's tool parsers is known"),
+        ("{{ 'a' * 3000000000 }}<tool_call>", "the chat template ends in MemoryError"),
+        (None, "no chat template"),
+    ],
+)
+def test_a_template_that_will_not_do_costs_no_start(
+    tmp_path: Path, base: Path, template: str | None, words: str
+) -> None:
+    tokenizer = tiny.tokenizer(chat_template=template)
+    (base / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(base)
+    made = spec(tmp_path)
+    served = made.serve.model_dump()
+    components = [{"name": "mock", "kind": "tau2", "domain": "mock", "solo": True}]
+    given = parse_spec({"serve": served, "components": components}, folder=tmp_path)
+    (vector,) = run(prepare(given), find_checkpoints([str(base)]), out=tmp_path / "out").here
+    assert vector.components[0].status == "failed" and words in (vector.components[0].reason or "")
+    assert not (tmp_path / "out" / "serve").exists()

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
+from harness.core.endpoint import Endpoint
 from harness.core.errors import SpecError
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff, RetryingChat
+from harness.engines.chat.served import ServedChat
 from harness.engines.chat.wire import body_of, failure, parse_completion
 from harness.engines.scripted.chat import ScriptedChat, calling
 from harness.engines.scripted.server import ScriptedServer, serving
@@ -250,6 +252,36 @@ def test_a_status_says_whose_fault_it_is(status: int, kind: type[Exception]) -> 
     assert type(failure(status, "x")) is kind
     assert isinstance(failure(400, "maximum context length"), ContextOverflow)
     assert isinstance(failure(500, "maximum context length"), TransientError)
+
+
+@pytest.mark.parametrize(("own_length", "kind"), [(4096, EndpointError), (None, ContextOverflow)])
+def test_an_overflow_of_our_own_setting_is_not_the_models(own_length: int | None, kind: type[Exception]) -> None:
+    with serving(ScriptedServer(echo, troubles=[Trouble.every(1, "overflow")])) as server:
+        where = Endpoint(
+            api_base=server.url, model="m", how="external", max_model_len=64, own_length=own_length, logprobs=True
+        )
+
+        async def once() -> None:
+            chat = ServedChat(lambda: where, name="m", arguments={}, timeout_s=10)
+            try:
+                await chat.answer(REQUEST)
+            finally:
+                await chat.close()
+
+        with pytest.raises(kind) as caught:
+            asyncio.run(once())
+    assert ("a setting of the server's (serve.max_model_len)" in str(caught.value)) is (own_length is not None)
+
+
+@pytest.mark.parametrize("value", [None, "nan", -9999.0])
+def test_an_answer_with_a_log_prob_that_is_not_finite_has_failed(value: Any) -> None:
+    number = float(value) if value == "nan" else value
+    choice = {"message": {"content": ""}, "logprobs": {"content": [{"logprob": -0.1}, {"logprob": number}]}}
+    with pytest.raises(EndpointError, match="no finite log-prob"):
+        parse_completion({"choices": [choice]})
+    choice["logprobs"] = {"content": [{"logprob": -0.1}]}
+    assert parse_completion({"choices": [choice]}).content == ""
+    assert isinstance(failure(400, "Out of range float values are not JSON compliant: nan"), EndpointError)
 
 
 def test_the_requests_seed_wins_and_the_tag_is_not_sent() -> None:
