@@ -166,7 +166,7 @@ def main() -> None:
         hidden_size=160,
         intermediate_size=432,
         num_hidden_layers=4,
-        num_attention_heads=4,
+        num_attention_heads=5,  # of 32 numbers each, a size that vLLM serves on a CPU too
         max_position_embeddings=CONTEXT * 2,
         tie_word_embeddings=True,
         bos_token_id=0,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.checkpoints.answering import answering_digest, files_digest, note_on, template_files
 from harness.checkpoints.fingerprint import (
+    ADAPTER,
     adapter_fingerprint,
     content_files,
     full_fingerprint,
@@ -18,6 +20,7 @@ from harness.checkpoints.fingerprint import (
     tokenizer_files_digest,
     weight_files,
 )
+from harness.checkpoints.finite import first_non_finite
 from harness.checkpoints.hub import fetch, looks_like_hub_id
 from harness.checkpoints.open_checkpoint import OpenCheckpoint
 from harness.checkpoints.read_ahead import read_ahead
@@ -27,6 +30,7 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError
 from harness.core.file_identity import Identities, first_changed, identities
 from harness.core.serving import Servable, ServeSettings
+from harness.core.template_trial import endless
 from harness.core.vector import CheckpointRecord
 
 if TYPE_CHECKING:
@@ -76,6 +80,8 @@ class Opener:
         self._server_lock = threading.Lock()
         self._servable: tuple[tuple[Path, str | None], Servable] | None = None
         self._identified: _Identified | None = None
+        self._non_finite: dict[str, str | None] = {}
+        """Weights that were looked through, and the first of them that is not finite."""
         self.shelf: Shelf | None = None
         self._following: list[Path] = []
         self._tokenizer: tuple[Identities, Tokenizer] | None = None
@@ -130,7 +136,7 @@ class Opener:
     def _files(self, checkpoint: Checkpoint) -> list[Path]:
         """Every file that decides what is scored."""
         base = [*content_files(self._base(checkpoint))] if checkpoint.kind == "lora" else []
-        return [*content_files(checkpoint.folder), *base]
+        return [*content_files(checkpoint.folder), *template_files(self._tokenizer_folder(checkpoint)), *base]
 
     def _check_unchanged(self, checkpoint: Checkpoint) -> None:
         """Whether the files still are those that were identified. Raises CheckpointError."""
@@ -232,20 +238,73 @@ class Opener:
         lora = checkpoint.kind == "lora"
         model = self._base(checkpoint) if lora else checkpoint.folder
         tokenizer = self._tokenizer_folder(checkpoint)
-        digest = tokenizer_files_digest(tokenizer)
-        if tokenizer != model and digest == tokenizer_files_digest(model):
+        digest = files_digest(tokenizer)
+        if tokenizer != model and digest == files_digest(model):
             tokenizer = model
+        model_fingerprint = self._fingerprint_of_base(model) if lora else fingerprint
+        self._check_finite(checkpoint, model, fingerprint=fingerprint, model_fingerprint=model_fingerprint)
+        note = note_on(model)
         return Servable(
             label=checkpoint.label,
             kind=checkpoint.kind,
             model=model.absolute(),
             adapter=checkpoint.folder.absolute() if lora else None,
             fingerprint=fingerprint,
-            model_fingerprint=self._fingerprint_of_base(model) if lora else fingerprint,
+            model_fingerprint=model_fingerprint,
             tokenizer=tokenizer.absolute(),
             tokenizer_digest=digest,
             logprobs=logprobs,
+            render=self._renderer(checkpoint),
+            notes=(note,) if note else (),
         )
+
+    def answering(self, checkpoint: Checkpoint) -> str | None:
+        """What changes a served checkpoint's answers beside weights and tokenizer, as a digest; None where nothing does.
+
+        Raises CheckpointError.
+        """
+        model = self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder
+        return answering_digest(model, self._tokenizer_folder(checkpoint))
+
+    def _check_finite(self, checkpoint: Checkpoint, model: Path, *, fingerprint: str, model_fingerprint: str) -> None:
+        """Refuse NaN and infinity anywhere in saved weights: a few probed tokens need not meet them. Raises CheckpointError."""
+        folders = {model_fingerprint: model, fingerprint: checkpoint.folder}
+        for digest, folder in folders.items():
+            if digest not in self._non_finite:
+                files = weight_files(folder) if folder == model else [folder / ADAPTER]
+                self._non_finite[digest] = first_non_finite(files) if files else self._in_memory(checkpoint)
+            weight = self._non_finite[digest]
+            if weight is not None:
+                raise CheckpointError(
+                    f"{checkpoint.label} gives log-probs that are not finite: its weight {weight} holds NaN or infinity; the "
+                    "checkpoint is broken, and is not served"
+                )
+
+    def _in_memory(self, checkpoint: Checkpoint) -> str | None:
+        """The first weight of a pickled checkpoint that is not finite."""
+        from harness.engines.models.load import first_non_finite as first_of
+
+        return first_of(self.load_model(checkpoint))
+
+    def _renderer(self, checkpoint: Checkpoint) -> Callable[..., list[int]]:
+        """Token ids of a conversation by the checkpoint's own tokenizer and template, or by the one that the settings name."""
+
+        def render(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
+            given = self.settings.chat_template
+            template = None if given is None else Path(given).read_text(encoding="utf-8")
+            tokenizer = self.load_tokenizer(checkpoint).tokenizer
+            self._check_template(checkpoint, template or tokenizer.chat_template)
+            text = tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tools=[dict(tool) for tool in tools] or None,
+                chat_template=template,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+            return ids
+
+        return render
 
     def find_server(self) -> str:
         """The server in words: the command that would be started, or what the user's own has. Raises HarnessError."""
@@ -270,6 +329,55 @@ class Opener:
         )
         folder = self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder
         return choose_parser(template, model_type(folder))
+
+    def check_served(self, checkpoint: Checkpoint, *, chats: bool, calls: bool) -> None:
+        """Refuse what a server could not serve as it is to be asked, without starting one. `chats`: through a chat template;
+        `calls`: with tool calls that have to be read. Raises HarnessError.
+        """
+        if self.settings.url is not None:
+            return
+        if checkpoint.kind == "lora":
+            from harness.engines.vllm.loadable import check_adapter
+
+            check_adapter(checkpoint.folder)
+        given = self.settings.chat_template
+        template = Path(given).read_text(encoding="utf-8") if given else None
+        if chats:
+            template = template or self.load_tokenizer(checkpoint).tokenizer.chat_template
+            self._check_template(checkpoint, template)
+        if chats and not template:
+            raise CheckpointError(
+                f"no chat template in {self._tokenizer_folder(checkpoint)}, and it is asked through one; name one with "
+                "serve.chat_template"
+            )
+        if (
+            calls
+            and self.settings.tool_call_parser is None
+            and not self._parser_given()
+            and not self.tool_parser(checkpoint)
+        ):
+            raise CheckpointError(
+                f"none of vLLM's tool parsers is known for {checkpoint.label}, and its calls have to be read; name one with "
+                "serve.tool_call_parser"
+            )
+
+    def _check_template(self, checkpoint: Checkpoint, template: Any) -> None:
+        """Refuse a chat template that would take all memory or no end of time. Raises CheckpointError."""
+        if why := endless(template):
+            where = self.settings.chat_template or self._tokenizer_folder(checkpoint)
+            raise CheckpointError(f"{why} ({where}), so nothing is rendered with it")
+
+    def _parser_given(self) -> bool:
+        from harness.engines.vllm.command import value_of
+
+        return value_of(self.settings.args, "--tool-call-parser") is not None
+
+    def n_restarts(self, checkpoint: Checkpoint) -> int:
+        """How often its server had to be started again while this checkpoint was on it."""
+        known = self._servable
+        if self.server is None or known is None or known[0] != (checkpoint.folder, checkpoint.base):
+            return 0
+        return self.server.n_restarts(known[1])
 
     def _checkpoint_server(self, checkpoint: Checkpoint) -> CheckpointServer:
         from harness.engines.vllm.checkpoint_server import CheckpointServer

@@ -79,7 +79,8 @@ def serve(
     path = log or Path(tempfile.mkdtemp(prefix="harness-vllm-")) / "vllm.log"
     server = VllmServer(servable.model, settings=settings, log=path, port=port, launch=launch)
     typer.echo(f"starting vLLM with {checkpoint}; its log: {path}", err=True)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Not through SIGINT: a job in the background of a script ignores that one.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with server:
             endpoint = server.named(own_name, "start") if servable.adapter is not None else server.endpoint

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from harness.core.defaults import Defaults
 from harness.core.endpoint import Endpoint, How
 from harness.core.measurement import Measurement, Record
 from harness.core.vector import Role
+
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-9, 1e9
+"""Sizes of a lambda other than 0: sums of such weights times any score stay numbers, and none is lost beside another."""
 
 
 class ComponentConfig(Record):
@@ -22,6 +26,19 @@ class ComponentConfig(Record):
     kind: str
     role: Role = Field(default="target", description="whether the component stands for a source or a target domain")
     weight: float | None = Field(default=None, description="lambda of Eq. 6; default 1/|D|")
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{value!r} is no number; a weight is one such as 0.25")
+        if math.isfinite(value) and value and not SMALLEST_WEIGHT <= abs(value) <= LARGEST_WEIGHT:
+            raise ValueError(
+                f"{value!r} is beyond {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}; give a weight of common size"
+            )
+        return value
 
     def allowing_code_execution(self) -> Self:
         """The configuration with programs that a model wrote allowed to run; as it is where the kind runs none."""

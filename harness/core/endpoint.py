@@ -16,7 +16,9 @@ class Endpoint:
 
     `max_model_len`: tokens of a prompt and its answer together, null where the server does not say. The key is not
     part of what is printed. `parallel`: requests the server can usefully have in flight. `note`: what a reader of numbers
-    should know about the server, such as that it could not be compared with the checkpoint.
+    should know about the server, such as that it could not be compared with the checkpoint. `own_length`: tokens of the model's own
+    context where the server was set to fewer, so that an overflow is the setting's and not the model's. `logprobs`: whether the
+    server says how likely each token of an answer was, which is asked for so that an answer made of NaN is seen.
     """
 
     api_base: str
@@ -30,3 +32,5 @@ class Endpoint:
     parallel: int = 64
     version: str | None = None
     note: str | None = None
+    own_length: int | None = None
+    logprobs: bool = False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -45,9 +46,11 @@ class ServeSettings(Record):
         managed = [name for name in ("command", "args", "env") if getattr(self, name)]
         if self.url and managed:
             raise ValueError(f"serve: url names a server of your own, so {', '.join(managed)} cannot be given")
-        if "VLLM_API_KEY" in self.env:
+        secret = [name for name in self.env if name.upper().endswith(("_KEY", "_TOKEN", "_SECRET", "_PASSWORD"))]
+        if secret:
             raise ValueError(
-                "serve.env: a key in a spec ends in files; export it and name its variable with api_key_env"
+                f"serve.env: a key in a spec ends in files, and {', '.join(secret)} may be one; export it before you start (a "
+                "server inherits what is exported), the server's own key under a name for api_key_env"
             )
         return self
 
@@ -84,6 +87,8 @@ class Servable:
     `fingerprint` is of the weights (with the base's, for an adapter), `model_fingerprint` of those in `model`.
     `tokenizer` is the folder whose tokenizer and chat template it is used with, `tokenizer_digest` says what is in there.
     `logprobs(ids)` gives the checkpoint's own log P(ids[i] | ids[:i]) for i >= 1, in nats; it may load the model.
+    `render(messages, tools)` gives the token ids of a conversation by its own tokenizer and chat template, and raises where the
+    template refuses it. `notes`: what a reader of numbers should know about what is served.
     """
 
     label: str
@@ -95,3 +100,5 @@ class Servable:
     tokenizer_digest: str
     adapter: Path | None = None
     logprobs: Callable[[Sequence[int]], Sequence[float]] | None = None
+    render: Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], list[int]] | None = None
+    notes: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import jinja2
 
 from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.component import Engine, Progress, Subject
-from harness.core.errors import DataError, EngineError, HarnessError, SpecError
+from harness.core.errors import CheckpointError, DataError, EngineError, HarnessError, SpecError
+from harness.core.template_trial import endless
+from harness.core.tokens import TokenPair
 from harness.engines.chat.completions import Completion, Prompt, complete
 from harness.engines.models.load import dtype_name, first_non_finite
 from harness.engines.scoring.packs import PackPlan
@@ -25,6 +28,8 @@ from harness.engines.scoring.padded_logprob import undisturbed
 from harness.engines.scoring.score import score
 from harness.lm_eval.model import HarnessLM, Request, token_pair
 
+NOT_FINITE = "log-likelihood not finite"
+NOTHING = "there is nothing to score: context and continuation have no tokens"
 KEPT = 2
 """Plans kept: a sweep nearly always has one tokenizer and one context length."""
 MAX_NEW_TOKENS = 256
@@ -35,33 +40,46 @@ TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_
 VLLM_OPTIONS = {"skip_special_tokens": False, "spaces_between_special_tokens": False}
 """What vLLM is sent beside OpenAI's options: it cannot stop at `<|im_end|>` or another special token that it leaves out."""
 
-Plans = dict[tuple[str, int], PackPlan]
-"""Requests under one tokenizer and context length, packed. One per set of requests."""
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Requests under one tokenizer and context length: those that can be scored, in order, and why others cannot, by place."""
+
+    plan: PackPlan | None
+    unfit: Mapping[int, str]
+
+
+Plans = dict[tuple[str, int], Packed]
+"""One per set of requests."""
 
 
 class _Packer(HarnessLM):
     """Encodes as lm-eval's `hf` does, and keeps what would be scored instead of scoring it."""
 
-    packed: PackPlan | None = None
-    _packing = False
+    _pairs: list[TokenPair] | None = None
+    _unfit: dict[int, str]
 
-    def pack(self, requests: Sequence[Any]) -> PackPlan:
+    def pack(self, requests: Sequence[Any]) -> Packed:
         """The plan of `loglikelihood` requests."""
-        self._packing = True
+        self._unfit = {place: NOTHING for place, request in enumerate(requests) if self.is_empty(request)}
+        self._places = [place for place in range(len(requests)) if place not in self._unfit]
+        self._pairs = pairs = list[TokenPair]()
         try:
-            self.loglikelihood(requests, disable_tqdm=True)
+            self.loglikelihood([requests[place] for place in self._places], disable_tqdm=True)
         finally:
-            self._packing = False
-        assert self.packed is not None
-        return self.packed
+            self._pairs = None
+        return Packed(PackPlan(pairs) if pairs else None, self._unfit)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        if not self._packing:
+        if self._pairs is None:
             return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
-        limit = self.max_length
-        self.packed = PackPlan([token_pair(index, request, limit) for index, request in enumerate(requests)])
+        for place, request in zip(self._places, requests, strict=True):
+            try:
+                self._pairs.append(token_pair(place, request, self.max_length))
+            except DataError as error:
+                self._unfit[place] = str(error)
         return [(0.0, False)] * len(requests)
 
 
@@ -103,24 +121,31 @@ class CheckpointLM:
         if engine not in self.engines:
             self.engines.append(engine)
         answers = self._roll(model, requests) if kind == "loglikelihood_rolling" else self._likelihoods(model, requests)
-        if answers and all(isinstance(answer, Failure) for answer in answers):
+        failures = [answer for answer in answers if isinstance(answer, Failure)]
+        if len(failures) == len(answers) and any(failure.cause == NOT_FINITE for failure in failures):
             weight = first_non_finite(model)
             cause = f"; weight {weight} holds NaN or infinity, so the checkpoint is broken" if weight else ""
             raise EngineError(f"the log-likelihood of none of {len(answers)} requests is finite{cause}")
         return answers
 
     def _likelihoods(self, model: Any, requests: Sequence[Any]) -> list[Answer]:
-        plan = self.plan(model, requests)
+        packed = self.plan(model, requests)
+        answers: list[Answer] = [Failure(cause=packed.unfit.get(place, NOTHING)) for place in range(len(requests))]
+        self._progress.advance(pairs=len(packed.unfit), tokens=0)
+        plan = packed.plan
+        if plan is None:
+            return answers
         self.n_truncated += sum(pair.truncated for pair in plan.pairs)
         scores = score(model, plan, batch_tokens=self._batch_tokens, progress=self._progress, greedy=True)
-        return [
-            Likelihood(nats=nats, greedy=greedy, n_tokens=pair.n_tokens)
-            if math.isfinite(nats)
-            else Failure(cause="log-likelihood not finite")
-            for nats, greedy, pair in zip(scores.logprob.tolist(), scores.greedy.tolist(), plan.pairs, strict=True)
-        ]
+        for nats, greedy, pair in zip(scores.logprob.tolist(), scores.greedy.tolist(), plan.pairs, strict=True):
+            answers[int(pair.id)] = (
+                Likelihood(nats=nats, greedy=greedy, n_tokens=pair.n_tokens)
+                if math.isfinite(nats)
+                else Failure(cause=NOT_FINITE)
+            )
+        return answers
 
-    def plan(self, model: Any, requests: Sequence[Any]) -> PackPlan:
+    def plan(self, model: Any, requests: Sequence[Any]) -> Packed:
         """Requests encoded and packed: once per tokenizer and context length."""
         key = (self._subject.tokenizer_id(), _context_length(model, self._subject.tokenizer()))
         if key not in self._plans:
@@ -132,7 +157,7 @@ class CheckpointLM:
     def _roll(self, model: Any, requests: Sequence[Any]) -> list[Answer]:
         totals = self._packing(model).loglikelihood_rolling(requests, disable_tqdm=True)
         self._progress.advance(pairs=len(requests), tokens=0)
-        return [t if math.isfinite(t) else Failure(cause="log-likelihood not finite") for t in totals]
+        return [t if math.isfinite(t) else Failure(cause=NOT_FINITE) for t in totals]
 
     def _packing(self, model: Any) -> _Packer:
         if self._packer is None:
@@ -171,13 +196,19 @@ class CheckpointLM:
             timeout_s=self._timeout_s,
             progress=self._progress,
         )
+        notes = [endpoint.note] if endpoint.note else []
+        if self.n_truncated and endpoint.own_length is not None:
+            notes.append(
+                f"{self.n_truncated} prompt(s) were cut to fit {endpoint.max_model_len} tokens, a setting of the server's "
+                f"(serve.max_model_len); the model's own context has {endpoint.own_length}"
+            )
         self.engines.append(
             Engine(
                 name=endpoint.engine,
                 dtype=endpoint.dtype,
                 device=endpoint.device,
                 served=endpoint.how,
-                note=endpoint.note,
+                note="; ".join(notes) or None,
             )
         )
         specials = tokenizer.all_special_tokens
@@ -234,6 +265,8 @@ def render_chat(tokenizer: Any, messages: list[dict[str, str]], add_generation_p
         raise SpecError(
             "apply_chat_template: the checkpoint's tokenizer has no chat template; leave it out, or give it one"
         )
+    if why := endless(tokenizer.chat_template):
+        raise CheckpointError(f"apply_chat_template: {why}")
     for kept in (messages, [message for message in messages if message["role"] != "system"]):
         try:
             text: str = tokenizer.apply_chat_template(

@@ -83,6 +83,17 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         self.batch_tokens = batch_tokens
         if self.backend != "causal":
             raise SpecError(f"--model harness scores causal language models, and {pretrained} is not one; {ELSEWHERE}")
+        tuned: Any = getattr(self.model, "active_peft_config", None)
+        if getattr(tuned, "is_prompt_learning", False):
+            raise SpecError(
+                f"--model harness scores models and LoRA adapters, and {kwargs.get('peft') or pretrained} is prompt tuning "
+                f"({getattr(tuned.peft_type, 'value', tuned.peft_type)}), which puts virtual tokens before each sequence; {ELSEWHERE}"
+            )
+        if any(parameter.device.type == "meta" for parameter in self.model.parameters()):
+            raise SpecError(
+                f"--model harness needs the whole model in memory, and weights of {pretrained} are left on disk (parallelize, "
+                f"device_map); {ELSEWHERE}"
+            )
         if len({parameter.device for parameter in self.model.parameters()}) > 1 or self._is_sharded():
             raise SpecError(
                 f"--model harness needs the whole model on one device, and {pretrained} is spread; {ELSEWHERE}"
@@ -130,6 +141,9 @@ class HarnessLM(HFLM):  # type: ignore[misc]
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(nats, whether every token was the likeliest) of every request, in order. Each distinct text is encoded once."""
         self._need_checkpoint()
+        for index, request in enumerate(requests):
+            if self.is_empty(request):
+                raise DataError(f"request {index} {request.args}: there is nothing to score, neither text has a token")
         texts = [text for request in requests for text in (request.args[0].rstrip(), "".join(request.args))]
         self._encoded = self._encode_all(dict.fromkeys(texts))
         try:
@@ -137,6 +151,11 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         finally:
             self._encoded = {}
         return answers
+
+    def is_empty(self, request: Any) -> bool:
+        """Whether a likelihood is asked for of no text at all."""
+        context, continuation = request.args
+        return not context and not self.tok_encode(continuation, add_special_tokens=False)
 
     def _encode_all(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """What `tok_encode` gives for each text, in one go."""

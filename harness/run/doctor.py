@@ -110,7 +110,7 @@ def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None,
         allow_pickle=spec.allow_pickle,
         serve=spec.serve,
     )
-    yield from _server(prepared, opener, whole[0])
+    yield from _server(prepared, opener, whole)
     yield from _device(opener, max(size.n_bytes for size in sizes.values()))
     yield from _tokenizers(prepared, opener, whole)
     yield from _fingerprints(prepared, opener, whole, n_bytes, out)
@@ -142,8 +142,8 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
         )
 
 
-def _server(prepared: Prepared, opener: Opener, checkpoint: Checkpoint) -> Iterator[Check]:
-    """The server's command or address, and how it will read tool calls, where something has to be served."""
+def _server(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint]) -> Iterator[Check]:
+    """The server's command or address, and for every checkpoint whether it can be served and how its tool calls are read."""
     served = [component for component in prepared.components if component.served]
     if not served:
         return
@@ -152,18 +152,27 @@ def _server(prepared: Prepared, opener: Opener, checkpoint: Checkpoint) -> Itera
         yield Check(name="server", ok=True, words=opener.find_server())
     except HarnessError as error:
         yield Check(name="server", ok=False, words=str(error))
-    calling = _names(component for component in served if component.calls_tools)
-    if not calling or settings.url or settings.tool_call_parser:
+    if settings.url:
         return
-    parser = opener.tool_parser(checkpoint)
-    yield Check(
-        name="tool parser",
-        ok=parser is not None,
-        words=f"{parser} reads the calls of {checkpoint.label}"
-        if parser
-        else f"none is known for {checkpoint.label}, and {', '.join(calling)} need calls read; name one with "
-        "serve.tool_call_parser",
-    )
+    calling = _names(component for component in served if component.calls_tools)
+    parsers: dict[str | None, list[str]] = {}
+    for checkpoint in checkpoints:
+        try:
+            opener.check_served(checkpoint, chats=False, calls=False)
+            if calling and not settings.tool_call_parser:
+                parsers.setdefault(opener.tool_parser(checkpoint), []).append(checkpoint.label)
+        except HarnessError as error:
+            yield Check(name=checkpoint.label, ok=False, words=str(error))
+    for parser, labels in parsers.items():
+        others = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        yield Check(
+            name="tool parser",
+            ok=parser is not None,
+            words=f"{parser} reads the calls of {labels[0]}{others}"
+            if parser
+            else f"none is known for {', '.join(labels)}, and {', '.join(calling)} need calls read; name one with "
+            "serve.tool_call_parser",
+        )
 
 
 def _names(components: Iterable[Component]) -> list[str]:

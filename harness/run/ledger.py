@@ -45,9 +45,12 @@ class Entry(Record):
     seconds: float = Field(ge=0)
 
 
-def entry_key(fingerprint: str, tokenizer: str | None, definition: str) -> str:
-    """What makes two measurements the same one: weights, tokenizer and what is measured; never a name or a path."""
-    return digest_json([fingerprint, tokenizer, definition])
+def entry_key(fingerprint: str, tokenizer: str | None, definition: str, *, answering: str | None = None) -> str:
+    """What makes two measurements the same one: weights, tokenizer and what is measured; never a name or a path.
+
+    `answering`: of a served checkpoint, what else decides its answers (Opener.answering); None where nothing does.
+    """
+    return digest_json([fingerprint, tokenizer, definition, *([] if answering is None else [answering])])
 
 
 class Ledger:

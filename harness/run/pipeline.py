@@ -28,6 +28,9 @@ from harness.run.observer import Observer
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared, Row
 
+ANSWERING = "answering"
+"""In the detail of a component that was asked on a server: what decided answers beside weights and tokenizer, as a digest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -120,12 +123,26 @@ def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, led
     for what, before, here in (
         ("weights", known.checkpoint.fingerprint, now.fingerprint),
         ("tokenizer files", known.checkpoint.tokenizer, now.tokenizer),
+        *_answering_then_and_now(known, opener, checkpoint),
     ):
         if before != here:
             raise StateError(
                 f"{label(known)} in {ledger.feed.path} was measured with other {what} than {checkpoint.label} holds now; "
                 "use another --out for the new ones"
             )
+
+
+def _answering_then_and_now(
+    known: RewardVector, opener: Opener, checkpoint: Checkpoint
+) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    """For each component that was asked on a server: what decided the answers. Vectors of earlier versions do not say."""
+    try:
+        now = opener.answering(checkpoint)
+    except HarnessError:
+        return
+    for component in known.components:
+        if ANSWERING in component.detail:
+            yield "generation settings or chat template", component.detail[ANSWERING], now
 
 
 def _measure(
@@ -159,11 +176,33 @@ def _measure(
     found: dict[tuple[int, str], Entry] = {}
     with opener.open(checkpoint) as subject:
         for number, row, component in sorted(jobs, key=lambda job: job[2].rank):
-            entry = measure_component(row, component, subject, record, ledger, observer)
+            served = Served(opener, checkpoint) if component.served else None
+            entry = measure_component(row, component, subject, record, ledger, observer, served=served)
             found[number, component.config.name] = entry
     return record, [
         [found[number, component.config.name] for component in row.components] for number, row in enumerate(rows)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A checkpoint that a component asks on a server."""
+
+    opener: Opener
+    checkpoint: Checkpoint
+
+    def answering(self) -> str | None:
+        """What decides its answers beside weights and tokenizer. Raises CheckpointError."""
+        return self.opener.answering(self.checkpoint)
+
+    def check(self, component: Component) -> None:
+        """Refuse what would only fail once a server was started. Raises HarnessError."""
+        self.opener.check_served(self.checkpoint, chats=component.chats, calls=component.calls_tools)
+
+    def notes(self) -> list[str]:
+        """What became of its server."""
+        n = self.opener.n_restarts(self.checkpoint)
+        return [f"its server was started again {n} time(s) while the checkpoint was measured"] if n else []
 
 
 def measure_component(
@@ -173,26 +212,41 @@ def measure_component(
     record: CheckpointRecord,
     ledger: Ledger | None,
     observer: Observer,
+    *,
+    served: Served | None = None,
 ) -> Entry:
     """One component on one opened checkpoint. What goes wrong becomes a failed measurement with its cause.
 
     Only what is nobody's measurement is raised: StateError (the folder) and SpecError (what the user asked for).
     """
-    key = entry_key(record.fingerprint or "", record.tokenizer, row.definitions[component.config.name])
+    started, clock = _now(), time.perf_counter()
+    try:
+        answering = None if served is None else served.answering()
+    except HarnessError as error:
+        observer.advance(pairs=component.n_items, tokens=0)
+        return Entry(
+            key="",
+            component=component.config.name,
+            measurement=_failure(component, str(error)),
+            started=started,
+            seconds=time.perf_counter() - clock,
+        )
+    definition = row.definitions[component.config.name]
+    key = entry_key(record.fingerprint or "", record.tokenizer, definition, answering=answering)
     known = ledger.get(key) if ledger else None
     if known is not None:
         observer.advance(pairs=component.n_items, tokens=0)
         return known
-    started, clock = _now(), time.perf_counter()
     engine, items = None, {}
     try:
+        if served is not None:
+            served.check(component)
         with _scratch(ledger, key) as scratch:
             outcome = component.measure(subject, observer, scratch)
-        measurement, engine, items = (
-            _with_traces(outcome, subject.notes(), ledger, scratch),
-            outcome.engine,
-            dict(outcome.items),
-        )
+        notes = [*subject.notes(), *(served.notes() if served is not None else ())]
+        measurement, engine, items = _with_traces(outcome, notes, ledger, scratch), outcome.engine, dict(outcome.items)
+        if served is not None:
+            measurement = measurement.model_copy(update={"detail": {**measurement.detail, ANSWERING: answering}})
     except (StateError, SpecError):
         raise
     except HarnessError as error:

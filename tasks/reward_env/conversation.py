@@ -16,6 +16,7 @@ from typing import Any
 from harness.core.digest import digest_json
 from harness.core.errors import CheckpointError, DataError
 from harness.core.pair import Pair
+from harness.core.template_trial import endless
 from harness.tasks.reward_env.message import ANSWER_PARTS
 
 TEMPLATE_DATE = "26 Jul 2024"
@@ -79,6 +80,13 @@ class ConversationField:
                 "set chat_template: FILE in the spec or score a checkpoint that has one"
             )
         ends = _special_tokens(tokenizer)
+        if why := endless(template):
+            where = (
+                "chat_template of the spec"
+                if self.chat_template
+                else f"tokenizer of {tokenizer.name_or_path or 'the model'}"
+            )
+            raise CheckpointError(f"{why} ({where}), so field {self.name!r} is not rendered with it")
         return [pair for item in self.content for pair in _render(item, tokenizer, template, ends)]
 
     def head(self, limit: int) -> ConversationField:

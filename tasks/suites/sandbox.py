@@ -1,24 +1,29 @@
 """Runs one Python program that a model wrote: in a process of its own with limits on time and memory, without network,
 without other processes, and with nothing to write to but a temporary folder. Linux only; knows no benchmark.
 
-What holds is enforced by the kernel from sandbox_child.py. It is meant for programs that are wrong, and for those that do
-damage by accident; whoever expects attacks adds a container or a virtual machine.
+What holds is enforced by the kernel from sandbox_child.py. That a program passed is seen from here, in the kernel's account of its
+process, and never believed of the process itself. It is meant for programs that are wrong, that do damage by accident, or that
+cheat in Python; whoever expects attacks in machine code adds a container or a virtual machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
+import platform
+import select
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.core.errors import SpecError
 
@@ -29,6 +34,14 @@ START_S = 20.0
 """Seconds for the interpreter to start and the verdict to come back, on a busy machine."""
 MEMORY_BYTES = 2**31
 """Address space of a program, the interpreter's included."""
+DISK_BYTES = 2**26
+"""What all files of a program may take together."""
+FILES = 1000
+"""Files and folders that a program may make."""
+READ = {"x86_64": 0, "aarch64": 63}
+"""Number of the system call `read`."""
+FIRST_S, LONGEST_S = 0.001, 0.02
+"""Seconds between two looks at a program, at first and later on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +70,101 @@ def run_program(
     refusal = protection().refusal
     if refusal:
         raise SpecError(refusal)
+    return _run(program, time_s=time_s, memory_bytes=memory_bytes, writable=writable)
+
+
+class Waiting(NamedTuple):
+    """A process that waits in `read`, as the kernel has it: for how many bytes, and at which point of its stack and code."""
+
+    n_bytes: int
+    stack: str
+    code: str
+
+
+def _run(program: str, *, time_s: float, memory_bytes: int, writable: bool) -> Ran:
     with tempfile.TemporaryDirectory(prefix="harness-code-", ignore_cleanup_errors=True) as folder:
-        token = secrets.token_hex(16)
         job = {
             "program": program,
-            "token": token,
             "time_s": time_s,
             "memory_bytes": memory_bytes,
             "folder": folder if writable else None,
         }
         with _child(folder) as process:
+            assert process.stdin is not None
             try:
-                said, _ = process.communicate(json.dumps(job).encode(), timeout=START_S + time_s)
-            except subprocess.TimeoutExpired:
-                return Ran(passed=False, reason="timed out")
-    for line in said.decode("utf-8", "replace").splitlines():
-        if line.startswith(f"{token} "):
-            verdict = line.removeprefix(f"{token} ")
-            return Ran(passed=verdict == "passed", reason=None if verdict == "passed" else verdict)
-    return Ran(passed=False, reason=f"ended without a verdict (exit {process.returncode})")
+                process.stdin.write(json.dumps(job).encode() + b"\n")
+                process.stdin.flush()
+                before = _next_wait(process, n_bytes=1, folder=None, within_s=START_S)
+                if isinstance(before, Ran):
+                    return before
+                process.stdin.write(b".")
+                process.stdin.flush()
+            except BrokenPipeError:
+                return Ran(passed=False, reason="the interpreter did not start")
+            after = _next_wait(process, n_bytes=2, folder=Path(folder), within_s=START_S + time_s)
+            if isinstance(after, Ran):
+                return after
+            if (after.stack, after.code) != (before.stack, before.code):
+                return Ran(passed=False, reason="it tried to write its own verdict")
+            return Ran(passed=True)
+
+
+def _next_wait(
+    process: subprocess.Popen[bytes], *, n_bytes: int, folder: Path | None, within_s: float
+) -> Waiting | Ran:
+    """The process once it waits for so many bytes; how it ended, where it does not come to that."""
+    assert process.stdout is not None
+    deadline, pause = time.monotonic() + within_s, FIRST_S
+    answers = select.poll()  # unlike select(2), good for descriptors of any number
+    answers.register(process.stdout, select.POLLIN)
+    while True:
+        if answers.poll(1000 * pause):
+            said = os.read(process.stdout.fileno(), 4096).decode("utf-8", "replace").strip()
+            return Ran(passed=False, reason=said or "ended without a verdict")
+        found = _waiting(process.pid)
+        if found is not None and found.n_bytes == n_bytes:
+            return found
+        if folder is not None and (too_much := _too_much(process.pid, folder)):
+            return Ran(passed=False, reason=too_much)
+        if time.monotonic() > deadline:
+            return Ran(passed=False, reason="timed out")
+        pause = min(2 * pause, LONGEST_S)
+
+
+def _waiting(pid: int) -> Waiting | None:
+    """Where the main thread of a process waits in `read`; None where it does something else, or cannot be looked at."""
+    try:
+        words = Path(f"/proc/{pid}/syscall").read_text().split()
+        if len(words) < 9 or int(words[0]) != READ[platform.machine()]:
+            return None
+        return Waiting(int(words[3], 16), words[-2], words[-1])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _too_much(pid: int, folder: Path) -> str | None:
+    """In words, what of its share of the disk a program has used up: by files in its folder, or deleted ones that it holds."""
+    n_bytes = n_files = 0
+    for where, folders, files in os.walk(folder):
+        n_files += len(folders) + len(files)
+        for name in files:
+            with suppress(OSError):
+                n_bytes += (Path(where) / name).lstat().st_blocks * 512
+        if n_files > FILES or n_bytes > DISK_BYTES:
+            break
+    with suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                held = Path(entry.path).stat()
+                n_bytes += held.st_blocks * 512 if stat.S_ISREG(held.st_mode) and not held.st_nlink else 0
+    with suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if line.endswith("(deleted)"):
+                begin, end = (int(word, 16) for word in line.split()[0].split("-"))
+                n_bytes += end - begin
+    if n_files > FILES:
+        return f"more than {FILES} files"
+    return f"more than {DISK_BYTES // 2**20} MiB of files" if n_bytes > DISK_BYTES else None
 
 
 @contextmanager
@@ -121,4 +210,11 @@ def protection() -> Protection:
             "on a Linux machine with seccomp",
             files="nowhere",
         )
-    return Protection(refusal=None, files="its temporary folder" if found["landlock"] else "nowhere")
+    files = "its temporary folder" if found["landlock"] else "nowhere"
+    if not _run("", time_s=TIME_S, memory_bytes=MEMORY_BYTES, writable=True).passed:
+        return Protection(
+            refusal="this machine does not show what a program's process waits for (/proc/PID/syscall), so a program could "
+            "write its own verdict; leave the code benchmarks out, or run them on a Linux kernel that does",
+            files=files,
+        )
+    return Protection(refusal=None, files=files)

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.errors import SpecError
-from harness.tasks.suites.build import Built
+from harness.tasks.suites.build import Built, n_docs
 from harness.tasks.suites.index import quiet
 
 BOOTSTRAP = 1000
@@ -68,7 +68,11 @@ class Questions:
         for kind, instances in self.asked.items():
             for instance, answer in zip(instances, answers[kind], strict=True):
                 given[id(instance)].append(answer)
-        return {name: _score_task(task, self._of[name], given) for one in built for name, task in one.tasks.items()}
+        return {
+            name: _score_task(task, self._of[name], given, n=n_docs(task, one.limit))
+            for one in built
+            for name, task in one.tasks.items()
+        }
 
 
 RENDERED = ("doc_to_text", "doc_to_target", "doc_to_choice")
@@ -98,11 +102,16 @@ def _remember(task: Any) -> None:
             setattr(task, name, _Remembered(getattr(task, name)))
 
 
-def _score_task(task: Any, instances: Sequence[Any], given: Mapping[int, list[Answer]]) -> TaskScores:
+def _score_task(task: Any, instances: Sequence[Any], given: Mapping[int, list[Answer]], *, n: int) -> TaskScores:
+    """`n`: documents that there are; one of which nothing was asked has failed."""
     by_doc: dict[int, list[Any]] = defaultdict(list)
     for instance in instances:
         by_doc[instance.doc_id].append(instance)
-    scores = TaskScores(name=task.task_name, docs=list(by_doc))
+    silent = [doc for doc in range(n) if doc not in by_doc]
+    scores = TaskScores(name=task.task_name, docs=[*by_doc, *silent])
+    scores.failed.update(
+        dict.fromkeys(silent, "nothing is asked of it: it has no choices, or its task makes no request")
+    )
     good: dict[int, list[Any]] = {}
     for doc, some in by_doc.items():
         some.sort(key=lambda instance: instance.idx)

@@ -283,6 +283,21 @@ def test_what_cannot_be_scored_is_named_before_anything_is(item: Texts, n: int |
         both.ours.loglikelihood(requests([("The", " quick"), item]), disable_tqdm=True)
 
 
+def test_no_text_at_all_is_named_too() -> None:
+    with pytest.raises(DataError, match=r"request 1 \('', ''\): there is nothing to score"):
+        Both("llama").ours.loglikelihood(requests([("The", " quick"), ("", "")]), disable_tqdm=True)
+
+
+def test_prompt_tuning_and_weights_that_are_not_in_memory_are_refused_at_load() -> None:
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+
+    tuned = get_peft_model(tiny.llama(), PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=4))
+    with pytest.raises(SpecError, match="is prompt tuning"):
+        HarnessLM(tuned, tokenizer=tiny.tokenizer())
+    with pytest.raises(SpecError, match="left on disk"):
+        HarnessLM(tiny.llama().to("meta"), tokenizer=tiny.tokenizer())
+
+
 def test_what_this_model_does_not_do_is_refused_by_name() -> None:
     tokenizer = tiny.tokenizer()
     sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 404}

@@ -148,6 +148,10 @@ def test_a_named_field_is_not_a_path(folder: Path) -> None:
         (GOOD.replace("name: prose", "name: a b"), r"components\[1\] \(a b\): name: String should match pattern"),
         (GOOD.replace("weight: 0.25", "weight: .nan"), r"components\[1\] \(prose\): weight: .*finite number"),
         (GOOD.replace("weight: 0.25", "weight: -.inf"), "weight: .*finite number"),
+        *(
+            (GOOD.replace("weight: 0.25", f"weight: {value}"), "weight: .*(is no number|is beyond)")
+            for value in ("true", "false", "yes", "1.0e+308", "-1.0e+300", "5.0e-324", "'0.25'", "[1]")
+        ),
         (GOOD.replace("role: source", "role: both"), "role: Input should be 'source' or 'target'"),
         (
             GOOD.replace("kind: logprob, field: data/prose", "kind: logprop, field: data/prose"),

@@ -89,8 +89,15 @@ class LmEvalComponent(BaseComponent):
 
     Config = LmEvalConfig
 
-    def __init__(self, config: LmEvalConfig, evaluation: Evaluation, metrics: Mapping[str, str]) -> None:
-        """`metrics`: task -> lm-eval's "metric,filter"."""
+    def __init__(
+        self,
+        config: LmEvalConfig,
+        evaluation: Evaluation,
+        metrics: Mapping[str, str],
+        *,
+        max_model_len: int | None = None,
+    ) -> None:
+        """`metrics`: task -> lm-eval's "metric,filter". `max_model_len`: tokens to which the spec limits a server."""
         self.config = config
         self.evaluation = evaluation
         self.metrics = metrics
@@ -105,6 +112,8 @@ class LmEvalComponent(BaseComponent):
             "suite": config.suite,
             "metrics": dict(metrics),
             **evaluation.definition,
+            # A prompt is cut to fit, so the limit is a part of what is asked of a server.
+            **({"max_model_len": max_model_len} if self.served and max_model_len is not None else {}),
         }
         self.task: dict[str, JsonValue] = {
             "lm_eval": evaluation.definition["lm_eval"],
@@ -162,7 +171,7 @@ class LmEvalComponent(BaseComponent):
             built.name: _metric(built, config.metric, usual)
             for built, usual in zip(evaluation.built, chosen, strict=True)
         }
-        return cls(config, evaluation, metrics)
+        return cls(config, evaluation, metrics, max_model_len=defaults.serve.max_model_len)
 
     def estimate(self, subject: Subject) -> Estimate:
         """Requests and the tokens of their prompts; of what is written, the most that the tasks allow. Raises HarnessError."""

@@ -20,7 +20,7 @@ from harness.tasks.suites.index import lm_eval_version
 from harness.tasks.suites.scoring import Questions, TaskScores, aggregate
 
 if TYPE_CHECKING:
-    from harness.engines.scoring.packs import PackPlan
+    from harness.lm_eval.checkpoint_lm import Packed
 
 
 class Prompting(NamedTuple):
@@ -45,7 +45,7 @@ class _Asked(NamedTuple):
     """Questions under one tokenizer (prompts depend on it through a chat template alone), and their plans."""
 
     questions: Questions
-    plans: dict[tuple[str, int], PackPlan]
+    plans: dict[tuple[str, int], Packed]
 
 
 class Evaluation:

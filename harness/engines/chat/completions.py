@@ -20,9 +20,10 @@ from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError, SpecError
 from harness.core.journal import Journal
+from harness.core.secret import hide, hide_in
 from harness.engines.chat.off_loop import off_loop
 from harness.engines.chat.retry import Backoff
-from harness.engines.chat.wire import failure
+from harness.engines.chat.wire import check_logprobs, failure
 
 FINISHED = ("stop", "length")
 """Reasons for which a text is over. With any other it was broken off."""
@@ -188,9 +189,12 @@ class _Client:
         headers = {"Content-Type": "application/json"}
         if endpoint.api_key:
             headers["Authorization"] = f"Bearer {endpoint.api_key}"
-        body = json.dumps({"model": endpoint.model, "prompt": list(prompt.ids), **prompt.payload}).encode()
+        likely = {"logprobs": 0} if endpoint.logprobs else {}  # so that a text made of NaN is seen
+        asked = {"model": endpoint.model, "prompt": list(prompt.ids), **likely, **prompt.payload}
+        body = json.dumps(asked).encode()
         try:
-            async with self._session.post(f"{endpoint.api_base}/completions", data=body, headers=headers) as response:
+            url = f"{endpoint.api_base}/completions"
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 content = await response.content.read(LONGEST_ANSWER)
                 while len(content) < LONGEST_ANSWER and (more := await response.content.read(LONGEST_ANSWER)):
                     content += more
@@ -198,24 +202,25 @@ class _Client:
         except TimeoutError as error:
             raise TransientError(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(f"{type(error).__name__}: {error}") from error
+            raise TransientError(hide(f"{type(error).__name__}: {error}", [endpoint.api_key])) from None
         if status != 200:
-            text = content.decode("utf-8", "replace")
-            said = text.replace(endpoint.api_key, "***") if endpoint.api_key else text
+            said = hide(content.decode("utf-8", "replace"), [endpoint.api_key])
             raise failure(status, said, retry_after_s=float(wait) if wait.isdigit() else None)
-        return _parse(content)
+        return _parse(content, endpoint.api_key)
 
 
-def _parse(content: bytes) -> Completion:
+def _parse(content: bytes, api_key: str | None) -> Completion:
     """The completion in a body. Raises TransientError for anything else: cut off, an error, a stream."""
     try:
-        body = json.loads(content)
+        body = hide_in(json.loads(content), [api_key])
         choice = body["choices"][0]
         text, reason = choice["text"], choice["finish_reason"]
+        check_logprobs(choice)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise TransientError(f"the endpoint answered without a completion: {content[:100]!r}") from error
+        said = hide(content.decode("utf-8", "replace"), [api_key])[:100]
+        raise TransientError(f"the endpoint answered without a completion: {said!r}") from error
     if not isinstance(text, str) or reason not in FINISHED:
-        raise TransientError(f"the completion was broken off (finish_reason {reason!r})")
+        raise TransientError(f"the completion was broken off (finish_reason {str(reason)[:100]!r})")
     usage = body.get("usage")
     n_tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return Completion(text=text, finish_reason=reason, n_tokens=n_tokens if isinstance(n_tokens, int) else 0)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, TransientError
+from harness.core.secret import hide, hide_in
 from harness.engines.chat.wire import body_of, failure, parse_completion
 
 LONGEST_ANSWER = 16 * 2**20
@@ -19,7 +20,10 @@ LONGEST_ANSWER = 16 * 2**20
 
 
 class HttpChat:
-    """`model` at `api_base` (such as http://127.0.0.1:8000/v1). The key is sent and never shown."""
+    """`model` at `api_base` (such as http://127.0.0.1:8000/v1). The key is sent and never shown.
+
+    `logprobs`: ask how likely each token was, so that an answer made of NaN is a failure.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class HttpChat:
         api_key: str | None,
         arguments: Mapping[str, Any],
         timeout_s: float,
+        logprobs: bool = False,
     ) -> None:
         self.name = name
         self._model = model
@@ -38,7 +43,7 @@ class HttpChat:
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._arguments = dict(arguments)
+        self._arguments = {**({"logprobs": True} if logprobs else {}), **arguments}
         self._timeout_s = timeout_s
         self._session: Any = None
 
@@ -60,7 +65,7 @@ class HttpChat:
 
         body = json.dumps(body_of(self._model, request, self._arguments)).encode()
         try:
-            async with self._opened().post(self._url, data=body) as response:
+            async with self._opened().post(self._url, data=body, allow_redirects=False) as response:
                 content = await _read(response)
                 if response.status != 200:
                     wait = _seconds(response.headers.get("Retry-After"))
@@ -68,17 +73,17 @@ class HttpChat:
         except TimeoutError as error:
             raise TransientError(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(f"{type(error).__name__}: {error}") from error
+            raise TransientError(hide(f"{type(error).__name__}: {error}", [self._api_key])) from None
         try:
-            parsed = json.loads(content)
+            parsed = hide_in(json.loads(content), [self._api_key])
         except (ValueError, RecursionError) as error:
-            raise TransientError(f"the endpoint answered with broken JSON ({str(error)[:100]})") from error
+            said = hide(str(error), [self._api_key])[:100]
+            raise TransientError(f"the endpoint answered with broken JSON ({said})") from None
         return parse_completion(parsed)
 
     def _said(self, content: bytes) -> str:
         """What an endpoint complains of, without the key should it repeat it."""
-        text = content.decode("utf-8", "replace")
-        return text.replace(self._api_key, "***") if self._api_key else text
+        return hide(content.decode("utf-8", "replace"), [self._api_key])
 
     async def close(self) -> None:
         """Close the connections."""

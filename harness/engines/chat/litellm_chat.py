@@ -14,7 +14,11 @@ from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
 from harness.core.errors import SpecError
-from harness.engines.chat.wire import body_of, failure, parse_completion
+from harness.core.secret import hide, hide_in
+from harness.engines.chat.wire import body_of, failure, parse_completion, redirected
+
+SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+"""How the names of environment variables end that hold what may not be shown."""
 
 
 @cache
@@ -50,6 +54,7 @@ class LitellmChat:
         self._where = {"api_base": api_base, "api_key": api_key}
         self._arguments = dict(arguments)
         self._timeout_s = timeout_s
+        self._session: Any = None
 
     def open(self) -> None:
         """Import litellm now. Raises SpecError where it is missing."""
@@ -58,10 +63,18 @@ class LitellmChat:
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         """One answer, one attempt. Raises TransientError, EndpointError or ContextOverflow."""
         litellm = _litellm()
+        self._session = self._session or _session()
         body = {**body_of(self.name, request, self._arguments), **_without_mcp()}
         try:
             response = await asyncio.wait_for(
-                litellm.acompletion(**body, **self._where, timeout=self._timeout_s, num_retries=0, max_retries=0),
+                litellm.acompletion(
+                    **body,
+                    **self._where,
+                    timeout=self._timeout_s,
+                    num_retries=0,
+                    max_retries=0,
+                    shared_session=self._session,
+                ),
                 self._timeout_s + 5,
             )
         except TimeoutError as error:
@@ -71,7 +84,7 @@ class LitellmChat:
         except Exception as error:  # noqa: BLE001
             # litellm raises dozens of kinds; the status they carry tells them apart.
             raise self._failure(error) from None
-        answer = parse_completion(response.model_dump())
+        answer = parse_completion(hide_in(response.model_dump(), self._keys()))
         return ChatAnswer(
             content=answer.content,
             tool_calls=answer.tool_calls,
@@ -85,11 +98,17 @@ class LitellmChat:
 
     def _plain(self, error: Exception) -> str:
         """The error in one line, without the key should an endpoint have repeated it."""
-        text = f"{type(error).__name__}: {error}"
-        key = self._where["api_key"]
-        return (text.replace(key, "***") if key else text)[:400]
+        return hide(f"{type(error).__name__}: {error}", self._keys())[:400]
+
+    def _keys(self) -> list[str]:
+        """What may not be shown: the key that was given, and those that litellm finds in the environment by itself."""
+        given = self._where["api_key"]
+        found = [value for name, value in os.environ.items() if name.upper().endswith(SECRETS)]
+        return [key for key in (given, *found) if key]
 
     def _failure(self, error: Exception) -> EndpointError | ContextOverflow:
+        if (moved := _redirect(error)) is not None:
+            return redirected(moved)
         status = getattr(error, "status_code", None)
         if isinstance(status, int) and status >= 400:
             return failure(status, self._plain(error))
@@ -97,9 +116,43 @@ class LitellmChat:
 
     async def close(self) -> None:
         """Close litellm's connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+        clients = getattr(_litellm(), "in_memory_llm_clients_cache", None)
+        if clients is not None:
+            clients.flush_cache()  # they hold on to the session
         closing = getattr(_litellm(), "close_litellm_async_clients", None)
         if closing is not None:
             await closing()
+
+
+class _RedirectError(Exception):
+    """An endpoint that sends us elsewhere."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+def _session() -> Any:
+    """The connections that litellm is to use: its own would follow redirects, as a GET and with another's answer."""
+    import aiohttp
+
+    async def refuse_redirects(response: Any) -> None:
+        if 300 <= response.status < 400:
+            raise _RedirectError(response.status)
+
+    return aiohttp.ClientSession(raise_for_status=refuse_redirects)
+
+
+def _redirect(error: BaseException | None) -> int | None:
+    """The status of the redirect that an error comes from."""
+    while error is not None:
+        if isinstance(error, _RedirectError):
+            return error.status
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @cache

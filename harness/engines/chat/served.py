@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.core.chat import ChatAnswer, ChatRequest, TransientError
+from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError
 from harness.core.endpoint import Endpoint
 from harness.engines.chat.http_chat import HttpChat
 from harness.engines.chat.off_loop import off_loop
@@ -36,6 +36,14 @@ class ServedChat:
         chat = self._chat or await self._find()
         try:
             return await chat.answer(request)
+        except ContextOverflow as error:
+            where = self._where
+            if where is not None and where.own_length is not None:
+                raise EndpointError(
+                    f"the conversation does not fit {where.max_model_len} tokens, a setting of the server's "
+                    f"(serve.max_model_len), where the model's own context has {where.own_length}; raise it ({error})"
+                ) from error
+            raise
         except TransientError:
             await self._find()
             raise
@@ -54,6 +62,7 @@ class ServedChat:
                     api_key=where.api_key,
                     arguments=self._arguments,
                     timeout_s=self._timeout_s,
+                    logprobs=where.logprobs,
                 )
             self._where = where
             return self._chat

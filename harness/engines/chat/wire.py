@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,9 +33,38 @@ def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> d
     return body
 
 
+NOT_FINITE = "the answer has no finite log-prob: the weights hold NaN or infinity, or overflow in this dtype"
+LEAST = -9999.0
+"""What vLLM writes for minus infinity."""
+
+
+def check_logprobs(choice: Mapping[str, Any]) -> None:
+    """Refuse an answer that says of one of its tokens that it has no finite log-prob. One that says nothing passes.
+
+    Raises EndpointError: asking again would give the same.
+    """
+    found = choice.get("logprobs")
+    if not isinstance(found, Mapping):
+        return
+    listed = found.get("content")
+    values = [one.get("logprob") for one in listed] if isinstance(listed, list) else found.get("token_logprobs") or ()
+    for value in values:
+        if not isinstance(value, int | float) or not math.isfinite(value) or value <= LEAST:
+            raise EndpointError(NOT_FINITE)
+
+
+def redirected(status: int) -> EndpointError:
+    """A redirect is an error: who answers elsewhere is not who was asked, and a POST would become a GET."""
+    return EndpointError(f"HTTP {status}: the endpoint sends us elsewhere; name the address that answers itself")
+
+
 def failure(status: int, text: str, *, retry_after_s: float | None = None) -> EndpointError | ContextOverflow:
     """The error that an HTTP status with this text stands for."""
+    if 300 <= status < 400:
+        return redirected(status)
     said = " ".join(text.split())[:300]
+    if "not json compliant" in said.lower():  # so vLLM says that a log-prob is NaN
+        return EndpointError(f"{NOT_FINITE} (HTTP {status}: {said})")
     if status in (400, 413, 422) and any(sign in text.lower() for sign in OVERFLOWS):
         return ContextOverflow(said)
     if status in (408, 409, 425, 429) or status >= 500:
@@ -79,6 +109,7 @@ def parse_completion(body: Any) -> ChatAnswer:
     try:
         choice = body["choices"][0]
         message = choice["message"]
+        check_logprobs(choice)
         content, calls = _text(message.get("content")), message.get("tool_calls") or ()
         return ChatAnswer(
             content=content,

@@ -12,10 +12,11 @@ import math
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.core.errors import EngineError
+from harness.core.secret import hide, hide_in
 
 
 class NoAnswerError(EngineError):
@@ -35,6 +36,13 @@ class NotFiniteError(EngineError):
     """The model's log-probabilities are NaN or infinite."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect stays what it is, an error: who answers elsewhere is not who was asked."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow none."""
+
+
 class Api:
     """A server at `root` (http://host:port, without /v1)."""
 
@@ -44,7 +52,8 @@ class Api:
         host = urllib.parse.urlsplit(self.root).hostname or ""
         # A proxy in the environment is not for servers of this machine.
         local = host in ("localhost", "::1") or host.startswith("127.")
-        self._opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+        handlers = [urllib.request.ProxyHandler({})] if local else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *handlers)
 
     def healthy(self, *, timeout_s: float = 5.0) -> bool:
         """Whether /health says 200."""
@@ -92,6 +101,27 @@ class Api:
             raise NotFiniteError(f"log-probs {values[:3]}")
         return [float(value) for value in values]
 
+    def tokenize(
+        self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+    ) -> list[int]:
+        """The token ids that the server makes of a conversation. Raises RefusedError where its template refuses it."""
+        request: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
+        if tools:
+            request["tools"] = list(tools)
+        body = self._call("POST", "/tokenize", request, timeout_s=60.0)
+        ids = body.get("tokens") if isinstance(body, dict) else None
+        if not isinstance(ids, list):
+            raise EngineError(f"{self.root}/tokenize answered with no tokens")
+        return ids
+
+    def engine_answers(self, *, timeout_s: float) -> bool | None:
+        """Whether the engine behind the server answers; None where it cannot be asked (dev mode is off). Raises NoAnswerError."""
+        try:
+            self._call("GET", "/is_sleeping", timeout_s=timeout_s)
+        except RefusedError as error:
+            return None if error.status in (401, 403, 404, 405) else True
+        return True
+
     def load_adapter(self, name: str, path: str) -> None:
         """Put a LoRA adapter beside what is there."""
         self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, timeout_s=300.0)
@@ -101,12 +131,26 @@ class Api:
         self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout_s=60.0)
 
     def reload_weights(self, path: str, *, timeout_s: float) -> None:
-        """Copy other weights of the same architecture into the model, and forget what was computed with those before."""
-        reload = {"method": "reload_weights", "kwargs": {"weights_path": path}}
-        self._call("POST", "/collective_rpc", reload, timeout_s=timeout_s)
-        said = self._call("POST", "/reset_prefix_cache?reset_running_requests=true", timeout_s=60.0)
-        if isinstance(said, dict) and said.get("success") is False:
-            raise EngineError("the prefix cache still holds what other weights computed")
+        """Copy other weights of the same architecture into the model, and forget what was computed with those before.
+
+        Nothing is generated meanwhile, where the server can pause. Raises EngineError.
+        """
+        try:
+            self._call("POST", "/pause?mode=abort", timeout_s=60.0)
+            paused = True
+        except RefusedError as error:
+            if error.status not in (404, 405):
+                raise
+            paused = False  # a version without it
+        try:
+            reload = {"method": "reload_weights", "kwargs": {"weights_path": path}}
+            self._call("POST", "/collective_rpc", reload, timeout_s=timeout_s)
+            said = self._call("POST", "/reset_prefix_cache?reset_running_requests=true", timeout_s=60.0)
+            if isinstance(said, dict) and said.get("success") is False:
+                raise EngineError("the prefix cache still holds what other weights computed")
+        finally:
+            if paused:
+                self._call("POST", "/resume", timeout_s=60.0)
 
     def _call(self, method: str, path: str, body: Any = None, *, timeout_s: float) -> Any:
         request = urllib.request.Request(
@@ -119,14 +163,17 @@ class Api:
             with self._opener.open(request, timeout=timeout_s) as response:
                 content = response.read()
         except urllib.error.HTTPError as error:
+            if 300 <= error.code < 400:
+                raise RefusedError(error.code, "it sends us elsewhere; name the address that answers itself") from None
             raise RefusedError(error.code, self._said(error)) from error
         except (OSError, http.client.HTTPException) as error:
             cause = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise NoAnswerError(f"no answer from {self.root}{path}: {cause}") from error
+            said = hide(str(cause), [self._api_key])
+            raise NoAnswerError(f"no answer from {self.root}{path}: {said}") from None
         try:
-            return json.loads(content) if content else None
-        except ValueError:
-            return content.decode("utf-8", "replace")
+            return hide_in(json.loads(content), [self._api_key]) if content else None
+        except (ValueError, RecursionError):
+            return hide(content.decode("utf-8", "replace"), [self._api_key])
 
     def _said(self, error: urllib.error.HTTPError) -> str:
         try:
@@ -137,5 +184,4 @@ class Api:
             value = json.loads(text)
             found = value.get("error", value)
             text = str(found["message"] if isinstance(found, dict) else found)
-        text = " ".join(text.split())[:300]
-        return text.replace(self._api_key, "***") if self._api_key else text
+        return hide(" ".join(text.split()), [self._api_key])[:300]

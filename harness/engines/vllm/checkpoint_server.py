@@ -6,6 +6,7 @@ Knows what is on the server and how to get something else there. How a server is
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections import OrderedDict
@@ -14,12 +15,22 @@ from pathlib import Path
 from harness.core.endpoint import Endpoint, How
 from harness.core.errors import CheckpointError, EngineError, HarnessError
 from harness.core.serving import Servable, ServeSettings
-from harness.engines.vllm.api import NotFiniteError
+from harness.engines.vllm.api import NotFiniteError, RefusedError
 from harness.engines.vllm.command import Launch, is_local, rank_room, value_of
 from harness.engines.vllm.external import ExternalServer
-from harness.engines.vllm.layout import adapter_name, adapter_rank, is_quantized, layout, saved_dtype
+from harness.engines.vllm.layout import (
+    adapter_name,
+    adapter_rank,
+    cut_length,
+    identity,
+    is_quantized,
+    layout,
+    saved_dtype,
+)
+from harness.engines.vllm.loadable import check_loadable
 from harness.engines.vllm.probe import Verifier
 from harness.engines.vllm.server import NOT_FINITE, VllmServer
+from harness.engines.vllm.watch import Watch
 
 NAME = "checkpoint"
 """What requests call the full model on a managed server; an adapter has a name of its own."""
@@ -40,6 +51,8 @@ class _Loaded:
     adapters: OrderedDict[str, str] = dataclasses.field(default_factory=OrderedDict)
     """Fingerprint -> name on the server, the one used last at the end."""
     verified: set[str] = dataclasses.field(default_factory=set)
+    rendering: str | None = None
+    """How its prompts differ from the tokenizer's own where they do from its start on: vLLM renders some models by code of its own."""
 
 
 class CheckpointServer:
@@ -64,6 +77,7 @@ class CheckpointServer:
         self._lock = threading.RLock()
         self._server: VllmServer | None = None
         self._starting: VllmServer | None = None
+        self._watch: Watch | None = None
         self._loaded: _Loaded | None = None
         self._n_starts = 0
         self._swap_failure: str | None = None
@@ -81,13 +95,19 @@ class CheckpointServer:
                 raise EngineError("the server was closed")
             if self._external is not None:
                 return self._external.endpoint(servable)
-            if self._refused is not None and self._refused[0] == servable.fingerprint:
+            who = identity(servable)
+            if self._refused is not None and self._refused[0] == who:
                 raise self._refused[1]
             try:
                 return self._put(servable)
             except CheckpointError as error:
-                self._refused = servable.fingerprint, error  # starting it again for the next component would end alike
+                self._refused = who, error  # starting it again for the next component would end alike
                 raise
+
+    def n_restarts(self, servable: Servable) -> int:
+        """How often its server had to be started again while this checkpoint was on it."""
+        who, n = self._crashes
+        return n if self._external is None and who == identity(servable) else 0
 
     def pids(self) -> list[int]:
         """The server's processes, as of now."""
@@ -112,6 +132,9 @@ class CheckpointServer:
         """Adapter and reload where they are possible, a start where they are not or did not do."""
         how: How = "restart" if self._n_starts else "start"
         self._swap_failure = None
+        if self._server is None or not self._has(wanted):
+            check_loadable(wanted)
+            self._verifier.prepare(wanted)
         if self._server is not None:
             if not self._server.alive():
                 self._count_crash(wanted)
@@ -127,7 +150,7 @@ class CheckpointServer:
 
     def _has(self, wanted: Servable) -> bool:
         loaded = self._loaded
-        if loaded is None or wanted.fingerprint not in loaded.verified:
+        if loaded is None or loaded.layout != layout(wanted) or wanted.fingerprint not in loaded.verified:
             return False
         if wanted.adapter is not None:
             return wanted.fingerprint in loaded.adapters
@@ -163,7 +186,7 @@ class CheckpointServer:
         self._load_adapter(wanted, loaded)
         return self._endpoint(wanted, "adapter")
 
-    def _load_adapter(self, wanted: Servable, loaded: _Loaded) -> None:
+    def _load_adapter(self, wanted: Servable, loaded: _Loaded, *, fresh: bool = False) -> None:
         assert self._server is not None
         while wanted.fingerprint not in loaded.adapters and len(loaded.adapters) >= self._settings.max_loras:
             oldest, gone = loaded.adapters.popitem(last=False)
@@ -171,10 +194,11 @@ class CheckpointServer:
             self._server.api.unload_adapter(gone)
         name = adapter_name(wanted)
         if wanted.fingerprint not in loaded.adapters:
-            self._server.api.load_adapter(name, str(wanted.adapter))
+            with self._files_read():
+                self._server.api.load_adapter(name, str(wanted.adapter))
             loaded.adapters[wanted.fingerprint] = name
         try:
-            self._verify(wanted, name)
+            self._verify(wanted, name, fresh=fresh)
         except HarnessError:
             loaded.adapters.pop(wanted.fingerprint, None)
             if self._server.alive():
@@ -188,10 +212,14 @@ class CheckpointServer:
             return None
         loaded.fingerprint = None
         loaded.verified.clear()
-        self._server.api.reload_weights(str(wanted.model), timeout_s=RELOAD_S)
+        with self._files_read():
+            self._server.api.reload_weights(str(wanted.model), timeout_s=RELOAD_S)
         self._verify(wanted, NAME)
         loaded.fingerprint = wanted.fingerprint
         return self._endpoint(wanted, "reload")
+
+    def _files_read(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._watch is None else self._watch.held()
 
     def _can_reload(self) -> bool:
         args = self._settings.args
@@ -221,28 +249,32 @@ class CheckpointServer:
                 raise EngineError("the server was closed")
             server.start()
         except EngineError as error:
-            if self._crashes[0] != wanted.fingerprint:  # it was never up with this one
-                self._refused = wanted.fingerprint, error
+            if self._crashes[0] != identity(wanted):  # it was never up with this one
+                self._refused = identity(wanted), error
             raise
         finally:
             self._starting = None
         self._server = server
+        self._watch = Watch(server)
         self._loaded = loaded = _Loaded(
             layout=layout(wanted), fingerprint=wanted.model_fingerprint, max_rank=launch.max_rank
         )
         try:
-            if wanted.adapter is not None:
-                self._load_adapter(wanted, loaded)
+            if wanted.adapter is None:
+                self._verify(wanted, NAME, fresh=True)
             else:
-                self._verify(wanted, NAME)
+                self._load_adapter(wanted, loaded, fresh=True)
         except EngineError as error:
             if not server.alive():
                 raise EngineError(f"vLLM broke when {wanted.label} was put on it: {server.last_words()}") from error
             raise CheckpointError(f"{wanted.label} cannot be served: {error}") from error
         return self._endpoint(wanted, how)
 
-    def _verify(self, wanted: Servable, name: str) -> None:
-        """Finite, and the checkpoint's own. Raises CheckpointError where it is neither."""
+    def _verify(self, wanted: Servable, name: str, *, fresh: bool = False) -> None:
+        """Finite, and the checkpoint's own, its prompts too. Raises CheckpointError where it is not.
+
+        On a `fresh` server, which read the very files, prompts that differ are noted: they would after another start.
+        """
         assert self._server is not None
         assert self._loaded is not None
         endpoint = self._server.endpoint
@@ -250,7 +282,19 @@ class CheckpointServer:
             self._verifier.verify(self._server.api, name, wanted, dtype=endpoint.dtype, max_len=endpoint.max_model_len)
         except NotFiniteError as error:
             raise BrokenWeightsError(NOT_FINITE.format(wanted.label)) from error
+        if self._loaded.rendering is None:
+            difference = self._prompts_differ(wanted, name)
+            if difference is not None and not fresh:
+                raise CheckpointError(f"vLLM does not serve {wanted.label} as it is: {difference}")
+            self._loaded.rendering = difference
         self._loaded.verified.add(wanted.fingerprint)
+
+    def _prompts_differ(self, wanted: Servable, name: str) -> str | None:
+        assert self._server is not None
+        try:
+            return self._verifier.rendering(self._server.api, name, wanted)
+        except RefusedError as error:
+            return f"it does not tell its prompts ({error})"
 
     def _endpoint(self, wanted: Servable, how: How) -> Endpoint:
         assert self._server is not None
@@ -259,18 +303,26 @@ class CheckpointServer:
         if wanted.adapter is not None:
             name = self._loaded.adapters[wanted.fingerprint]
             self._loaded.adapters.move_to_end(wanted.fingerprint)
-        notes = []
+        notes = list(wanted.notes)
+        if self._loaded.rendering is not None:
+            notes.append(f"vLLM's prompts differ from the checkpoint's own: {self._loaded.rendering}")
         if self._swap_failure is not None:
             notes.append(f"it could not be swapped in: {self._swap_failure}")
         if not self._settings.verify or wanted.logprobs is None:
             notes.append("not compared with the checkpoint's own log-probs")
-        return dataclasses.replace(self._server.named(name, how), note="; ".join(notes) or None)
+        named = self._server.named(name, how)
+        return dataclasses.replace(
+            named,
+            note="; ".join(notes) or None,
+            own_length=cut_length(wanted.model, named.max_model_len),
+            logprobs=True,
+        )
 
     def _count_crash(self, wanted: Servable) -> None:
         assert self._server is not None
         who, n = self._crashes
-        n = n + 1 if who == wanted.fingerprint else 1
-        self._crashes = wanted.fingerprint, n
+        n = n + 1 if who == identity(wanted) else 1
+        self._crashes = identity(wanted), n
         if n > MAX_CRASHES:
             words = self._server.last_words()
             self._end()
@@ -278,6 +330,9 @@ class CheckpointServer:
 
     def _end(self) -> None:
         server, self._server, self._loaded = self._server, None, None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
         if server is not None:
             server.stop()
 
@@ -295,13 +350,10 @@ def launch_for(
 ) -> Launch:
     """How a server of this checkpoint is started: its dtype as saved where that is `auto`, with room for its adapter.
 
-    Raises CheckpointError for an adapter that vLLM has no room for.
+    Raises CheckpointError for an adapter that vLLM cannot load.
     """
-    rank = None
-    if wanted.adapter is not None:
-        rank = rank_room(needed := adapter_rank(wanted.adapter))
-        if rank is None:
-            raise CheckpointError(f"{wanted.label}: vLLM serves no adapters of rank {needed}; merge it into its base")
+    check_loadable(wanted)
+    rank = None if wanted.adapter is None else rank_room(adapter_rank(wanted.adapter))
     chosen = saved_dtype(wanted.model) if dtype == "auto" else dtype
     return Launch(
         model=wanted.model,

@@ -57,9 +57,9 @@ def value_of(args: Sequence[str], option: str) -> str | None:
 def check_args(args: Sequence[str]) -> None:
     """Refuse what must not stand on a command line, or is not ours to pass on. Raises SpecError."""
     names = {spelled(word) for word in args if word.startswith("--")}
-    if "--api-key" in names:
+    if any(len(name) > 6 and ("--api-key".startswith(name) or "--hf-token".startswith(name)) for name in names):
         raise SpecError(
-            "--api-key on a command line is seen by everybody on the machine; export the key in a variable and name that "
+            "--api-key (or --hf-token) on a command line is seen by everybody on the machine; export the key in a variable and name that "
             "with serve.api_key_env (--api-key-env)"
         )
 

@@ -9,12 +9,13 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError, EngineError
 from harness.core.serving import Servable, ServeSettings
 from harness.engines.vllm.api import Api, NotFiniteError, RefusedError
-from harness.engines.vllm.layout import adapter_name
+from harness.engines.vllm.layout import adapter_name, cut_length, identity
 from harness.engines.vllm.probe import Verifier
 from harness.engines.vllm.server import NOT_FINITE
 from harness.engines.vllm.settings import key_of
 
 NOT_COMPARED = "not compared with the checkpoint's own log-probs"
+GIVES_NONE = f"{NOT_COMPARED}: the server gives none"
 
 
 class ExternalServer:
@@ -40,13 +41,13 @@ class ExternalServer:
                     f"{self._url} refuses our key ({error}); name its variable with serve.api_key_env"
                 ) from error
             raise
-        known = self._known.get(wanted.fingerprint)
+        known = self._known.get(identity(wanted))
         if known is not None and any(m["id"] == known.model for m in models):
             return known
         entry, notes = self._find(api, models, wanted)
         length = entry.get("max_model_len")
         length = length if isinstance(length, int) else None
-        notes += self._compare(api, str(entry["id"]), wanted, length)
+        notes += [*self._compare(api, str(entry["id"]), wanted, length), *wanted.notes]
         found = Endpoint(
             api_base=f"{api.root}/v1",
             model=str(entry["id"]),
@@ -56,8 +57,10 @@ class ExternalServer:
             max_model_len=self._settings.max_model_len or length,
             parallel=self._settings.parallel,
             note="; ".join(notes) or None,
+            own_length=cut_length(wanted.model, self._settings.max_model_len or length),
+            logprobs=not any(note.startswith(GIVES_NONE) for note in notes),
         )
-        self._known[wanted.fingerprint] = found
+        self._known[identity(wanted)] = found
         return found
 
     def _find(self, api: Api, models: list[dict[str, Any]], wanted: Servable) -> tuple[dict[str, Any], list[str]]:
@@ -90,5 +93,19 @@ class ExternalServer:
                 raise EngineError(
                     f"{self._url} refuses our key (HTTP {error.status}); see serve.api_key_env"
                 ) from error
-            return [f"{NOT_COMPARED}: the server gives none ({error})"]
-        return [] if self._settings.verify and wanted.logprobs else [NOT_COMPARED]
+            return [f"{GIVES_NONE} ({error})", *self._compare_prompts(api, name, wanted)]
+        notes = [] if self._settings.verify and wanted.logprobs else [NOT_COMPARED]
+        return [*notes, *self._compare_prompts(api, name, wanted)]
+
+    def _compare_prompts(self, api: Api, name: str, wanted: Servable) -> list[str]:
+        """Refuse a server with another chat template or tokenizer; a note where it cannot be asked. Raises CheckpointError."""
+        try:
+            difference = self._verifier.rendering(api, name, wanted)
+        except EngineError as error:
+            return [f"its prompts were not compared with the checkpoint's own: the server does not tell them ({error})"]
+        if difference is not None:
+            raise CheckpointError(
+                f"{self._url} does not serve {wanted.label} as it is: {difference}; start it with the checkpoint's own "
+                "tokenizer and chat template, name the template with serve.chat_template, or set serve.verify: false"
+            )
+        return []

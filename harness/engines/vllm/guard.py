@@ -6,6 +6,9 @@ Standard input is a pipe from the harness. A byte on it asks for an orderly end:
 without a byte (the harness was killed), or another parent, means SIGKILL at once. When the command ends by itself, what
 it left behind is killed. Descendants are found through the process table, orphans come here (child subreaper), so neither
 a session nor a process group of their own lets one escape. The guard ends last, with the command's exit code.
+
+Some supervisors (Ray, epilogs of Slurm) kill the children of a process before the process itself, and so the guard. A second
+guard, forked once more so that it is nobody's child here, then kills what the first one looked after, and ends.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from pathlib import Path
 
 SUBREAPER, DEATH_SIGNAL = 36, 1  # of prctl(2)
 POLL_S = 0.2
+LOOK_S = 1.0
+"""Seconds between two looks of the second guard at what there is."""
 
 
 def descendants(root: int) -> list[int]:
@@ -56,8 +61,66 @@ def kill_all() -> None:
         time.sleep(0.02)
 
 
+def _started(pid: int) -> tuple[str, str] | None:
+    """When a process started, which tells it from a later one of the same number, and its session; None for one that is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        if fields[0] not in ("Z", "X"):
+            return fields[19], fields[3]
+    return None
+
+
+def _look_after(guard: int, line: int) -> None:
+    """Wait until the guard is through. Where it ended without a word, kill what was below it, and all of its session."""
+    known: dict[int, str] = {}
+    while not select.select([line], [], [], LOOK_S)[0]:
+        for pid in descendants(guard):
+            if (found := _started(pid)) is not None:
+                known[pid] = found[0]
+    if os.read(line, 1):
+        return
+    for _ in range(1500):
+        left = [pid for pid, started in known.items() if (found := _started(pid)) is not None and found[0] == started]
+        left += [pid for pid in list(known) for pid in descendants(pid)] if left else []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (found := _started(int(entry.name))) is not None and found[1] == str(guard):
+                left.append(int(entry.name))
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if not left:
+            return
+        time.sleep(0.02)
+
+
+def second_guard() -> int:
+    """Fork it; the end of a pipe to write a byte to when there is nothing left to look after."""
+    guard = os.getpid()
+    line, ours = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)
+                os.close(ours)
+                nothing = os.open(os.devnull, os.O_RDWR)
+                for stream in (0, 1, 2):
+                    os.dup2(nothing, stream)
+                _look_after(guard, line)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(line)
+    os.waitpid(child, 0)
+    return ours
+
+
 def main(parent: int, grace_s: float, command: list[str]) -> int:
     """Run the command to its end, or to ours."""
+    told = second_guard()  # before orphans come here: it is to be nobody's child
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(SUBREAPER, 1, 0, 0, 0)
     stop = False
@@ -89,6 +152,7 @@ def main(parent: int, grace_s: float, command: list[str]) -> int:
         child.kill()
     code = child.wait()
     kill_all()
+    os.write(told, b".")
     return code if code >= 0 else 128 - code
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from harness.core.errors import CheckpointError
 from harness.core.serving import Servable
 from harness.engines.vllm.api import Api
+from harness.engines.vllm.rendering import rendering_difference
 
 N_TOKENS = 32
 """Length of the probe, in tokens."""
@@ -91,6 +92,24 @@ class Verifier:
                 raise CheckpointError(f"vLLM still serves the checkpoint before {wanted.label}")
         self._last[key] = wanted.fingerprint, served
         return served
+
+    def prepare(self, wanted: Servable) -> None:
+        """Ask the checkpoint itself, before a server is asked to load what cannot be loaded or is broken.
+
+        Raises CheckpointError or EngineError.
+        """
+        if self._enabled and wanted.logprobs is not None and not self.own_is_finite(wanted):
+            raise CheckpointError(
+                f"{wanted.label} gives log-probs that are not finite: its weights hold NaN or infinity, or overflow in this "
+                "dtype; the checkpoint is broken"
+            )
+
+    def rendering(self, api: Api, name: str, wanted: Servable) -> str | None:
+        """How the server's prompts differ from the checkpoint's own, in words; None where they agree or nobody compares.
+
+        Raises EngineError for a server that does not tokenize conversations.
+        """
+        return rendering_difference(api, name, wanted) if self._enabled and wanted.render is not None else None
 
     def own_is_finite(self, wanted: Servable) -> bool:
         """Whether the checkpoint itself gives finite log-probs, as far as that can be known."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import threading
 import time
@@ -18,7 +19,7 @@ from harness.core.errors import CheckpointError, EngineError, SpecError
 from harness.core.serving import ServeSettings
 from harness.engines.vllm.api import Api, NoAnswerError, NotFiniteError, RefusedError
 from harness.engines.vllm.command import DROPPABLE, Launch, argv, environment, is_local, value_of
-from harness.engines.vllm.log import explain, head, running_with, tail, unknown_options
+from harness.engines.vllm.log import explain, head, running_with, tail, telling_lines, unknown_options
 from harness.engines.vllm.probe import probe_ids
 from harness.engines.vllm.process import GuardedProcess
 from harness.engines.vllm.settings import check_settings, key_of
@@ -109,6 +110,7 @@ class VllmServer:
                     self._endpoint = self._probed(launch, key)
                     return self._endpoint
                 text = tail(self.log, start=self._log_start)
+                code = self._process.exit_code()
                 self.stop(drain=False)
                 unknown = set(unknown_options(text)) & set(DROPPABLE) - without
                 if unknown:
@@ -116,7 +118,9 @@ class VllmServer:
                     continue
                 if "Address already in use" in text and not fixed and attempt < TRIES:
                     continue
-                raise EngineError(f"vLLM does not start with {self.model}: {explain(text)} (all of it: {self.log})")
+                raise EngineError(
+                    f"vLLM does not start with {self.model}: {explain(text)}{_ended_by(code)} (all of it: {self.log})"
+                )
             except BaseException:
                 self.stop(drain=False)
                 raise
@@ -210,7 +214,7 @@ class VllmServer:
             if time.monotonic() > deadline:
                 raise EngineError(
                     f"vLLM does not answer {self.settings.startup_timeout_s:g} s after its start with {self.model}; "
-                    f"{self.log} says what it is at, serve.startup_timeout_s gives it longer"
+                    f"serve.startup_timeout_s gives it longer. Its log ends with: {self.last_words()} (all of it: {self.log})"
                 )
             time.sleep(POLL_S)
         return False
@@ -226,7 +230,11 @@ class VllmServer:
 
     def _probed(self, launch: Launch, key: str | None) -> Endpoint:
         """The endpoint, after a first request that warms the server up and must give finite log-probs."""
-        entry = next((m for m in self.api.models() if m["id"] == launch.name), None)
+        try:
+            entry = next((m for m in self.api.models() if m["id"] == launch.name), None)
+        except EngineError as error:
+            self._ends(within_s=DYING_S)
+            raise EngineError(f"vLLM broke when {self.model} came up: {self._reason(error)}") from error
         if entry is None or entry.get("root") not in (None, str(self.model)):
             raise EngineError(f"{self.api.root} does not serve {self.model}; somebody else's server answers there")
         length = entry.get("max_model_len")
@@ -235,9 +243,8 @@ class VllmServer:
         except NotFiniteError as error:
             raise CheckpointError(NOT_FINITE.format(self.model)) from error
         except EngineError as error:
-            if self._ends(within_s=DYING_S):
-                raise EngineError(f"vLLM broke at its first request with {self.model}: {self.last_words()}") from error
-            raise
+            self._ends(within_s=DYING_S)
+            raise EngineError(f"vLLM broke at its first request with {self.model}: {self._reason(error)}") from error
         dtype, device = running_with(head(self.log, start=self._log_start))
         return Endpoint(
             api_base=f"{self.api.root}/v1",
@@ -251,9 +258,23 @@ class VllmServer:
             parallel=self.settings.parallel,
         )
 
+    def _reason(self, error: EngineError) -> str:
+        """What the log says is wrong, which an answer over HTTP hides; that answer too, where the log has no error."""
+        found = telling_lines(tail(self.log, start=self._log_start))
+        words = self.last_words() if found else f"{error}; its log ends with: {self.last_words()}"
+        return f"{words} (all of it: {self.log})"
+
     def named(self, name: str, how: How) -> Endpoint:
         """The endpoint of a model on this server under its name."""
         return dataclasses.replace(self.endpoint, model=name, how=how)
+
+
+def _ended_by(code: int | None) -> str:
+    """The signal that ended a command, in words, where its exit code says so."""
+    if code is None or code <= 128:
+        return ""
+    hint = ", as the system does when memory runs out" if code == 128 + signal.SIGKILL else ""
+    return f"; it was ended by signal {code - 128}{hint}"
 
 
 NOT_FINITE = (

@@ -9,8 +9,37 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+TYPED: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
+    (("<tool_call>", "<function="), ("step3p5",), "step3p5"),
+    (("<tool_call>", "<function="), ("mimo_v2", "mimo_v2_flash"), "mimo"),
+    (("<tool_call>",), ("ernie4_5", "ernie4_5_moe"), "ernie45"),
+    (("<tool_call>",), ("granitemoehybrid",), "granite4"),
+    (("<tool_calls>",), ("jamba",), "jamba"),
+)
+"""Signs that models of these types share with others -> their own parser; looked at first."""
 SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("]<]minimax[>[",), "minimax_m3"),
     (("<minimax:tool_call>",), "minimax_m2"),
+    (("<｜DSML｜function_calls>",), "deepseek_v32"),
+    (("<｜DSML｜tool_calls>",), "deepseek_v4"),
+    (("<｜DSML｜ calls>",), "deepseek_v41"),
+    (("<|plamo:begin_tool_requests:plamo|>",), "plamo3"),
+    (("<ifm|tool_calls>",), "k2_horizon"),
+    (("<dots_function_call>",), "dots"),
+    (("<steptml:invoke",), "step3"),
+    (("<|tools_prefix|>",), "apertus"),
+    (("<|content_invoke_tool_json|>",), "inkling"),
+    (("<|open|>", "<|sep|>", "<|close|>"), "kimi_k3"),
+    (("<|function_call|>",), "gigachat3"),
+    (("function call<|role_sep|>",), "gigachat3"),
+    (("<|START_ACTION|>", "<|START_TEXT|>"), "cohere_command4"),
+    (("<|START_ACTION|>",), "cohere_command3"),
+    (("<function_calls>",), "olmo3"),
+    (("<function_call>",), "granite-20b-fc"),
+    (("<function name=", "<param name="), "minicpm5"),
+    (("<|tool_call>",), "gemma4"),
+    (("<tool_calls", "<tool_sep"), "hy_v3"),
+    (("<tool_calls>",), "hunyuan_a13b"),
     (("<seed:tool_call>",), "seed_oss"),
     (("<|tool_calls_section_begin|>",), "kimi_k2"),
     (("<|tool_list_start|>",), "lfm2"),
@@ -35,6 +64,17 @@ TYPES = {
     "gpt_oss": "openai",
     "jamba": "jamba",
     "granite": "granite",
+    "granitemoehybrid": "granite4",
+    "olmo3": "olmo3",
+    "cohere2": "cohere_command3",
+    "deepseek_v32": "deepseek_v32",
+    "ernie4_5": "ernie45",
+    "ernie4_5_moe": "ernie45",
+    "hunyuan_v1_moe": "hunyuan_a13b",
+    "step3_vl": "step3",
+    "step3_text": "step3",
+    "step3p5": "step3p5",
+    "apertus": "apertus",
     "llama": "llama3_json",
     "mistral": "mistral",
     "qwen2": "hermes",
@@ -50,6 +90,9 @@ def choose_parser(template: str | None, model_type: str | None) -> str | None:
     """vLLM's name of the parser; null for a model that has no template, or one that knows no tools."""
     if not template:
         return None
+    for signs, types, parser in TYPED:
+        if model_type in types and all(sign in template for sign in signs):
+            return parser
     for signs, parser in SIGNS:
         if all(sign in template for sign in signs):
             return parser
@@ -57,16 +100,24 @@ def choose_parser(template: str | None, model_type: str | None) -> str | None:
 
 
 def chat_template(tokenizer: Path) -> str | None:
-    """The chat template saved with a tokenizer: chat_template.jinja, or the key in tokenizer_config.json; null for none."""
-    try:
-        return (tokenizer / "chat_template.jinja").read_text(encoding="utf-8")
-    except OSError:
-        pass
-    try:
-        value = json.loads((tokenizer / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-    except (OSError, ValueError, AttributeError):
-        return None
-    if isinstance(value, list):  # several, by name
-        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("tool_use") or named.get("default")
-    return value if isinstance(value, str) else None
+    """The chat template saved with a tokenizer, the one for tools where there are several; None for none.
+
+    In the order of transformers: files of their own, the key in tokenizer_config.json, those of a processor.
+    """
+    for name in ("additional_chat_templates/tool_use.jinja", "chat_template.jinja"):
+        try:
+            return (tokenizer / name).read_text(encoding="utf-8")
+        except OSError:
+            continue
+    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
+        try:
+            value = json.loads((tokenizer / name).read_text(encoding="utf-8")).get("chat_template")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(value, list):  # several, by name
+            value = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+        if isinstance(value, dict):
+            value = value.get("tool_use") or value.get("default")
+        if isinstance(value, str):
+            return value
+    return None

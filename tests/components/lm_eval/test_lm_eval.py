@@ -247,6 +247,48 @@ def test_tasks_of_ones_own_have_lm_evals_values(tmp_path: Path, kind: str) -> No
         assert made.detail["bits_per_byte"] is not None
 
 
+def own_task(folder: Path, rows: list[dict[str, Any]], **keys: Any) -> LmEvalComponent:
+    """A task of one's own over some rows."""
+    task = {
+        "task": "own_task",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": samples.write(folder / "rows.jsonl", rows)}},
+        "test_split": "test",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc"}],
+        **keys,
+    }
+    (folder / "tasks").mkdir()
+    (folder / "tasks/own.yaml").write_text(yaml.safe_dump(task))
+    return load(task="own_task", include_path=[str(folder / "tasks")])
+
+
+def test_a_request_that_cannot_be_scored_costs_its_question_and_no_other(tmp_path: Path) -> None:
+    rows = [
+        {"text": "The quick", "end": " fox"},
+        {"text": "The quick", "end": ""},
+        {"text": "", "end": ""},
+        {"text": "The", "end": " quick brown fox jumps over" * 300},
+    ]
+    keys = {"output_type": "loglikelihood", "doc_to_text": "{{text}}", "doc_to_target": "{{end}}"}
+    outcome = measure(own_task(tmp_path, rows, **keys), local(), tmp_path / "work")
+    made = outcome.measurement
+    assert (made.status, made.n_items, made.n_scored) == ("partial", 4, 1) and made.raw is not None
+    reasons = dict(zip(outcome.items["id"], outcome.items["reason"], strict=True))
+    assert reasons["own_task/0"] is None
+    assert "continuation has 0 tokens" in reasons["own_task/1"] and "nothing to score" in reasons["own_task/2"]
+    assert "the model's context" in reasons["own_task/3"]
+
+
+def test_a_question_without_choices_is_counted_with_its_cause(tmp_path: Path) -> None:
+    rows = [{"q": "a", "choices": [" b", " c"], "a": 0}, {"q": "a", "choices": [], "a": 0}]
+    keys = {"output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_choice": "choices", "doc_to_target": "a"}
+    outcome = measure(own_task(tmp_path, rows, **keys), local(), tmp_path / "work")
+    made = outcome.measurement
+    assert (made.status, made.n_items, made.n_scored) == ("partial", 2, 1)
+    assert "no choices" in (made.reason or "") and "no choices" in outcome.items["reason"][1]
+
+
 def test_aggregate_reads_what_lm_eval_wrote(ran: Ran) -> None:
     (model,) = read_results([ran.folder / "out"])
     assert model.label == "model" and not model.remarks

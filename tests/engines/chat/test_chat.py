@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.util
 import random
 import socket
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
+from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
+from harness.core.endpoint import Endpoint
 from harness.core.errors import SpecError
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff, RetryingChat
+from harness.engines.chat.served import ServedChat
 from harness.engines.chat.wire import body_of, failure, parse_completion
 from harness.engines.scripted.chat import ScriptedChat, calling
 from harness.engines.scripted.server import ScriptedServer, serving
@@ -166,6 +169,78 @@ def test_a_key_that_an_endpoint_repeats_is_not_shown() -> None:
         ask(server.url, api_key="sk-secret")
 
 
+def told(transport: str, reply: bytes, key: str) -> tuple[str, int]:
+    """What an endpoint's reply becomes for the user, and how many requests it took."""
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    async def once() -> str:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        base = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+        settings = ChatSettings(
+            model="hosted_vllm/m",
+            api_base=base,
+            api_key=key,
+            backoff=QUICK,
+            transport="direct" if transport == "direct" else "litellm",
+        )
+        chat = open_chat(settings)
+        try:
+            return f"no error: {await chat.answer(REQUEST)}"
+        except EndpointError as error:
+            return str(error)
+        finally:
+            await chat.close()
+            server.close()
+
+    return asyncio.run(once()), asked
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_error_and_is_not_followed(transport: str, status: int) -> None:
+    key = "sk-0123456789abcdef"
+    reply = f"HTTP/1.1 {status} Moved\r\nLocation: /v1/elsewhere?{key}\r\nContent-Length: 0\r\n\r\n"
+    said, asked = told(transport, reply.encode(), key)
+    assert f"HTTP {status}: the endpoint sends us elsewhere" in said and asked == 1 and "0123456789" not in said
+    with serving(ScriptedServer(echo)) as server:
+        assert ask(server.url, transport=transport).content, "another client is not disturbed"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_key_that_comes_back_in_a_good_answer_is_not_shown(transport: str) -> None:
+    key = "sk-0123456789abcdef"
+    written = [key, base64.b64encode(f"Bearer {key}".encode()).decode(), key.encode().hex(), key[:14]]
+
+    def repeat(request: ChatRequest) -> ChatAnswer:
+        return ChatAnswer(
+            content=" ".join(written), tool_calls=(ChatCall(id="c", name="look", arguments=f'{{"a": "{key}"}}'),)
+        )
+
+    with serving(ScriptedServer(repeat)) as server:
+        said = repr(ask(server.url, api_key=key, transport=transport))
+    assert "***" in said and not any(way[2:14] in said for way in written)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_key_in_an_error_of_a_good_status_is_not_shown(transport: str) -> None:
+    key = "sk-0123456789abcdef"
+
+    body = f'{{"error": {{"message": "bad key {key}"}}}}'
+    head = (
+        f"HTTP/1.1 200 {key}\r\nX-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    said, _ = told(transport, (head + body).encode(), key)
+    assert "no error" not in said and "0123456789" not in said
+
+
 def test_calls_without_an_id_get_one() -> None:
     call = {"function": {"name": "f", "arguments": None}}
     answer = parse_completion({"choices": [{"message": {"content": None, "tool_calls": [call, call]}}]})
@@ -177,6 +252,36 @@ def test_a_status_says_whose_fault_it_is(status: int, kind: type[Exception]) -> 
     assert type(failure(status, "x")) is kind
     assert isinstance(failure(400, "maximum context length"), ContextOverflow)
     assert isinstance(failure(500, "maximum context length"), TransientError)
+
+
+@pytest.mark.parametrize(("own_length", "kind"), [(4096, EndpointError), (None, ContextOverflow)])
+def test_an_overflow_of_our_own_setting_is_not_the_models(own_length: int | None, kind: type[Exception]) -> None:
+    with serving(ScriptedServer(echo, troubles=[Trouble.every(1, "overflow")])) as server:
+        where = Endpoint(
+            api_base=server.url, model="m", how="external", max_model_len=64, own_length=own_length, logprobs=True
+        )
+
+        async def once() -> None:
+            chat = ServedChat(lambda: where, name="m", arguments={}, timeout_s=10)
+            try:
+                await chat.answer(REQUEST)
+            finally:
+                await chat.close()
+
+        with pytest.raises(kind) as caught:
+            asyncio.run(once())
+    assert ("a setting of the server's (serve.max_model_len)" in str(caught.value)) is (own_length is not None)
+
+
+@pytest.mark.parametrize("value", [None, "nan", -9999.0])
+def test_an_answer_with_a_log_prob_that_is_not_finite_has_failed(value: Any) -> None:
+    number = float(value) if value == "nan" else value
+    choice = {"message": {"content": ""}, "logprobs": {"content": [{"logprob": -0.1}, {"logprob": number}]}}
+    with pytest.raises(EndpointError, match="no finite log-prob"):
+        parse_completion({"choices": [choice]})
+    choice["logprobs"] = {"content": [{"logprob": -0.1}]}
+    assert parse_completion({"choices": [choice]}).content == ""
+    assert isinstance(failure(400, "Out of range float values are not JSON compliant: nan"), EndpointError)
 
 
 def test_the_requests_seed_wins_and_the_tag_is_not_sent() -> None:

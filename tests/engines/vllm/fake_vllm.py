@@ -29,9 +29,29 @@ def logprobs(number: float, ids: list[int]) -> list[float]:
     return [-0.1 - ((number * 31 + sum(ids[: i + 1])) % 97) / 10 for i in range(1, len(ids))]
 
 
+def template() -> str:
+    """The "chat template" that a server reads when it starts."""
+    path = Path(value("--tokenizer", ARGS[1])) / "template.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def rendered(text: str, messages: Any, tools: Any) -> list[int]:
+    """Its prompt of a conversation."""
+    contents = [text, *("".join(map(str, (m["role"], m["content"]))) for m in messages), str(len(tools or []))]
+    return list("|".join(contents).encode())
+
+
+def sampling() -> dict[str, Any]:
+    path = Path(ARGS[1]) / "generation_config.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 class State:
     """What is loaded."""
 
+    template = template()
+    sampling = sampling()
+    paused = False
     model = ARGS[1]
     loaded = weights(ARGS[1])
     adapters: dict[str, float] = {}
@@ -44,6 +64,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health":
             self.say(503 if FAKE.get("sick") else 200, None)
+        elif self.path == "/is_sleeping" and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            if Path(FAKE.get("hangs while", "/nowhere")).exists():
+                time.sleep(600)
+            self.say(200, {"is_sleeping": False})
         elif self.path == "/version":
             self.say(200, {"version": "fake"})
         elif self.allowed():
@@ -54,12 +78,20 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
         if self.path == "/collective_rpc" and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            if FAKE.get("pauses") and not State.paused:
+                self.say(500, {"error": {"message": "not paused"}})
+                return
             if FAKE.get("reload") == "fails":
                 self.say(500, {"error": {"message": "no"}})
                 return
             if FAKE.get("reload") != "does nothing":
                 State.loaded = weights(body["kwargs"]["weights_path"])
             self.say(200, {"results": [None]})
+        elif FAKE.get("pauses") and self.path.split("?")[0] in ("/pause", "/resume"):
+            State.paused = self.path.startswith("/pause")
+            self.say(200, {})
+        elif self.path == "/tokenize":
+            self.say(200, {"tokens": rendered(State.template, body["messages"], body.get("tools"))})
         elif self.path.startswith("/reset_prefix_cache"):
             self.say(200, {"success": True})
         elif self.path == "/v1/load_lora_adapter" and self.allowed():
@@ -73,6 +105,13 @@ class Handler(BaseHTTPRequestHandler):
             if State.n_requests == FAKE.get("dies at request"):
                 print("RuntimeError: the engine broke on purpose", file=sys.stderr, flush=True)
                 os._exit(1)
+            if not body.get("echo"):
+                with Path(FAKE["answers"]).open("a") as asked:
+                    asked.write("x")
+                choice = {"text": str(State.sampling.get("says", "plain")), "finish_reason": "stop"}
+                likely = {"logprobs": {"token_logprobs": FAKE.get("likely", [-0.1])}}
+                self.say(200, {"choices": [{**choice, **(likely if "logprobs" in body else {})}], "usage": {}})
+                return
             number = State.adapters.get(body["model"], State.loaded)
             values = [None, *logprobs(number, body["prompt"]), -1.0]
             if number < 0:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -21,8 +23,10 @@ import pytest
 from harness.core.errors import CheckpointError, EngineError, SpecError
 from harness.core.serving import Servable, ServeSettings
 from harness.engines.vllm.checkpoint_server import MAX_CRASHES, CheckpointServer
+from harness.engines.vllm.command import Launch
 from harness.engines.vllm.guard import descendants
 from harness.engines.vllm.server import VllmServer
+from harness.engines.vllm.watch import Watch
 
 
 def logprobs(number: float, ids: Sequence[int]) -> list[float]:
@@ -74,6 +78,24 @@ def full(folder: Path, name: str, number: float, *, own: float | None = None, hi
         tokenizer_digest="t",
         logprobs=own_of(number if own is None else own),
     )
+
+
+def with_template(servable: Servable, text: str, *, own: str | None = None) -> Servable:
+    """The same weights with a chat template; its own rendering is that of `own`, or of the same text."""
+    path = servable.model.parent / f"{servable.model.name}-{text}"
+    shutil.copytree(servable.model, path, dirs_exist_ok=True)
+    (path / "template.txt").write_text(text)
+
+    def render(messages: Sequence[Any], tools: Sequence[Any]) -> list[int]:
+        return rendered(text if own is None else own, messages, tools)
+
+    return dataclasses.replace(servable, model=path, tokenizer=path, tokenizer_digest=text, render=render)
+
+
+def rendered(text: str, messages: Sequence[Any], tools: Sequence[Any]) -> list[int]:
+    """As fake_vllm.py makes a prompt."""
+    contents = [text, *("".join(map(str, (m["role"], m["content"]))) for m in messages), str(len(tools))]
+    return list("|".join(contents).encode())
 
 
 def own_of(number: float) -> Callable[[Sequence[int]], list[float]]:
@@ -139,6 +161,118 @@ def test_what_is_served_and_is_not_the_checkpoint_is_refused(make: Make, tmp_pat
     with pytest.raises(CheckpointError, match="what vLLM serves as a is not it: its log-probs differ"):
         server.endpoint(full(tmp_path, "a", 1, own=2))
     assert server.endpoint(full(tmp_path, "b", 2)).how == "reload"
+
+
+def test_the_same_weights_with_another_template_are_another_checkpoint(make: Make, tmp_path: Path) -> None:
+    server = make()
+    one, other = (with_template(full(tmp_path, "a", 1), text) for text in ("one", "other"))
+    assert [server.endpoint(step).how for step in (one, one, other, one)] == ["start", "kept", "restart", "restart"]
+
+
+def test_the_same_weights_with_other_generation_settings_are_another_checkpoint(make: Make, tmp_path: Path) -> None:
+    server = make()
+    one = full(tmp_path, "a", 1)
+    other = dataclasses.replace(one, model=tmp_path / "b")
+    shutil.copytree(one.model, other.model)
+    (other.model / "generation_config.json").write_text('{"repetition_penalty": 1.5}')
+    assert [server.endpoint(step).how for step in (one, other, one)] == ["start", "restart", "restart"]
+
+
+def test_adapters_with_a_template_of_their_own_are_not_served_with_anothers(make: Make, tmp_path: Path) -> None:
+    server = make()
+    base = full(tmp_path, "base", 1)
+    one = adapter(tmp_path, base, "one", 2)
+    other = dataclasses.replace(one, tokenizer=one.model, tokenizer_digest="another")
+    assert [server.endpoint(step).how for step in (one, one, other)] == ["start", "kept", "restart"]
+
+
+def test_prompts_that_differ_after_a_swap_lead_to_a_restart(make: Make, tmp_path: Path) -> None:
+    server = make()
+    one = with_template(full(tmp_path, "a", 1), "t")
+    server.endpoint(one)
+    other = dataclasses.replace(with_template(full(tmp_path, "b", 2), "t", own="x"), tokenizer_digest="t")
+    endpoint = server.endpoint(other)
+    assert endpoint.how == "restart" and endpoint.note is not None
+    assert "could not be swapped in" in endpoint.note and "prompts differ from the checkpoint's own" in endpoint.note
+
+
+def test_a_reload_happens_while_the_server_is_paused(make: Make, tmp_path: Path) -> None:
+    server = make({"pauses": True})
+    steps = [full(tmp_path, f"step-{n}", n) for n in (1, 2)]
+    assert [server.endpoint(step).how for step in steps] == ["start", "reload"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"use_dora": True}, "DoRA"),
+        ({"trainable_token_indices": [1, 2]}, "trainable tokens"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save: lm_head"),
+        ({"bias": "all"}, "bias: all"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights: pissa"),
+        ({"peft_type": "PROMPT_TUNING"}, "PROMPT_TUNING"),
+        ({"r": 100000}, "rank 100000"),
+    ],
+)
+def test_an_adapter_that_vllm_cannot_load_costs_no_start(
+    make: Make, tmp_path: Path, config: dict[str, Any], words: str
+) -> None:
+    server = make()
+    refused = adapter(tmp_path, full(tmp_path, "base", 1), "one", 2)
+    assert refused.adapter is not None
+    (refused.adapter / "adapter_config.json").write_text(json.dumps({"r": 8, **config}))
+    with pytest.raises(CheckpointError, match=words):
+        server.endpoint(refused)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_checkpoint_that_our_own_loader_refuses_costs_no_start(make: Make, tmp_path: Path) -> None:
+    def refuse(ids: Sequence[int]) -> list[float]:
+        raise CheckpointError("a layer is missing")
+
+    server = make()
+    with pytest.raises(CheckpointError, match="a layer is missing"):
+        server.endpoint(dataclasses.replace(full(tmp_path, "a", 1), logprobs=refuse))
+    assert not (tmp_path / "logs").exists()
+
+
+def until_dead(server: CheckpointServer) -> None:
+    deadline = time.monotonic() + 40
+    while server.pids():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_server_that_is_stopped_is_there_again(make: Make, tmp_path: Path) -> None:
+    server = make()
+    step = full(tmp_path, "a", 1)
+    server.endpoint(step)
+    for pid in server.pids():
+        os.kill(pid, signal.SIGSTOP)
+    until_dead(server)
+    assert server.endpoint(step).how == "restart" and server.n_restarts(step) == 1
+    assert "the engine hangs and was ended" in (tmp_path / "logs" / "vllm-1.log").read_text()
+
+
+def test_an_engine_that_owes_an_answer_and_does_nothing_is_ended(command: Path, tmp_path: Path) -> None:
+    stuck = tmp_path / "stuck"
+    settings = ServeSettings(command=str(command), env={"FAKE": json.dumps({"hangs while": str(stuck)})})
+    model = full(tmp_path, "a", 1).model
+    with VllmServer(
+        model, settings=settings, log=tmp_path / "log", launch=Launch(model=model, name="m", dev=True)
+    ) as server:
+        watch = Watch(server, every_s=0.1, answer_s=0.5)
+        time.sleep(1.5)
+        assert server.alive()
+        stuck.touch()
+        with watch.held():
+            time.sleep(3)
+            assert server.alive()
+        deadline = time.monotonic() + 20
+        while server.alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert "hangs" in server.last_words()
 
 
 def test_weights_that_are_nan(make: Make, tmp_path: Path) -> None:

@@ -117,6 +117,40 @@ def test_a_killed_parent_takes_all_of_it_along(log: Path, number: int) -> None:
     )
 
 
+def test_a_supervisor_that_kills_the_children_first_leaves_nothing(log: Path) -> None:
+    """As Ray does: the guard, a child, is killed before it could see that its parent is."""
+    process = start(log)
+    wait_for("ready", log)
+    time.sleep(1.2)  # an orphan in a session of its own has to be seen once
+    below = process.pids()
+    assert len(below) == 3
+    os.kill(process.guard_pid, signal.SIGKILL)
+    assert all_gone(below, 5)
+    process.end()
+
+
+def test_the_second_guard_goes_with_the_first(log: Path) -> None:
+    process = start(log, "print('ready', flush=True); import time; time.sleep(600)")
+    wait_for("ready", log)
+    seconds = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _is_guard(entry, process.guard_pid)
+    ]
+    assert len(seconds) == 1 and seconds[0] not in process.pids()
+    process.end()
+    assert all_gone(seconds, 5)
+
+
+def _is_guard(entry: Path, first: int) -> bool:
+    """Whether a process runs the very command of the first guard, and is another one."""
+    try:
+        mine = (Path("/proc") / str(first) / "cmdline").read_bytes()
+        return entry.name != str(first) and (entry / "cmdline").read_bytes() == mine
+    except OSError:
+        return False
+
+
 def test_grace_is_given_and_then_no_more(log: Path) -> None:
     patient = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print('done', flush=True), exit(3)))\nprint('ready', flush=True)\ntime.sleep(600)"
     process = start(log, patient)

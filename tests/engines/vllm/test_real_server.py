@@ -312,3 +312,23 @@ def test_a_harness_that_is_killed_leaves_no_process(family: Path, tmp_path: Path
     started.kill()
     started.communicate()
     assert gone(below)
+
+
+def test_children_killed_before_the_harness_leave_no_process(family: Path, tmp_path: Path) -> None:
+    """As Ray and epilogs of Slurm end a job: first what a process started, then the process."""
+    started = harness_serve(family / "tools", tmp_path / "log", "--", "--enforce-eager", "--max-model-len", "1024")
+    try:
+        assert started.stdout is not None and started.stdout.readline().startswith("http://")
+        below = descendants(started.pid)
+        assert len(below) >= 4
+        children = [
+            pid
+            for pid in below
+            if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == started.pid
+        ]
+        for pid in [*children, started.pid]:
+            os.kill(pid, signal.SIGKILL)
+        assert gone(below)
+    finally:
+        started.kill()
+        started.communicate()

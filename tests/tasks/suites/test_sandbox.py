@@ -115,6 +115,72 @@ def test_a_program_that_swallows_its_timeout_is_ended() -> None:
     assert not run_program(program, time_s=0.5).passed, "left alone, it would pass"
 
 
+FORGED = {
+    "patched functions": "import os, signal\nos.write = os._exit = signal.setitimer = lambda *_: None\nassert False",
+    "another main": "import __main__\n__main__.tell = __main__.run = lambda *_: None\nassert False",
+    "builtins": "import builtins\nbuiltins.BaseException = ()\nbuiltins.isinstance = lambda *_: 1 / 0\nassert False",
+    "the caller's frame": "import sys\nf = sys._getframe()\nwhile f:\n    f.f_globals.update(tell=print)\n    f.f_locals.update(error=None)\n"
+    "    f = f.f_back\nassert False",
+    "a trace function": "import sys\nf = sys._getframe(1)\nf.f_trace = lambda *_: None\nsys.settrace(lambda *_: f.f_trace)\nassert False",
+    "the pipes": "import os\nfor n in range(64):\n    try: os.write(n, b'passed')\n    except OSError: pass\nassert False",
+    "waiting where the end is": "import os\nfor n in range(3, 64):\n    try: os.fstat(n)\n    except OSError: continue\n    os.read(n, 2)",
+    "waiting in C code": "import os, operator\nfrom collections import deque\nfrom functools import partial\n"
+    "for n in range(3, 64):\n    try: os.fstat(n)\n    except OSError: continue\n"
+    "    deque(map(operator.call, (partial(os.read, n, 2),)), 0)",
+    "an exit with 0": "import os\nos._exit(0)",
+    "steps found in memory": "import gc, functools\nfor o in gc.get_objects():\n    if isinstance(o, functools.partial):\n"
+    "        o.__setstate__((int, (), {}, None))\nassert False",
+    "a hook at the end": "import sys, atexit\nsys.excepthook = sys.unraisablehook = print\natexit.register(print)\nraise SystemExit(0)",
+}
+
+
+@pytest.mark.parametrize("program", FORGED.values(), ids=FORGED.keys())
+def test_a_program_cannot_write_its_own_verdict(program: str) -> None:
+    assert not run_program(program, time_s=1.0).passed
+
+
+def test_a_program_that_changes_names_and_runs_to_its_end_passes() -> None:
+    assert run_program(
+        "import os, signal, sys\nos.write = os.read = signal.setitimer = None\nsys.modules.clear()"
+    ).passed
+
+
+def test_a_program_cannot_touch_the_limits_of_other_processes() -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for program in (
+        "import os, resource\nresource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (64, 64))",
+        "import os\nos.sched_setaffinity(os.getppid(), {0})",
+        "import os\nos.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0))",
+    ):
+        ran = run_program(program)
+        assert not ran.passed and "PermissionError" in str(ran.reason), program
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+    assert run_program("import resource\nassert resource.getrlimit(resource.RLIMIT_CPU)[0] > 0").passed
+
+
+HOARDS = {
+    "many files": "n = 0\nwhile True:\n    open(f'f{n}', 'wb').write(bytes(2**23) + b'x' * 2**23)\n    n += 1",
+    "empty files": "n = 0\nwhile True:\n    open(f'f{n}', 'w')\n    n += 1",
+    "folders": "import os\nn = 0\nwhile True:\n    os.mkdir(f'f{n}')\n    n += 1",
+    "deleted files": "import os, time\nheld = []\nfor n in range(40):\n    held.append(open('f', 'wb'))\n"
+    "    held[-1].write(b'x' * 2**24)\n    os.unlink('f')\ntime.sleep(30)",
+}
+
+
+@pytest.mark.parametrize("program", HOARDS.values(), ids=HOARDS.keys())
+def test_a_program_has_a_share_of_the_disk_and_no_more(program: str) -> None:
+    if protection().files == "nowhere":
+        pytest.skip("this kernel has no Landlock, so nothing can be written at all")
+    ran = run_program(program, time_s=20.0)
+    assert not ran.passed and "more than" in str(ran.reason), ran.reason
+
+
+def test_memory_beside_its_address_space_cannot_be_had() -> None:
+    assert "PermissionError" in str(run_program("import os\nos.memfd_create('x')").reason)
+
+
 def test_nothing_of_the_environment_is_shown() -> None:
     assert run_program(
         "import os\nassert set(os.environ) <= {'PATH', 'HOME', 'TMPDIR', 'OPENBLAS_NUM_THREADS', 'LC_CTYPE'}"

@@ -1,0 +1,167 @@
+"""A chat template that comes with a checkpoint is a program. What could take all memory or no end of time is tried in a process with
+limits before anybody renders with it here. Run as a script it is that process.
+
+Most templates only put texts together, which their text shows: those cost nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+TIME_S = 10
+"""Processor seconds for a few short conversations."""
+WALL_S = 120.0
+MEMORY_BYTES = 2**31
+"""Address space of the trial, the interpreter's included."""
+LONGEST = 2**20
+"""Characters that a template may make of a conversation of some dozen words."""
+REPLACES = 12
+"""Replacements in a row that may double a text."""
+GROWING = {"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "translate"}
+"""Methods and filters that make a long text of a number."""
+CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]] = [
+    ([{"role": "user", "content": "Where is it?"}], None),
+    (
+        [
+            {"role": "system", "content": "You help."},
+            {"role": "user", "content": "Where is it?"},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {"id": "call00001", "type": "function", "function": {"name": "find", "arguments": {"number": "1"}}}
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call00001", "name": "find", "content": "here"},
+            {"role": "assistant", "content": "Here."},
+            {"role": "user", "content": "Thank you."},
+        ],
+        [
+            {
+                "type": "function",
+                "function": {
+                    "name": "find",
+                    "description": "Find it.",
+                    "parameters": {"type": "object", "properties": {"number": {"type": "string"}}},
+                },
+            }
+        ],
+    ),
+]
+
+
+def endless(template: str | Mapping[str, str] | None) -> str | None:
+    """In words, why nothing may be rendered with a template (of several, by name, with any); None for one that will do."""
+    texts = [] if template is None else [template] if isinstance(template, str) else list(template.values())
+    return next((why for text in texts if (why := _endless(text))), None)
+
+
+@lru_cache(maxsize=256)
+def _endless(template: str) -> str | None:
+    if is_plain(template):
+        return None
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", __file__],
+            input=json.dumps(template).encode(),
+            capture_output=True,
+            timeout=WALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the chat template does not come to an end within {WALL_S:g} s"
+    if done.returncode == 0:
+        said = done.stdout.decode("utf-8", "replace").strip()
+        return said or None
+    return f"the chat template takes more than {TIME_S} s or {MEMORY_BYTES // 2**30} GiB for a short conversation"
+
+
+def is_plain(template: str) -> bool:
+    """Whether a template only puts together what it is given, so that its text cannot outgrow what is put in by much."""
+    import jinja2
+    from jinja2 import nodes
+
+    try:
+        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+    except (jinja2.TemplateError, RecursionError):
+        return False
+    if any(tree.find_all((nodes.Mul, nodes.Pow, nodes.Mod, nodes.Macro, nodes.CallBlock, nodes.FilterBlock))):
+        return False
+    for call in tree.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Name) and call.node.name in ("range", "lipsum", "cycler", "joiner", "loop"):
+            return False
+    named = [node.attr for node in tree.find_all(nodes.Getattr)] + [node.name for node in tree.find_all(nodes.Filter)]
+    named += [node.arg.value for node in tree.find_all(nodes.Getitem) if isinstance(node.arg, nodes.Const)]
+    if GROWING & set(map(str, named)) or named.count("replace") > REPLACES:
+        return False
+    for node in tree.find_all((nodes.Add, nodes.Concat, nodes.List)):
+        names = Counter(name.name for name in node.find_all(nodes.Name))
+        if any(n > 1 for n in names.values()) and any(_grows(assign, names) for assign in tree.find_all(nodes.Assign)):
+            return False
+    return all(_depth(loop) < 3 and not loop.recursive for loop in tree.find_all(nodes.For))
+
+
+def _grows(assign: Any, names: Counter[str]) -> bool:
+    """Whether a variable is set to something made of itself more than once."""
+    from jinja2 import nodes
+
+    targets = (
+        {name.name for name in assign.target.find_all(nodes.Name)}
+        if not hasattr(assign.target, "name")
+        else {assign.target.name}
+    )
+    return any(names[name] > 1 for name in targets)
+
+
+def _depth(loop: Any) -> int:
+    """How many loops lie in each other, this one included."""
+    from jinja2 import nodes
+
+    return 1 + max((_depth(inner) for part in loop.body for inner in _loops(part, nodes.For)), default=0)
+
+
+def _loops(node: Any, kind: Any) -> list[Any]:
+    return [node] if isinstance(node, kind) else list(node.find_all(kind))
+
+
+def main() -> None:
+    """Render the template on standard input under limits; say what is wrong, or nothing. A template's own refusals are none."""
+    import resource
+
+    template = json.load(sys.stdin)
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = int(used.ru_utime + used.ru_stime) + 1 + TIME_S
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    for messages, tools in CONVERSATIONS:
+        for prompt in (True, False):
+            try:
+                made, _ = render_jinja_template(
+                    conversations=[messages],
+                    tools=tools,
+                    chat_template=template,
+                    add_generation_prompt=prompt,
+                    bos_token="<s>",
+                    eos_token="</s>",
+                    pad_token="<pad>",
+                )
+            except (MemoryError, RecursionError, OverflowError) as error:
+                print(f"the chat template ends in {type(error).__name__} for a short conversation")  # noqa: T201
+                return
+            except Exception:  # noqa: BLE001 - a template may refuse what it likes
+                continue
+            if len(made[0]) > LONGEST:
+                print(f"the chat template makes {len(made[0])} characters of a short conversation")  # noqa: T201
+                return
+
+
+if __name__ == "__main__":
+    main()

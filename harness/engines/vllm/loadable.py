@@ -1,0 +1,55 @@
+"""What vLLM will refuse of a checkpoint, from its configuration alone: said before a server is started for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.core.errors import CheckpointError
+from harness.core.serving import Servable
+from harness.engines.vllm.command import rank_room
+from harness.engines.vllm.layout import adapter_rank, read_json
+
+PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+"""Ways to begin a LoRA adapter that leave its base as it is, so that a saved one is a plain adapter."""
+UNSUPPORTED: tuple[tuple[str, str], ...] = (
+    ("use_dora", "DoRA (use_dora)"),
+    ("trainable_token_indices", "trainable tokens (trainable_token_indices)"),
+    ("lora_bias", "a bias of the LoRA matrices (lora_bias)"),
+    ("alora_invocation_tokens", "activated LoRA (alora_invocation_tokens)"),
+    ("layer_replication", "layer_replication"),
+    ("use_bdlora", "block-diagonal LoRA (use_bdlora)"),
+    ("use_qalora", "QALoRA (use_qalora)"),
+    ("arrow_config", "Arrow (arrow_config)"),
+)
+"""Key of adapter_config.json that has to be empty -> what it stands for."""
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse an adapter that vLLM cannot load. Raises CheckpointError saying why."""
+    config = read_json(folder / "adapter_config.json")
+    kind = config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise CheckpointError(f"{folder}: vLLM serves LoRA adapters, and this is {kind}; merge it into its base")
+    found = [words for key, words in UNSUPPORTED if config.get(key)]
+    saved = config.get("modules_to_save")
+    if saved:
+        found.append(f"whole modules saved beside it (modules_to_save: {', '.join(map(str, saved))})")
+    if config.get("bias", "none") != "none":
+        found.append(f"biases of its base (bias: {config['bias']})")
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower() not in PLAIN_STARTS:
+        found.append(f"a base that was changed at its start (init_lora_weights: {start})")
+    if found:
+        raise CheckpointError(
+            f"{folder} cannot be served: vLLM loads no adapters with {', nor with '.join(found)}; merge it into its base"
+        )
+    needed = adapter_rank(folder)
+    if rank_room(needed) is None:
+        raise CheckpointError(f"{folder}: vLLM serves no adapters of rank {needed}; merge it into its base")
+
+
+def check_loadable(wanted: Servable) -> None:
+    """Refuse what vLLM cannot load. Raises CheckpointError."""
+    read_json(wanted.model / "config.json")
+    if wanted.adapter is not None:
+        check_adapter(wanted.adapter)

@@ -1,0 +1,56 @@
+"""harness serve, against a program that behaves like vLLM: it ends when it is told to, wherever it was started from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from harness.engines.vllm.guard import descendants
+
+FAKE = Path(__file__).resolve().parents[1] / "engines" / "vllm" / "fake_vllm.py"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_it_ends_in_the_background_of_a_script_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tiny.save(tmp_path / "model", tiny.llama(1))
+    (folder / "weights.json").write_text("1")
+    command = tmp_path / "vllm"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
+    command.chmod(0o755)
+    words = [
+        sys.executable,
+        "-c",
+        "from harness.cli import main; main()",
+        "serve",
+        str(folder),
+        "--command",
+        str(command),
+    ]
+    started = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell starts what ends in &
+    )
+    try:
+        assert started.stdout is not None
+        assert started.stdout.readline().startswith("http://127.0.0.1:")
+        below = descendants(started.pid)
+        assert len(below) == 2
+        os.kill(started.pid, number)
+        assert started.wait(30) == (130 if number == signal.SIGTERM else -number)
+        deadline = time.monotonic() + 5
+        while any(Path(f"/proc/{pid}").exists() for pid in below):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        started.kill()
+        started.communicate()

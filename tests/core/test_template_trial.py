@@ -1,0 +1,68 @@
+"""A chat template that takes all memory or no end of time is refused before it is rendered here; others are as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from harness.core.errors import CheckpointError
+from harness.core.template_trial import endless, is_plain
+from harness.lm_eval.checkpoint_lm import render_chat
+from harness.tasks.reward_env.conversation import ConversationField
+from harness.tasks.reward_env.file_field import read_field
+
+BOMB = "{{ 'a' * 3000000000 }}"
+LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+DOUBLING = (
+    "{% set ns = namespace(x='aaaaaaaa') %}{% for m in messages %}{% for n in 'aaaaaaaa' %}"
+    "{% set ns.x = ns.x ~ ns.x %}{% endfor %}{% endfor %}{{ ns.x }}"
+)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        BOMB,
+        LOOP,
+        DOUBLING,
+        "{{ '%3000000000d' % 1 }}",
+        "{{ 'a'|center(3000000000) }}",
+        "{{ 'a'['ljust'](3000000) }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% if tools %}" + BOMB + "{% endif %}",
+    ],
+)
+def test_what_does_not_come_back_is_found_out(template: str) -> None:
+    assert not is_plain(template)
+    assert "chat template" in (endless(template) or "")
+    assert endless({"default": "{{ messages }}", "tool_use": template})
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ '-' * 20 }}",
+        "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(messages) }}",
+        "{{ raise_exception('no') }}{% for i in range(3) %}{% endfor %}",
+    ],
+)
+def test_what_only_looks_like_it_passes(template: str) -> None:
+    assert not is_plain(template) and endless(template) is None
+
+
+def test_a_plain_template_costs_no_process() -> None:
+    assert is_plain(tiny.CHAT_TEMPLATE) and endless(tiny.CHAT_TEMPLATE) is None and endless(None) is None
+
+
+def test_whoever_renders_asks_first(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer(chat_template=BOMB)
+    with pytest.raises(CheckpointError, match="the chat template ends in MemoryError"):
+        render_chat(tokenizer, [{"role": "user", "content": "x"}])
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    field = read_field(path, name="c")
+    assert isinstance(field, ConversationField)
+    with pytest.raises(CheckpointError, match="the chat template ends in MemoryError"):
+        field.pairs(tokenizer)
