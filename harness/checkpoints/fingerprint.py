@@ -29,13 +29,16 @@ ADAPTER = "adapter_model.safetensors"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 TOKENIZER_PATTERNS = (
     "tokenizer*",
-    "vocab.*",
+    "vocab*",
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
     "*.jinja",
-    "spiece.model",
+    "additional_chat_templates/*.jinja",
+    *("*.model", "*.spm", "*.tiktoken", "*.codes", "*.tokenizer", "*.vocab"),
+    *("tekken.json", "dict.txt", "emoji.json", "normalizer.json", "entity_vocab.json"),
 )
+"""Every file that a tokenizer of transformers may be loaded from, those of slow ones included."""
 
 VOLATILE_CONFIG = {
     "_name_or_path",
@@ -46,6 +49,8 @@ VOLATILE_CONFIG = {
     "use_cache",
     "_commit_hash",
 }
+FLOATING = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""torch's names of the types that a model is loaded in -> safetensors' names."""
 VOLATILE_ADAPTER = {
     "base_model_name_or_path",
     "revision",
@@ -59,6 +64,9 @@ VOLATILE_ADAPTER = {
 def full_fingerprint(folder: Path, *, allow_pickle: bool = False, code: bool = False) -> str:
     """Fingerprint of a full model folder; with `code`, over the model code that comes with it too, where there is any. Raises CheckpointError for missing, truncated or corrupt files."""
     files = weight_files(folder)
+    for path in files:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise CheckpointError(f"{path} is no file; copy the weights again")
     if not files:
         pickles = sorted(path for name in PICKLES if (path := folder / name).exists())
         if pickles and allow_pickle:
@@ -99,8 +107,17 @@ def live_fingerprint(model: Any) -> str:
 
 
 def combine(tensors: Iterable[TensorLine], config: Mapping[str, Any]) -> str:
-    """The fingerprint of weights under a configuration; keys that do not change a score are left out."""
-    return digest_json([sorted(map(list, tensors)), _without(config, VOLATILE_CONFIG)])
+    """The fingerprint of weights under a configuration; keys that do not change a score are left out.
+
+    The type that the configuration asks for is one of them, but for weights that are not all of it: they are converted.
+    """
+    lines = sorted(map(list, tensors))
+    meaning = _without(config, VOLATILE_CONFIG)
+    named = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
+    held = {dtype for _, dtype, _, _ in lines if dtype in FLOATING.values()}
+    if held and named in FLOATING and held != {FLOATING[named]}:
+        meaning["loaded as"] = named
+    return digest_json([lines, meaning])
 
 
 def combine_adapter(tensors: Iterable[TensorLine], config: Mapping[str, Any], base: str) -> str:
@@ -109,6 +126,9 @@ def combine_adapter(tensors: Iterable[TensorLine], config: Mapping[str, Any], ba
     for key in ("target_modules", "modules_to_save"):
         if isinstance(meaning.get(key), list):
             meaning[key] = sorted(meaning[key])
+    for key in ("rank_pattern", "alpha_pattern"):  # of several that fit, peft takes the first
+        if isinstance(meaning.get(key), dict) and len(meaning[key]) > 1:
+            meaning[key] = [[pattern, value] for pattern, value in meaning[key].items()]
     return digest_json([sorted(map(list, tensors)), meaning, base])
 
 
@@ -124,16 +144,30 @@ def _without(config: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
 def _config(folder: Path, code: bool) -> dict[str, Any]:
     config = read_json(folder / "config.json")
     if code and "auto_map" in config:
-        files = sorted(folder.rglob("*.py"))
+        files = code_files(folder)
         config["remote code"] = [[str(path.relative_to(folder)), digest_bytes(path.read_bytes())] for path in files]
     return config
+
+
+def code_files(folder: Path) -> list[Path]:
+    """The code that comes with a model or a tokenizer."""
+    return sorted(folder.rglob("*.py"))
+
+
+def code_digest(files: Iterable[Path]) -> str:
+    """Digest of code files. Raises CheckpointError."""
+    try:
+        return digest_json([[path.name, digest_bytes(path.read_bytes())] for path in files])
+    except OSError as error:
+        raise CheckpointError(f"cannot read the code {error.filename}: {error.strerror or error}") from error
 
 
 def content_files(folder: Path) -> list[Path]:
     """Every file of a model's or adapter's folder that decides what is scored, those of its tokenizer included."""
     names = ("config.json", "generation_config.json", "adapter_config.json", ADAPTER, SINGLE, INDEX)
-    weights = [path for pattern in ("*.safetensors", "pytorch_model*.bin", "*.py") for path in folder.glob(pattern)]
-    return sorted({*(folder / name for name in names), *weights, *tokenizer_files(folder)})
+    patterns = ("*.safetensors", "pytorch_model*.bin", "pytorch_model.bin.index.json")
+    weights = [path for pattern in patterns for path in folder.glob(pattern)]
+    return sorted({*(folder / name for name in names), *weights, *code_files(folder), *tokenizer_files(folder)})
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from harness.core.errors import CheckpointError
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
-PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.spm", "*.tiktoken", "*.codes", "*.tokenizer"]
 PICKLE_PATTERNS = ["*.bin"]
 CODE_PATTERNS = ["*.py"]
 IGNORED = ["original/*", "consolidated*"]

@@ -13,9 +13,12 @@ from harness.checkpoints.answering import answering_digest, files_digest, note_o
 from harness.checkpoints.fingerprint import (
     ADAPTER,
     adapter_fingerprint,
+    code_digest,
+    code_files,
     content_files,
     full_fingerprint,
     model_type,
+    read_json,
     tokenizer_files,
     tokenizer_files_digest,
     weight_files,
@@ -44,6 +47,15 @@ class Tokenizer(NamedTuple):
     tokenizer: Any
     identity: str
     note: str | None = None
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """A model's configuration but for its own name: class, type, version and more of it decide how a tokenizer is read."""
+    try:
+        config = read_json(folder / "config.json")
+    except CheckpointError:
+        return {}
+    return {key: value for key, value in config.items() if key != "_name_or_path"}
 
 
 class _Identified(NamedTuple):
@@ -119,7 +131,7 @@ class Opener:
         tokenizer = self.load_tokenizer(checkpoint).identity
         self._identified = _Identified(checkpoint, fingerprint, files)
         self._servable = None
-        self._check_unchanged(checkpoint)
+        self.check_unchanged(checkpoint)
         return self.record(checkpoint, fingerprint=fingerprint, tokenizer=tokenizer)
 
     def _full_fingerprint(self, folder: Path) -> str:
@@ -138,7 +150,7 @@ class Opener:
         base = [*content_files(self._base(checkpoint))] if checkpoint.kind == "lora" else []
         return [*content_files(checkpoint.folder), *template_files(self._tokenizer_folder(checkpoint)), *base]
 
-    def _check_unchanged(self, checkpoint: Checkpoint) -> None:
+    def check_unchanged(self, checkpoint: Checkpoint) -> None:
         """Whether the files still are those that were identified. Raises CheckpointError."""
         known = self._identified
         if known is None or known.checkpoint != checkpoint or first_changed(known.files) is None:
@@ -190,16 +202,16 @@ class Opener:
                 trust_remote_code=self.trust_remote_code,
                 allow_pickle=self.allow_pickle,
             )
-        self._check_unchanged(checkpoint)
+        self.check_unchanged(checkpoint)
         if checkpoint.kind == "lora":
             base = self._base(checkpoint)
             model = self.shelf.adapted(base, weight_files(base), checkpoint.folder)
-            self._check_unchanged(checkpoint)
+            self.check_unchanged(checkpoint)
             return model
         following, self._following = self._following, []
         files = weight_files(checkpoint.folder)
         model = self.shelf.full(checkpoint.folder, files)
-        self._check_unchanged(checkpoint)
+        self.check_unchanged(checkpoint)
         if following != files:
             self.shelf.expect(following)
         return model
@@ -419,11 +431,14 @@ class Opener:
         own = checkpoint.kind == "lora" and folder == checkpoint.folder
         # transformers lets the model's configuration decide what class, and with it what rules, a tokenizer gets.
         config = self._base(checkpoint) if own else folder
-        paths = [*tokenizer_files(folder), config / "config.json", *(tokenizer_files(config) if own else ())]
+        code = code_files(folder) if self.trust_remote_code else []
+        paths = [*tokenizer_files(folder), config / "config.json", *(tokenizer_files(config) if own else ()), *code]
         files = identities(paths)
         if self._tokenizer is not None and self._tokenizer[0] == files:
             return self._tokenizer[1]
-        contents = digest_json([tokenizer_files_digest(folder), model_type(config), tokenizer_files_digest(config)])
+        contents = digest_json(
+            [tokenizer_files_digest(folder), _settings(config), tokenizer_files_digest(config), code_digest(code)]
+        )
         found = self._alike.get(contents)
         if found is None:
             tokenizer = load_tokenizer(folder, config=config, trust_remote_code=self.trust_remote_code)

@@ -11,7 +11,7 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.checkpoints.open import Opener
+    from harness.checkpoints.open import Opener, Tokenizer
 
 
 class OpenCheckpoint:
@@ -42,11 +42,17 @@ class OpenCheckpoint:
 
     def tokenizer(self) -> Any:
         """Load on first use: the checkpoint's own, for an adapter without one its base's. Raises CheckpointError."""
-        return self._opener.load_tokenizer(self._checkpoint).tokenizer
+        return self._tokenizer().tokenizer
 
     def tokenizer_id(self) -> str:
         """Identity of the tokenizer by what it does. Raises CheckpointError."""
-        return self._opener.load_tokenizer(self._checkpoint).identity
+        return self._tokenizer().identity
+
+    def _tokenizer(self) -> Tokenizer:
+        """The one that was identified: its files are looked at whenever it is asked for."""
+        found = self._opener.load_tokenizer(self._checkpoint)
+        self._opener.check_unchanged(self._checkpoint)
+        return found
 
     def notes(self) -> list[str]:
         """What is unusual about its tokenizer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -298,3 +299,22 @@ def test_what_acts_on_a_live_adapters_output_is_part_of_its_identity() -> None:
     model.set_adapter("second")
     seen.add(live_fingerprint(model))
     assert len(seen) == 5
+
+
+def test_the_type_that_weights_are_converted_to_is_part_of_what_they_are(saved: Path, tmp_path: Path) -> None:
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        folder = tmp_path / dtype
+        shutil.copytree(saved, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "dtype": dtype}))
+        found[dtype] = full_fingerprint(folder)
+    assert found["float32"] == full_fingerprint(saved)
+    assert found["bfloat16"] != found["float32"]
+
+
+def test_a_pipe_in_the_place_of_weights_is_refused_at_once(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    os.mkfifo(saved / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is no file"):
+        full_fingerprint(saved)

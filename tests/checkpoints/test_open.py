@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from harness.checkpoints.find import find_checkpoints
+from harness.checkpoints.fingerprint import tokenizer_files_digest
 from harness.checkpoints.open import Opener
 from harness.core.component import SilentProgress
 from harness.core.errors import CheckpointError
@@ -300,3 +301,80 @@ def test_a_corrupt_adapter_configuration_is_named(saved: Path, tmp_path: Path) -
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "peft_type": "NONESUCH"}))
     assert "cannot load the adapter in" in fails(folder)
+
+
+TOKENIZER_CODE = """
+from transformers import PreTrainedTokenizerFast
+
+class Own(PreTrainedTokenizerFast):
+    def _encode_plus(self, text, *args, **kwargs):
+        text = text.CASE() if isinstance(text, str) else [item.CASE() for item in text]
+        return super()._encode_plus(text, *args, **kwargs)
+"""
+
+
+def test_a_tokenizers_own_code_is_its_own(tmp_path: Path) -> None:
+    """The same files but for the code, one after the other."""
+    ids = []
+    opener = Opener(dtype="auto", device="cpu", trust_remote_code=True)
+    for name in ("lower", "upper"):
+        folder = tiny.save(tmp_path / name)
+        path = folder / "tokenizer_config.json"
+        config = {
+            **json.loads(path.read_text()),
+            "tokenizer_class": "Own",
+            "auto_map": {"AutoTokenizer": [None, "own.Own"]},
+        }
+        path.write_text(json.dumps(config))
+        (folder / "own.py").write_text(TOKENIZER_CODE.replace("CASE", name))
+        (checkpoint,) = find_checkpoints([str(folder)])
+        found = opener.load_tokenizer(checkpoint)
+        ids.append((found.tokenizer("Quick")["input_ids"], found.identity))
+    assert ids[0][0] != ids[1][0]
+    assert ids[0][1] != ids[1][1]
+
+
+def test_what_the_model_says_of_a_tokenizers_class_is_looked_at_for_each(tmp_path: Path) -> None:
+    identities = []
+    for name in ("PreTrainedTokenizerFast", "GPT2Tokenizer"):
+        folder = tiny.save(tmp_path / name)
+        path = folder / "tokenizer_config.json"
+        config = json.loads(path.read_text())
+        config.pop("tokenizer_class", None)
+        path.write_text(json.dumps(config))
+        change_config(folder, tokenizer_class=name)
+        identities.append(find_checkpoints([str(folder)])[0])
+    swept = Opener(dtype="auto", device="cpu")
+    swept.load_tokenizer(identities[0])
+    alone = Opener(dtype="auto", device="cpu").load_tokenizer(identities[1])
+    assert type(swept.load_tokenizer(identities[1]).tokenizer) is type(alone.tokenizer)
+    assert swept.load_tokenizer(identities[1]).identity == alone.identity
+
+
+def test_a_tokenizer_that_encodes_at_random_is_refused(saved: Path) -> None:
+    path = saved / "tokenizer.json"
+    state = json.loads(path.read_text())
+    state["model"]["dropout"] = 0.1
+    path.write_text(json.dumps(state))
+    (checkpoint,) = find_checkpoints([str(saved)])
+    with pytest.raises(CheckpointError, match=r"another way each time.*dropout 0\.1"):
+        Opener(dtype="auto", device="cpu").identify(checkpoint)
+
+
+def test_a_tokenizer_replaced_between_two_components_is_noticed(saved: Path) -> None:
+    opener = Opener(dtype="auto", device="cpu")
+    (checkpoint,) = find_checkpoints([str(saved)])
+    opener.identify(checkpoint)
+    with opener.open(checkpoint) as subject:
+        subject.tokenizer_id()
+        subject.model()
+        tiny.tokenizer(vocab_size=300).save_pretrained(saved)
+        with pytest.raises(CheckpointError, match="was written to or replaced"):
+            subject.tokenizer_id()
+
+
+@pytest.mark.parametrize("name", ["sentencepiece.bpe.model", "source.spm", "bpe.codes", "qwen.tiktoken", "dict.txt"])
+def test_every_file_of_a_tokenizer_is_looked_at(saved: Path, name: str) -> None:
+    before = tokenizer_files_digest(saved)
+    (saved / name).write_text("other")
+    assert tokenizer_files_digest(saved) != before

@@ -62,6 +62,9 @@ def saved_config(model: Any) -> dict[str, Any]:
             f"{type(model).__name__} has no transformers configuration; pass the causal language model itself"
         )
     value: dict[str, Any] = json.loads(config.to_json_string())
+    dtype = getattr(model, "dtype", None)
+    if isinstance(dtype, torch.dtype):  # as `save_pretrained` would write it, whatever it was loaded with
+        value["dtype"] = str(dtype).removeprefix("torch.")
     return value
 
 

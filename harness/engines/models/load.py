@@ -123,7 +123,8 @@ def load_model(
     )
     try:
         model = model.eval().to(device)
-        own_memory(model)
+        # transformers maps .bin files whatever it is told, and the model would stay on pages that change with them.
+        own_memory(model, every=allow_pickle)
         return model
     except torch.OutOfMemoryError as error:
         raise EngineError(

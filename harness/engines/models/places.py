@@ -15,23 +15,33 @@ HARMLESS = {
     r"(^|\.)inv_freq$": "rotary frequencies, computed from the configuration",
     r"(^|\.)(attn|attention)\.(masked_)?bias$": "causal masks that GPT-2 and GPT-NeoX used to save",
     r"(^|\.)position_ids$": "row numbers",
-    r"(^|\.)(mtp|nextn|eh_proj|shared_head|enorm|hnorm)(\.|$)": "heads that predict further tokens ahead",
-    r"(^|\.)(v_head|value_head|reward_head|critic_head)\.": "value heads of reinforcement learning",
+    r"(^|\.)(mtp(_[a-z_]+)?|nextn|eh_proj|shared_head|enorm|hnorm|medusa_head)(\.|$)": "heads that predict further tokens ahead",
+    r"(^|\.)(v_head|value_head|reward_head|critic_head)\.|^score\.(weight|bias)$": "value heads of reinforcement learning",
+    r"(^|\.)(k|v|kv|q|prob)_scale$": "scales of a cache of keys in 8 bits, which is not used here",
+    r"(^|\.)decoder\.version$": "a number that fairseq wrote",
     r"(^|\.)(vision_tower|vision_model|visual|multi_modal_projector|mm_projector|audio_tower|embed_vision|embed_audio)\.": (
         "parts that read images or sound, which a text does not use"
     ),
     r"(^|\.)num_batches_tracked$": "a counter",
 }
 """Names of tensors without a place that change no score of a text, and what they are."""
+MARK = r"layers\.(\d+)\.(.*\.)?(eh_proj|enorm|hnorm|shared_head|mtp\w*|nextn\w*)\."
+"""What a layer for further tokens ahead has and no other: where the layer number in group 1 is found."""
+ADAPTED = r"(^|[._])lora_|\.(hada_|oft_|ia3_|lokr_)"
+"""Parts of the names of an adapter's tensors, which are never harmless."""
 AHEAD = ("num_nextn_predict_layers", "mtp_num_layers", "num_mtp_layers", "mtp_num_hidden_layers")
 """Keys of a configuration that count layers, saved behind the others, for further tokens ahead."""
 QUANTISED = ("F8_", "F4", "F6", "I8", "U8")
 """How the names of element types begin that weights have only where something else says what they stand for."""
+INTEGERS = ("I", "U", "BOOL")
+"""The same of types that tables of a model may have, but no weight."""
 
 
 def check_places(folder: Path, unexpected: Iterable[str], config: Any) -> None:
     """Refuse tensors that would be passed over although they may count. Raises CheckpointError."""
-    left = sorted(name for name in unexpected if not _is_harmless(name, config))
+    names = list(unexpected)
+    marked = {int(found[1]) for name in names if (found := re.search(MARK, name))}
+    left = sorted(name for name in names if not _is_harmless(name, config, marked))
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise CheckpointError(
@@ -40,13 +50,24 @@ def check_places(folder: Path, unexpected: Iterable[str], config: Any) -> None:
         )
 
 
-def _is_harmless(name: str, config: Any) -> bool:
+def check_names(folder: Path, layout: Layout, prefix: str) -> None:
+    """Refuse two tensors for one place, as transformers reads names: with the model's prefix and without. Raises CheckpointError."""
+    twice = sorted(name for name in layout.names if prefix and f"{prefix}.{name}" in layout.names)
+    if twice:
+        raise CheckpointError(
+            f"{folder} holds {twice[0]} and {prefix}.{twice[0]}, two tensors for one place of its model; remove those that are not meant"
+        )
+
+
+def _is_harmless(name: str, config: Any, marked: set[int]) -> bool:
+    if re.search(ADAPTED, name):
+        return False
     if any(re.search(pattern, name) for pattern in HARMLESS):
         return True
     depth = getattr(config, "num_hidden_layers", None)
     ahead = max((int(getattr(config, key, None) or 0) for key in AHEAD), default=0)
     layer = re.search(r"(^|\.)layers\.(\d+)\.", name)
-    return bool(layer and depth is not None and depth <= int(layer[2]) < depth + ahead)
+    return bool(layer and depth is not None and depth <= int(layer[2]) < depth + ahead and int(layer[2]) in marked)
 
 
 def check_types(folder: Path, layout: Layout, config: dict[str, Any]) -> None:
@@ -57,7 +78,11 @@ def check_types(folder: Path, layout: Layout, config: dict[str, Any]) -> None:
     odd = sorted(
         (name, dtype)
         for name, dtype, shape in layout.tensors
-        if dtype.startswith(QUANTISED) and len(shape) >= 2 and not re.search(r"(mask|bias)$", name)
+        if len(shape) >= 2
+        and (
+            (dtype.startswith(QUANTISED) and not re.search(r"(mask|bias)$", name))
+            or (dtype.startswith(INTEGERS) and re.search(r"(weight|_proj)$", name))
+        )
     )
     if odd:
         raise CheckpointError(

@@ -18,12 +18,14 @@ import torch
 from harness.core.errors import CheckpointError
 from harness.core.file_identity import Identities, identities
 from harness.engines.models.load import explain, load_adapter, load_model, release
-from harness.engines.models.places import check_types
+from harness.engines.models.places import check_names, check_types
 from harness.engines.models.staging import Staging
 from harness.engines.models.weights import Layout, Weights
 
 ADAPTER = "adapter_model.safetensors"
 VOLATILE = {"_name_or_path", "transformers_version"}
+FLOATING = ("F", "BF")
+"""How the names of element types that a model can be loaded in begin."""
 VOLATILE_ADAPTER = {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
 PLAIN_LORA = {
     "peft_type": ("LORA",),
@@ -91,7 +93,9 @@ class Shelf:
         configuration = _configuration(folder)
         if weights is not None:
             check_types(folder, weights.layout, _read_json(folder / "config.json"))
-        kept = _Kept(configuration, weights.layout) if weights and configuration else None
+        same_code = not (self._options["trust_remote_code"] and _has_code(folder))
+        certain = weights is not None and _dtype_is_certain(folder, weights.layout)
+        kept = _Kept(configuration, weights.layout) if weights and configuration and same_code and certain else None
         if kept is not None and self._kept == kept and weights is not None and weights.unique:
             try:
                 self._read_in(folder, weights)
@@ -100,6 +104,8 @@ class Shelf:
                 pass
         self.clear()
         self._model = load_model(folder, **self._options)
+        if weights is not None:
+            check_names(folder, weights.layout, getattr(self._model, "base_model_prefix", ""))
         self._keep(kept)
         return self._model
 
@@ -110,7 +116,8 @@ class Shelf:
         """
         configuration, file = _adapter_configuration(adapter), adapter / ADAPTER
         kept = None
-        if configuration and _configuration(base) and base_files and file.exists():
+        same_code = not (self._options["trust_remote_code"] and _has_code(base))
+        if configuration and _configuration(base) and same_code and base_files and file.exists():
             kept = _Kept(configuration, Weights([file]).layout, identities([base / "config.json", *base_files]))
         if kept is not None and self._kept == kept:
             try:
@@ -223,6 +230,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _has_code(folder: Path) -> bool:
+    """The model's code comes with the folder, or from elsewhere: config.json and the weights do not say what it does."""
+    return "auto_map" in _read_json(folder / "config.json")
+
+
+def _dtype_is_certain(folder: Path, layout: Layout) -> bool:
+    """The configuration names the type to load in, or the weights are all of one: else their order in the files decides."""
+    config = _read_json(folder / "config.json")
+    parts = [config, config.get("text_config")]
+    named = any(part.get(key) for part in parts if isinstance(part, dict) for key in ("dtype", "torch_dtype"))
+    return named or len({dtype for _, dtype, _ in layout.tensors if dtype.startswith(FLOATING)}) <= 1
+
+
 def _configuration(folder: Path) -> str | None:
     """config.json without what says nothing about the model; None for one under which a model is never kept."""
     try:
@@ -246,6 +266,7 @@ def _adapter_configuration(adapter: Path) -> str | None:
         if meaning.get("peft_type") != "LORA":
             return None
         meaning["init_lora_weights"] = None
-        return json.dumps({key: sorted(v) if isinstance(v, list) else v for key, v in meaning.items()}, sort_keys=True)
+        # Patterns as they stand: peft takes the first that fits.
+        return json.dumps([[key, sorted(v) if isinstance(v, list) else v] for key, v in sorted(meaning.items())])
     except (OSError, ValueError, TypeError, AttributeError):
         return None

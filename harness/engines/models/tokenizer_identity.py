@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from harness.core.digest import digest_bytes
+from harness.core.errors import CheckpointError
 
 TEXTS = (
     "The quick brown fox jumps over 13 lazy dogs.",
@@ -33,7 +34,10 @@ def probe_ids(tokenizer: Any) -> list[list[int]]:
 def tokenizer_digest(tokenizer: Any) -> str:
     """Over vocabulary, merges, rules, special tokens and chat template; and over ids of a probe wherever a tokenizer does more than
     the fast backend that it is written down as (`split_special_tokens`, code of its own, a slow tokenizer).
+
+    Raises CheckpointError for one that encodes at random.
     """
+    _check_settled(tokenizer)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     special = {key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())}
     if backend is None:
@@ -47,6 +51,17 @@ def tokenizer_digest(tokenizer: Any) -> str:
     if ids != _backend_ids(tokenizer, core):
         parts.append({"ids": ids, "split_special_tokens": bool(getattr(tokenizer, "split_special_tokens", False))})
     return digest_bytes(json.dumps(parts, sort_keys=True).encode())
+
+
+def _check_settled(tokenizer: Any) -> None:
+    """Refuse what training may use and a score may not: merges dropped, or pieces sampled, at random."""
+    dropout = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "dropout", None)
+    if dropout or probe_ids(tokenizer) != probe_ids(tokenizer):
+        what = f"merges are dropped at random (dropout {dropout:g})" if dropout else "two calls give other ids"
+        raise CheckpointError(
+            f"the tokenizer encodes a text in another way each time: {what}, so a score would be one of many; "
+            "save it without dropout or sampling"
+        )
 
 
 def _backend_ids(tokenizer: Any, core: str) -> list[list[int]]:

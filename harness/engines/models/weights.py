@@ -81,10 +81,12 @@ def read_whole(stream: Any, view: memoryview) -> None:
         view = view[n:]
 
 
-def own_memory(model: torch.nn.Module) -> None:
-    """Give every weight and buffer on the CPU aligned memory of its own, where it has none."""
+def own_memory(model: torch.nn.Module, *, every: bool = False) -> None:
+    """Give every weight and buffer on the CPU aligned memory of its own, where it has none; with `every` in any case, since a file
+    that is mapped looks like memory.
+    """
     for tensor in _tensors(model):
-        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+        if tensor.device.type == "cpu" and (every or tensor.data_ptr() % ALIGNMENT):
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
 
 

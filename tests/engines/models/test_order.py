@@ -206,3 +206,71 @@ def test_adapters_of_every_kind_in_any_order_score_as_alone(tmp_path: Path) -> N
     made += [adapter(tmp_path / name, base, config, 50 + n) for n, (name, config) in enumerate(OTHERS.items())]
     made.append(Checkpoint(label="base", folder=base, kind="full", trajectory="t", step=None))
     check_every_order(made)
+
+
+def test_patterns_of_an_adapter_count_in_their_order(tmp_path: Path) -> None:
+    base = tiny.save(tmp_path / "base", tiny.llama())
+    patterns = {"q_proj": 64, r"layers\.0\.self_attn\.q_proj": 1}
+    made = []
+    for name, pattern in (("one", patterns), ("other", dict(reversed(patterns.items())))):
+        config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=LINEAR, init_lora_weights=False)
+        made.append(adapter(tmp_path / name, base, config, seed=1))
+        path = tmp_path / name / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "alpha_pattern": pattern}))
+    first, second = made
+    assert measured(opener(), first) != measured(opener(), second)
+    swept = opener()
+    measured(swept, first)
+    assert measured(swept, second) == measured(opener(), second)
+    assert opener().identify(first).fingerprint != opener().identify(second).fingerprint
+
+
+def test_the_type_that_the_files_begin_with_is_each_checkpoints_own(tmp_path: Path) -> None:
+    """Without a type in the configuration, transformers takes the first that it meets."""
+    made = []
+    for name, low_first in (("low", True), ("high", False)):
+        made.append(full(tmp_path / name, without_dtype))
+        tensors = load_file(tmp_path / name / WEIGHTS)
+        (tmp_path / name / WEIGHTS).unlink()
+        low = {key: tensor.bfloat16() for key, tensor in tensors.items() if "embed" in key or "lm_head" in key}
+        high = {key: tensor for key, tensor in tensors.items() if key not in low}
+        weight_map = {}
+        for number, part in enumerate((low, high) if low_first else (high, low), start=1):
+            file = f"model-0000{number}-of-00002.safetensors"
+            save_file(part, tmp_path / name / file, metadata={"format": "pt"})
+            weight_map |= dict.fromkeys(part, file)
+        index = {"metadata": {}, "weight_map": weight_map}
+        (tmp_path / name / "model.safetensors.index.json").write_text(json.dumps(index))
+    check_every_order(made)
+
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class OwnConfig(LlamaConfig):
+    model_type = "own-llama"
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+
+    def forward(self, *args, **kwargs):
+        out = super().forward(*args, **kwargs)
+        out.logits = out.logits * FACTOR
+        return out
+"""
+CLASSES = {"AutoConfig": "code.OwnConfig", "AutoModelForCausalLM": "code.OwnForCausalLM"}
+
+
+def test_each_checkpoint_runs_its_own_code(tmp_path: Path) -> None:
+    made = []
+    for name, factor in (("one", "1.0"), ("two", "2.0")):
+        made.append(full(tmp_path / name))
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        config |= {"model_type": "own-llama", "auto_map": CLASSES}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        (tmp_path / name / "code.py").write_text(CODE.replace("FACTOR", factor))
+    first, second = made
+    alone = measured(Opener(dtype="auto", device="cpu", trust_remote_code=True), second)
+    swept = Opener(dtype="auto", device="cpu", trust_remote_code=True)
+    assert measured(swept, first) != alone
+    assert measured(swept, second) == alone

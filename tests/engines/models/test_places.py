@@ -1,0 +1,90 @@
+"""What a folder may hold beside its model's weights, and what is refused because it would be passed over or misread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.core.errors import CheckpointError
+from harness.engines.models.shelf import Shelf
+
+WEIGHTS = "model.safetensors"
+ATTENTION = "model.layers.0.self_attn"
+
+
+def load(folder: Path, **options: Any) -> Any:
+    settings = {"dtype": "auto", "device": torch.device("cpu"), "trust_remote_code": False, "allow_pickle": False}
+    files = [folder / WEIGHTS] if (folder / WEIGHTS).exists() else []
+    return Shelf(**{**settings, **options}).full(folder, files)
+
+
+def folder(place: Path, change: Callable[[dict[str, torch.Tensor]], object], **config: Any) -> Path:
+    """A Llama of two layers whose tensors were changed in place, and some keys of its configuration set."""
+    tiny.save(place, tiny.llama(1))
+    tensors = load_file(place / WEIGHTS)
+    change(tensors)
+    save_file(tensors, place / WEIGHTS, metadata={"format": "pt"})
+    stored = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**stored, **config}))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("score.weight", {}),
+        ("v_head.summary.weight", {}),
+        ("medusa_head.0.0.linear.weight", {}),
+        (f"{ATTENTION}.k_proj.k_scale", {}),
+        (f"{ATTENTION}.v_scale", {}),
+        ("model.mtp_layers.0.self_attn.q_proj.weight", {}),
+        ("model.decoder.version", {}),
+        ("model.layers.2.eh_proj.weight", {"num_nextn_predict_layers": 1}),
+    ],
+)
+def test_what_changes_no_score_is_passed_over(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
+    kept = load(folder(tmp_path / "more", lambda tensors: tensors.update({name: torch.ones(2, 2)}), **config))
+    assert kept.lm_head.weight.equal(tiny.llama(1).lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.mlp.v_head.lora_A.weight", f"{ATTENTION}.q_proj.bias", "layers.0.self_attn.q_proj.weight"]
+)
+def test_what_would_be_passed_over_although_it_counts_is_refused(tmp_path: Path, name: str) -> None:
+    place = folder(tmp_path / "more", lambda tensors: tensors.update({name: torch.ones(32, 32)}))
+    with pytest.raises(CheckpointError, match=r"no place in its model|two tensors for one place"):
+        load(place)
+
+
+def test_a_layer_that_the_configuration_lost_is_none_for_tokens_ahead(tmp_path: Path) -> None:
+    place = folder(tmp_path / "lost", lambda _: None, num_hidden_layers=1, num_nextn_predict_layers=1)
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\."):
+        load(place)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64, torch.bool, torch.float8_e4m3fn])
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    name = f"{ATTENTION}.q_proj.weight"
+    place = folder(tmp_path / "odd", lambda tensors: tensors.update({name: (tensors[name] * 10).to(dtype)}))
+    with pytest.raises(CheckpointError, match="no quantization_config"):
+        load(place)
+
+
+def test_a_pickled_models_weights_do_not_change_with_their_file(tmp_path: Path) -> None:
+    model = tiny.llama(1)
+    tiny.save(tmp_path, model)
+    (tmp_path / WEIGHTS).unlink()
+    pickled = tmp_path / "pytorch_model.bin"
+    torch.save(model.state_dict(), pickled)
+    loaded = load(tmp_path, allow_pickle=True)
+    with pickled.open("r+b") as stream:
+        stream.write(b"\0" * pickled.stat().st_size)
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.equal(model.state_dict()[name]), name
