@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from harness.engines.scoring.lean_layer import Buffers, lean_layers
+from harness.engines.scoring.moving_rope import settle
 from harness.engines.scoring.packed_attention import (
     ATTENTION,
     PASS,
@@ -73,6 +74,7 @@ class PackedModel:
         try:
             ids = on_device(pack.ids, device)[None]
             depth = on_device(pack.depth, device)[None]
+            settle(self.model)
             logits = self.model(input_ids=ids, position_ids=depth, use_cache=False).logits
         finally:
             PASS.reset(token)

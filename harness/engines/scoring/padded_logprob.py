@@ -16,6 +16,7 @@ import torch
 from harness.core.component import Progress
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
+from harness.engines.scoring.moving_rope import settle
 from harness.engines.scoring.scores import Scores
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
@@ -44,8 +45,9 @@ def score_padded(
     batch_tokens: int | None = None,
     progress: Progress,
     greedy: bool = False,
+    one_length: bool = False,
 ) -> Scores:
-    """log P(r | q) of every pair in nats.
+    """log P(r | q) of every pair in nats; with `one_length`, only sequences of one length share a batch.
 
     The sum runs over the response's tokens; log-softmax is computed in float32 (float64 for a float64 model) and
     summed in float64 whatever the model's dtype. NaN or infinity in the logits comes out as a value that is not finite.
@@ -61,7 +63,7 @@ def score_padded(
     done: list[Entries] = []
     with undisturbed(model, device):
         while pending:
-            batch = _take(pending, pairs, budget, rows_budget)
+            batch = _take(pending, pairs, budget, rows_budget, one_length)
             try:
                 done.append(_score_batch(model, pairs, batch, device, greedy))
             except torch.OutOfMemoryError as error:
@@ -101,7 +103,9 @@ def _collect(done: Sequence[Entries], n_pairs: int, greedy: bool) -> Scores:
     return Scores(total, likeliest)
 
 
-def _take(pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_budget: int) -> list[int]:
+def _take(
+    pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_budget: int, one_length: bool
+) -> list[int]:
     """The next batch: the longest pairs left, while width times count stays in the budget. At least one."""
     width = len(pairs[pending[0]].ids) - 1
     batch: list[int] = []
@@ -109,6 +113,8 @@ def _take(pending: Sequence[int], pairs: Sequence[TokenPair], budget: int, rows_
     for index in pending:
         rows += pairs[index].n_tokens
         if batch and (width * (len(batch) + 1) > budget or rows > rows_budget):
+            break
+        if one_length and len(pairs[index].ids) - 1 < width:
             break
         batch.append(index)
     return batch
@@ -153,6 +159,7 @@ def _response_logits(model: Any, ids_BT: torch.Tensor, owner_R: torch.Tensor, po
         return (hidden[owner_R, position_R].unsqueeze(0), *inputs[1:])
 
     handle = head.register_forward_pre_hook(narrow) if head is not None else None
+    settle(model)
     try:
         output = model(input_ids=ids_BT, use_cache=False)
     finally:

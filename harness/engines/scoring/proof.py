@@ -1,7 +1,7 @@
 """The proof of a checkpoint's scores on its own pairs: some are scored one sequence at a time by the model's own code and compared.
 
 The bound is no constant. It comes from the rounding that this model shows in this dtype: the same sequences once more, with the
-last place of every decoder layer's output disturbed at random.
+last place of every decoder layer's output disturbed at random, and of every part of it that has weights.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from harness.engines.scoring.structure import decoder_layers
 
 N_DRAWN = 4
 """Pairs drawn with a seed, beside those that are always looked at. The rounding is measured on them."""
-FACTOR = 8.0
-"""How many times the measured rounding a difference may be: two orders of summation differ in every layer's every product."""
+FACTOR, HALF_FACTOR = 8.0, 4.0
+"""How many times the measured rounding a difference may be, in float32 and in half precision. A product's float32 sum loses some
+last places, in another order others; one in half precision is summed in float32 and then loses a last place once, as when disturbed.
+"""
 FLOOR = 4 * float(np.finfo(np.float32).eps)
 """Of the bound, relative to 1 + |nats per token|: what the last log-softmax, in float32, may lose by itself."""
 SEEDS, MORE_SEEDS = 1, 8
@@ -51,11 +53,11 @@ def prove(
     finite = np.isfinite(alone) & np.isfinite(found)
     off = np.abs(np.where(finite, found, 0.0) - np.where(finite, alone, 0.0))
     off[np.isfinite(alone) != np.isfinite(found)] = np.inf
-    bound = max(_floor(alone), FACTOR * rounding(model, some[-N_DRAWN:], alone[-N_DRAWN:], seeds=SEEDS))
+    bound = max(_floor(alone), factor(model) * rounding(model, some[-N_DRAWN:], alone[-N_DRAWN:], seeds=SEEDS))
     beyond = np.flatnonzero((off > bound) & finite)
     if len(beyond):  # the rounding of these pairs themselves, before they are said to be wrong
         again = [some[index] for index in beyond.tolist()]
-        bound = max(bound, FACTOR * rounding(model, again, alone[beyond], seeds=MORE_SEEDS))
+        bound = max(bound, factor(model) * rounding(model, again, alone[beyond], seeds=MORE_SEEDS))
     return Proof(path=path, n_pairs=len(some), largest=float(off.max(initial=0.0)), bound=float(bound))
 
 
@@ -65,7 +67,8 @@ def one_by_one(model: Any, pairs: Sequence[TokenPair]) -> npt.NDArray[np.float64
 
 
 def rounding(model: Any, pairs: Sequence[TokenPair], alone: npt.NDArray[np.float64], *, seeds: int) -> float:
-    """Largest change, in nats per token, when every decoder layer's output and the head's input lose their last place at random.
+    """Largest change, in nats per token, when what every decoder layer and its parts give, and the head's input, lose their last
+    place at random.
 
     `alone`: the pairs' undisturbed nats per token. 0.0 where nothing finite is to be had.
     """
@@ -77,6 +80,11 @@ def rounding(model: Any, pairs: Sequence[TokenPair], alone: npt.NDArray[np.float
         finite = np.isfinite(changed) & np.isfinite(alone)
         largest = max(largest, float(np.max(np.abs(changed[finite] - alone[finite]), initial=0.0)))
     return largest
+
+
+def factor(model: Any) -> float:
+    """FACTOR or HALF_FACTOR."""
+    return HALF_FACTOR if next(model.parameters()).dtype.itemsize < 4 else FACTOR
 
 
 def _floor(alone: npt.NDArray[np.float64]) -> float:
@@ -101,8 +109,7 @@ def _disturbed(model: Any, seed: int) -> Iterator[None]:
 
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     handles = [
-        layer.register_forward_hook(lambda _module, _given, result: noisy(result))
-        for layer in (decoder_layers(model) or ())
+        part.register_forward_hook(lambda _module, _given, result: noisy(result)) for part in _rounding(model, head)
     ]
     if head is not None:
         handles.append(head.register_forward_pre_hook(lambda _module, given: noisy(given)))
@@ -111,6 +118,20 @@ def _disturbed(model: Any, seed: int) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _rounding(model: Any, head: Any) -> list[Any]:
+    """The modules whose outputs are rounded: decoder layers, and whatever in them has weights of its own. A model without a list of
+    such layers has other lists, or all of its modules are taken.
+    """
+    layers = decoder_layers(model)
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    whole = [layers] if layers is not None else stacks or [model]
+    parts = [
+        part for stack in whole for part in stack.modules() if next(part.parameters(recurse=False), None) is not None
+    ]
+    ends = [layer for stack in whole if isinstance(stack, torch.nn.ModuleList) for layer in stack]
+    return [part for part in dict.fromkeys([*parts, *ends]) if part is not head]
 
 
 def sample(pairs: Sequence[TokenPair], packs: Sequence[Pack], limits: Sequence[int]) -> list[int]:

@@ -21,7 +21,7 @@ from harness.engines.scoring.packed_forward import PackedModel, Recipe
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.padded_logprob import undisturbed, vocabulary_size
 from harness.engines.scoring.probe import probe
-from harness.engines.scoring.proof import FACTOR, one_by_one, rounding
+from harness.engines.scoring.proof import factor, one_by_one, rounding
 from harness.engines.scoring.score_pack import collect, score_pack
 from harness.engines.scoring.structure import decoder_layers, limits, obstacle, short_text
 
@@ -104,7 +104,7 @@ def _try(model: Any, device: torch.device, limit: int) -> Outcome:
     plan = PackPlan(pairs)
     n_tokens = np.array([pair.n_tokens for pair in pairs])
     expected = one_by_one(model, pairs) / n_tokens
-    tolerance = max(LEAST, FACTOR * rounding(model, pairs[:6], expected[:6], seeds=2))
+    tolerance = max(LEAST, factor(model) * rounding(model, pairs[:6], expected[:6], seeds=2))
     told = bool(np.isfinite(expected).all()) and _reads_its_context(model, pairs[0], expected[0], tolerance)
     reason = "its attention cannot be replaced"
     lean = (True, False) if any(is_known(module) for module in model.modules()) else (False,)

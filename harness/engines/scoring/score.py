@@ -21,6 +21,7 @@ from harness.core.component import Progress, SilentProgress
 from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
 from harness.engines.scoring.kept_memory import kept_memory
+from harness.engines.scoring.moving_rope import own_frequencies_beyond
 from harness.engines.scoring.packed_forward import PackedModel, Recipe
 from harness.engines.scoring.packs import Pack, PackPlan
 from harness.engines.scoring.padded_logprob import score_padded, token_scores, undisturbed, vocabulary_size
@@ -53,7 +54,9 @@ def score(
     """
     device = next(model.parameters()).device
     _check_targets(plan, vocabulary_size(model))
-    limit = short_text(model)
+    _check_contexts(plan.pairs, model)
+    own = own_frequencies_beyond(model)
+    limit = short_text(model) if own is None else own
     short = np.array([limit is None or len(pair.ids) - 1 <= limit for pair in plan.pairs], dtype=bool)
     if 0 < short.sum() < len(short):
         parts = []
@@ -62,14 +65,18 @@ def score(
             parts.append((chosen, score(model, part, batch_tokens=batch_tokens, progress=progress, greedy=greedy)))
         return _joined(parts, len(short))
     with _ONE_AT_A_TIME, undisturbed(model, device):
-        recipe = find_recipe(model, device, longest=max((len(pair.ids) - 1 for pair in plan.pairs), default=0))
+        one_length = own is not None and not short.all()
+        longest = max((len(pair.ids) - 1 for pair in plan.pairs), default=0)
+        recipe = None if one_length else find_recipe(model, device, longest=longest)
         failed = None
         if recipe is not None:
             scores, failed = _packed(model, recipe, plan, device, batch_tokens, progress, greedy)
             if failed is None:
                 return scores
             progress = SilentProgress()  # they have been counted
-        scores = score_padded(model, plan.pairs, batch_tokens=batch_tokens, progress=progress, greedy=greedy)
+        scores = score_padded(
+            model, plan.pairs, batch_tokens=batch_tokens, progress=progress, greedy=greedy, one_length=one_length
+        )
         proof = prove(model, plan.pairs, sample(plan.pairs, (), limits(model)), scores.logprob, path="padded")
     if not proof.holds:
         tried = f"{_words(failed)}, and {_words(proof)}" if failed else _words(proof)
@@ -129,6 +136,20 @@ def _check_targets(plan: PackPlan, vocabulary: int) -> None:
             raise EngineError(
                 f"pair {pair.id}: token id {int(outside[0])} has no place in a vocabulary of {vocabulary}; "
                 "is the tokenizer the model's own?"
+            )
+
+
+def _check_contexts(pairs: Sequence[TokenPair], model: Any) -> None:
+    """The model has an embedding for every token that is read: on a GPU a lookup beyond would end the process's use of it."""
+    try:
+        rows = int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError, TypeError):
+        return  # of a kind of its own
+    for pair in pairs:
+        if int(pair.ids[:-1].max(initial=0)) >= rows or int(pair.ids.min()) < 0:
+            outside = pair.ids[(pair.ids >= rows) | (pair.ids < 0)]
+            raise EngineError(
+                f"pair {pair.id}: token id {int(outside[0])} has no place among {rows} embeddings; is the tokenizer the model's own?"
             )
 
 
