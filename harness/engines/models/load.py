@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +180,11 @@ def load_adapter(base: Any, folder: Path) -> Any:
             # `from_pretrained` does not report skipped keys; `load_adapter` returns them.
             report = model.load_adapter(copied, model.active_adapter)
             own_memory(model)
+            missing = _not_shared(model, report.missing_keys)
+            unexpected = _not_copies(Path(copied) / "adapter_model.safetensors", report.unexpected_keys)
     except Exception as error:
         raise CheckpointError(f"cannot load the adapter in {folder} on its base: {explain(error)}") from error
-    check_adapter(report, folder)
+    check_adapter(missing, unexpected, folder)
     return model.eval()
 
 
@@ -198,7 +200,9 @@ def _fit_vocabulary(base: Any, folder: Path) -> None:
             if (
                 own
                 and len(shape) == 2
-                and re.search(rf"(^|\.){re.escape(own)}(\.base_layer|\.modules_to_save)?\.weight$", name)
+                and re.search(
+                    rf"(^|\.){re.escape(own)}(\.token_adapter)?(\.base_layer|\.modules_to_save)?\.weight$", name
+                )
             ):
                 rows[part] = shape[0]
     before = base.get_input_embeddings().weight.shape[0]
@@ -215,11 +219,44 @@ def _fit_vocabulary(base: Any, folder: Path) -> None:
         base.resize_token_embeddings(wanted.pop(), mean_resizing=False)
 
 
-def check_adapter(report: Any, folder: Path) -> None:
-    """Refuse an adapter that was loaded in part: `report` is what peft's load_adapter returns. Raises CheckpointError."""
+def _not_shared(model: Any, names: Iterable[str]) -> list[str]:
+    """Without those that are other names of a weight that was there: layers of some kinds share one."""
+    state = dict(model.named_parameters(remove_duplicate=False))
+    absent = set(names)
+    there = {tensor.data_ptr() for name, tensor in state.items() if name not in absent}
+    return [name for name in absent if name not in state or state[name].data_ptr() not in there]
+
+
+TOKEN_CHANGES = ".token_adapter.trainable_tokens_delta"
+"""How the name of what an adapter changes in some tokens' embeddings ends."""
+
+
+def _not_copies(file: Path, names: Iterable[str]) -> list[str]:
+    """Without the second copies that peft writes: of embeddings that are saved whole under a resized vocabulary, and of single
+    tokens' changes, once for each of two embeddings that are tied.
+    """
+    from safetensors import safe_open
+
+    left = [str(name) for name in names]
+    if not left or not file.exists():
+        return left
+    with safe_open(file, framework="pt") as stream:
+        here = set(stream.keys())
+        for name in list(left):
+            others = {name.replace(".modules_to_save.", ".")}
+            if name.endswith(TOKEN_CHANGES):
+                others = {key for key in here if key.endswith(TOKEN_CHANGES)}
+            kept = others & here - {name}
+            if name in here and any(stream.get_tensor(name).equal(stream.get_tensor(other)) for other in kept):
+                left.remove(name)
+    return left
+
+
+def check_adapter(missing: Iterable[str], unexpected: Iterable[str], folder: Path) -> None:
+    """Refuse an adapter that was loaded in part, as peft reports it. Raises CheckpointError."""
     for keys, label in (
-        (report.missing_keys, "lacks weights that its adapter_config.json asks for"),
-        (report.unexpected_keys, "holds weights that have no place in the base"),
+        (list(missing), "lacks weights that its adapter_config.json asks for"),
+        (list(unexpected), "holds weights that have no place in the base"),
     ):
         if keys:
             raise CheckpointError(f"the adapter in {folder} {label} ({min(keys)}); is the base model the right one?")

@@ -73,6 +73,8 @@ def is_known(module: Any) -> bool:
     if kind is None or any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
         return False
     attn, mlp = module.self_attn, module.mlp
+    if (type(attn).__name__, type(mlp).__name__) != (f"{kind}Attention", f"{kind}MLP"):
+        return False  # something else stands there, which may have no such parts
     norms = [module.input_layernorm, module.post_attention_layernorm]
     norms += [attn.q_norm, attn.k_norm] if kind == "Qwen3" else []
     parts = [(attn, f"{kind}Attention"), (mlp, f"{kind}MLP"), *((norm, f"{kind}RMSNorm") for norm in norms)]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import tiny
 import torch
@@ -88,3 +89,39 @@ def test_a_pickled_models_weights_do_not_change_with_their_file(tmp_path: Path) 
         stream.write(b"\0" * pickled.stat().st_size)
     for name, tensor in loaded.state_dict().items():
         assert tensor.equal(model.state_dict()[name]), name
+
+
+SAVED = {"modules_to_save": ["embed_tokens", "lm_head"]}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    ("config", "rows"),
+    [
+        (peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], init_lora_weights=False, **SAVED), 410),
+        (peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], modules_to_save=["lm_head"]), 410),
+        (peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], trainable_token_indices=[405, 406]), 410),
+        (peft.VBLoRAConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], num_vectors=8, vector_length=4), 404),
+    ],
+    ids=["both embeddings saved whole", "head saved whole", "some new tokens", "one bank of vectors for all layers"],
+)
+def test_an_adapter_scores_as_in_memory_whatever_peft_writes_twice_or_once(
+    tmp_path: Path, config: Any, rows: int, tied: bool
+) -> None:
+    base = tiny.save(tmp_path / "base", tiny.llama(tie_word_embeddings=tied))
+    model = tiny.llama(tie_word_embeddings=tied)
+    if rows != 404:
+        model.resize_token_embeddings(rows)
+    live: Any = peft.get_peft_model(model, config).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in live.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        expected = live(input_ids=torch.arange(rows)[None]).logits
+    adapter = tiny.save_adapter(tmp_path / "adapter", live, base)
+    shelf = Shelf(dtype="auto", device=torch.device("cpu"), trust_remote_code=False, allow_pickle=False)
+    with torch.no_grad():
+        found = shelf.adapted(base, [base / WEIGHTS], adapter)(input_ids=torch.arange(rows)[None]).logits
+    assert torch.equal(found, expected)

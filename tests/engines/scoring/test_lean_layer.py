@@ -230,3 +230,20 @@ def test_what_was_given_to_a_layer_is_not_written_to() -> None:
         packed(pack, CPU)
     ((given, copy),) = kept
     assert torch.equal(given, copy)
+
+
+def test_a_layer_whose_attention_was_put_inside_another_module_is_left_to_its_own_code() -> None:
+    model = tiny.llama()
+    layer: Any = model.model.layers[0]
+
+    class Around(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *args: Any, **given: Any) -> Any:
+            return self.inner(*args, **given)
+
+    assert is_known(layer)
+    layer.self_attn = Around(layer.self_attn)
+    assert not is_known(layer)
