@@ -1,0 +1,130 @@
+"""Errors from items, wherever the items lie: live and from folders alike, after a resume too, and in old feeds brought up to date."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+from harness import RewardEnvironment, read_feed
+from harness.checkpoints.find import find_checkpoints
+from harness.core.vector import RewardVector
+from harness.run.pipeline import run
+from harness.spec.prepared import prepare
+from harness.spec.spec import Spec, parse_spec
+
+LATER = ("change", "change_stderr", "n_paired", "n_clusters", "interval", "reliability", "shrunk")
+NEW = ("scalar_stderr", "gain_stderr", "gain_standardized", "previous_step")
+STEPS = (10, 20, 30, 40)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("items")
+    for step in STEPS:
+        tiny.save(folder / f"checkpoint-{step}", tiny.llama(step), tiny.tokenizer())
+    return folder
+
+
+def make_spec(folder: Path) -> Spec:
+    for name, n in (("a", 9), ("b", 6)):
+        rows = [{"q": f"{name} {i}", "r": f" is {i * i} and {i % 3}", "cluster": i // 2} for i in range(n)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    components = [{"name": name, "kind": "logprob", "field": f"{name}.jsonl"} for name in ("a", "b")]
+    return parse_spec({"components": components}, folder=folder)
+
+
+def score(spec: Spec, folder: Path, out: Path, *steps: int) -> list[RewardVector]:
+    found = find_checkpoints([str(folder / f"checkpoint-{step}") for step in steps or STEPS])
+    return list(run(prepare(spec), found, out=out).feed)
+
+
+def errors(vectors: list[RewardVector]) -> list[dict[str, Any]]:
+    """All that items say, exactly."""
+    return [
+        {key: getattr(v, key) for key in (*NEW, "gain", "scalar", "warnings")}
+        | {f"{c.name}.{key}": getattr(c, key) for c in v.components for key in (*LATER, "raw")}
+        for v in vectors
+    ]
+
+
+def test_the_numbers_are_those_of_the_parquet_files(checkpoints: Path, tmp_path: Path) -> None:
+    vectors = score(make_spec(tmp_path), checkpoints, tmp_path / "out")
+    last, before = vectors[3], vectors[2]
+    variance = 0.0
+    for now, then in zip(last.components, before.components, strict=True):
+        tables = [pq.read_table(tmp_path / "out" / str(c.detail["items"])).to_pydict() for c in (now, then)]
+        d = np.subtract(*(np.array(table["logprob_per_token"]) for table in tables))
+        clusters = tables[0]["cluster"]
+        sums = [sum(d[i] - d.mean() for i in range(len(d)) if clusters[i] == c) for c in sorted(set(clusters))]
+        se = np.sqrt(len(sums) / (len(sums) - 1) * np.square(sums).sum()) / len(d)
+        assert now.change == pytest.approx(d.mean())
+        assert now.change_stderr == pytest.approx(se)
+        assert (now.n_paired, now.n_clusters) == (len(d), len(sums))
+        assert now.interval is not None and now.raw is not None
+        assert now.interval.low < now.raw < now.interval.high
+        assert now.reliability is not None
+        variance += 0.25 * se**2
+    assert last.previous_step == 30
+    assert last.gain_stderr == pytest.approx(np.sqrt(variance))
+    assert last.gain_standardized == pytest.approx(
+        sum(0.5 * (c.change or 0) / (s or 1) for c, s in zip(last.components, last.reference.std, strict=True))
+    )
+    assert vectors[0].previous_step is None and vectors[0].gain_stderr is None
+    assert vectors[0].scalar_stderr is not None
+    assert not any("paired error" in w for v in vectors for w in v.warnings)
+
+
+@pytest.mark.parametrize("order", [(10, 20, 30, 40), (40, 10, 30, 20), (20, 10, 40, 30)])
+def test_a_resumed_run_in_any_order_ends_bit_identical(
+    order: tuple[int, ...], checkpoints: Path, tmp_path: Path
+) -> None:
+    spec = make_spec(tmp_path)
+    whole = errors(score(spec, checkpoints, tmp_path / "whole"))
+    for step in order:
+        vectors = score(spec, checkpoints, tmp_path / "out", step)
+    assert errors(vectors) == whole
+
+
+@pytest.mark.parametrize("out", [None, "live", "restarted"])
+def test_a_live_model_gets_the_same_errors_with_and_without_a_folder(
+    out: str | None, checkpoints: Path, tmp_path: Path
+) -> None:
+    spec = make_spec(tmp_path)
+    whole = errors(score(spec, checkpoints, tmp_path / "whole"))
+    environment = RewardEnvironment(spec, out=out and tmp_path / out)
+    for step in STEPS:
+        if out == "restarted":
+            environment = RewardEnvironment(spec, out=tmp_path / out)
+        environment.feedback(tiny.llama(step), tiny.tokenizer(), step=step)
+    assert errors(list(environment.feed)) == whole
+
+
+@pytest.mark.parametrize("out", [None, "live"])
+def test_errors_after_a_step_that_was_measured_again_are_those_of_its_new_weights(
+    out: str | None, checkpoints: Path, tmp_path: Path
+) -> None:
+    spec = make_spec(tmp_path)
+    environment = RewardEnvironment(spec, out=out and tmp_path / out)
+    for step, seed in ((10, 10), (20, 7), (30, 30), (40, 40), (20, 20)):
+        environment.feedback(tiny.llama(seed), tiny.tokenizer(), step=step)
+    assert errors(list(environment.feed)) == errors(score(spec, checkpoints, tmp_path / "whole"))
+
+
+def test_errors_are_none_with_a_reason_where_items_are_gone(checkpoints: Path, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    score(spec, checkpoints, tmp_path / "out", 10, 20)
+    shutil.rmtree(tmp_path / "out" / "items")
+    last = score(spec, checkpoints, tmp_path / "out", 30)[-1]
+    assert last.gain is not None and last.gain_stderr is None
+    assert [c.change_stderr for c in last.components] == [None, None]
+    assert last.components[0].change == pytest.approx(last.vector[0] - read_feed(tmp_path / "out")[1].vector[0])
+    assert "no paired error for a, b: its items are not at hand" in last.warnings
+    assert all(c.interval is not None for c in last.components), "this checkpoint's items are there"
+    assert all(c.reliability is None for c in last.components)
