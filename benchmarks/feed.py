@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny
 
 MAIN = "from harness.cli import main; main()"
-READ = "import sys, resource; from harness import read_feed; n = len(read_feed(sys.argv[1])); print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+READ = 'import sys; from harness import read_feed; n = len(read_feed(sys.argv[1])); print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])'
 
 
 def model(seed: int) -> LlamaForCausalLM:
@@ -117,7 +117,7 @@ def main() -> None:
         )
         print(f"read_feed            {cpu(lambda: read_feed(out)):.2f} CPU s")
         done = subprocess.run([sys.executable, "-c", READ, str(out)], check=True, capture_output=True, text=True)
-        print(f"  peak memory        {int(done.stdout.split()[1]) / 1024:.0f} MB")
+        print(f"  peak memory        {int(done.stdout) / 1024:.0f} MB")
         print(f"harness show         {command_cpu('show', str(out)):.2f} CPU s, start included")
         tiny.save(place / "more" / "checkpoint-2", model(2))
         arguments = (

@@ -42,7 +42,7 @@ def score(
     dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16, float16 or float64.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option("--batch-tokens", help="Tokens per batch, padding included.")
+        int | None, typer.Option("--batch-tokens", help="Tokens per pack, or per padded batch.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed components again.")] = False,
     trust_remote_code: Annotated[

@@ -39,7 +39,7 @@ def parse_lines(lines: Iterable[tuple[int, bytes]], path: Path) -> list[RewardVe
     Raises DataError naming the line for anything that is not a valid vector of this version.
     """
     shared: dict[str, tuple[Any, Any]] = {}
-    with _uncollected():
+    with uncollected():
         return [_shared(_parse(line, f"{path} line {number}"), shared) for number, line in lines]
 
 
@@ -78,7 +78,7 @@ def _shared(vector: RewardVector, known: dict[str, tuple[Any, Any]]) -> RewardVe
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Without the garbage collector, which would look through all that was read again and again: nothing here is garbage."""
     was = gc.isenabled()
     gc.disable()

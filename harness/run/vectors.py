@@ -15,7 +15,7 @@ from harness.core.journal import Follower, Journal, write_atomically
 from harness.core.measurement import Measurement
 from harness.core.place import Place
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
-from harness.feed.lines import parse_lines
+from harness.feed.lines import parse_lines, uncollected
 from harness.reward_models.history import History
 from harness.reward_models.vector import build_vector, standardization_of
 from harness.run.items import RunItems
@@ -113,8 +113,9 @@ class RunVectors:
             return
         if not self._read.continues():
             self._set([])
-        for vector in parse_lines(self._read.new(), self._read.path):
-            self._take(vector)
+        with uncollected():
+            for vector in parse_lines(self._read.new(), self._read.path):
+                self._take(vector)
 
     def _set(self, vectors: list[RewardVector]) -> None:
         self.all, self._places, self._histories = [], {}, {}
@@ -124,7 +125,9 @@ class RunVectors:
     def _take(self, vector: RewardVector) -> None:
         self._places[vector.place] = len(self.all)
         self.all.append(vector)
-        self._histories.setdefault(vector.trajectory, History()).add(vector)
+        if vector.trajectory not in self._histories:
+            self._histories[vector.trajectory] = History()
+        self._histories[vector.trajectory].add(vector)
 
     def at(self, place: Place) -> RewardVector | None:
         """The vector that stands at a place."""
