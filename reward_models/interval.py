@@ -35,8 +35,10 @@ class Part:
     n_clusters: int
     alike: float
     proportion: bool
+    """Whether its values are answers: within [0, 1], and half of them or more 0 or 1 (or all alike)."""
+    whole: bool
+    """Whether every value is 0 or 1."""
     differences: bool
-    constant: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -111,8 +113,8 @@ def parts(found: Items) -> list[Part]:
             df = max(1.0, min(df, 2 * n_clusters / max(kurtosis - 1, 1e-9)))
         if n_clusters < 2 or (total == 0 and not found.unit_interval[stratum]):
             variance = None
-        whole = (x == 0) | (x == 1)
-        constant = total == 0 and bool(np.ptp(x) == 0)
+        n_whole = int(((x == 0) | (x == 1)).sum())
+        answers = 2 * n_whole >= len(x) or bool(np.ptp(x) == 0)
         made.append(
             Part(
                 mean=float(math.fsum(x.tolist()) / len(x)),
@@ -122,9 +124,9 @@ def parts(found: Items) -> list[Part]:
                 n_items=int(where.n_items[stratum]),
                 n_clusters=n_clusters,
                 alike=float(where.alike[stratum]),
-                proportion=bool(found.unit_interval[stratum]) and (bool(2 * whole.sum() >= len(x)) or constant),
+                proportion=bool(found.unit_interval[stratum]) and answers,
+                whole=n_whole == len(x),
                 differences=found.are_differences,
-                constant=constant,
             )
         )
     return made
@@ -158,7 +160,8 @@ def part_interval(part: Part) -> Interval | None:
 
 
 def effective_n(part: Part) -> float:
-    """Independent answers that would know as much: n over the design effect, from the clusters to the items.
+    """Independent answers that would know as much: n over the design effect, from the clusters to the items (and beyond
+    for values between 0 and 1, which vary less than answers).
 
     The design effect is drawn towards that of clusters whose items agree, by half a success: with few successes its own
     estimate is by chance far too low.
@@ -169,7 +172,7 @@ def effective_n(part: Part) -> float:
     successes = n * min(p, 1 - p)
     effect = part.variance / alone if alone > 0 else part.alike
     drawn = (effect * successes + part.alike * 0.5) / (successes + 0.5)
-    return min(max(n / drawn, float(part.n_clusters)), float(n))
+    return min(max(n / drawn, float(part.n_clusters)), float(n) if part.whole else math.inf)
 
 
 def wilson(p: float, n: float, *, z: float = Z) -> Interval:
@@ -181,17 +184,10 @@ def wilson(p: float, n: float, *, z: float = Z) -> Interval:
 
 
 def _interval_of_changes(part: Part) -> Interval:
-    """Of differences between answers within [0, 1]: as if two more items had changed, one up, one down (Bonett, Price)."""
-    variance = changes_variance(part)
-    half = t_quantile(part.n_clusters - 1) * math.sqrt(variance)
-    return Interval(max(-1.0, part.mean - half), min(1.0, part.mean + half))
-
-
-def changes_variance(part: Part) -> float:
-    """The variance behind `_interval_of_changes`."""
+    """Of differences between answers within [0, 1]: Student's t on an error that is never 0."""
     assert part.variance is not None
-    seen = 0.0 if part.constant else part.variance
-    return seen + 2 / part.n_items**2
+    half = t_quantile(part.n_clusters - 1) * math.sqrt(part.variance)
+    return Interval(max(-1.0, part.mean - half), min(1.0, part.mean + half))
 
 
 def _skewed(part: Part) -> Interval:

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.measurement import Interval
-from harness.reward_models.interval import Part, changes_variance, cubed, interval, parts, stderr, t_tail, terms
+from harness.reward_models.interval import Part, cubed, interval, parts, stderr, t_tail, terms
 from harness.reward_models.items import Items, NoItems, layout
 
 
@@ -115,7 +115,7 @@ def _significance(found: Items, every: Sequence[Part]) -> tuple[float | None, fl
     for part, weight in zip(every, where.weights.tolist(), strict=True):
         if part.variance is None:
             return None, None
-        variances.append(weight * weight * (changes_variance(part) if part.proportion else part.variance))
+        variances.append(weight * weight * part.variance)
     total = math.fsum(variances)
     if total == 0:
         return None, None

@@ -34,7 +34,9 @@ class Spec(Record):
     dtype: Dtype = Field(default="auto", description="weights are scored in this type; auto: as saved")
     device: str = Field(default="auto", description="auto: the first GPU if there is one, else cpu")
     batch_tokens: int | None = Field(
-        default=None, ge=1, description="tokens per pack (per batch, padding included, where a model is not packed); null: by device"
+        default=None,
+        ge=1,
+        description="tokens per pack (per batch, padding included, where a model is not packed); null: by device",
     )
     seed: int = Field(default=0, ge=0, description="for components that draw at random; log-prob scoring draws nothing")
     trust_remote_code: bool = Field(default=False, description="run model code that comes with a checkpoint")
