@@ -14,6 +14,7 @@ import tiny
 
 from harness import RewardEnvironment, read_feed
 from harness.checkpoints.find import find_checkpoints
+from harness.cli import run as cli
 from harness.core.vector import RewardVector
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
@@ -128,3 +129,44 @@ def test_errors_are_none_with_a_reason_where_items_are_gone(checkpoints: Path, t
     assert "no paired error for a, b: its items are not at hand" in last.warnings
     assert all(c.interval is not None for c in last.components), "this checkpoint's items are there"
     assert all(c.reliability is None for c in last.components)
+
+
+def test_an_older_run_is_brought_up_to_date_by_one_command(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    score(make_spec(tmp_path), checkpoints, out)
+    today = (out / "rewards.jsonl").read_bytes()
+    older = [json.loads(line) for line in today.splitlines()]
+    for vector in older:
+        for key in NEW:
+            del vector[key]
+        for component in vector["components"]:
+            component.update(reliability=0.0, shrunk=0.0)
+            for key in set(LATER) - {"reliability", "shrunk"}:
+                del component[key]
+    (out / "rewards.jsonl").write_text("".join(json.dumps(vector) + "\n" for vector in older))
+    assert read_feed(out)[3].gain_stderr is None
+    assert cli(["update", str(out)]) == 0
+    assert (out / "rewards.jsonl").read_bytes() == today
+    assert capsys.readouterr().out.startswith("4 of 4 vector(s) brought up to date")
+    assert cli(["update", str(out)]) == 0
+    assert capsys.readouterr().out.startswith("0 of 4")
+
+
+def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    score(spec, checkpoints, tmp_path / "first")
+    assert cli(["fit-reference", str(tmp_path / "first"), "-o", str(tmp_path / "reference.json")]) == 0
+    frozen = spec.model_copy(update={"standardize": str(tmp_path / "reference.json")})
+    vectors = score(frozen, checkpoints, tmp_path / "out")
+    assert all(c.reliability is not None for v in vectors[1:] for c in v.components)
+    before = (tmp_path / "out" / "rewards.jsonl").read_bytes()
+    (tmp_path / "reference.json").unlink()
+    assert cli(["update", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "rewards.jsonl").read_bytes() == before
+
+
+def test_what_is_no_run_folder_is_not_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["update", str(tmp_path)]) != 0
+    assert "holds no run" in capsys.readouterr().err
