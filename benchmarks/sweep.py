@@ -141,6 +141,7 @@ def _by_part(profile: cProfile.Profile) -> dict[str, float]:
         "fingerprint": ("checkpoints/open.py", "identify"),
         "tokenizer files": ("checkpoints/open.py", "load_tokenizer"),
         "token ids": ("logprob/component.py", "_tokens"),
+        "proof": ("scoring/proof.py", "prove"),
         "statistics": ("reward_models/logprob.py", "measure_logprob"),
         "ledger": ("run/ledger.py", "put"),
         "vector": ("run/vectors.py", "assemble"),

@@ -151,7 +151,7 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
 
 def test_every_module_is_in_a_room() -> None:
     rooms = (*ROOMS, "harness.cli")
-    assert [module for module in FILES if not within(module, rooms)] == ["harness"]
+    assert [m for m in FILES if not within(m, rooms)] == ["harness", "harness.__main__", "harness.plugin"]
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

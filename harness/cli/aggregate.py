@@ -17,7 +17,7 @@ def aggregate(
     suite: Annotated[
         list[str] | None,
         typer.Option(
-            "--suite", help="Only these suites (general, math, code); default: those of which anything is there."
+            "--suite", help="Only these suites (`harness ls` has them); default: those of which anything is there."
         ),
     ] = None,
     json_file: Annotated[

@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Base, CodeExecution, SpecFile
+
 
 def doctor(
     checkpoints: Annotated[
         list[str] | None, typer.Argument(metavar="[CHECKPOINT...]", help="As for `harness score`; none: only the spec.")
     ] = None,
-    spec: Annotated[Path | None, typer.Option("--spec", "-s", help="What is to be measured (YAML).")] = None,
+    spec: SpecFile = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder that is to be used.")] = None,
-    code_execution: Annotated[bool, typer.Option("--allow-code-execution", help="As for `harness score`.")] = False,
-    base: Annotated[str | None, typer.Option("--base", help="Base model of adapters.")] = None,
+    code_execution: CodeExecution = False,
+    base: Base = None,
 ) -> int:
     """Check spec, data, endpoints, checkpoints, disk and memory in seconds; loads no model, writes nothing."""
     from rich.console import Console

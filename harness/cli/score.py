@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory
+
 
 def score(
     checkpoints: Annotated[
@@ -16,9 +18,7 @@ def score(
             help="Model or adapter folder, training output folder with checkpoint-*, a folder of those, or org/name@revision.",
         ),
     ],
-    spec: Annotated[
-        Path | None, typer.Option("--spec", "-s", help="What to measure (YAML). Default: offline stdlib fields.")
-    ] = None,
+    spec: SpecFile = None,
     field: Annotated[
         list[str] | None,
         typer.Option("--field", "-f", help="Instead of a spec: a named field or a data file. Repeatable."),
@@ -26,13 +26,9 @@ def score(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder. Default: results/<name of the first checkpoint>.")
     ] = None,
-    base: Annotated[
-        str | None, typer.Option("--base", help="Base model of adapters, instead of the one they name.")
-    ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run. Default: from the spec's digest.")] = None,
-    trajectory: Annotated[
-        str | None, typer.Option("--trajectory", help="Name of the trajectory. Default: its folder's.")
-    ] = None,
+    base: Base = None,
+    run: RunName = None,
+    trajectory: Trajectory = None,
     standardize: Annotated[
         str | None, typer.Option("--standardize", help="none, running, or a reference file.")
     ] = None,
@@ -54,11 +50,8 @@ def score(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run: requests, tokens, time. Writes nothing.")
     ] = False,
-    code_execution: Annotated[
-        bool,
-        typer.Option("--allow-code-execution", help="Run programs that a model wrote (HumanEval, MBPP), in a sandbox."),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")] = False,
+    code_execution: CodeExecution = False,
+    quiet: Quiet = False,
 ) -> int:
     """Score checkpoints: one reward vector each, appended to OUT/rewards.jsonl.
 

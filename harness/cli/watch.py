@@ -7,22 +7,18 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory
+
 
 def watch(
     folder: Annotated[Path, typer.Argument(help="Where checkpoint-* appear, or a folder of such folders.")],
-    spec: Annotated[
-        Path | None, typer.Option("--spec", "-s", help="What to measure (YAML). Default: offline stdlib fields.")
-    ] = None,
+    spec: SpecFile = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder. Default: results/<folder's name>.")
     ] = None,
-    base: Annotated[
-        str | None, typer.Option("--base", help="Base model of adapters, instead of the one they name.")
-    ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run. Default: from the spec's digest.")] = None,
-    trajectory: Annotated[
-        str | None, typer.Option("--trajectory", help="Name of the trajectory. Default: its folder's.")
-    ] = None,
+    base: Base = None,
+    run: RunName = None,
+    trajectory: Trajectory = None,
     interval: Annotated[float, typer.Option("--interval", help="Seconds between looks.", min=0.1)] = 10.0,
     settle: Annotated[
         float, typer.Option("--settle", help="Seconds without a change until a folder counts as written.", min=0.0)
@@ -30,11 +26,8 @@ def watch(
     idle_timeout: Annotated[
         float | None, typer.Option("--idle-timeout", help="Stop after so many seconds without a new checkpoint.")
     ] = None,
-    code_execution: Annotated[
-        bool,
-        typer.Option("--allow-code-execution", help="Run programs that a model wrote (HumanEval, MBPP), in a sandbox."),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")] = False,
+    code_execution: CodeExecution = False,
+    quiet: Quiet = False,
 ) -> int:
     """Score checkpoints of a running training as they appear; complete ones only. Ctrl-C ends it and loses nothing."""
     from harness.checkpoints.find import find_checkpoints

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import Field, JsonValue
 
+from harness.core.defaults import Defaults
 from harness.core.endpoint import Endpoint, How
 from harness.core.measurement import Measurement, Record
 from harness.core.vector import Role
@@ -113,7 +114,10 @@ class Check:
 
 
 class Component(Protocol):
-    """One coordinate of the reward vector."""
+    """One coordinate of the reward vector. `BaseComponent` has what most kinds have in common.
+
+    A whole one, as `kind: entropy` of a package of its own, is in examples/plugin.
+    """
 
     config: ComponentConfig
     metric: str
@@ -131,6 +135,8 @@ class Component(Protocol):
     """Whether the checkpoint has to be on a server."""
     chats: bool
     """Whether it asks through the checkpoint's chat template."""
+    calls_tools: bool
+    """Whether the server has to read tool calls out of the checkpoint's answers."""
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Measure one checkpoint. Raises HarnessError where the cause is known.
@@ -146,4 +152,47 @@ class Component(Protocol):
 
     def checks(self) -> Iterable[Check]:
         """What can be found out about files, data sets and endpoints in seconds, without any checkpoint."""
+        ...
+
+
+class BaseComponent:
+    """What a component has unless it says otherwise: measured in process by the model itself, nothing to check beforehand."""
+
+    metric: str
+    n_items: int
+    definition: dict[str, JsonValue]
+    task: dict[str, JsonValue]
+    higher_is_better = True
+    rank = 1
+    served = False
+    chats = False
+    calls_tools = False
+
+    @staticmethod
+    def resolve(config: Any, folder: Path) -> Any:
+        """The configuration with paths relative to the spec's folder made relative to here; as it is where it has none."""
+        return config
+
+    def estimate(self, subject: Subject) -> Estimate:
+        """A request per item; tokens are not known."""
+        return Estimate(requests=self.n_items)
+
+    def checks(self) -> Iterable[Check]:
+        """Nothing."""
+        return ()
+
+
+class Kind(Protocol):
+    """The class behind a kind, as the table and the entry points name it. Its instances are Components."""
+
+    Config: type[ComponentConfig]
+
+    @staticmethod
+    def resolve(config: Any, folder: Path) -> Any:
+        """The configuration with paths relative to the spec's folder made relative to here. Reads nothing."""
+        ...
+
+    @classmethod
+    def load(cls, config: Any, defaults: Defaults) -> Component:
+        """Read whatever it measures with, before any checkpoint is touched. Raises SpecError or DataError."""
         ...

@@ -152,7 +152,7 @@ def _server(prepared: Prepared, opener: Opener, checkpoint: Checkpoint) -> Itera
         yield Check(name="server", ok=True, words=opener.find_server())
     except HarnessError as error:
         yield Check(name="server", ok=False, words=str(error))
-    calling = _names(component for component in served if component.config.kind == "tau2")
+    calling = _names(component for component in served if component.calls_tools)
     if not calling or settings.url or settings.tool_call_parser:
         return
     parser = opener.tool_parser(checkpoint)

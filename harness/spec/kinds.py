@@ -1,7 +1,6 @@
 """The table of component kinds: name -> "module:class", plus entry points of other packages.
 
-A class named here has `Config` (a ComponentConfig), `resolve(config, folder)` and `load(config, defaults)` (core/defaults.py), and its
-instances are Components. Nothing is imported until it is asked for.
+A class named here is a Kind, and its instances are Components (core/component.py). Nothing is imported until it is asked for.
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
 
+from harness.core.component import Kind
 from harness.core.errors import SpecError
 
 COMPONENTS = {
@@ -36,13 +35,14 @@ def component_kinds() -> dict[str, str]:
     return table
 
 
-def component_class(kind: str) -> Any:
+def component_class(kind: str) -> type[Kind]:
     """The class behind a kind. Raises SpecError for an unknown kind, or naming the plugin and its own error."""
     target = component_kinds().get(kind)
     if target is None:
         raise SpecError(f"kind {kind!r} is unknown; this version has {', '.join(component_kinds())}")
     module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found: type[Kind] = getattr(importlib.import_module(module), attribute)
+        return found
     except Exception as error:
         raise SpecError(f"component kind {kind!r} ({target}) does not load: {type(error).__name__}: {error}") from error

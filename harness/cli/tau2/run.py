@@ -7,15 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-
-def explain_upstream(names: list[str] | None) -> list[str] | None:
-    """Print what the switches mean where `list` is asked for, whatever else is missing."""
-    if names == ["list"]:
-        from harness.core.tau2.upstream import MEANING
-
-        typer.echo("\n".join(f"{name:16}{meaning}" for name, meaning in MEANING.items()))
-        raise typer.Exit
-    return names
+from harness.cli.tau2.options import Data, Retrieval, ReviewerBase, ReviewerKey, Source, Upstream
 
 
 def run(
@@ -49,9 +41,7 @@ def run(
     ] = None,
     num_tasks: Annotated[int | None, typer.Option("--num-tasks", help="Only the first so many tasks.")] = None,
     tasks_file: Annotated[Path | None, typer.Option("--tasks-file", help="Tasks of another revision.")] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with a folder per domain (tasks, policy, database).")
-    ] = None,
+    data: Data = None,
     solo: Annotated[
         bool, typer.Option("--solo", help="No user: a ticket, and the tools of both sides (telecom, mock).")
     ] = False,
@@ -71,9 +61,7 @@ def run(
     judge_api_base: Annotated[
         str | None, typer.Option("--judge-api-base", help="Address of the judge's endpoint.")
     ] = None,
-    reviewer_api_base: Annotated[
-        str | None, typer.Option("--reviewer-api-base", help="Address of the reviewer's endpoint.")
-    ] = None,
+    reviewer_api_base: ReviewerBase = None,
     agent_key_env: Annotated[
         str | None, typer.Option("--agent-api-key-env", help="Environment variable that holds the agent's key.")
     ] = None,
@@ -83,9 +71,7 @@ def run(
     judge_key_env: Annotated[
         str | None, typer.Option("--judge-api-key-env", help="Environment variable that holds the judge's key.")
     ] = None,
-    reviewer_key_env: Annotated[
-        str | None, typer.Option("--reviewer-api-key-env", help="Environment variable that holds the reviewer's key.")
-    ] = None,
+    reviewer_key_env: ReviewerKey = None,
     agent_args: Annotated[
         str, typer.Option("--agent-llm-args", help="Sampling options as JSON, sent with every request.")
     ] = '{"temperature": 0.0}',
@@ -101,21 +87,9 @@ def run(
             help="send; or hide the agent's greeting from the agent, whose template may insist that a user speaks first.",
         ),
     ] = "send",
-    source: Annotated[
-        str, typer.Option("--source", help="Whose environments: auto, inspect_evals or tau2 (upstream's package).")
-    ] = "auto",
-    retrieval: Annotated[
-        str | None, typer.Option("--retrieval", help="How banking_knowledge finds documents; upstream's default.")
-    ] = None,
-    upstream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--upstream",
-            callback=explain_upstream,
-            is_eager=True,
-            help="Do this as upstream does: a name, several, or all; --upstream list explains.",
-        ),
-    ] = None,
+    source: Source = "auto",
+    retrieval: Retrieval = None,
+    upstream: Upstream = None,
     request_timeout: Annotated[float, typer.Option("--request-timeout", help="Seconds of one answer.")] = 300.0,
     attempts: Annotated[int, typer.Option("--attempts", help="Attempts at one answer when the endpoint fails.")] = 6,
     transport: Annotated[

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from harness.components.lm_eval.evaluation import Evaluation, Prompting, shared
 from harness.components.lm_eval.report import Report, items_of, report
-from harness.core.component import Check, ComponentConfig, Estimate, Outcome, Progress, Subject
+from harness.core.component import BaseComponent, Check, ComponentConfig, Estimate, Outcome, Progress, Subject
 from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
@@ -35,8 +35,10 @@ class LmEvalConfig(ComponentConfig):
 
     kind: Literal["lm_eval"]
     task: str | None = Field(default=None, description="a task or group of lm-eval, of ours, or of include_path")
-    suite: Literal["general", "math", "code"] | None = Field(
-        default=None, description="instead of a task: the plain mean of this suite's benchmarks (docs/suites.md)"
+    suite: str | None = Field(
+        default=None,
+        description="instead of a task: the plain mean of this suite's benchmarks (docs/suites.md)",
+        json_schema_extra=lambda schema: schema.update(examples=[*suites()]),
     )
     metric: str | None = Field(
         default=None, description='"acc", "acc_norm", "exact_match,strict-match" (metric,filter); null: the usual one'
@@ -67,6 +69,8 @@ class LmEvalConfig(ComponentConfig):
     def _one_thing(self) -> Self:
         if (self.task is None) == (self.suite is None):
             raise ValueError("give either task or suite")
+        if self.suite and self.suite not in suites():
+            raise ValueError(f"suite {self.suite!r} is unknown; this version has {', '.join(suites())}")
         if self.suite and (self.metric or self.num_fewshot is not None):
             raise ValueError(
                 "a suite has its own metrics and examples; for others, list its benchmarks as components of their own"
@@ -76,11 +80,10 @@ class LmEvalConfig(ComponentConfig):
         return self
 
 
-class LmEvalComponent:
+class LmEvalComponent(BaseComponent):
     """Tasks of lm-eval, built once and asked of any checkpoint. Components that ask the same share the answers."""
 
     Config = LmEvalConfig
-    rank = 1
 
     def __init__(self, config: LmEvalConfig, evaluation: Evaluation, metrics: Mapping[str, str]) -> None:
         """`metrics`: task -> lm-eval's "metric,filter"."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, JsonValue, field_validator
 
-from harness.core.component import Check, ComponentConfig, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.component import BaseComponent, Check, ComponentConfig, Engine, Estimate, Outcome, Progress, Subject
 from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
@@ -58,15 +58,12 @@ class LogprobConfig(ComponentConfig):
         return value
 
 
-class LogprobComponent:
+class LogprobComponent(BaseComponent):
     """A field, ready to be scored on any checkpoint. Token ids are computed once per tokenizer."""
 
     Config = LogprobConfig
     metric = METRIC
-    higher_is_better = True
     rank = 0
-    chats = False
-    served = False
 
     def __init__(self, config: LogprobConfig, field: Any, *, overflow: Overflow, batch_tokens: int | None) -> None:
         self.config = config

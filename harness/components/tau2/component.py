@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from harness.components.tau2.config import ChatConfig, Tau2Config
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError
-from harness.core.component import Check, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
 from harness.core.defaults import Defaults
 from harness.core.endpoint import Endpoint
 from harness.core.errors import SpecError
@@ -37,14 +37,14 @@ ATTEMPTS = 8
 """At one answer of our own server; that it comes back is waited for elsewhere."""
 
 
-class Tau2Component:
+class Tau2Component(BaseComponent):
     """A domain, ready to be worked on by any checkpoint. Tasks, prompts and starts are checked once."""
 
     Config = Tau2Config
     metric = METRIC
-    higher_is_better = True
     rank = 2
     chats = True
+    calls_tools = True
     served = True
 
     def __init__(self, config: Tau2Config, plan: Plan, serve: ServeSettings) -> None:

@@ -225,7 +225,9 @@ def test_answers_are_compared_in_text_before_their_flags(tmp_path: Path, rescore
 
 
 def test_calls_of_unknown_tools_are_counted(tmp_path: Path, rescore: Rescore) -> None:
-    _, _, err, (line, good) = rescore(write(tmp_path / "r.json", results(calling("fly", {}), recorded(id="good"))))
+    _, _, err, (line, good) = rescore(
+        write(tmp_path / "r.json", results(calling("fly", {}, id="flown"), recorded(id="played")))
+    )
     assert "in 1 simulation(s) 1 call(s) are of tools that this domain does not have ('fly' 1)" in err
     assert line["unknown_calls"] == {"fly": 1} and "unknown_calls" not in good
 

@@ -1,0 +1,20 @@
+"""Options that several verbs take, each declared once. Types only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SpecFile = Annotated[
+    Path | None, typer.Option("--spec", "-s", help="What to measure (YAML). Default: offline stdlib fields.")
+]
+Base = Annotated[str | None, typer.Option("--base", help="Base model of adapters, instead of the one they name.")]
+RunName = Annotated[str | None, typer.Option("--run", help="Name of the run. Default: from the spec's digest.")]
+Trajectory = Annotated[str | None, typer.Option("--trajectory", help="Name of the trajectory. Default: its folder's.")]
+CodeExecution = Annotated[
+    bool,
+    typer.Option("--allow-code-execution", help="Run programs that a model wrote (HumanEval, MBPP), in a sandbox."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")]
