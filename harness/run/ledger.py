@@ -3,6 +3,7 @@
 run.json         which run this is: schema, run, spec digest, spec
 ledger.jsonl     one line per finished measurement, written before any vector uses it
 items/           per-item scores, Parquet, one folder per measurement
+residuals/       the item x checkpoint residuals of long trajectories, a cache
 work/            what a measurement in progress keeps, one folder each
 rewards.jsonl    the feed, one line per checkpoint
 .lock            held while somebody writes

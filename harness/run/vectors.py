@@ -82,7 +82,9 @@ def assemble(
             started=min(entry.started for entry in entries),
             seconds=sum(entry.seconds for entry in entries),
         ),
-        evidence=items.evidence(place, record.fingerprint, now),
+        evidence=items.evidence(
+            place, record.fingerprint, now, dict(zip((e.component for e in entries), measurements, strict=True))
+        ),
     )
 
 
@@ -200,15 +202,15 @@ def rebuilt(
         if only is not None and name not in only:
             result += in_order
             continue
-        items.forget(name)
+        items.forget(name, {component.name for vector in steps for component in vector.components})
         history = History()
         for vector in in_order:
-            result.append(_again(vector, history, items))
+            result.append(again(vector, history, items))
             history.add(result[-1])
     return result
 
 
-def _again(vector: RewardVector, history: History, items: RunItems) -> RewardVector:
+def again(vector: RewardVector, history: History, items: RunItems) -> RewardVector:
     """A vector assembled anew from what it holds."""
     now = {component.name: items.of(vector, component.name) for component in vector.components}
     return build_vector(
@@ -227,7 +229,9 @@ def _again(vector: RewardVector, history: History, items: RunItems) -> RewardVec
         standardization=standardization_of(vector),
         history=history,
         provenance=vector.provenance,
-        evidence=items.evidence(vector.place, vector.checkpoint.fingerprint, now),
+        evidence=items.evidence(
+            vector.place, vector.checkpoint.fingerprint, now, {c.name: c for c in vector.components}
+        ),
     )
 
 

@@ -16,7 +16,10 @@ from harness import RewardEnvironment, read_feed
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as cli
 from harness.core.vector import RewardVector
+from harness.reward_models.history import History
+from harness.run.items import RunItems
 from harness.run.pipeline import run
+from harness.run.vectors import again, rebuilt
 from harness.spec.prepared import prepare
 from harness.spec.spec import Spec, parse_spec
 
@@ -170,3 +173,41 @@ def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tm
 def test_what_is_no_run_folder_is_not_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["update", str(tmp_path)]) != 0
     assert "holds no run" in capsys.readouterr().err
+
+
+def kept_run(checkpoints: Path, folder: Path) -> list[RewardVector]:
+    """A run whose residuals are on disk after its second and its fourth step."""
+    vectors = score(make_spec(folder), checkpoints, folder / "out")
+    assert rebuilt(vectors, RunItems(folder / "out", keep_every=2)) == vectors
+    return vectors
+
+
+def resumed(vectors: list[RewardVector], out: Path) -> list[float | None]:
+    """The reliabilities of the last vector, assembled as by a process that has only what is on disk."""
+    items = RunItems(out, keep_every=2)
+    history = History(vectors[:-1])
+    return [c.reliability for c in again(vectors[-1], history, items).components]
+
+
+def test_a_resumed_trajectory_reads_the_items_after_its_kept_residual_alone(checkpoints: Path, tmp_path: Path) -> None:
+    vectors = kept_run(checkpoints, tmp_path)
+    fresh = score(make_spec(tmp_path), checkpoints, tmp_path / "short", *STEPS[:2])
+    rebuilt(fresh, RunItems(tmp_path / "short", keep_every=2))
+    shutil.copytree(tmp_path / "short" / "residuals", tmp_path / "out" / "residuals", dirs_exist_ok=True)
+    for component in vectors[0].components:
+        (tmp_path / "out" / str(component.detail["items"])).unlink()
+    assert resumed(vectors, tmp_path / "out") == [c.reliability for c in vectors[-1].components], "bit for bit"
+
+
+def test_a_kept_residual_of_other_weights_is_not_used(checkpoints: Path, tmp_path: Path) -> None:
+    vectors = kept_run(checkpoints, tmp_path)
+    expected = [c.reliability for c in vectors[-1].components]
+    for path in (tmp_path / "out" / "residuals").iterdir():
+        with np.load(path) as arrays:
+            about = json.loads(str(arrays["about"]))
+            other = {name: arrays[name] * 7 for name in ("n", "mean", "squares")}
+        np.savez(path, about=np.array(json.dumps({**about, "n": 2, "chain": "sha256:other"})), **other)
+    assert resumed(vectors, tmp_path / "out") == expected
+    for path in (tmp_path / "out" / "residuals").iterdir():
+        path.write_bytes(b"torn")
+    assert resumed(vectors, tmp_path / "out") == expected
