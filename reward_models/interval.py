@@ -113,7 +113,7 @@ def parts(found: Items) -> list[Part]:
             df = max(1.0, min(df, 2 * n_clusters / max(kurtosis - 1, 1e-9)))
         if n_clusters < 2 or (total == 0 and not found.unit_interval[stratum]):
             variance = None
-        n_whole = int(((x == 0) | (x == 1)).sum())
+        n_whole = int(((x == 0) | (np.abs(x) == 1)).sum())
         answers = 2 * n_whole >= len(x) or bool(np.ptp(x) == 0)
         made.append(
             Part(

@@ -158,6 +158,14 @@ def test_answers_of_which_none_changed_leave_room_for_a_change() -> None:
     assert gain_stderr([(1.0, items(where, [0.0] * 100), items(where, [0.0] * 100))]) == pytest.approx(0.01)
 
 
+def test_answers_that_mostly_became_wrong_have_the_same_interval_as_those_that_became_right() -> None:
+    right, wrong = [1.0] * 30 + [0.0] * 10, [0.0] * 40
+    up = changed(items(alone(40), wrong), items(alone(40), right)).interval
+    down = changed(items(alone(40), right), items(alone(40), wrong)).interval
+    assert up is not None and down is not None
+    assert (-down.high, -down.low) == pytest.approx(up)
+
+
 def test_one_cluster_has_a_change_without_an_error() -> None:
     where = layout(list("ab"), ["x", "x"])
     made = changed(items(where, [-1.0, -2.0]), items(where, [-2.0, -5.0]))
