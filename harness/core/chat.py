@@ -58,7 +58,13 @@ class ChatRequest:
 
 
 class ChatModel(Protocol):
-    """Any chat model. `name` says which one, as the user named it."""
+    """Any chat model. `name` says which one, as the user named it.
+
+        chat = open_chat(ChatSettings(model="hosted_vllm/m", api_base="http://127.0.0.1:8000/v1"))
+        answer = await chat.answer(ChatRequest(messages=[{"role": "user", "content": "Hello"}]))
+
+    `engines/scripted/chat.ScriptedChat([...])` is one without a network.
+    """
 
     name: str
 

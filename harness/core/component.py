@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from pydantic import Field, JsonValue
 
@@ -23,9 +23,18 @@ class ComponentConfig(Record):
     role: Role = Field(default="target", description="whether the component stands for a source or a target domain")
     weight: float | None = Field(default=None, description="lambda of Eq. 6; default 1/|D|")
 
+    def allowing_code_execution(self) -> Self:
+        """The configuration with programs that a model wrote allowed to run; as it is where the kind runs none."""
+        return self
+
 
 class Subject(Protocol):
-    """An opened checkpoint. Model and tokenizer are loaded on first use."""
+    """An opened checkpoint. Model and tokenizer are loaded on first use.
+
+    ids = subject.tokenizer()("def f(x):")["input_ids"]
+    logits = subject.model()(input_ids=torch.tensor([ids])).logits      # measured in process
+    place = subject.endpoint()                                          # or asked over HTTP: place.api_base, place.model
+    """
 
     def model(self) -> Any:
         """A transformers causal LM in evaluation mode, on its device. Raises CheckpointError."""

@@ -1,6 +1,20 @@
-"""The errors a user can meet, one class per cause. Each message says what, where and what to do.
+"""The errors of the program. Each message says what, where and what to do; an error is classified once, where it happens.
 
-The class decides the exit code of the command line (docs/cli.md). Nothing here knows where an error is caught.
+    HarnessError                      has a known cause; the class decides the exit code (docs/cli.md)
+    ├── SpecError         exit 3      the spec, or a combination of options, cannot be used as written
+    ├── DataError         exit 4      a field, feed, reference or recording cannot be read or scored
+    ├── CheckpointError   exit 5      a checkpoint cannot be found, identified, loaded or served
+    ├── EngineError       exit 6      scoring or serving broke: memory, a model that is no causal LM, no answer
+    └── StateError        exit 7      the output folder: locked, full, without permission, another run's
+    EndpointError                     (core/chat.py) a chat model gave no answer; becomes a simulation's or question's cause
+    └── TransientError                worth another attempt: a timeout, 429, 5xx, an answer cut off
+    ContextOverflow                   (core/chat.py) a conversation longer than the model reads
+    ParticipantError                  (tau2/simulate) what a participant said cannot be a message; blames agent or user
+    TranscriptError, BadVerdictError, ReviewError   (ValueError) text of a recording, judge or reviewer that does not parse
+
+What happens to them: while a component measures, `run/pipeline.measure_component` turns a HarnessError into a failed measurement with its
+message; SpecError and StateError concern the whole run and are raised. In simulations the last three groups become a cause
+(agent, user, judge, infrastructure) and never an exception of the run. The command line prints a HarnessError in one line.
 """
 
 from __future__ import annotations

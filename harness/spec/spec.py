@@ -224,16 +224,7 @@ def override(spec: Spec, **changes: Any) -> Spec:
 
 def allow_code_execution(spec: Spec) -> Spec:
     """The spec with every component that runs programs of the model allowed to."""
-    return spec.model_copy(
-        update={
-            "components": [
-                config.model_copy(update={"allow_code_execution": True})
-                if "allow_code_execution" in type(config).model_fields
-                else config
-                for config in spec.components
-            ]
-        }
-    )
+    return spec.model_copy(update={"components": [config.allowing_code_execution() for config in spec.components]})
 
 
 def spec_json_schema() -> dict[str, Any]:

@@ -14,7 +14,13 @@ from harness.tasks.tau2.tool import Tool
 
 
 class Domain(Protocol):
-    """Tasks, policy, tools and environments of one domain, loaded once per process."""
+    """Tasks, policy, tools and environments of one domain, loaded once per process.
+
+    domain = open_domain("mock")                       # sources.py
+    (task, *_) = domain.tasks()
+    environment = domain.environment()                 # a fresh one for every simulation
+    environment.initialize(task.initial_state)
+    """
 
     name: str
     source: str

@@ -65,6 +65,10 @@ class LmEvalConfig(ComponentConfig):
         default=False, description="run programs that the model wrote (HumanEval, MBPP), in a sandbox"
     )
 
+    def allowing_code_execution(self) -> Self:
+        """With the programs of code benchmarks allowed to run."""
+        return self.model_copy(update={"allow_code_execution": True})
+
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
         if (self.task is None) == (self.suite is None):
