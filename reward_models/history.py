@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from harness.core.vector import CheckpointRecord, RewardVector
 
 
 class Earlier(NamedTuple):
-    """What comparable vectors before a step hold: how many there are, and each component's raw values, by step."""
+    """What comparable vectors before a step hold: how many there are, and each component's raw values, by step.
+
+    `last`: the highest of them. `vectors`: gives them all, which takes time for each.
+    """
 
     n: int
     raws: dict[str, list[float]]
+    last: RewardVector | None
+    vectors: Callable[[], list[RewardVector]]
 
 
 class History:
@@ -58,7 +63,9 @@ class History:
         last = not self._orders or step is None or step > self._orders[-1]
         alike = self._specs <= {spec} and (checkpoint.tokenizer is None or self._tokenizers <= {checkpoint.tokenizer})
         if self._in_order and last and alike:
-            return Earlier(len(self._vectors), self._columns)
+            order = self._orders[-1] if self._orders else None
+            newest = None if order is None else self._vectors[None if order < 0 else order]
+            return Earlier(len(self._vectors), self._columns, newest, lambda: self.before(step))
         vectors = [
             vector
             for vector in self.before(step)
@@ -69,7 +76,7 @@ class History:
             for component in vector.components:
                 if component.raw is not None:
                     raws.setdefault(component.name, []).append(component.raw)
-        return Earlier(len(vectors), raws)
+        return Earlier(len(vectors), raws, vectors[-1] if vectors else None, lambda: vectors)
 
     def has_after(self, step: int) -> bool:
         """Whether a later step is there."""

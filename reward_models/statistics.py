@@ -61,12 +61,14 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, math.sqrt(variance))
 
 
-def reliability(stderr: float | None, std: float | None) -> float | None:
-    """max(0, 1 - SE^2 / Var): the share of a component's variance that is not measurement noise, in [0, 1].
+def reliability(noise: float | None, known: Spread | None, *, n: int) -> float | None:
+    """1 - noise / variance, at least 0: the share of a component's variance over `n` checkpoints that is not noise, in [0, 1].
 
-    Null where the standard error is unknown or nothing varies.
+    `noise`: variance of one checkpoint's mean by the item x checkpoint residual (`residual.py`), and not by one
+    checkpoint's standard error over items: items are common to all checkpoints. `known` has the population's variance,
+    std^2, so the unbiased one is std^2 n/(n-1). None where noise is not known, or nothing varies.
     """
-    if stderr is None or std is None or std <= 0:
+    if noise is None or known is None or known.std <= 0 or n < 2:
         return None
-    noise = stderr / std
-    return max(0.0, 1.0 - noise * noise)
+    ratio = math.sqrt(noise) / known.std
+    return max(0.0, 1.0 - ratio * ratio * (n - 1) / n)

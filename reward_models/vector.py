@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -20,7 +21,11 @@ from harness.core.vector import (
     ReferenceRecord,
     RewardVector,
 )
-from harness.reward_models.history import History, same_tokenizer
+from harness.reward_models.evidence import Evidence
+from harness.reward_models.gain import Step, gain_error, gain_standardized, incomparable, scalar_error, step_of
+from harness.reward_models.history import History
+from harness.reward_models.interval import interval
+from harness.reward_models.items import Items, NoItems
 from harness.reward_models.reference import Reference, label
 from harness.reward_models.statistics import Spread, reliability, spread
 
@@ -59,11 +64,46 @@ class Standardization:
             return None if fitted is None else Spread(fitted.mean, fitted.std)
         return spread(measured) if self.mode == "running" and len(measured) >= 2 else None
 
+    @property
+    def id(self) -> str | None:
+        """Of the reference, where it is frozen."""
+        return None if self.reference is None else self.reference.id
+
     def n_vectors(self, so_far: int) -> int:
         """How many vectors the statistics come from; `so_far` in this trajectory."""
         if self.reference is not None:
             return self.reference.n
         return so_far if self.mode == "running" else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded(Standardization):
+    """The frozen one that a vector was standardised by, as the vector has it: the reference itself need not be there."""
+
+    vector: RewardVector
+
+    def spread(self, name: str, measured: Sequence[float]) -> Spread | None:
+        """As recorded."""
+        record = self.vector.reference
+        for component, mean, std in zip(self.vector.components, record.mean, record.std, strict=True):
+            if component.name == name and mean is not None and std is not None:
+                return Spread(mean, std)
+        return None
+
+    @property
+    def id(self) -> str | None:
+        """As recorded."""
+        return self.vector.reference.id
+
+    def n_vectors(self, so_far: int) -> int:
+        """As recorded."""
+        return self.vector.reference.n
+
+
+def standardization_of(vector: RewardVector) -> Standardization:
+    """How a vector was standardised, so that it can be assembled again."""
+    mode = vector.reference.mode
+    return Recorded(mode=mode, vector=vector) if mode == "frozen" else Standardization(mode=mode)
 
 
 def standardize(raw: float | None, known: Spread | None, *, higher_is_better: bool) -> float | None:
@@ -102,46 +142,67 @@ def build_vector(
     standardization: Standardization,
     history: History | Sequence[RewardVector],
     provenance: Provenance,
+    evidence: Evidence | None = None,
 ) -> RewardVector:
     """Assemble one vector. `history` holds the vectors of the same trajectory written before this one.
 
     `standardized` uses the mode's statistics, `shrunk` = reliability * standardized, `scalar` is Eq. 6's weighted sum
     of the raw scores, `gain` its difference to the previous step. What is undefined is null and named in `warnings`.
+    `evidence`: the items, from which intervals, changes, reliability and the errors of scalar and gain are computed.
     """
     warnings: list[str] = []
     past = history if isinstance(history, History) else History(history)
     earlier = past.earlier(step, spec=provenance.spec, checkpoint=checkpoint)
-    components = []
-    spreads = []
+    previous = past.previous(step)
+    why = None if previous is None else incomparable(previous, checkpoint, spec=provenance.spec)
+    base = None if why else previous
+    components: list[ComponentRecord] = []
+    spreads: dict[str, Spread | None] = {}
+    steps: dict[str, Step] = {}
     for config, measurement, weight in zip(configs, measurements, weights, strict=True):
-        measured = [*earlier.raws.get(config.name, ()), *([] if measurement.raw is None else [measurement.raw])]
-        known = standardization.spread(config.name, measured)
-        spreads.append(known)
+        name = config.name
+        measured = [*earlier.raws.get(name, ()), *([] if measurement.raw is None else [measurement.raw])]
+        known = spreads[name] = standardization.spread(name, measured)
         z = standardize(measurement.raw, known, higher_is_better=measurement.higher_is_better)
-        trust = reliability(measurement.stderr, known.std) if known else None
         if z is None and measurement.raw is not None and standardization.mode != "none":
-            why = "its standard deviation is 0" if known else "measured on 1 checkpoint so far; two are needed"
-            warnings.append(f"{config.name}: standardized is null, {why}")
+            what = "its standard deviation is 0" if known else "measured on 1 checkpoint so far; two are needed"
+            warnings.append(f"{name}: standardized is null, {what}")
+        now = NoItems("not at hand") if evidence is None else evidence.now(name)
+        step_here = steps[name] = step_of(name, measurement, base, now=now, evidence=evidence)
+        residual = None if evidence is None else evidence.residual(name, earlier)
+        n = len(measured) if standardization.mode == "running" else standardization.n_vectors(0)
+        trust = reliability(residual.noise if residual else None, known, n=n)
         components.append(
             ComponentRecord(
-                **measurement.model_dump(),
-                name=config.name,
+                **{**measurement.model_dump(), **_seen(now)},
+                name=name,
                 kind=config.kind,
                 role=config.role,
                 standardized=z,
                 reliability=trust,
                 shrunk=None if z is None or trust is None else trust * z,
                 weight=weight,
+                change=step_here.change,
+                change_stderr=step_here.change_stderr,
+                n_paired=step_here.n_paired,
             )
         )
     scalar = weighted_sum(components)
     missing = [c.name for c in components if c.raw is None and c.weight != 0]
     if missing:
         warnings.append(f"scalar is null: {', '.join(missing)} missing")
-    gain, warning = _gain(step, scalar, past, checkpoint, spec=provenance.spec)
-    if warning:
-        warnings.append(warning)
-    previous = past.previous(step)
+    gain = standardized_gain = None
+    if scalar is not None and previous is not None:
+        if why is None and previous.scalar is None:
+            why = f"{label(previous)} has no scalar"
+        if why is None:
+            assert previous.scalar is not None
+            gain = scalar - previous.scalar
+            standardized_gain = gain_standardized(components, previous, spreads)
+        else:
+            warnings.append(f"gain is null: {why}")
+    if evidence is not None:
+        warnings += _without_errors(steps)
     if previous is not None and checkpoint.fingerprint and previous.checkpoint.fingerprint == checkpoint.fingerprint:
         warnings.append(f"the weights are those of step {previous.step}")
     statuses = {c.status for c in components}
@@ -157,35 +218,32 @@ def build_vector(
         vector=[c.raw for c in components],
         standardized=[c.standardized for c in components],
         reference=ReferenceRecord(
-            id=standardization.reference.id if standardization.reference else None,
+            id=standardization.id,
             mode=standardization.mode,
-            mean=[known.mean if known else None for known in spreads],
-            std=[known.std if known else None for known in spreads],
+            mean=[known.mean if known else None for known in spreads.values()],
+            std=[known.std if known else None for known in spreads.values()],
             n=standardization.n_vectors(earlier.n + 1),
         ),
         scalar=scalar,
+        scalar_stderr=None if scalar is None else scalar_error(components, steps),
         gain=gain,
+        gain_stderr=None if gain is None else gain_error(components, steps),
+        gain_standardized=standardized_gain,
+        previous_step=None if base is None else base.step,
         warnings=warnings,
         provenance=provenance,
     )
 
 
-def _gain(
-    step: int | None,
-    scalar: float | None,
-    history: History,
-    checkpoint: CheckpointRecord,
-    *,
-    spec: str,
-) -> tuple[float | None, str | None]:
-    """Eq. 6, and why it is null where that is not obvious."""
-    previous = history.previous(step)
-    if scalar is None or previous is None:
-        return None, None
-    if previous.provenance.spec != spec:
-        return None, f"gain is null: {label(previous)} was measured with another spec or other field content"
-    if not same_tokenizer(previous.checkpoint, checkpoint):
-        return None, f"gain is null: {label(previous)} has another tokenizer, and scores are per token"
-    if previous.scalar is None:
-        return None, f"gain is null: {label(previous)} has no scalar"
-    return scalar - previous.scalar, None
+def _seen(now: Items | NoItems) -> dict[str, Any]:
+    """What a measurement's items say of it; nothing where they are not at hand, so that what it had stays."""
+    return {"interval": interval(now), "n_clusters": now.layout.n_clusters} if isinstance(now, Items) else {}
+
+
+def _without_errors(steps: Mapping[str, Step]) -> list[str]:
+    """One warning for the components that have a change without an error."""
+    reasons: dict[str, list[str]] = {}
+    for name, step in steps.items():
+        if step.why is not None:
+            reasons.setdefault(step.why, []).append(name)
+    return [f"no paired error for {', '.join(names)}: {reason}" for reason, names in reasons.items()]

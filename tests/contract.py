@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from harness.core.component import Check, Component, ComponentConfig, Estimate, Outcome, SilentProgress
 from harness.core.defaults import Defaults
 from harness.core.measurement import Measurement
+from harness.reward_models.items import Items, scored_items
 from harness.spec.kinds import component_class
 
 
@@ -78,6 +79,8 @@ def check_measurement(component: Component, subject: Any, scratch: Path) -> Outc
     columns = {name: list(column) for name, column in outcome.items.items()}
     assert columns and len({len(column) for column in columns.values()}) == 1 and "id" in columns
     assert len(set(map(str, columns["id"]))) == len(columns["id"]) == measurement.n_items
+    found = scored_items(columns, measurement, component.task)
+    assert isinstance(found, Items), f"its items do not explain its value, so nothing is paired: {found}"
     assert all((scratch / name).exists() for name in outcome.files)
     again = component.measure(subject, SilentProgress(), scratch)
     assert again.measurement.raw == measurement.raw

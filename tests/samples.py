@@ -11,6 +11,7 @@ from harness.core.component import ComponentConfig
 from harness.core.measurement import Measurement, failed
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
 from harness.feed.feed import Feed
+from harness.reward_models.evidence import Evidence
 from harness.reward_models.vector import Standardization, build_vector
 
 RUNNING = Standardization(mode="running")
@@ -60,6 +61,7 @@ def vector(
     mixture: Mapping[str, float] | None = None,
     definitions: Mapping[str, str | None] | None = None,
     spec: str = "sha256:spec-1",
+    evidence: Evidence | None = None,
 ) -> RewardVector:
     """The vector of one checkpoint from raw values (or whole measurements) by component name."""
     place = f"{trajectory}/checkpoint-{step}"
@@ -76,6 +78,7 @@ def vector(
         standardization=standardization,
         history=[earlier for earlier in history if earlier.trajectory == trajectory],
         provenance=provenance(definitions or {name: f"sha256:{name}" for name in raws}, spec=spec),
+        evidence=evidence,
     )
 
 

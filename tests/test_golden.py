@@ -56,7 +56,7 @@ def test_the_golden_reference_is_what_the_golden_feed_gives() -> None:
 def test_the_golden_numbers_follow_from_the_golden_measurements() -> None:
     feed = read_feed(GOLDEN)
     for index, vector in enumerate(feed):
-        assert vector == build_vector(
+        made = build_vector(
             run=vector.run,
             trajectory=vector.trajectory,
             step=vector.step,
@@ -73,6 +73,17 @@ def test_the_golden_numbers_follow_from_the_golden_measurements() -> None:
             history=[earlier for earlier in feed[:index] if earlier.trajectory == vector.trajectory],
             provenance=vector.provenance,
         )
+        assert _as_first_written(made) == _as_first_written(vector)
+
+
+def _as_first_written(vector: RewardVector) -> dict[str, Any]:
+    """Without the keys that came later, and those that need items, which are not at hand here."""
+    later = {"scalar_stderr", "gain_stderr", "gain_standardized", "previous_step"}
+    value = vector.model_dump(exclude=later)
+    for component in value["components"]:
+        for key in ("shrunk", "reliability", "change", "change_stderr", "n_paired"):
+            del component[key]
+    return value
 
 
 def test_the_golden_lines_are_valid_against_the_published_schema(validator: Any) -> None:

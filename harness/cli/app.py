@@ -19,6 +19,7 @@ from harness.cli import (
     serve,
     show,
     tasks,
+    update,
     watch,
 )
 from harness.cli.tau2.app import app as tau2_app
@@ -54,6 +55,7 @@ app.command("doctor")(doctor.doctor)
 app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
 app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
+app.command("update")(update.update)
 app.command("export")(export.export)
 app.command("aggregate")(aggregate.aggregate)
 app.command("ls")(ls.ls)

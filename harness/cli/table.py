@@ -13,10 +13,13 @@ from rich.table import Table
 from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.vector import ComponentRecord, RewardVector
+from harness.reward_models.interval import Z
 from harness.reward_models.reference import label
 
 PIPE_WIDTH = 10_000
 """Columns when nobody looks: tables are not wrapped in files."""
+STEPS_SHOWN = 12
+"""Trajectories whose last step is told in words."""
 
 
 def stdout() -> Console:
@@ -46,10 +49,18 @@ def number(value: float | None, *, sign: bool = False) -> str:
     return f"{value:+.4f}" if sign else f"{value:.4f}"
 
 
+def gain_cell(vector: RewardVector) -> str:
+    """`+0.1858 ± 0.0094*`; the mark where it is beyond its error, a dash where there is no gain."""
+    if vector.gain is None or vector.gain_stderr is None:
+        return number(vector.gain, sign=True)
+    mark = "*" if abs(vector.gain) > Z * vector.gain_stderr else ""
+    return f"{vector.gain:+.4f} ± {vector.gain_stderr:.4f}{mark}"
+
+
 def summary_line(vector: RewardVector) -> str:
     """One vector in one line."""
     parts = ", ".join(f"{component.name} {cell(component)}" for component in vector.components)
-    return f"{label(vector)}: {parts}, scalar {number(vector.scalar)}, gain {number(vector.gain, sign=True)}"
+    return f"{label(vector)}: {parts}, scalar {number(vector.scalar)}, gain {gain_cell(vector)}"
 
 
 def print_vectors(vectors: Sequence[RewardVector]) -> None:
@@ -75,13 +86,60 @@ def print_vectors(vectors: Sequence[RewardVector]) -> None:
                 row.append(
                     "-" if component is None or component.standardized is None else f"{component.standardized:+.2f}"
                 )
-        table.add_row(*row, number(vector.scalar), number(vector.gain, sign=True))
+        table.add_row(*row, number(vector.scalar), gain_cell(vector))
     console = stdout()
     if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum <= console.width:
         console.print(table)
-        return
-    for vector in vectors:  # a table squeezed into a narrow terminal would lose its digits
-        console.print(summary_line(vector), soft_wrap=True)
+    else:
+        for vector in vectors:  # a table squeezed into a narrow terminal would lose its digits
+            console.print(summary_line(vector), soft_wrap=True)
+    print_steps(vectors)
+    print_unlike(vectors)
+
+
+def print_steps(vectors: Sequence[RewardVector]) -> None:
+    """Of each trajectory's last step, what was learned and what was forgotten, on stderr."""
+    last = {vector.trajectory: (vector, words) for vector in vectors if (words := step_words(vector))}
+    for vector, words in list(last.values())[:STEPS_SHOWN]:
+        say(f"{visible(vector.trajectory)}, step {vector.previous_step} to {vector.step}: {words}")
+    if len(last) > STEPS_SHOWN:
+        say(f"... and {len(last) - STEPS_SHOWN} more trajectories")
+    if any(gain_cell(vector).endswith("*") for vector in vectors):
+        say("* a gain beyond 1.96 of its standard errors")
+
+
+def say(words: str) -> None:
+    """One line on stderr, as it is."""
+    Console(stderr=True).print(words, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def step_words(vector: RewardVector) -> str:
+    """What a step did to each component, where its change has an error: beyond it (1.96 of them), or within."""
+    said: dict[str, list[str]] = {}
+    for component in vector.components:
+        if component.change is None or component.change_stderr is None:
+            continue
+        better = component.change > 0 if component.higher_is_better else component.change < 0
+        if abs(component.change) <= Z * component.change_stderr:
+            verdict = "within error"
+        elif component.role == "target":
+            verdict = "learned" if better else "lost"
+        else:
+            verdict = "gained" if better else "forgotten"
+        words = f"{component.name} {component.change:+.4f} ± {component.change_stderr:.4f}"
+        said.setdefault(verdict, []).append(words if component.role == "target" else f"{words} (source)")
+    order = ("learned", "gained", "forgotten", "lost", "within error")
+    return "; ".join(f"{verdict} {', '.join(said[verdict])}" for verdict in order if verdict in said)
+
+
+def print_unlike(vectors: Sequence[RewardVector]) -> None:
+    """Say once, on stderr, that a scalar adds unlike units: the largest of them decides it."""
+    metrics = {c.metric: c.name for vector in vectors[-1:] for c in vector.components if c.weight != 0}
+    if len(metrics) > 1:
+        parts = ", ".join(f"{metric} ({name})" for metric, name in metrics.items())
+        say(
+            f"scalar and gain add unlike units: {parts}; the largest decides them. gain_standardized adds standard deviations"
+        )
 
 
 def incomplete(vectors: Sequence[RewardVector]) -> int:
@@ -107,9 +165,6 @@ def print_warnings(vectors: Sequence[RewardVector]) -> None:
 
 def print_grouped(where: Mapping[str, Sequence[str]]) -> None:
     """One line per message on stderr: its first place, how many more there are, and the message."""
-    console = Console(stderr=True)
     for message, places in where.items():
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-        console.print(
-            f"{places[0]}{more}: {visible(message)}", markup=False, emoji=False, highlight=False, soft_wrap=True
-        )
+        say(f"{places[0]}{more}: {visible(message)}")

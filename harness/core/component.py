@@ -110,6 +110,9 @@ class Engine:
 class Outcome:
     """A measurement with its per-item scores: columns of equal length, written as Parquet.
 
+    `items` has `id` (each its own, the same for every checkpoint) and `value` (None where an item was not scored), whose mean is
+    `measurement.raw`: then changes from step to step are paired item by item and have an error. `cluster`, where items belong
+    together. Any other column is for people.
     `files`: what it left in its scratch folder for people to look at. `n_open`: items that failed for reasons outside the
     checkpoint (an endpoint, a judge), so that a later call may complete them.
     """

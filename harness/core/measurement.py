@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -29,19 +29,29 @@ def first_problem(error: ValidationError) -> str:
     return f"{where}: {what}" if where else what
 
 
+class Interval(NamedTuple):
+    """Where a value lies with a confidence of 95%, in its unit; `[low, high]` in JSON."""
+
+    low: float
+    high: float
+
+
 class Measurement(Record):
     """Raw value with standard error, counts and status.
 
     `raw` and `stderr` are in the metric's unit (`logprob_per_token`: nats per token, at most 0). `raw` is null
     exactly when `status` is `failed`; `stderr` may be null when it cannot be estimated (a single item).
+    `interval` and `n_clusters` are filled in from the items when a vector is assembled; None where no items are at hand.
     """
 
     metric: str
     higher_is_better: bool = True
     raw: float | None
     stderr: float | None = Field(default=None, ge=0)
+    interval: Interval | None = None
     n_items: int = Field(ge=0)
     n_scored: int = Field(ge=0)
+    n_clusters: int | None = Field(default=None, ge=1)
     status: Status
     reason: str | None = None
     detail: dict[str, JsonValue] = Field(default_factory=dict)

@@ -26,12 +26,19 @@ class _Identity(Record):
 
 
 class ComponentRecord(Measurement, _Identity):
-    """One coordinate: the measurement, and what standardisation and the spec make of it."""
+    """One coordinate: the measurement, and what standardisation, the spec and the previous step make of it.
+
+    `change` is raw minus raw of the vector's `previous_step`, over the `n_paired` items that both scored, in the unit of
+    `raw`; `change_stderr` is paired.
+    """
 
     standardized: float | None = None
     shrunk: float | None = None
     reliability: float | None = Field(default=None, ge=0, le=1)
     weight: float
+    change: float | None = None
+    change_stderr: float | None = Field(default=None, ge=0)
+    n_paired: int | None = Field(default=None, ge=1)
 
 
 class CheckpointRecord(Record):
@@ -113,7 +120,8 @@ class Provenance(Record):
 class RewardVector(Record):
     """The ordered measurements of one checkpoint (Eq. 2 of arXiv 2507.15640), raw and standardised.
 
-    `variables`: the values that the spec's prompts were filled with, where it varies any.
+    `variables`: the values that the spec's prompts were filled with, where it varies any. `previous_step` is the step
+    that `gain` and every `change` are against: the highest earlier one of the trajectory.
     """
 
     schema_: Literal["harness.reward_vector/1"] = Field(default=VECTOR_SCHEMA, alias="schema")
@@ -129,7 +137,11 @@ class RewardVector(Record):
     standardized: list[float | None]
     reference: ReferenceRecord
     scalar: float | None
+    scalar_stderr: float | None = Field(default=None, ge=0)
     gain: float | None
+    gain_stderr: float | None = Field(default=None, ge=0)
+    gain_standardized: float | None = None
+    previous_step: int | None = Field(default=None, ge=0)
     warnings: list[str] = Field(default_factory=list)
     provenance: Provenance
 

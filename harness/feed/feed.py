@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from harness.core.errors import DataError
-from harness.core.vector import RewardVector
+from harness.core.vector import ComponentRecord, RewardVector
 from harness.feed.lines import FEED_FILE, read_vectors
 from harness.reward_models.reference import Reference, definitions_of, label
 from harness.reward_models.statistics import Spread, spread
@@ -20,7 +21,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ERROR_COLUMNS = ("n_clusters", "change", "change_stderr", "n_paired")
+"""Of a component, with `to_pandas(errors=True)`; besides `low` and `high` of its interval."""
+VECTOR_ERROR_COLUMNS = ("scalar_stderr", "gain_stderr", "gain_standardized", "previous_step")
 COMPONENT_COLUMNS = ("stderr", "standardized", "shrunk", "reliability", "status", "n_items", "n_scored")
+
+
+Errors = Literal["paired", "items"]
+
+
+class MatrixWithErrors(NamedTuple):
+    """The learner's array and its standard errors, both of shape [T, N + |D|]."""
+
+    values: npt.NDArray[np.float64]
+    errors: npt.NDArray[np.float64]
 
 
 class Feed(Sequence[RewardVector]):
@@ -71,39 +85,71 @@ class Feed(Sequence[RewardVector]):
         """Mixture domains, in order of first appearance over all vectors."""
         return list(dict.fromkeys(name for vector in self.vectors if vector.mixture for name in vector.mixture.domains))
 
-    def matrix(self, reference: Reference | None = None) -> npt.NDArray[np.float64]:
+    @overload
+    def matrix(self, reference: Reference | None = None, *, errors: None = None) -> npt.NDArray[np.float64]: ...
+    @overload
+    def matrix(self, reference: Reference | None = None, *, errors: Errors) -> MatrixWithErrors: ...
+    def matrix(
+        self, reference: Reference | None = None, *, errors: Errors | None = None
+    ) -> npt.NDArray[np.float64] | MatrixWithErrors:
         """The learner's array [rho ; standardised], shape [T, N + |D|], float64, one row per vector in feed order.
 
         N domains (normalised to sum 1) come first, in the order of `domains`, then the components in the order of
         `components`. With `reference` the raw values are standardised by it; otherwise a frozen feed's own values are
         used, and a running feed is standardised per trajectory over all of its steps, as in Algorithm 2. What is
         missing is NaN: a mixture the trainer did not give, a failed component, a component that does not vary.
+
+        With `errors` also the values' standard errors, of the same shape (0 for a mixture that was given): "paired" between
+        the rows of a trajectory, whose items are common (change_stderr / sqrt 2, in the unit of z; NaN at its first step),
+        or "items" for another sample of items (stderr). A learner that compares steps wants the first.
         Raises DataError when the vectors cannot be compared (other components, other content, or other references), or
         are not standardised at all (mode none).
         """
         import numpy as np
 
         if not self.vectors:
-            return np.empty((0, 0), dtype=np.float64)
+            nothing = np.empty((0, 0), dtype=np.float64)
+            return nothing if errors is None else MatrixWithErrors(nothing, nothing)
         _check_comparable(self.vectors, reference)
         domains, names = self.domains, self.components
-        z = self._standardized(names, reference)
+        spreads = self._spreads(reference)
+        z = self._standardized(names, spreads)
         rows = []
         for vector, values in zip(self.vectors, z, strict=True):
             rho = vector.mixture.normalized() if vector.mixture else None
             row: list[float | None] = [None if rho is None else rho.get(domain, 0.0) for domain in domains]
             rows.append([*row, *values])
-        return np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
+        array = np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
+        if errors is None:
+            return array
+        deviations = np.zeros_like(array)
+        deviations[:, len(domains) :] = [
+            [_error_of(by_name[name], spread.get(name), errors) for name in names]
+            for by_name, spread in (
+                (
+                    {c.name: c for c in vector.components},
+                    _recorded(vector) if spreads is None else spreads[vector.trajectory],
+                )
+                for vector in self.vectors
+            )
+        ]
+        return MatrixWithErrors(array, np.where(np.isnan(array), np.nan, deviations))
 
-    def _standardized(self, names: Sequence[str], reference: Reference | None) -> list[list[float | None]]:
-        by_name = [{component.name: component for component in vector.components} for vector in self.vectors]
+    def _spreads(self, reference: Reference | None) -> dict[str, dict[str, Spread]] | None:
+        """Trajectory -> component -> what standardises it; None for a frozen feed, whose vectors say so themselves."""
         if reference is None and self.vectors[0].reference.mode == "frozen":
-            return [[components[name].standardized for name in names] for components in by_name]
+            return None
         if reference is not None:
             frozen = {c.name: Spread(c.mean, c.std) for c in reference.components}
-            spreads = dict.fromkeys(self.trajectories, frozen)
-        else:
-            spreads = {name: self.trajectory(name).latest().spreads() for name in self.trajectories}
+            return dict.fromkeys(self.trajectories, frozen)
+        return {name: self.trajectory(name).latest().spreads() for name in self.trajectories}
+
+    def _standardized(
+        self, names: Sequence[str], spreads: dict[str, dict[str, Spread]] | None
+    ) -> list[list[float | None]]:
+        by_name = [{component.name: component for component in vector.components} for vector in self.vectors]
+        if spreads is None:
+            return [[components[name].standardized for name in names] for components in by_name]
         return [
             [
                 standardize(
@@ -125,9 +171,10 @@ class Feed(Sequence[RewardVector]):
                     measured.setdefault(component.name, []).append(component.raw)
         return {name: spread(values) for name, values in measured.items()}
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self, *, errors: bool = False) -> pd.DataFrame:
         """One row per vector: run, trajectory, step, status, scalar, gain, `mixture.<domain>` as the trainer gave it,
         and per component `<name>` (raw), `<name>.stderr` and the rest of COMPONENT_COLUMNS, and its numeric details.
+        With `errors` also VECTOR_ERROR_COLUMNS, and per component ERROR_COLUMNS and its interval's `low` and `high`.
 
         Raises DataError where a component's name clashes with another column.
         """
@@ -146,6 +193,8 @@ class Feed(Sequence[RewardVector]):
                 ("gain", vector.gain),
                 ("reference", vector.reference.id),
             ]
+            if errors:
+                cells += [(key, getattr(vector, key)) for key in VECTOR_ERROR_COLUMNS]
             if vector.mixture:
                 weights = zip(vector.mixture.domains, vector.mixture.weights, strict=True)
                 cells += [(f"mixture.{domain}", weight) for domain, weight in weights]
@@ -153,6 +202,10 @@ class Feed(Sequence[RewardVector]):
                 name = component.name
                 cells.append((name, component.raw))
                 cells += [(f"{name}.{key}", getattr(component, key)) for key in COMPONENT_COLUMNS]
+                if errors:
+                    cells += [(f"{name}.{key}", getattr(component, key)) for key in ERROR_COLUMNS]
+                    limits = component.interval or (None, None)
+                    cells += [(f"{name}.low", limits[0]), (f"{name}.high", limits[1])]
                 cells += [(f"{name}.{k}", v) for k, v in component.detail.items() if isinstance(v, int | float)]
             row = dict(cells)
             if len(row) < len(cells):
@@ -161,6 +214,20 @@ class Feed(Sequence[RewardVector]):
             rows.append(row)
         frame = pd.DataFrame(rows)
         return frame.astype({"step": "Int64"}) if rows else frame
+
+
+def _recorded(vector: RewardVector) -> dict[str, Spread]:
+    """What standardised a vector, as it has it."""
+    record = zip(vector.components, vector.reference.mean, vector.reference.std, strict=True)
+    return {c.name: Spread(mean, std) for c, mean, std in record if mean is not None and std is not None}
+
+
+def _error_of(component: ComponentRecord, known: Spread | None, errors: Errors) -> float:
+    """A standard error in the unit of z; NaN where it is not known."""
+    error = component.stderr if errors == "items" else component.change_stderr
+    if error is None or known is None or known.std <= 0:
+        return math.nan
+    return error / known.std / (1.0 if errors == "items" else math.sqrt(2))
 
 
 def _check_comparable(vectors: Sequence[RewardVector], reference: Reference | None) -> None:

@@ -3,6 +3,7 @@
 run.json         which run this is: schema, run, spec digest, spec
 ledger.jsonl     one line per finished measurement, written before any vector uses it
 items/           per-item scores, Parquet, one folder per measurement
+residuals/       the item x checkpoint residuals of long trajectories, a cache
 work/            what a measurement in progress keeps, one folder each
 rewards.jsonl    the feed, one line per checkpoint
 .lock            held while somebody writes
@@ -31,7 +32,7 @@ RUN_SCHEMA = "harness.run/1"
 
 
 class Entry(Record):
-    """One finished measurement of one component on one set of weights."""
+    """One finished measurement of one component on one set of weights. `table`: its items, while they are in memory."""
 
     key: str
     component: str
@@ -43,6 +44,7 @@ class Entry(Record):
     items: str | None = None
     started: str
     seconds: float = Field(ge=0)
+    table: Any = Field(default=None, exclude=True, repr=False)
 
 
 def entry_key(fingerprint: str, tokenizer: str | None, definition: str, *, answering: str | None = None) -> str:
@@ -99,20 +101,20 @@ class Ledger:
             write_atomically(path, json.dumps({**content, "products": choice}, indent=2).encode() + b"\n")
         return choice
 
-    def put(self, entry: Entry, *, items: Mapping[str, Sequence[Any]]) -> Entry:
+    def put(self, entry: Entry) -> Entry:
         """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.
 
         A failure, or what a later attempt may complete, belongs to one attempt and not to these weights: it goes into the
         vector and is never reused.
         """
-        if items:
+        if entry.table:
             where = f"items/{entry.key.removeprefix('sha256:')[:16]}/{entry.component}.parquet"
-            write_atomically(self.folder / where, _parquet(items))
+            write_atomically(self.folder / where, _parquet(entry.table))
             entry = entry.model_copy(update={"items": where})
         if not is_open(entry.measurement):
             self._journal.append(entry.model_dump_json())
             self._read.skip()
-            self._entries[entry.key] = entry
+            self._entries[entry.key] = entry.model_copy(update={"table": None})
         return entry
 
 

@@ -267,10 +267,9 @@ def measure_component(
         served=engine.served if engine else None,
         started=started,
         seconds=time.perf_counter() - clock,
+        table=items or None,
     )
-    if ledger is None:
-        return entry
-    return ledger.put(entry, items=items)
+    return entry if ledger is None else ledger.put(entry)
 
 
 @contextlib.contextmanager

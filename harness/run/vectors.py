@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -11,13 +10,15 @@ from pydantic import JsonValue
 
 import harness
 from harness.core.checkpoint import Checkpoint
+from harness.core.component import ComponentConfig
 from harness.core.journal import Follower, Journal, write_atomically
 from harness.core.measurement import Measurement
 from harness.core.place import Place
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
 from harness.feed.lines import parse_lines, uncollected
 from harness.reward_models.history import History
-from harness.reward_models.vector import build_vector
+from harness.reward_models.vector import build_vector, standardization_of
+from harness.run.items import RunItems
 from harness.run.ledger import Entry
 from harness.spec.prepared import Prepared, Row
 
@@ -34,6 +35,7 @@ def assemble(
     mixture: Mixture | None,
     entries: Sequence[Entry],
     history: History,
+    items: RunItems,
     products: str | None = None,
 ) -> RewardVector:
     """The vector of one checkpoint by one row, from its entries. `history`: the vectors of the same trajectory."""
@@ -43,6 +45,10 @@ def assemble(
         else entry.measurement
         for entry in entries
     ]
+    now = {
+        component.config.name: items.take(place, component.config.name, entry.table, measurement, component.task)
+        for component, entry, measurement in zip(row.components, entries, measurements, strict=True)
+    }
     ran = next((entry for entry in entries if entry.engine), None)
     engines = dict.fromkeys(entry.engine for entry in entries if entry.engine)
     tasks: dict[str, dict[str, JsonValue]] = {
@@ -76,6 +82,9 @@ def assemble(
             started=min(entry.started for entry in entries),
             seconds=sum(entry.seconds for entry in entries),
         ),
+        evidence=items.evidence(
+            place, record.fingerprint, now, dict(zip((e.component for e in entries), measurements, strict=True))
+        ),
     )
 
 
@@ -90,10 +99,14 @@ class RunVectors:
         self._prepared = prepared
         self._run = run_name
         self._feed = feed
+        self._items = RunItems(None if feed is None else feed.path.parent)
         self._read = None if feed is None else Follower(feed.path)
         self._places: dict[Place, int] = {}
         self._histories: dict[str, History] = {}
-        self._disorder = False
+        self._stale = False
+        """Whether the file differs from what is in memory."""
+        self._disturbed: set[str] = set()
+        """Trajectories in which an earlier step came in after a later one."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -127,7 +140,7 @@ class RunVectors:
         """Put in a mixture that came later than its vector."""
         if mixture is not None and mixture != vector.mixture:
             self.all[self._places[vector.place]] = vector.model_copy(update={"mixture": mixture})
-            self._disorder = True
+            self._stale = True
 
     def add(self, row: Row, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]) -> RewardVector:
         """Assemble a vector and append it; in the place of one measured before, it takes that place."""
@@ -142,15 +155,17 @@ class RunVectors:
             mixture=checkpoint.mixture,
             entries=entries,
             history=history,
+            items=self._items,
             products=self.products,
         )
         if place in self._places:
             self.all[self._places[place]] = vector
             history.add(vector)
             self.n_again += 1
-            self._disorder = True
+            self._disturbed.add(place.trajectory)
             return vector
-        self._disorder |= place.step is not None and history.has_after(place.step)
+        if place.step is not None and history.has_after(place.step):
+            self._disturbed.add(place.trajectory)
         if self._feed is not None and self._read is not None:
             self._feed.append(vector.to_line())
             self._read.skip()
@@ -160,49 +175,63 @@ class RunVectors:
 
     def settle(self) -> None:
         """Write the feed anew where what came in later changes what was written before."""
-        if not self._disorder:
+        if not (self._stale or self._disturbed):
             return
-        self._set(rebuilt(self._prepared, self.all))
+        self._set(rebuilt(self.all, self._items, only=self._disturbed))
         if self._feed is not None and self._read is not None:
             write_atomically(self._feed.path, "".join(vector.to_line() + "\n" for vector in self.all).encode())
             self._read.skip()
-        self._disorder = False
+        self._stale, self._disturbed = False, set()
 
 
-def rebuilt(prepared: Prepared, vectors: Sequence[RewardVector]) -> list[RewardVector]:
-    """The feed as if every checkpoint had come in order: each trajectory by step, gains and running statistics anew.
+def rebuilt(
+    vectors: Sequence[RewardVector], items: RunItems, *, only: Container[str] | None = None
+) -> list[RewardVector]:
+    """The feed as if every checkpoint had come in order: each trajectory by step, and (of the trajectories in `only`; None:
+    of all) gains, errors and running statistics anew.
 
-    Needed when an earlier step, a mixture or a failed measurement came in later. Measurements stay as they are.
+    Needed when an earlier step or a failed measurement came in later, or a feed was written by an older version.
+    Measurements stay as they are.
     """
-    rows = {json.dumps(row.variables): row for row in prepared.rows}
     trajectories: dict[str, list[RewardVector]] = {}
     for vector in vectors:
         trajectories.setdefault(vector.trajectory, []).append(vector)
     result: list[RewardVector] = []
-    for steps in trajectories.values():
+    for name, steps in trajectories.items():
+        in_order = sorted(steps, key=lambda vector: vector.place.order)
+        if only is not None and name not in only:
+            result += in_order
+            continue
+        items.forget(name, {component.name for vector in steps for component in vector.components})
         history = History()
-        for vector in sorted(steps, key=lambda vector: vector.place.order):
-            rebuilt = assemble(
-                prepared,
-                rows[json.dumps(vector.variables)],
-                run=vector.run,
-                place=vector.place,
-                record=vector.checkpoint,
-                mixture=vector.mixture,
-                entries=[_entry_of(vector, index) for index in range(len(vector.components))],
-                history=history,
-            )
-            result.append(rebuilt.model_copy(update={"provenance": vector.provenance}))
+        for vector in in_order:
+            result.append(again(vector, history, items))
             history.add(result[-1])
     return result
 
 
-def _entry_of(vector: RewardVector, index: int) -> Entry:
-    """The measurement inside a vector, as the ledger would have it."""
-    component = vector.components[index]
-    measurement = Measurement.model_validate(component.model_dump(include=set(Measurement.model_fields)))
-    return Entry(
-        key="", component=component.name, measurement=measurement, started=vector.provenance.started, seconds=0.0
+def again(vector: RewardVector, history: History, items: RunItems) -> RewardVector:
+    """A vector assembled anew from what it holds."""
+    now = {component.name: items.of(vector, component.name) for component in vector.components}
+    return build_vector(
+        run=vector.run,
+        trajectory=vector.trajectory,
+        step=vector.step,
+        checkpoint=vector.checkpoint,
+        mixture=vector.mixture,
+        variables=vector.variables,
+        configs=[ComponentConfig(name=c.name, kind=c.kind, role=c.role) for c in vector.components],
+        weights=[component.weight for component in vector.components],
+        measurements=[
+            Measurement.model_validate(component.model_dump(include=set(Measurement.model_fields)))
+            for component in vector.components
+        ],
+        standardization=standardization_of(vector),
+        history=history,
+        provenance=vector.provenance,
+        evidence=items.evidence(
+            vector.place, vector.checkpoint.fingerprint, now, {c.name: c for c in vector.components}
+        ),
     )
 
 

@@ -12,9 +12,10 @@ from pydantic import JsonValue
 
 from harness.core.measurement import Measurement, failed
 from harness.core.tau2.fault import UNSCORED, Cause, Fault
+from harness.reward_models.repeat import interval_repeat, stderr_repeat
 from harness.reward_models.statistics import clustered_mean
 from harness.reward_models.tau2.faults import count
-from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat
+from harness.reward_models.tau2.pass_hat import Trials, pass_hat_estimate
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, SUCCESS, Verdict, unjudged
 from harness.reward_models.tau2.summary import Judged, Summary, summarize
 
@@ -60,7 +61,17 @@ def measure_reward(
     judged = [Judged(item.task_id, item.verdict) for item in counted]
     summary = summarize(judged)
     reason = _reason(finished, n_items)
-    detail = _detail(counted, summary, _pass_hat(counted, task_ids, trials))
+    rewards: dict[str, list[float]] = {task: [] for task in task_ids}
+    for item in counted:
+        if item.verdict.reward is not None:
+            rewards[item.task_id].append(item.verdict.reward)
+    again = interval_repeat(list(rewards.values()))
+    detail = {
+        **_detail(counted, summary),
+        **_pass_hat(rewards, trials),
+        "stderr_repeat": stderr_repeat(list(rewards.values())),
+        "interval_repeat": None if again is None else list(again),
+    }
     detail.update(source=source, task_revision=task_revision, trials=trials, n_tasks=len(task_ids))
     if summary.reward is None:
         nothing = failed(METRIC, reason or "no simulation was run", n_items=n_items)
@@ -87,17 +98,17 @@ def _check(finished: Sequence[Finished], task_ids: Sequence[str], trials: int) -
         planned.remove((item.task_id, item.trial))
 
 
-def _pass_hat(counted: Sequence[Finished], task_ids: Sequence[str], trials: int) -> dict[str, float | None]:
-    """Null for a k of which any planned task has fewer scored trials."""
-    rewards: dict[str, list[float]] = {task: [] for task in task_ids}
-    for item in counted:
-        if item.verdict.reward is not None:
-            rewards[item.task_id].append(item.verdict.reward)
+def _pass_hat(rewards: Mapping[str, Sequence[float]], trials: int) -> dict[str, JsonValue]:
+    """pass^k with its standard error over tasks; None for a k of which any planned task has fewer scored trials."""
     tried = [Trials(len(values), sum(value >= SUCCESS for value in values)) for values in rewards.values()]
-    return {str(k): mean_pass_hat(tried, k) for k in range(1, trials + 1)}
+    made = {str(k): pass_hat_estimate(tried, k) for k in range(1, trials + 1)}
+    return {
+        "pass_hat": {k: one and one.mean for k, one in made.items()},
+        "pass_hat_stderr": {k: one and one.stderr for k, one in made.items()},
+    }
 
 
-def _detail(counted: Sequence[Finished], summary: Summary, pass_hat: dict[str, float | None]) -> dict[str, JsonValue]:
+def _detail(counted: Sequence[Finished], summary: Summary) -> dict[str, JsonValue]:
     scored = [item for item in counted if item.verdict.reward is not None]
     others = [item for item in scored if item.fault is None or item.fault.cause != "user"]
     rewards = [item.verdict.reward for item in others if item.verdict.reward is not None]
@@ -108,7 +119,6 @@ def _detail(counted: Sequence[Finished], summary: Summary, pass_hat: dict[str, f
     }
     return {
         "breakdown": breakdown,
-        "pass_hat": {**pass_hat},
         "faults": {str(cause): n for cause, n in count(item.fault for item in counted).items()},
         "reward_without_user_faults": None if without is None else without.mean,
         "stderr_without_user_faults": None if without is None else without.stderr,

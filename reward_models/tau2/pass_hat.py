@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from harness.core.measurement import Interval
+from harness.reward_models.interval import interval, stderr
+from harness.reward_models.items import items, layout
+
 
 class Trials(NamedTuple):
     """Of one task: how many trials were scored, and how many of them succeeded."""
@@ -27,7 +31,25 @@ def pass_hat(trials: Trials, k: int) -> float | None:
 
 
 def mean_pass_hat(tasks: Sequence[Trials], k: int) -> float | None:
-    """Mean over tasks; null when any task has fewer than k scored trials, or there is no task."""
+    """Mean over tasks; None when any task has fewer than k scored trials, or there is no task."""
     values = [pass_hat(trials, k) for trials in tasks]
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+class PassHat(NamedTuple):
+    """The mean over tasks with the error of another sample of tasks; no error with a single task."""
+
+    mean: float
+    stderr: float | None
+    interval: Interval | None
+
+
+def pass_hat_estimate(tasks: Sequence[Trials], k: int) -> PassHat | None:
+    """`mean_pass_hat` with its error, which is never 0: a task's pass^k is one value, and tasks are independent."""
+    values = [value for trials in tasks if (value := pass_hat(trials, k)) is not None]
+    if not values or len(values) < len(tasks):
+        return None
+    names = [str(task) for task in range(len(values))]
+    found = items(layout(names, names), values)
+    return PassHat(found.mean, stderr(found), interval(found))

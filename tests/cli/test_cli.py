@@ -130,6 +130,41 @@ def test_show_prints_a_row_per_vector_with_value_and_standard_error(folder: Path
     assert "trajectory a step 0: code: standardized is null" in captured.err
 
 
+def test_show_prints_a_gain_with_its_error_and_tells_learned_from_forgotten(tmp_path: Path, capsys: Capture) -> None:
+    before = vector({"code": -3.0, "prose": -2.0, "sums": -1.0})
+    after = vector({"code": -2.5, "prose": -2.25, "sums": -1.01}, step=10, history=[before])
+    roles = ("target", "source", "source")
+    components = [
+        c.model_copy(update={"change_stderr": 0.02, "role": role})
+        for c, role in zip(after.components, roles, strict=True)
+    ]
+    known = after.model_copy(update={"components": components, "gain_stderr": 0.01})
+    within = known.model_copy(update={"step": 20, "gain_stderr": 0.5})
+    write([before, known], tmp_path / "rewards.jsonl")
+    assert run(["show", str(tmp_path)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[2].endswith("+0.0800 ± 0.0100*")
+    assert (
+        "a, step 0 to 10: learned code +0.5000 ± 0.0200; forgotten prose -0.2500 ± 0.0200 (source); "
+        "within error sums -0.0100 ± 0.0200 (source)\n* a gain beyond 1.96 of its standard errors"
+    ) in captured.err
+    assert "unlike units" not in captured.err
+    write([before, within], tmp_path / "rewards.jsonl")
+    assert run(["show", str(tmp_path)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[2].endswith("+0.0800 ± 0.5000")
+    assert "beyond" not in captured.err
+
+
+def test_a_scalar_that_adds_unlike_units_says_so_once(capsys: Capture) -> None:
+    assert run(["show", str(GOLDEN)]) == EXIT_OK
+    said = [line for line in capsys.readouterr().err.splitlines() if "unlike units" in line]
+    assert said == [
+        "scalar and gain add unlike units: logprob_per_token (code), reward (retail); the largest decides them. "
+        "gain_standardized adds standard deviations"
+    ]
+
+
 def test_show_marks_what_is_not_whole_and_reading_it_is_no_failure(tmp_path: Path, capsys: Capture) -> None:
     partial = measurement(n_scored=9, status="partial", reason="log-prob not finite in 1 of 10 pairs, first in pair 3")
     write([vector({"code": partial}), vector({"code": None}, step=1)], tmp_path / "rewards.jsonl")

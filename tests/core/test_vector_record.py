@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from samples import as_json, vector
+from samples import as_json, measurement, vector
 
 from harness.core.errors import DataError
 from harness.core.measurement import failed
@@ -40,6 +40,8 @@ def components(draw: st.DrawFn, name: str) -> ComponentRecord:
             "stderr": draw(st.none() | UNSIGNED),
             "n_items": n,
             "n_scored": n,
+            "interval": draw(st.none() | st.tuples(FINITE, FINITE)),
+            "n_clusters": draw(st.none() | st.integers(1, 99)),
             "status": "ok",
             "detail": draw(st.dictionaries(st.text(), JSON, max_size=3)),
         }
@@ -52,6 +54,9 @@ def components(draw: st.DrawFn, name: str) -> ComponentRecord:
         shrunk=draw(NUMBERS),
         reliability=draw(st.none() | st.floats(0, 1)),
         weight=draw(FINITE),
+        change=draw(NUMBERS),
+        change_stderr=draw(st.none() | UNSIGNED),
+        n_paired=draw(st.none() | st.integers(1, 99)),
     )
 
 
@@ -76,6 +81,10 @@ def vectors(draw: st.DrawFn) -> RewardVector:
             ),
             "scalar": draw(NUMBERS),
             "gain": draw(NUMBERS),
+            "scalar_stderr": draw(st.none() | UNSIGNED),
+            "gain_stderr": draw(st.none() | UNSIGNED),
+            "gain_standardized": draw(NUMBERS),
+            "previous_step": draw(st.none() | st.integers(0, 2**53)),
         }
     )
 
@@ -95,7 +104,13 @@ def test_a_vector_survives_the_feed_bit_for_bit(value: RewardVector) -> None:
     "place",
     [
         ("scalar",),
+        ("scalar_stderr",),
         ("gain",),
+        ("gain_stderr",),
+        ("gain_standardized",),
+        ("components", 0, "change"),
+        ("components", 0, "change_stderr"),
+        ("components", 0, "interval", 0),
         ("vector", 0),
         ("standardized", 0),
         ("components", 0, "raw"),
@@ -113,7 +128,8 @@ def test_a_vector_survives_the_feed_bit_for_bit(value: RewardVector) -> None:
     ],
 )
 def test_nan_and_infinity_are_refused_anywhere_in_a_line(place: tuple[str | int, ...], bad: float) -> None:
-    value: Any = as_json(vector({"code": -1.0}, mixture={"a": 1.0}))
+    code = measurement(-1.0, interval=(-1.5, -0.5))
+    value: Any = as_json(vector({"code": code}, mixture={"a": 1.0}))
     target = value
     for key in place[:-1]:
         target = target[key]

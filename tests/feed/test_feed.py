@@ -264,3 +264,41 @@ def test_ten_thousand_vectors_are_one_matrix() -> None:
         for index in range(10_000)
     ]
     assert Feed(many).matrix().shape == (10_000, 2)
+
+
+def with_errors() -> Feed:
+    """Two steps whose component has a change of 0.5 with an error."""
+    first = vector({"code": -2.0}, mixture={"a": 1.0, "b": 3.0})
+    second = vector({"code": measurement(-1.5, 0.2, interval=(-1.9, -1.1), n_clusters=10)}, step=10, history=[first])
+    component = second.components[0].model_copy(update={"change_stderr": 0.05, "n_paired": 10})
+    return Feed([first, second.model_copy(update={"components": [component], "gain_stderr": 0.05})])
+
+
+def test_errors_of_the_matrix_are_in_the_unit_of_z_and_on_request() -> None:
+    errors = with_errors()
+    std = 0.25  # of -2.0 and -1.5
+    paired, items = errors.matrix(errors="paired"), errors.matrix(errors="items")
+    assert nan_equal(paired.values, errors.matrix())
+    assert nan_equal(items.values, errors.matrix())
+    assert nan_equal(paired.errors, [[0.0, 0.0, math.nan], [math.nan, math.nan, 0.05 / math.sqrt(2) / std]])
+    assert nan_equal(items.errors, [[0.0, 0.0, 0.1 / std], [math.nan, math.nan, 0.2 / std]])
+    frozen = Standardization(mode="frozen", reference=fit_reference(list(feed(*ROWS))))
+    carried = feed(*ROWS, standardization=frozen)
+    assert nan_equal(carried.matrix(errors="items").errors, feed(*ROWS).matrix(frozen.reference, errors="items").errors)
+    assert Feed([]).matrix(errors="paired").errors.shape == (0, 0)
+
+
+def test_errors_of_the_frame_are_columns_on_request() -> None:
+    plain, frame = with_errors().to_pandas(), with_errors().to_pandas(errors=True)
+    assert set(frame.columns) - set(plain.columns) == {
+        *("scalar_stderr", "gain_stderr", "gain_standardized", "previous_step"),
+        *(f"code.{key}" for key in ("n_clusters", "change", "change_stderr", "n_paired", "low", "high")),
+    }
+    last = frame.iloc[1]
+    assert (last["code.change"], last["code.change_stderr"], last["gain_stderr"], last["previous_step"]) == (
+        0.5,
+        0.05,
+        0.05,
+        0,
+    )
+    assert (last["code.low"], last["code.high"], last["code.n_clusters"]) == (-1.9, -1.1, 10)

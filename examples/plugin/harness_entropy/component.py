@@ -78,7 +78,7 @@ class EntropyComponent(BaseComponent):
         engine = Engine(name="torch", dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
         ids_of = [f"line {number}" for number in range(1, len(values) + 1)]
         return Outcome(
-            measurement=self._measurement(values), engine=engine, items={"id": ids_of, "entropy": _finite(values)}
+            measurement=self._measurement(values), engine=engine, items={"id": ids_of, "value": _finite(values)}
         )
 
     def _measurement(self, values: list[float]) -> Measurement:

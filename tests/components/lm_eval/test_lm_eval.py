@@ -28,6 +28,7 @@ from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.chat.transformers_completer import TransformersCompleter
 from harness.engines.scripted.server import TextAnswer
 from harness.lm_eval.results import read_results
+from harness.reward_models.items import Items, scored_items
 from harness.reward_models.logprob import measure_logprob
 from harness.run.live import RewardEnvironment
 from harness.run.pipeline import run
@@ -482,6 +483,13 @@ def code_data(ran: Ran) -> dict[str, Any]:
     return {name: every[name] for name in ("harness_humaneval", "harness_mbpp")}
 
 
+def explained(outcome: Outcome) -> Items:
+    """The items that the value is the mean of, whoever weighs them."""
+    found = scored_items(outcome.items, outcome.measurement)
+    assert isinstance(found, Items), found
+    return found
+
+
 def test_a_suite_is_the_plain_mean_of_its_benchmarks_with_each_in_the_breakdown(ran: Ran, tmp_path: Path) -> None:
     component = load(suite="code", data=code_data(ran), allow_code_execution=True)
     tokenizer = tiny.tokenizer()
@@ -497,7 +505,9 @@ def test_a_suite_is_the_plain_mean_of_its_benchmarks_with_each_in_the_breakdown(
         return TextAnswer(text="    return a + b\n" if "def add" in prompt else "    return 2 * a\n")
 
     with served(answer, tokenizer, max_model_len=4096) as (subject, _):
-        made = measure(component, subject, tmp_path).measurement
+        outcome = measure(component, subject, tmp_path)
+    made = outcome.measurement
+    assert explained(outcome).layout.weights.tolist() == [0.5, 0.5]
     breakdown: Any = made.detail["breakdown"]
     assert (breakdown["HumanEval"]["value"], breakdown["MBPP"]["value"]) == (1.0, 0.5)
     assert made.raw == pytest.approx(0.75) and made.status == "ok" and made.n_scored == 4
@@ -510,7 +520,9 @@ def test_the_general_suite_has_all_eight_with_their_bits_per_byte(ran: Ran, tmp_
     data = {name: every[name] for name in suite_tasks("general")}
     component = load(suite="general", data=data)
     assert not component.served
-    made = measure(component, local(ran.model()), tmp_path).measurement
+    outcome = measure(component, local(ran.model()), tmp_path)
+    made = outcome.measurement
+    assert len(explained(outcome).layout.weights) == 7 + 57, "MMLU is a group of 57"
     breakdown: Any = made.detail["breakdown"]
     assert list(breakdown) == [benchmark.name for benchmark in suites()["general"]]
     assert made.raw == pytest.approx(sum(row["value"] for row in breakdown.values()) / 8)
@@ -538,6 +550,7 @@ def test_the_math_suite_asks_for_likelihoods_and_for_texts(ran: Ran, tmp_path: P
         outcome = measure(component, subject, tmp_path)
     made = outcome.measurement
     assert made.reason is None and made.status == "ok"
+    assert explained(outcome).layout.n_items.sum() == made.n_scored
     breakdown: Any = made.detail["breakdown"]
     assert [breakdown[name]["value"] for name in ("GSM8K", "Minerva", "MATH")] == [0.5, 0.5, 0.5]
     assert breakdown["Minerva"]["num_fewshot"] == 4 and breakdown["MathQA"]["bits_per_byte"] > 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.core.measurement import Measurement
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.task import RewardType
+from harness.reward_models.repeat import interval_repeat
 from harness.reward_models.statistics import clustered_mean
 from harness.reward_models.tau2.measure import Finished, measure_reward
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, NOTHING, Verdict, unjudged
@@ -43,6 +44,9 @@ def test_a_whole_measurement() -> None:
             **dict.fromkeys(("ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION"), nothing),
         },
         "pass_hat": {"1": 0.75, "2": 0.5},
+        "pass_hat_stderr": {"1": 0.25, "2": 0.5},
+        "stderr_repeat": 0.25,
+        "interval_repeat": list(interval_repeat([[1, 1], [1, 0]]) or ()),
         "faults": {"agent": 1, "user": 0, "judge": 0, "infrastructure": 0},
         "reward_without_user_faults": 0.75,
         "stderr_without_user_faults": made.stderr,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat, pass_hat
+from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat, pass_hat, pass_hat_estimate
 from harness.reward_models.tau2.reward import NOTHING, Verdict
 from harness.reward_models.tau2.summary import Judged, summarize
 
@@ -46,6 +46,19 @@ def test_one_task_with_too_few_trials_makes_the_mean_unknown() -> None:
     assert mean_pass_hat([Trials(4, 4), Trials(3, 3)], 4) is None
     assert mean_pass_hat([Trials(4, 4), Trials(3, 3)], 3) == 1.0
     assert mean_pass_hat([], 1) is None
+
+
+def test_its_error_is_that_of_a_mean_over_tasks_and_never_0() -> None:
+    made = pass_hat_estimate([Trials(2, 2), Trials(2, 1), Trials(2, 0), Trials(2, 1)], 1)
+    assert made is not None and made.interval is not None
+    assert (made.mean, made.stderr) == (0.5, pytest.approx(math.sqrt(0.5 / 3 / 4)))
+    assert made.interval.low < 0.5 < made.interval.high
+    none = pass_hat_estimate([Trials(4, 0)] * 9, 4)
+    assert none is not None and none.interval is not None
+    assert none.stderr == pytest.approx(1 / 9) and none.interval.high > 0.2
+    assert pass_hat_estimate([Trials(4, 4), Trials(3, 3)], 4) is None
+    alone = pass_hat_estimate([Trials(4, 2)], 2)
+    assert alone is not None and alone.stderr is None and alone.interval is None
 
 
 @pytest.mark.parametrize(("trials", "k"), [(Trials(4, 5), 1), (Trials(4, -1), 1), (Trials(4, 4), 0)])
