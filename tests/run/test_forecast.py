@@ -51,6 +51,18 @@ def test_requests_tokens_and_time_of_what_is_left(tmp_path: Path) -> None:
     assert "holds a run of another spec" in (forecast(other, found, out=out).stopped_by or "")
 
 
+def test_a_component_that_no_variable_changes_is_counted_once(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    varied = {"name": "v", "kind": "logprob", "field": "f.jsonl", "prompt": "{a} {q}"}
+    fixed = {"name": "f", "kind": "logprob", "field": "f.jsonl"}
+    spec = parse_spec({"vary": {"a": [0, 1]}, "components": [varied, fixed]}, folder=tmp_path)
+    prepared, found, out = prepare(spec), find_checkpoints([str(folder)]), tmp_path / "out"
+    planned = [(line.component, line.requests) for line in forecast(prepared, found, out=out).lines]
+    assert planned == [("v[a=0]", 6), ("f", 6), ("v[a=1]", 6)]
+    run(prepared, found[:1], out=out)
+    assert [line.requests for line in forecast(prepared, found, out=out).lines] == [4, 4, 4]
+
+
 def test_the_command_prints_it_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path)
     arguments = ["score", str(folder), "--spec", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "out")]
