@@ -10,7 +10,7 @@ from harness.checkpoints.open import Opener
 from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Estimate
-from harness.core.errors import CheckpointError, HarnessError, SpecError, StateError
+from harness.core.errors import CheckpointError, DataError, HarnessError, SpecError, StateError
 from harness.feed.lines import FEED_FILE, read_vectors
 from harness.run.ledger import Entry, Ledger, check_run
 from harness.spec.prepared import Prepared, Row
@@ -52,8 +52,9 @@ class Forecast:
 def forecast(
     prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path, run_name: str | None = None
 ) -> Forecast:
-    """Look at everything, measure nothing, write nothing. Tokens are counted with the first checkpoint's tokenizer.
+    """Look at everything, measure nothing, write nothing.
 
+    Tokens are counted with the tokenizer of the first checkpoint that a component can be measured on.
     Raises HarnessError for what would stop the run.
     """
     spec = prepared.spec
@@ -118,9 +119,14 @@ def _line(
     earlier: dict[str, float],
 ) -> Line:
     estimate = Estimate(requests=0, prompt_tokens=0, generated_tokens=0)
-    if checkpoints:
-        with opener.open(checkpoints[0]) as subject:
-            estimate = component.estimate(subject)
+    for item in checkpoints:
+        try:
+            with opener.open(item) as subject:
+                estimate = component.estimate(subject)
+            break
+        except (CheckpointError, DataError):  # it will be a failed measurement, which does not stop a run
+            if item is checkpoints[-1]:
+                raise
     n = len(checkpoints)
     name = component.config.name
     seconds, whence = None, None
