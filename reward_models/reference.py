@@ -86,10 +86,12 @@ def fit_reference(vectors: Sequence[RewardVector]) -> Reference:
             )
         for name, definition in definitions_of(vector).items():
             if definition != definitions[name]:
-                raise DataError(
-                    f"{label(vector)} and {label(first)} measure different things as {name!r}: "
-                    "its field, template or revision changed; fit a reference on feeds of one spec"
+                why = (
+                    "their spec varies it; a reference is of one value of each variable, `standardize: running` is of all"
+                    if vector.variables != first.variables
+                    else "its field, template or revision changed; fit a reference on feeds of one spec"
                 )
+                raise DataError(f"{label(vector)} and {label(first)} measure different things as {name!r}: {why}")
             raw = here[name].raw
             if raw is not None:
                 values[name].append(raw)

@@ -57,7 +57,8 @@ def find_checkpoints(
                     raise
                 found.append(_missing_from_hub(argument, str(error)))
         else:
-            raise CheckpointError(f"no checkpoint at {argument}: the folder does not exist")
+            what = "it is a file; name its folder" if path.exists() else "the folder does not exist"
+            raise CheckpointError(f"no checkpoint at {argument}: {what}")
     unique = list({(str(item.folder.resolve()), item.trajectory, item.step): item for item in found}.values())
     named = [replace(item, trajectory=trajectory) for item in unique] if trajectory else _distinct(unique)
     _check_places(named)

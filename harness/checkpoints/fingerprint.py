@@ -74,15 +74,20 @@ def full_fingerprint(folder: Path, *, allow_pickle: bool = False, code: bool = F
             content: list[TensorLine] = [(path.name, "", [], digest_bytes(path.read_bytes())) for path in files]
             return combine(content, _config(folder, code))
         if pickles:
-            raise CheckpointError(
-                f"{folder} holds only pickled weights ({pickles[0].name}), which can run code when loaded; "
-                "convert them to safetensors, or pass --allow-pickle if you trust them"
-            )
+            raise only_pickled(folder, pickles[0])
         raise CheckpointError(
             f"no weights in {folder} (expected {SINGLE} or {INDEX}); is the checkpoint still being written?"
         )
     lines = [line for path in files for line in read_tensors(path)]
     return combine(lines, _config(folder, code))
+
+
+def only_pickled(folder: Path, file: Path) -> CheckpointError:
+    """What is said of pickled weights that were not allowed."""
+    return CheckpointError(
+        f"{folder} holds only pickled weights ({file.name}), which can run code when loaded; "
+        "convert them to safetensors, or pass --allow-pickle if you trust them"
+    )
 
 
 def adapter_fingerprint(folder: Path, base: str) -> str:

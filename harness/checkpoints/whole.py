@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.checkpoints.fingerprint import ADAPTER, PICKLES, read_json, weight_files
+from harness.checkpoints.fingerprint import ADAPTER, PICKLES, only_pickled, read_json, weight_files
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
 from harness.core.safetensors_header import read_header
@@ -19,8 +19,8 @@ class Size:
     n_bytes: int
 
 
-def check_whole(checkpoint: Checkpoint) -> Size:
-    """The size of a checkpoint that lacks nothing. Raises CheckpointError saying what is missing or cut off."""
+def check_whole(checkpoint: Checkpoint, *, allow_pickle: bool = True) -> Size:
+    """The size of a checkpoint that lacks nothing. Raises CheckpointError saying what is missing, cut off or not allowed."""
     if checkpoint.problem:
         raise CheckpointError(checkpoint.problem)
     folder = checkpoint.folder
@@ -33,17 +33,19 @@ def check_whole(checkpoint: Checkpoint) -> Size:
         read_json(folder / "config.json")
         files = weight_files(folder)
         if not files:
-            return _pickled(folder)
+            return _pickled(folder, allow_pickle=allow_pickle)
     headers = [read_header(path) for path in files]
     return Size(
         n_parameters=sum(header.n_parameters for header in headers), n_bytes=sum(header.n_bytes for header in headers)
     )
 
 
-def _pickled(folder: Path) -> Size:
+def _pickled(folder: Path, *, allow_pickle: bool) -> Size:
     """Weights that say nothing of themselves: 2 bytes a number, as most are saved today."""
     files = sorted(path for pattern in PICKLES for path in folder.glob(pattern.replace(".bin", "*.bin")))
     if not files:
         raise CheckpointError(f"no weights in {folder}; is the checkpoint still being written?")
+    if not allow_pickle:
+        raise only_pickled(folder, files[0])
     n_bytes = sum(path.stat().st_size for path in set(files))
     return Size(n_parameters=n_bytes // 2, n_bytes=n_bytes)

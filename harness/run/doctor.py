@@ -91,7 +91,7 @@ def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None,
     sizes: dict[str, Size] = {}
     for checkpoint in found:
         try:
-            sizes[checkpoint.label] = check_whole(checkpoint)
+            sizes[checkpoint.label] = check_whole(checkpoint, allow_pickle=spec.allow_pickle)
         except HarnessError as error:
             yield Check(name=checkpoint.label, ok=False, words=str(error))
     whole = [checkpoint for checkpoint in found if checkpoint.label in sizes]

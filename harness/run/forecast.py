@@ -10,10 +10,10 @@ from harness.checkpoints.open import Opener
 from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Estimate
-from harness.core.errors import CheckpointError, HarnessError, SpecError, StateError
+from harness.core.errors import CheckpointError, DataError, HarnessError, SpecError, StateError
 from harness.feed.lines import FEED_FILE, read_vectors
 from harness.run.ledger import Entry, Ledger, check_run
-from harness.spec.prepared import Prepared
+from harness.spec.prepared import Prepared, Row
 
 FLOPS_PER_PARAMETER = 2
 """Of a forward pass, per token; attention is left out."""
@@ -52,8 +52,9 @@ class Forecast:
 def forecast(
     prepared: Prepared, checkpoints: Sequence[Checkpoint], *, out: Path, run_name: str | None = None
 ) -> Forecast:
-    """Look at everything, measure nothing, write nothing. Tokens are counted with the first checkpoint's tokenizer.
+    """Look at everything, measure nothing, write nothing.
 
+    Tokens are counted with the tokenizer of the first checkpoint that a component can be measured on.
     Raises HarnessError for what would stop the run.
     """
     spec = prepared.spec
@@ -78,7 +79,7 @@ def forecast(
         if all(row.place(checkpoint) in places for row in prepared.rows):
             continue
         try:
-            sizes[checkpoint.folder] = check_whole(checkpoint)
+            sizes[checkpoint.folder] = check_whole(checkpoint, allow_pickle=spec.allow_pickle)
             left[checkpoint.folder] = checkpoint
         except CheckpointError as error:
             broken[checkpoint.label] = str(error)
@@ -86,11 +87,14 @@ def forecast(
     earlier = _earlier(out)
     lines = []
     for row in prepared.rows:
-        here = [item for item in ahead if row.place(item) not in places]
-        lines += [
-            _line(component, row.suffix, here, [sizes[item.folder] for item in here], opener, spec.device, earlier)
-            for component in row.components
-        ]
+        for component in row.components:
+            alike = [other for other in prepared.rows if _same(component.config.name, row, other)]
+            if row is not alike[0]:
+                continue  # measured once, stands in every row
+            here = [item for item in ahead if any(other.place(item) not in places for other in alike)]
+            suffix = row.suffix if len(alike) == 1 else ""
+            here_sizes = [sizes[item.folder] for item in here]
+            lines.append(_line(component, suffix, here, here_sizes, opener, spec.device, earlier))
     return Forecast(
         n_checkpoints=len(checkpoints),
         n_done=len(checkpoints) - len(ahead) - len(broken),
@@ -98,6 +102,11 @@ def forecast(
         broken=broken,
         stopped_by=stopped_by,
     )
+
+
+def _same(name: str, row: Row, other: Row) -> bool:
+    """Whether the variables leave a component as it is between two rows."""
+    return row.definitions[name] == other.definitions[name]
 
 
 def _line(
@@ -110,9 +119,14 @@ def _line(
     earlier: dict[str, float],
 ) -> Line:
     estimate = Estimate(requests=0, prompt_tokens=0, generated_tokens=0)
-    if checkpoints:
-        with opener.open(checkpoints[0]) as subject:
-            estimate = component.estimate(subject)
+    for item in checkpoints:
+        try:
+            with opener.open(item) as subject:
+                estimate = component.estimate(subject)
+            break
+        except (CheckpointError, DataError):  # it will be a failed measurement, which does not stop a run
+            if item is checkpoints[-1]:
+                raise
     n = len(checkpoints)
     name = component.config.name
     seconds, whence = None, None

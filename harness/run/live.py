@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,18 @@ from harness.run.observer import Observer
 from harness.run.pipeline import measure_component
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared, prepare
-from harness.spec.spec import Spec, default_spec, load_spec
+from harness.spec.spec import Spec, default_spec, describe, load_spec
+
+
+def _count(name: str, value: Any) -> int:
+    """The value as an int: one of numpy or torch is as good. Raises DataError."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = -1
+    if count < 0:
+        raise DataError(f"{name} is {value!r}; it must be a whole number, not negative")
+    return count
 
 
 class LiveSubject:
@@ -117,12 +129,13 @@ class RewardEnvironment:
             raise SpecError(
                 f"the spec asks for dtype {wanted}, but the live model is {dtype_name(model)}; set dtype: auto"
             )
-        if not isinstance(step, int) or step < 0 or (tokens_seen is not None and tokens_seen < 0):
-            raise DataError(f"step {step} and tokens_seen {tokens_seen} must be whole numbers, not negative")
+        step = _count("step", step)
+        tokens_seen = None if tokens_seen is None else _count("tokens_seen", tokens_seen)
         try:
             rho = None if mixture is None else Mixture.parse(mixture)
         except (ValidationError, TypeError) as error:
-            raise DataError(f"mixture at step {step}: {' '.join(str(error).split())}") from error
+            words = describe(error, Mixture) if isinstance(error, ValidationError) else str(error)
+            raise DataError(f"mixture at step {step}: {words}") from error
         tokenizer_id = tokenizer_digest(tokenizer)
         record = CheckpointRecord(
             path=path,

@@ -82,9 +82,7 @@ def assemble(
             started=min(entry.started for entry in entries),
             seconds=sum(entry.seconds for entry in entries),
         ),
-        evidence=items.evidence(
-            place, record.fingerprint, now, dict(zip((e.component for e in entries), measurements, strict=True))
-        ),
+        evidence=items.evidence(place, record.fingerprint, now, dict(zip(now, measurements, strict=True))),
     )
 
 

@@ -206,9 +206,14 @@ def default_spec() -> Spec:
 
 
 def spec_of_fields(fields: Sequence[str]) -> Spec:
-    """A spec of log-prob components, one per named field or data file, each named for its field. Raises SpecError."""
+    """A spec of log-prob components, one per named field or data file, each named for its field. Raises SpecError.
+
+    What a name cannot hold (a space, a bracket, an accent) is a `-` in it: `my data (1).jsonl` is `my-data-1`.
+    """
     # `dataset_info.json#my_data` is named for the data set
     names = [f.rpartition(".json#")[2] if ".json#" in f else Path(f).stem for f in fields]
+    names = [re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.+-]+$", "", name) for name in names]
+    names = [re.sub(r"[^A-Za-z0-9_.+-]+", "-", name) or "field" for name in names]
     components = [{"name": name, "kind": "logprob", "field": f} for name, f in zip(names, fields, strict=True)]
     return parse_spec({"components": components}, where="--field")
 

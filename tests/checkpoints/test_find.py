@@ -130,7 +130,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*model\.safetensors: it is a file; name its folder"):
         find(tmp_path / "model.safetensors")
 
 

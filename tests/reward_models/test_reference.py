@@ -136,13 +136,24 @@ def test_what_is_no_reference_is_refused_with_the_place(value: Any, message: str
                 TWO[0],
                 vector({"code": -1.0, "prose": -2.0}, definitions={"code": "sha256:new", "prose": "sha256:prose"}),
             ],
-            "measure different things as 'code'",
+            "measure different things as 'code': its field, template or revision changed",
         ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(vectors: list[RewardVector], message: str) -> None:
     with pytest.raises(DataError, match=message):
         fit_reference(vectors)
+
+
+def test_what_a_spec_varies_is_said_to_be_the_reason() -> None:
+    first, second = (
+        vector({"code": -1.0}, definitions={"code": definition}).model_copy(update={"variables": {"alpha": alpha}})
+        for alpha, definition in enumerate(("sha256:alpha=0", "sha256:alpha=1"))
+    )
+    with pytest.raises(
+        DataError, match="measure different things as 'code': their spec varies it; a reference is of one"
+    ):
+        fit_reference([first, second])
 
 
 def test_a_reference_fitted_on_something_else_is_refused_before_scoring() -> None:

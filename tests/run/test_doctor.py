@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
@@ -52,6 +53,15 @@ def test_a_broken_checkpoint_hides_nothing_else(tmp_path: Path) -> None:
     found = findings(spec(tmp_path), [str(folder)])
     assert found[str(folder / "checkpoint-1")].ok is False
     assert found["checkpoints"].words.startswith("1 of 2 whole") and found["tokenizer"].ok
+
+
+def test_pickled_weights_that_are_not_allowed_are_no_whole_checkpoint(tmp_path: Path) -> None:
+    folder = training(tmp_path) / "checkpoint-1"
+    torch.save(tiny.llama(1).state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    found = findings(spec(tmp_path), [str(folder.parent)])
+    assert found[str(folder)].ok is False and "--allow-pickle" in found[str(folder)].words
+    assert findings(spec(tmp_path, allow_pickle=True), [str(folder.parent)])["checkpoints"].words.startswith("2 of 2")
 
 
 def test_overwritten_weights_are_noticed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import tiny
 
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
-from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, CheckpointError
 from harness.run.forecast import forecast
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
@@ -49,6 +49,32 @@ def test_requests_tokens_and_time_of_what_is_left(tmp_path: Path) -> None:
     assert later.stopped_by is None
     other = prepare(parse_spec({"components": [{"name": "g", "kind": "logprob", "field": "f.jsonl"}]}, folder=tmp_path))
     assert "holds a run of another spec" in (forecast(other, found, out=out).stopped_by or "")
+
+
+def test_a_component_that_no_variable_changes_is_counted_once(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    varied = {"name": "v", "kind": "logprob", "field": "f.jsonl", "prompt": "{a} {q}"}
+    fixed = {"name": "f", "kind": "logprob", "field": "f.jsonl"}
+    spec = parse_spec({"vary": {"a": [0, 1]}, "components": [varied, fixed]}, folder=tmp_path)
+    prepared, found, out = prepare(spec), find_checkpoints([str(folder)]), tmp_path / "out"
+    planned = [(line.component, line.requests) for line in forecast(prepared, found, out=out).lines]
+    assert planned == [("v[a=0]", 6), ("f", 6), ("v[a=1]", 6)]
+    run(prepared, found[:1], out=out)
+    assert [line.requests for line in forecast(prepared, found, out=out).lines] == [4, 4, 4]
+
+
+def test_a_first_checkpoint_that_cannot_be_measured_hides_no_other(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    tiny.save(folder / "checkpoint-1", tiny.llama(1), tiny.tokenizer(chat_template=None))
+    (folder / "checkpoint-1" / "chat_template.jinja").unlink()
+    turns = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
+    (tmp_path / "talk.jsonl").write_text(f'{{"messages": {turns}}}\n')
+    spec = parse_spec({"components": [{"name": "t", "kind": "logprob", "field": "talk.jsonl"}]}, folder=tmp_path)
+    found = find_checkpoints([str(folder)])
+    (line,) = forecast(prepare(spec), found, out=tmp_path / "out").lines
+    assert (line.n_checkpoints, line.requests) == (3, 3) and line.prompt_tokens
+    with pytest.raises(CheckpointError, match="no chat template"):
+        forecast(prepare(spec), found[:1], out=tmp_path / "out")
 
 
 def test_the_command_prints_it_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,6 +114,14 @@ def test_fields_on_the_command_line_are_components_named_for_them() -> None:
         spec_of_fields(["a/x.jsonl", "b/x.jsonl"])
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("my data (1).jsonl", "my-data-1"), ("_val.jsonl", "val"), ("données.jsonl", "donn-es"), ("数据.jsonl", "field")],
+)
+def test_a_file_of_any_name_can_be_a_field(file: str, name: str) -> None:
+    assert [(c.name, c.model_dump()["field"]) for c in spec_of_fields([file]).components] == [(name, file)]
+
+
 def test_paths_are_relative_to_the_spec(folder: Path) -> None:
     text = GOOD.replace("role: source", "role: source, chat_template: t.jinja, data_files: [a*.json]")
     spec = load_spec(spec_in(folder, f"standardize: ref.json\n{text}"))

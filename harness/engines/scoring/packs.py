@@ -63,6 +63,12 @@ class PackPlan:
         ids = np.concatenate([pair.ids[pair.n_context :] for pair in self.pairs])
         return int(ids.min()), int(ids.max())
 
+    @functools.cached_property
+    def inputs(self) -> tuple[int, int]:
+        """Least and greatest id that a model reads: all but each pair's last."""
+        ids = np.concatenate([np.zeros(0, dtype=np.int32), *(pair.ids[:-1] for pair in self.pairs)])
+        return (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
+
     def chosen(self, key: Hashable, sample: Callable[[], list[int]]) -> list[int]:
         """The pairs that are compared with another way of scoring them: chosen once for whatever `key` says they depend on."""
         if key not in self._chosen:

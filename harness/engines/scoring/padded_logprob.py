@@ -198,6 +198,13 @@ def vocabulary_size(model: Any) -> int:
     return int(getattr(getattr(model.config, "text_config", None) or model.config, "vocab_size", 2**15))
 
 
+def embedded_tokens(model: Any) -> int:
+    """Rows of the input embedding; as many as the logits have columns where a model does not show it."""
+    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    weight = getattr(table, "weight", None)
+    return vocabulary_size(model) if weight is None else int(weight.shape[0])
+
+
 @contextlib.contextmanager
 def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
     """Evaluation mode without gradients or autocast, and everything as it was afterwards, module by module."""

@@ -24,7 +24,13 @@ from harness.engines.scoring.kept_memory import kept_memory
 from harness.engines.scoring.moving_rope import own_frequencies_beyond
 from harness.engines.scoring.packed_forward import PackedModel, Recipe
 from harness.engines.scoring.packs import Pack, PackPlan
-from harness.engines.scoring.padded_logprob import score_padded, token_scores, undisturbed, vocabulary_size
+from harness.engines.scoring.padded_logprob import (
+    embedded_tokens,
+    score_padded,
+    token_scores,
+    undisturbed,
+    vocabulary_size,
+)
 from harness.engines.scoring.proof import prove, sample
 from harness.engines.scoring.recipe import find_recipe
 from harness.engines.scoring.score_pack import Done, collect, score_pack
@@ -53,8 +59,7 @@ def score(
     time by either path.
     """
     device = next(model.parameters()).device
-    _check_targets(plan, vocabulary_size(model))
-    _check_contexts(plan.pairs, model)
+    _check_ids(plan, model)
     own = own_frequencies_beyond(model)
     limit = short_text(model) if own is None else own
     short = np.array([limit is None or len(pair.ids) - 1 <= limit for pair in plan.pairs], dtype=bool)
@@ -124,40 +129,30 @@ def _joined(parts: Sequence[tuple[npt.NDArray[np.int64], Scores]], n_pairs: int)
     return found._replace(proof=functools.reduce(Proof.joined, proofs) if proofs else None)
 
 
-def _check_targets(plan: PackPlan, vocabulary: int) -> None:
-    """The head has a column for every token that is scored: nothing else would notice a last token that it lacks."""
-    low, high = plan.targets
-    if low >= 0 and high < vocabulary:
+def _check_ids(plan: PackPlan, model: Any) -> None:
+    """The embedding has a row for every token that is read, the head a column for every token that is scored.
+
+    A last token that the head lacks would go unnoticed; a token that the embedding lacks is an IndexError on a CPU, and on a
+    GPU an assertion after which the process can use the GPU no more.
+    """
+    columns, rows = vocabulary_size(model), embedded_tokens(model)
+    if 0 <= plan.targets[0] <= plan.targets[1] < columns and 0 <= plan.inputs[0] <= plan.inputs[1] < rows:
         return
     for pair in plan.pairs:
-        response = pair.ids[pair.n_context :]
-        outside = response[(response < 0) | (response >= vocabulary)]
-        if len(outside):
-            raise EngineError(
-                f"pair {pair.id}: token id {int(outside[0])} has no place in a vocabulary of {vocabulary}; "
-                "is the tokenizer the model's own?"
-            )
-
-
-def _check_contexts(pairs: Sequence[TokenPair], model: Any) -> None:
-    """The model has an embedding for every token that is read: on a GPU a lookup beyond would end the process's use of it."""
-    try:
-        rows = int(model.get_input_embeddings().weight.shape[0])
-    except (AttributeError, NotImplementedError, TypeError):
-        return  # of a kind of its own
-    for pair in pairs:
-        if int(pair.ids[:-1].max(initial=0)) >= rows or int(pair.ids.min()) < 0:
-            outside = pair.ids[(pair.ids >= rows) | (pair.ids < 0)]
-            raise EngineError(
-                f"pair {pair.id}: token id {int(outside[0])} has no place among {rows} embeddings; is the tokenizer the model's own?"
-            )
+        for ids, size in ((pair.ids[:-1], rows), (pair.ids[pair.n_context :], columns)):
+            outside = ids[(ids < 0) | (ids >= size)]
+            if len(outside):
+                raise EngineError(
+                    f"pair {pair.id}: token id {int(outside[0])} has no place in a vocabulary of {size}; "
+                    "is the tokenizer the model's own, and were the embeddings resized when tokens were added?"
+                )
 
 
 def token_logprobs(model: Any, ids: Sequence[int]) -> list[float]:
     """log P(ids[i] | ids[:i]) for i = 1, 2, ..., in nats, shape [len(ids) - 1]. Raises EngineError."""
     whole = np.asarray(ids, dtype=np.int32)
     pair = TokenPair(id="ids", ids=whole, n_context=1, n_bytes=0, cluster="ids")
-    _check_targets(PackPlan([pair]), vocabulary_size(model))
+    _check_ids(PackPlan([pair]), model)
     with _ONE_AT_A_TIME:
         return token_scores(model, pair)
 

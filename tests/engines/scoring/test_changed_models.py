@@ -51,10 +51,12 @@ def agree(model: Any) -> bool:
     return bool((np.abs(scored(model) - slow(model)) / n_tokens).max() < 1e-5)
 
 
-@pytest.mark.parametrize("place", ["response", "negative"])
-def test_a_scored_token_that_the_vocabulary_lacks_is_named(place: str) -> None:
-    wrong = {"response": 404, "negative": -100}[place]
-    pair = TokenPair(id="odd", ids=np.array([1, 2, 3, wrong], dtype=np.int32), n_context=2, n_bytes=1, cluster="")
+@pytest.mark.parametrize("position", [0, 2, 3])
+@pytest.mark.parametrize("wrong", [404, -100])
+def test_a_token_that_the_vocabulary_lacks_is_named_wherever_it_stands(position: int, wrong: int) -> None:
+    ids = np.array([1, 2, 3, 4], dtype=np.int32)
+    ids[position] = wrong
+    pair = TokenPair(id="odd", ids=ids, n_context=2, n_bytes=1, cluster="")
     with pytest.raises(EngineError, match=rf"pair odd: token id {wrong} has no place in a vocabulary of 404"):
         score(tiny.llama(), PackPlan([*PAIRS, pair]), progress=SilentProgress())
 

@@ -439,6 +439,16 @@ def test_an_interruption_leaves_the_model_as_it_was() -> None:
     assert random_states() == states
 
 
+def test_an_error_in_the_model_leaves_it_as_it_was() -> None:
+    model = tiny.family("gpt2").train()
+    before, states = snapshot(model), random_states()
+    with warnings.catch_warnings(), pytest.raises(IndexError):
+        warnings.filterwarnings("ignore", message=".*padded path")
+        run(model, [pair([1] * 1100, 2)])  # it has 1024 positions
+    assert snapshot(model) == before
+    assert random_states() == states
+
+
 def test_an_outer_autocast_does_not_change_a_value() -> None:
     expected = run(SMALL, MIXED).tolist()
     with torch.autocast("cpu", dtype=torch.bfloat16):

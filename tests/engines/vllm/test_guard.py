@@ -125,7 +125,7 @@ def test_a_supervisor_that_kills_the_children_first_leaves_nothing(log: Path) ->
     below = process.pids()
     assert len(below) == 3
     os.kill(process.guard_pid, signal.SIGKILL)
-    assert all_gone(below, 5)
+    assert all_gone(below)
     process.end()
 
 
@@ -139,7 +139,7 @@ def test_the_second_guard_goes_with_the_first(log: Path) -> None:
     ]
     assert len(seconds) == 1 and seconds[0] not in process.pids()
     process.end()
-    assert all_gone(seconds, 5)
+    assert all_gone(seconds)
 
 
 def _is_guard(entry: Path, first: int) -> bool:
