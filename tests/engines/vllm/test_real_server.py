@@ -82,7 +82,9 @@ def post(endpoint: Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def greedy(endpoint: Endpoint) -> str:
     """What a checkpoint goes on with."""
-    body = post(endpoint, "/completions", {"prompt": "Hello, I need help.", "max_tokens": 16, "temperature": 0})
+    asked = {"prompt": "Hello, I need help.", "max_tokens": 16, "temperature": 0}
+    # Whether the model would end here depends on how it was trained; what it goes on with tells weights apart.
+    body = post(endpoint, "/completions", {**asked, "ignore_eos": True, "skip_special_tokens": False})
     return str(body["choices"][0]["text"])
 
 
