@@ -102,5 +102,5 @@ def test_the_rounding_of_every_part_is_measured(make: Callable[[], Any], dtype: 
 
 def test_a_context_that_the_model_has_no_embedding_for_is_named() -> None:
     items = [TokenPair(id="a", ids=np.array([5, 500, 6], dtype=np.int32), n_context=2, n_bytes=1, cluster="a")]
-    with pytest.raises(EngineError, match=r"pair a: token id 500 has no place among 404 embeddings"):
+    with pytest.raises(EngineError, match=r"pair a: token id 500 has no place in a vocabulary of 404"):
         score(tiny.llama(), PackPlan(items), progress=SilentProgress())
