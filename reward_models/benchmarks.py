@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A benchmark's value and standard error, in [0, 1] or in percent; `stderr` null where nobody knows it."""
+    """A benchmark's value and standard error, in [0, 1] or in percent; `stderr` None where nobody knows it."""
 
     value: float
     stderr: float | None = None

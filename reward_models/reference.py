@@ -117,7 +117,7 @@ def fit_reference(vectors: Sequence[RewardVector]) -> Reference:
 
 
 def definitions_of(vector: RewardVector) -> dict[str, str | None]:
-    """Component name -> digest of what was measured, as its provenance recorded it; null where it did not."""
+    """Component name -> digest of what was measured, as its provenance recorded it; None where it did not."""
     tasks: Mapping[str, Mapping[str, Any]] = vector.provenance.tasks
     return {component.name: tasks.get(component.name, {}).get("definition") for component in vector.components}
 

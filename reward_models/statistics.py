@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """A mean and its standard error, in the unit of the values; `stderr` is null with fewer than two clusters."""
+    """A mean and its standard error, in the unit of the values; `stderr` is None with fewer than two clusters."""
 
     mean: float
     stderr: float | None

@@ -57,7 +57,7 @@ class Standardization:
     def spread(self, name: str, measured: Sequence[float]) -> Spread | None:
         """What standardises a component that was `measured` so far in its trajectory, this checkpoint included.
 
-        Running statistics are those of Algorithm 2; null where there are fewer than two values.
+        Running statistics are those of Algorithm 2; None where there are fewer than two values.
         """
         if self.reference is not None:
             fitted = self.reference.component(name)
@@ -107,7 +107,7 @@ def standardization_of(vector: RewardVector) -> Standardization:
 
 
 def standardize(raw: float | None, known: Spread | None, *, higher_is_better: bool) -> float | None:
-    """(raw - mean) / std, negated where lower is better; null where undefined (nothing measured, nothing varies)."""
+    """(raw - mean) / std, negated where lower is better; None where undefined (nothing measured, nothing varies)."""
     if raw is None or known is None or known.std <= 0:
         return None
     z = (raw - known.mean) / known.std
@@ -117,7 +117,7 @@ def standardize(raw: float | None, known: Spread | None, *, higher_is_better: bo
 
 
 def weighted_sum(components: Sequence[ComponentRecord]) -> float | None:
-    """sum_i lambda_i Score_i (Eq. 6), lower-is-better components negated; null if a component that counts is missing."""
+    """sum_i lambda_i Score_i (Eq. 6), lower-is-better components negated; None if a component that counts is missing."""
     terms = []
     for component in components:
         if component.weight == 0:
@@ -147,7 +147,7 @@ def build_vector(
     """Assemble one vector. `history` holds the vectors of the same trajectory written before this one.
 
     `standardized` uses the mode's statistics, `shrunk` = reliability * standardized, `scalar` is Eq. 6's weighted sum
-    of the raw scores, `gain` its difference to the previous step. What is undefined is null and named in `warnings`.
+    of the raw scores, `gain` its difference to the previous step. What is undefined is None and named in `warnings`.
     `evidence`: the items, from which intervals, changes, reliability and the errors of scalar and gain are computed.
     """
     warnings: list[str] = []

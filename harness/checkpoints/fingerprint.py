@@ -189,7 +189,7 @@ def tokenizer_files_digest(folder: Path) -> str:
 
 
 def model_type(folder: Path) -> str | None:
-    """`model_type` of a folder's configuration; null where it has none that can be read."""
+    """`model_type` of a folder's configuration; None where it has none that can be read."""
     try:
         value = read_json(folder / "config.json").get("model_type")
     except CheckpointError:

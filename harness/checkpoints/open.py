@@ -332,7 +332,7 @@ class Opener:
         return f"{self.settings.url} answers and has {names or 'no model'}"
 
     def tool_parser(self, checkpoint: Checkpoint) -> str | None:
-        """vLLM's name of the parser that would read the checkpoint's tool calls; null for none."""
+        """vLLM's name of the parser that would read the checkpoint's tool calls; None for none."""
         from harness.engines.vllm.tool_parser import chat_template, choose_parser
 
         given = self.settings.chat_template

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def read_ahead(files: Sequence[Path]) -> threading.Thread | None:
-    """Have the files brought into the system's cache, in the background; null where the system takes no such hint."""
+    """Have the files brought into the system's cache, in the background; None where the system takes no such hint."""
     if not hasattr(os, "posix_fadvise"):
         return None
     thread = threading.Thread(target=_ask, args=(tuple(files),), name="read-ahead", daemon=True)

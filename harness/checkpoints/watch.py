@@ -18,7 +18,7 @@ class Watch:
     """Iterate over it: each checkpoint once, in step order among those that are whole when it looks.
 
     A checkpoint is whole when its weights are all there and no file of its folder changed for `settle_s`. `find` lists what
-    is there now and may raise CheckpointError while there is nothing. It ends when nothing came for `idle_timeout_s`; null:
+    is there now and may raise CheckpointError while there is nothing. It ends when nothing came for `idle_timeout_s`; None:
     never. `waiting` then holds what never became whole, and why. A folder that is removed before its turn (trainers
     keep only the newest) is passed over and named in `removed`.
     """
@@ -79,7 +79,7 @@ class Watch:
         return ready
 
     def _unfinished(self, checkpoint: Checkpoint) -> str | None:
-        """Why it is not yet whole; null when it is."""
+        """Why it is not yet whole; None when it is."""
         try:
             state = _state(checkpoint.folder)
             check_whole(checkpoint)

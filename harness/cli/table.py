@@ -43,7 +43,7 @@ def cell(component: ComponentRecord) -> str:
 
 
 def number(value: float | None, *, sign: bool = False) -> str:
-    """Four decimals, or a dash for null."""
+    """Four decimals, or a dash for None."""
     if value is None:
         return "-"
     return f"{value:+.4f}" if sign else f"{value:.4f}"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What answers cost: tokens as the endpoint counted them, money in US dollars. `cost` null: nobody knows."""
+    """What answers cost: tokens as the endpoint counted them, money in US dollars. `cost` None: nobody knows."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

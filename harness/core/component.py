@@ -126,7 +126,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a component asks of one checkpoint: requests, tokens read and tokens written, null where nobody can know."""
+    """What a component asks of one checkpoint: requests, tokens read and tokens written, None where nobody can know."""
 
     requests: int
     prompt_tokens: int | None = None
@@ -135,7 +135,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One finding of `harness doctor`: what was looked at, whether it will do (null: a warning), and in words."""
+    """One finding of `harness doctor`: what was looked at, whether it will do (None: a warning), and in words."""
 
     name: str
     ok: bool | None

@@ -14,7 +14,7 @@ loaded beside others, it was there already, or the server is the user's own."""
 class Endpoint:
     """An OpenAI-compatible server that has one checkpoint loaded. `api_base` ends in /v1; `model` is what requests name.
 
-    `max_model_len`: tokens of a prompt and its answer together, null where the server does not say. The key is not
+    `max_model_len`: tokens of a prompt and its answer together, None where the server does not say. The key is not
     part of what is printed. `parallel`: requests the server can usefully have in flight. `note`: what a reader of numbers
     should know about the server, such as that it could not be compared with the checkpoint. `own_length`: tokens of the model's own
     context where the server was set to fewer, so that an overflow is the setting's and not the model's. `logprobs`: whether the

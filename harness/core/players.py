@@ -27,7 +27,7 @@ class Cast:
 class Players:
     """`open` makes the models anew, for one run that closes them. `identity` says which they are, without addresses.
 
-    `out`: the folder in which runs are kept, so that they resume; null: they are not kept.
+    `out`: the folder in which runs are kept, so that they resume; None: they are not kept.
     """
 
     open: Callable[[], Cast]

@@ -33,7 +33,7 @@ except ImportError as error:
 log = logging.getLogger("lm_eval.models.harness")
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
-"""What lm-eval asks: the texts (null for a window of a rolling text), the context's ids and the continuation's."""
+"""What lm-eval asks: the texts (None for a window of a rolling text), the context's ids and the continuation's."""
 
 ELSEWHERE = "use --model hf"
 NOT_HERE = {

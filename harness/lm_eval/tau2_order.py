@@ -93,7 +93,7 @@ def _answer(task_id: str, plan: Plan, revision: str, lines: Mapping[Key, dict[st
 def metrics(answer: Mapping[str, Any]) -> dict[str, float | None]:
     """A task's means over its scored trials. What no trial has a value of has no key, so that no mean counts it as 0.
 
-    pass^k is null where fewer than k trials were scored.
+    pass^k is None where fewer than k trials were scored.
     """
     infos = [line["reward_info"] for line in answer["simulations"] if line["reward_info"] is not None]
     n_trials = answer["n_trials"]

@@ -101,7 +101,7 @@ class Tau2Task(Task):  # type: ignore[misc]
         return metrics(json.loads(results[0]))
 
     def aggregation(self) -> dict[str, Callable[..., float | None]]:
-        """Means over tasks; a pass^k that is null for one task is null."""
+        """Means over tasks; a pass^k that is None for one task is None."""
         by_name: dict[str, Callable[..., float | None]] = dict.fromkeys(("reward", *REWARD_TYPES, UNSCORED), mean)
         return {**by_name, **{f"pass^{k}": mean_if_all for k in range(1, self.plan.trials + 1)}}
 
@@ -111,7 +111,7 @@ class Tau2Task(Task):  # type: ignore[misc]
 
 
 def mean_if_all(values: Sequence[float | None]) -> float | None:
-    """The mean; null when any value is."""
+    """The mean; None when any value is."""
     known = [value for value in values if value is not None]
     return mean(known) if known and len(known) == len(values) else None
 

@@ -23,7 +23,7 @@ SHARE_OF_PEAK = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One component, over every checkpoint that is left. Tokens and seconds are null where nobody can know.
+    """One component, over every checkpoint that is left. Tokens and seconds are None where nobody can know.
 
     `seconds_from`: `earlier` measurements of the run folder, or `size` of the models and this machine's speed.
     """

@@ -154,7 +154,7 @@ def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValu
 def check_run(folder: Path, *, run: str | None, spec_digest: str) -> bool:
     """Whether the folder holds this run already; false for a new folder. Raises StateError for one with another run.
 
-    `run` null: whatever its name.
+    `run` None: whatever its name.
     """
     path = folder / "run.json"
     if not path.exists():

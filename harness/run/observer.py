@@ -19,7 +19,7 @@ class Observer(SilentProgress):
         pass
 
     def starting(self, *, checkpoints: int | None, vectors: int | None, pairs: int) -> None:
-        """Before the first checkpoint: how much there is to do; null where nobody knows yet."""
+        """Before the first checkpoint: how much there is to do; None where nobody knows yet."""
 
     def opening(self, checkpoint: Checkpoint) -> None:
         """A checkpoint's turn has come."""

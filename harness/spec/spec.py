@@ -219,7 +219,7 @@ def spec_of_fields(fields: Sequence[str]) -> Spec:
 
 
 def override(spec: Spec, **changes: Any) -> Spec:
-    """The spec with command-line options put over it; null leaves a key as it is. Raises SpecError."""
+    """The spec with command-line options put over it; None leaves a key as it is. Raises SpecError."""
     given = {key: value for key, value in changes.items() if value is not None}
     try:
         return Spec.model_validate({**dict(spec), **given})

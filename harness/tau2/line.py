@@ -38,7 +38,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A simulation without its transcript. `verdict.reward` null: it is not finished, and `verdict.reason` says why.
+    """A simulation without its transcript. `verdict.reward` None: it is not finished, and `verdict.reason` says why.
 
     `excluded`: upstream would have left it out for a fault of agent or user (`--upstream-exclusions`). `fault` is the
     cause of a failure, after a review where there was one.
@@ -66,7 +66,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A simulation that ran, with its transcript; `played` null where no attempt came to an end."""
+    """A simulation that ran, with its transcript; `played` None where no attempt came to an end."""
 
     key: Key
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""The five components, each a function of task, transcript and end state: 1.0, 0.0, or null where a task has nothing for it.
+"""The five components, each a function of task, transcript and end state: 1.0, 0.0, or None where a task has nothing for it.
 
 Upstream's semantics, tau2-bench v1.0.1, kept exactly (docs/tau2.md names what surprises). No I/O, no model, no tools.
 """
@@ -32,7 +32,7 @@ def communicate(criteria: Criteria, messages: Sequence[Message]) -> float | None
 def matches(action: Action, call: ToolCall) -> bool:
     """Whether a call counts as the reference action. Requestor and order play no part.
 
-    With `compare_args` null only the keys of the *call* are compared, so a call without arguments matches on its name.
+    With `compare_args` None only the keys of the *call* are compared, so a call without arguments matches on its name.
     """
     if action.name != call.name:
         return False
@@ -61,7 +61,7 @@ def database(end: EndState) -> float | None:
 
 
 def nl_assertion(criteria: Criteria, met: Sequence[bool] | None) -> float | None:
-    """Whether a judge found every natural-language assertion met; `met` is null where nobody judged."""
+    """Whether a judge found every natural-language assertion met; `met` is None where nobody judged."""
     if not criteria.nl_assertions or met is None:
         return None
     if len(met) != len(criteria.nl_assertions):

@@ -43,7 +43,7 @@ def attribute(
     changing: Collection[str] = (),
     failure: Failure | None = None,
 ) -> Fault | None:
-    """The cause of a simulation that failed; null for one that succeeded or that still waits for a judge.
+    """The cause of a simulation that failed; None for one that succeeded or that still waits for a judge.
 
     In this order: what was recorded; ends of the endpoint's, the runner's or the simulated user's making; a transcript
     that cannot be judged; the user's first fault (user_faults.py); else the agent, by how it failed.

@@ -142,7 +142,7 @@ def _words(finished: Sequence[Finished], cause: Cause) -> str:
 
 
 def _reason(finished: Sequence[Finished], n_items: int) -> str | None:
-    """Why not every planned simulation is scored; null where every one is."""
+    """Why not every planned simulation is scored; None where every one is."""
     by_cause = count(item.fault for item in finished)
     parts = [
         f"{by_cause[cause]} failed by {cause} ({_words(finished, cause)})" for cause in UNSCORED if by_cause[cause]

@@ -19,7 +19,7 @@ class Trials(NamedTuple):
 
 
 def pass_hat(trials: Trials, k: int) -> float | None:
-    """C(successes, k) / C(n, k), the unbiased estimate; null when fewer than k trials were scored.
+    """C(successes, k) / C(n, k), the unbiased estimate; None when fewer than k trials were scored.
 
     `(successes / n) ** k` is biased upwards: 0.212 against a true 0.153 at n = k = 4.
     """

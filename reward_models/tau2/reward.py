@@ -18,7 +18,7 @@ SUCCESS = 1.0 - 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A reward in [0, 1] with its components; a null reward has a reason, a null component has nothing to judge."""
+    """A reward in [0, 1] with its components; a None reward has a reason, a None component has nothing to judge."""
 
     reward: float | None
     components: Mapping[RewardType, float | None]
@@ -40,9 +40,9 @@ def unjudged(reason: str) -> Verdict:
 
 
 def judge(task: Task, simulation: Simulation, end: EndState | None, *, nl_met: Sequence[bool] | None) -> Verdict:
-    """The verdict. `end` may be null where no judgement needs it (`needs_end_state`); `nl_met` null: no judge.
+    """The verdict. `end` may be None where no judgement needs it (`needs_end_state`); `nl_met` None: no judge.
 
-    A component without criteria passes. A gate that nobody judged leaves the reward null: counting the zeros of the
+    A component without criteria passes. A gate that nobody judged leaves the reward None: counting the zeros of the
     other gates without the ones that a judge would have allowed would bias every mean.
     """
     criteria = task.evaluation_criteria

@@ -21,7 +21,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentMean:
-    """`n_applicable` simulations had something to judge; the mean is over those, null when there are none."""
+    """`n_applicable` simulations had something to judge; the mean is over those, None when there are none."""
 
     mean: float | None
     stderr: float | None

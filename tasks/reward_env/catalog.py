@@ -29,7 +29,7 @@ _Loader.add_constructor("!function", lambda loader, node: str(node.value))
 
 
 def _definition(path: Path) -> dict[str, Any] | None:
-    """`metadata` of a field's YAML; null for a group or another kind of task."""
+    """`metadata` of a field's YAML; None for a group or another kind of task."""
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -44,7 +44,7 @@ class StoredTokens:
         self.path = path
 
     def read(self) -> TokenSet | None:
-        """The token set; null where there is none that can be trusted."""
+        """The token set; None where there is none that can be trusted."""
         try:
             content = self.path.read_bytes()
             if hashlib.sha256(content[32:]).digest() != content[:32]:

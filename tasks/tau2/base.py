@@ -58,7 +58,7 @@ class BaseDomain:
 
     @cached_property
     def databases(self) -> str | None:
-        """Digest of the data folder's own databases; null where they are those of `source`."""
+        """Digest of the data folder's own databases; None where they are those of `source`."""
         return self.files.databases()
 
     def splits(self) -> Mapping[str, Sequence[str]]:

@@ -43,7 +43,7 @@ class DomainFiles:
         return self._folders
 
     def find(self, *names: str) -> Path | None:
-        """The first file there is under one of `names` (or the same gzipped); null where there is none."""
+        """The first file there is under one of `names` (or the same gzipped); None where there is none."""
         for folder in self._places():
             for name in names:
                 if (path := folder / name).is_file():
@@ -56,7 +56,7 @@ class DomainFiles:
         return None
 
     def databases(self) -> str | None:
-        """Digest of the data folder's own databases; null where it has none, so that they are the package's."""
+        """Digest of the data folder's own databases; None where it has none, so that they are the package's."""
         own = [path for folder in self._places() for name in DATABASES if (path := folder / name).is_file()]
         return digest_json([[path.name, digest_bytes(read_bytes(path))] for path in own]) if own else None
 

@@ -45,7 +45,7 @@ class Toolkit:
             return tool.run(self.target, **arguments)
 
     def function(self, name: str) -> Any:
-        """A function of this side that need not be a tool, as task files call them; null where there is none."""
+        """A function of this side that need not be a tool, as task files call them; None where there is none."""
         if name.startswith("_"):
             return None
         tool = self.tools.get(name)

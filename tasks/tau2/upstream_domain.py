@@ -36,7 +36,7 @@ RETRIEVING = ("KB_search", "KB_search_bm25", "KB_search_dense", "grep", "shell",
 
 
 class UpstreamDomain:
-    """One of the registry's domains. `retrieval`: how banking_knowledge finds documents; null: upstream's default.
+    """One of the registry's domains. `retrieval`: how banking_knowledge finds documents; None: upstream's default.
 
     `scoring`: only verdicts are asked for, which depend on no document; the default way would need a key of somebody's.
     """
@@ -238,7 +238,7 @@ def _database(loaded: Any) -> Database:
 
 
 def _record(annotation: Any) -> Any:
-    """The record type of a table, `dict[str, Record]`; null for anything else."""
+    """The record type of a table, `dict[str, Record]`; None for anything else."""
     arguments = get_args(annotation)
     if get_origin(annotation) is not dict or len(arguments) != 2 or arguments[0] is not str:
         return None

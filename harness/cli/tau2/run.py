@@ -221,7 +221,7 @@ def _arguments(option: str, text: str) -> dict[str, Any]:
 
 
 def key_from(variable: str | None) -> str | None:
-    """The key in an environment variable; null where none is named. Raises SpecError."""
+    """The key in an environment variable; None where none is named. Raises SpecError."""
     import os
 
     from harness.core.errors import SpecError

@@ -209,7 +209,7 @@ class LmEvalComponent(BaseComponent):
         )
 
     def _suite(self, reports: Mapping[str, Report]) -> Measurement:
-        """The plain mean of the benchmarks; null while one of them has no value."""
+        """The plain mean of the benchmarks; None while one of them has no value."""
         assert self.config.suite is not None
         benchmarks = suites()[self.config.suite]
         scores = {

@@ -18,7 +18,7 @@ from harness.tasks.suites.scoring import TaskScores, stderr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A benchmark's value by its metric ("acc,none"); null with a reason."""
+    """A benchmark's value by its metric ("acc,none"); None with a reason."""
 
     built: Built
     metric: str
@@ -169,7 +169,7 @@ def items_of(
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, or null: lm-eval writes "N/A" where there is none."""
+    """A finite number, or None: lm-eval writes "N/A" where there is none."""
     if isinstance(value, str | bytes | tuple | list) or value is None:
         return None
     number = float(value)

@@ -190,7 +190,7 @@ def _path(folder: Path, name: str) -> str:
 
 
 def _items(tokens: TokenSet, skipped: frozenset[int], scored: tuple[Any, ...], logprob: Any) -> dict[str, list[Any]]:
-    """One row per pair of the field, in field order; a value that is not finite is null with status `failed`."""
+    """One row per pair of the field, in field order; a value that is not finite is None with status `failed`."""
     columns: dict[str, list[Any]] = {
         key: [] for key in ("id", "status", "n_tokens", "n_bytes", "logprob", "logprob_per_token", "cluster")
     }

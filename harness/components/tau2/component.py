@@ -233,7 +233,7 @@ async def _reach(model: ChatModel, name: str) -> Check:
 
 
 def _items(done: Sequence[Finished], outcomes: Sequence[Ended]) -> dict[str, list[Any]]:
-    """One row per simulation, the first trial of all tasks first; what is not known is null."""
+    """One row per simulation, the first trial of all tasks first; what is not known is None."""
     rows: list[dict[str, Any]] = []
     for one, outcome in zip(done, outcomes, strict=True):
         verdict, fault = one.counted, one.fault

@@ -20,8 +20,8 @@ class Difference:
 class EndState:
     """The facts that the components DB and ENV_ASSERTION are functions of.
 
-    `database_matches`: both databases equal those after the reference actions; null where that was not asked.
-    `assertions_met`: one entry per assertion of the task, in order; null where it has none.
+    `database_matches`: both databases equal those after the reference actions; None where that was not asked.
+    `assertions_met`: one entry per assertion of the task, in order; None where it has none.
     `differences`: replayed calls that answered otherwise than recorded, so other tools than those of the recording.
     """
 

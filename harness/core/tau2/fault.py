@@ -16,7 +16,7 @@ class Fault:
     """The cause of one failed simulation. `user` is the simulated user.
 
     `rule` is the rule's name, `words` says what happened; `turn` is the position of the message in the transcript, from
-    0, and null where no single message shows it.
+    0, and None where no single message shows it.
     """
 
     cause: Cause

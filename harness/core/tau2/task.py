@@ -17,7 +17,7 @@ REWARD_TYPES: tuple[RewardType, ...] = ("DB", "ENV_ASSERTION", "ACTION", "COMMUN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """A reference call. `compare_args` null: all the keys that the call made has; see reward_models.tau2."""
+    """A reference call. `compare_args` None: all the keys that the call made has; see reward_models.tau2."""
 
     name: str
     arguments: dict[str, Any]
@@ -74,7 +74,7 @@ class Criteria:
 class Task:
     """One task. `user_scenario` is the simulated user's text, kept as it stands in the file.
 
-    `user_tools` names those of the user's tools that this task's user has; null: all. `written` is the task as it stands
+    `user_tools` names those of the user's tools that this task's user has; None: all. `written` is the task as it stands
     in its file, with what nobody here reads (description, notes, turns): upstream compares tasks whole. It is no part of
     what the task means.
     """

@@ -162,6 +162,6 @@ def _without_mcp() -> dict[str, bool]:
 
 
 def _cost(response: Any) -> float | None:
-    """US dollars by litellm's price list; null for a model that is not in it."""
+    """US dollars by litellm's price list; None for a model that is not in it."""
     found = getattr(response, "_hidden_params", {}).get("response_cost")
     return float(found) if isinstance(found, int | float) and found > 0 else None

@@ -82,7 +82,7 @@ def saved_tensors(model: Any, state: Mapping[str, torch.Tensor] | None = None) -
 
 
 def adapter_state(model: Any) -> AdapterState | None:
-    """The adapter and base of a PEFT model with one active, unmerged adapter; null for any other model."""
+    """The adapter and base of a PEFT model with one active, unmerged adapter; None for any other model."""
     status = _peft_status(model)
     if status is None or status["enabled"] is not True or status["merged"] or len(status["active"]) != 1:
         return None

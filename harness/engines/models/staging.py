@@ -73,7 +73,7 @@ class Staging:
 
     @contextlib.contextmanager
     def taken(self, files: Sequence[Path]) -> Iterator[Weights | None]:
-        """The weights of these files, once they are read, to be copied inside; null where they are not here as they are now."""
+        """The weights of these files, once they are read, to be copied inside; None where they are not here as they are now."""
         reading = self._reading
         if reading is None or reading.files != tuple(files):
             self._drop()

@@ -35,7 +35,7 @@ class Entries(NamedTuple):
     logprob: torch.Tensor
     """Shape [R]."""
     hit: torch.Tensor | None
-    """Whether each was the likeliest, shape [R]; null where it was not asked for."""
+    """Whether each was the likeliest, shape [R]; None where it was not asked for."""
 
 
 def score_padded(

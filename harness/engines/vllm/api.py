@@ -76,7 +76,7 @@ class Api:
         return found
 
     def version(self) -> str | None:
-        """vLLM's version; null where the server does not say."""
+        """vLLM's version; None where the server does not say."""
         with contextlib.suppress(EngineError):
             said = self._call("GET", "/version", timeout_s=5.0)
             if isinstance(said, dict) and isinstance(said.get("version"), str):

@@ -43,7 +43,7 @@ PARALLEL_ENGINES = ("--data-parallel-size", "-dp", "--data-parallel-size-local",
 
 @dataclasses.dataclass(slots=True)
 class _Loaded:
-    """What is on the running server. `fingerprint` is of its full model's weights; null where a swap went wrong."""
+    """What is on the running server. `fingerprint` is of its full model's weights; None where a swap went wrong."""
 
     layout: str
     fingerprint: str | None
@@ -157,7 +157,7 @@ class CheckpointServer:
         return wanted.fingerprint == loaded.fingerprint
 
     def _swap(self, wanted: Servable) -> Endpoint | None:
-        """The checkpoint on the running server, verified; null where only a restart will do."""
+        """The checkpoint on the running server, verified; None where only a restart will do."""
         loaded = self._loaded
         if loaded is None or loaded.layout != layout(wanted):
             return None

@@ -46,7 +46,7 @@ def spelled(option: str) -> str:
 
 
 def value_of(args: Sequence[str], option: str) -> str | None:
-    """The value the user gave an option, the last one where it stands twice; null where it is not given."""
+    """The value the user gave an option, the last one where it stands twice; None where it is not given."""
     found = None
     for index, word in enumerate(args):
         if word.startswith("--") and spelled(word) == option:
@@ -135,5 +135,5 @@ def environment(
 
 
 def rank_room(rank: int) -> int | None:
-    """The smallest largest-rank to start with for adapters of `rank`; null where vLLM has no room for it."""
+    """The smallest largest-rank to start with for adapters of `rank`; None where vLLM has no room for it."""
     return next((room for room in RANKS if rank <= room), None)

@@ -19,7 +19,7 @@ def share(*, total: int, free: int, needed: int) -> float:
 
 
 def share_beside(device: str, *, needed: int) -> float | None:
-    """The share on a device as torch names it (`cuda`, `cuda:1`); null for one that is no GPU."""
+    """The share on a device as torch names it (`cuda`, `cuda:1`); None for one that is no GPU."""
     if not device.startswith("cuda"):
         return None
     import torch

@@ -47,7 +47,7 @@ def probe_ids(folder: Path, *, max_len: int | None = None) -> list[int]:
 
 
 def difference(served: Sequence[float], own: Sequence[float], dtype: str | None) -> str | None:
-    """In words, how far apart they are; null where they agree within what the dtype allows."""
+    """In words, how far apart they are; None where they agree within what the dtype allows."""
     if not all(map(math.isfinite, own)):
         return "the checkpoint's own log-probs are not finite"
     tolerance = TOLERANCES.get(dtype or "", HALF)

@@ -40,7 +40,7 @@ class VllmServer:
         async with VllmServer("runs/checkpoint-500") as server:
             ask(server.endpoint.api_base, server.endpoint.model)
 
-    or `with`, or `start()` and `stop()`. `port` null: any that is free. After `start` the server answers, is warm and has
+    or `with`, or `start()` and `stop()`. `port` None: any that is free. After `start` the server answers, is warm and has
     given finite log-probs. When the block is left, by an exception or Ctrl-C too, or this process dies in any way, no process of
     it is left.
     """

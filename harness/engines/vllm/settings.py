@@ -12,7 +12,7 @@ from harness.engines.vllm.executable import find_executable
 
 
 def check_settings(settings: ServeSettings) -> Path | None:
-    """The command that will be started, null for a server of the user's own. Raises SpecError."""
+    """The command that will be started, None for a server of the user's own. Raises SpecError."""
     key_of(settings)
     if settings.url is not None:
         return None

@@ -87,7 +87,7 @@ TYPES = {
 
 
 def choose_parser(template: str | None, model_type: str | None) -> str | None:
-    """vLLM's name of the parser; null for a model that has no template, or one that knows no tools."""
+    """vLLM's name of the parser; None for a model that has no template, or one that knows no tools."""
     if not template:
         return None
     for signs, types, parser in TYPED:

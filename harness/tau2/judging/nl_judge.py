@@ -39,7 +39,7 @@ FENCE = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a judge said: one truth value per assertion, in order; null and a reason where it failed. `usage` is of all attempts."""
+    """What a judge said: one truth value per assertion, in order; None and a reason where it failed. `usage` is of all attempts."""
 
     met: tuple[bool, ...] | None
     reasons: tuple[str, ...] = ()

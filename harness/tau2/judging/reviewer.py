@@ -85,7 +85,7 @@ def wants_review(verdict: Verdict) -> bool:
 
 
 def recorded_review(simulation: Simulation) -> Review | None:
-    """The review that stands in a simulation's line; null for none and for one that cannot be read."""
+    """The review that stands in a simulation's line; None for none and for one that cannot be read."""
     if not isinstance(simulation.review, Mapping):
         return None
     try:

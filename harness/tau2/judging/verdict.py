@@ -15,7 +15,7 @@ from harness.tasks.tau2.end import UnfitEnd
 
 
 class Judgement(NamedTuple):
-    """A verdict, and the end state that it is a function of; null where none was looked at or none could be."""
+    """A verdict, and the end state that it is a function of; None where none was looked at or none could be."""
 
     verdict: Verdict
     end: EndState | None = None

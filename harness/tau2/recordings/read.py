@@ -14,14 +14,14 @@ from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored, prepare
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A recording, ready to be read. `prepared` is null where nothing can be judged here, and `why_not` says why."""
+    """A recording, ready to be read. `prepared` is None where nothing can be judged here, and `why_not` says why."""
 
     recording: Recording
     prepared: Prepared | None
     why_not: str | None = None
 
     def verdict(self, simulation: Simulation | Unreadable) -> Rescored | None:
-        """The verdict and the fault of one simulation now; null where nothing can be judged."""
+        """The verdict and the fault of one simulation now; None where nothing can be judged."""
         return None if self.prepared is None else rescore_one(self.prepared, simulation, nl_judge=NlJudge.NONE)
 
     def task(self, simulation: Simulation | Unreadable) -> Task | None:

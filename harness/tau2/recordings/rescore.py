@@ -95,7 +95,7 @@ class Prepared:
     """A recording with its domain and tasks, checked before anything is judged. `tasks_from` says whose tasks.
 
     `task_revision` is over the tasks that the simulations are of. `recorded_revision` is the same over the tasks that the
-    recording carries, or what it states; null where it does neither. `named_tasks` are those that the recording's task ids
+    recording carries, or what it states; None where it does neither. `named_tasks` are those that the recording's task ids
     are of; `mixed_up`: some simulation's recorded checks are of another task than it names, so that no task id is sure.
     """
 

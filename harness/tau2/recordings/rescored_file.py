@@ -45,7 +45,7 @@ def rescored_file(prepared: Prepared, rescored: Sequence[Rescored], out: Path, *
 
 
 def _simulations(prepared: Prepared, rescored: Sequence[Rescored]) -> list[Simulation | None]:
-    """The simulation of each verdict, null where it could not be read."""
+    """The simulation of each verdict, None where it could not be read."""
     waiting: dict[str, deque[Any]] = defaultdict(deque)
     for one in prepared.recording.simulations:
         waiting[one.id].append(one)

@@ -15,7 +15,7 @@ PROMPTS = "prompts.json"
 
 
 def run_info(identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a line says of its run; null where the identity is no run's."""
+    """What a line says of its run; None where the identity is no run's."""
     if "domain" not in identity:
         return None
     solo = bool(identity.get("solo"))

@@ -41,9 +41,9 @@ FAULTS: tuple[Termination, ...] = ("agent_error", "user_error")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Who answers. `user` is null in a solo run, `judge` where natural-language assertions are not judged.
+    """Who answers. `user` is None in a solo run, `judge` where natural-language assertions are not judged.
 
-    `reviewer` looks for the errors in simulations that failed; null: the rules alone say whose fault it was.
+    `reviewer` looks for the errors in simulations that failed; None: the rules alone say whose fault it was.
     """
 
     agent: ChatModel

@@ -64,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """A simulation that ended. `usages` has one entry per message, null where no model wrote it; `reason` says more.
+    """A simulation that ended. `usages` has one entry per message, None where no model wrote it; `reason` says more.
 
     `spent` is what all answers of a side cost, also one that could not become a message.
     """

@@ -46,7 +46,7 @@ DONE = {
 class Prompts:
     """The texts of one run. `guidelines` are the user's, with or without tools as the domain has them.
 
-    `toolless`: those of users whom a task leaves without tools, in a domain that has some; null where no task does.
+    `toolless`: those of users whom a task leaves without tools, in a domain that has some; None where no task does.
     """
 
     policy: str

@@ -127,7 +127,7 @@ class ReferencePlay:
 
 
 def _between(text: str, tag: str) -> str | None:
-    """What stands between the last pair of tags, each on its own line; null where there is none."""
+    """What stands between the last pair of tags, each on its own line; None where there is none."""
     opening, closing = f"<{tag}>\n", f"\n</{tag}>"
     if not text.endswith(closing) or opening not in text:
         return None

@@ -34,7 +34,7 @@ def _own(message: Message, *, names: bool) -> Wire:
 
 
 def seen_by(side: Requestor, message: Message, *, names: bool = False) -> Wire | None:
-    """One message as a side is sent it; null where it never sees it. Whoever is asked is `assistant` to the model.
+    """One message as a side is sent it; None where it never sees it. Whoever is asked is `assistant` to the model.
 
     `names`: calls have a second `name` beside `function`, as upstream sends them.
     """
