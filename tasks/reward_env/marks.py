@@ -21,8 +21,9 @@ TRAINED = frozenset(
     [
         *("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "compute_loss", "calculate_loss", "with_loss"),
         *("output_with_loss", "has_loss", "use_loss", "include_in_loss", "train", "training", "trainable", "trained"),
-        *("is_trained", "is_trainable", "train_on", "train_on_turn", "to_train", "should_train", "use_for_training"),
-        *("supervised", "learn"),
+        *("is_trained", "is_trainable", "is_training", "train_on", "train_on_turn", "to_train", "should_train"),
+        *("use_for_training", "supervised", "is_supervised", "learn", "to_learn", "unmasked", "is_unmasked"),
+        *("is_target", "sft", "is_sft", "backprop", "grad", "requires_grad", "in_loss"),
     ]
 )
 """Keys of a turn that say yes where it is trained."""
@@ -47,22 +48,19 @@ MEDIA = (
     *("audio_path", "pixel_values"),
 )
 TOKEN_MASKS = ("loss_mask", "loss_masks", "mask", "masks", "assistant_masks", "completion_mask", "labels_mask")
-_WORDS = frozenset(
-    (
-        "loss",
-        "losses",
-        "mask",
-        "masks",
-        "masked",
-        "train",
-        "training",
-        "trainable",
-        "trained",
-        "weight",
-        "supervise",
-        "supervised",
-    )
+_WORD = re.compile(
+    r"(un|non|de)?mask(s|ed|ing)?|(un|non|pre)?train(s|ed|ing|able)?|loss(es)?|weight(s|ed|ing)?|(un)?supervis(e|ed|ion)"
+    r"|backprop(agate|agated|agation)?|grad(s|ient|ients)?|learn(s|ed|able)?|optimi[sz]e(s|d)?"
 )
+"""A word of a key that may say whether a turn is trained."""
+_MEASURED = frozenset(
+    [
+        *("avg", "average", "mean", "value", "values", "eval", "val", "valid", "validation", "test", "sum", "total", "per"),
+        *("std", "min", "max", "final", "initial", "score", "history", "curve", "log"),
+    ]
+)
+"""Words that make a `loss` a measurement."""
+_FLAGS = frozenset(("true", "false", "yes", "no", "on", "off", "0", "1", "0.0", "1.0", "train", "trained", "mask", "masked"))
 
 
 def wanted(record: Located) -> bool | None:
@@ -100,13 +98,14 @@ def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
         spans = isinstance(value, list) and any(isinstance(one, dict) and "begin_offset" in one for one in value)
         if key in PARTS_OF_TURN or spans:
             raise DataError(f"{where}: {key!r} marks parts of a turn, and a turn is scored as a whole; remove the key")
-        if key in TRAINED or key in MASKED:
-            found[key] = _flag(value, key, where) is (key in TRAINED)
-        elif key in ON_INPUT and _flag(value, key, where) is False:
+        name = _snake(key)
+        if name in TRAINED or name in MASKED:
+            found[key] = _flag(value, key, where) is (name in TRAINED)
+        elif name in ON_INPUT and _flag(value, key, where) is False:
             raise DataError(
                 f"{where}: {key!r} of an answer is {value!r}, and whether it is trained is not clear; write 'weight': 0 or 1"
             )
-        elif key not in ON_INPUT and _WORDS & set(_words(key)):
+        elif name not in ON_INPUT and _may_be_mark(name.split("_"), value):
             raise DataError(
                 f"{where}: key {key!r} of a turn looks like a training mark that is not known; write 'weight': 0 or 1, "
                 "or rename the key if it says something else"
@@ -118,9 +117,9 @@ def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
 
 def _check_question(turn: dict[str, Any], where: str) -> None:
     """Refuse a turn that is not the assistant's and that the data train. `weight` means nothing there."""
-    for key in (TRAINED | ON_INPUT) - {"weight"}:
-        value = turn.get(key)
-        if value is not None and value != [] and _flag(value, key, where):
+    for key, value in turn.items():
+        asked = _snake(key) in (TRAINED | ON_INPUT) - {"weight"}
+        if asked and value is not None and value != [] and _flag(value, key, where):
             raise DataError(
                 f"{where}: {key!r} marks a turn that is not the assistant's as trained, and only answers are scored; remove it"
             )
@@ -168,13 +167,26 @@ def _may_be_unwanted(label: Any) -> bool:
     return isinstance(label, int | float) and label == 0
 
 
+def _may_be_mark(words: list[str], value: Any) -> bool:
+    """Whether a key of these words may say that a turn is trained or not. A text or an object says something else."""
+    if not any(map(_WORD.fullmatch, words)):
+        return False
+    if isinstance(value, str):
+        return value.strip().lower() in _FLAGS
+    if isinstance(value, int | float) and "loss" in words and not {"weight", "mask", "scale"} & set(words):
+        return isinstance(value, bool) or (value in (0, 1) and not _MEASURED & set(words))
+    return not isinstance(value, dict)
+
+
 def _flag(value: Any, key: str, where: str) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
-    clear = isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1) and key != "mask")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    clear = isinstance(value, bool) or (number and value in (0, 1) and key != "mask")
     if not clear:
+        wanted = "0 or 1" if number and key != "mask" else "true or false"
         raise DataError(
-            f"{where}: {key!r} of a turn is {value!r}; a turn is scored or it is not, so write true or false"
+            f"{where}: {key!r} of a turn is {value!r}; a turn is scored or it is not, so write {wanted}"
             + (", or 'weight': 0 or 1" if key == "mask" else "")
         )
     return bool(value)
@@ -184,5 +196,6 @@ def _names(value: Any) -> list[str]:
     return re.findall(r"\w+", value) if isinstance(value, str) else []
 
 
-def _words(key: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)]
+def _snake(key: str) -> str:
+    """A key as the tables write it: isTrained, is-trained and IS_TRAINED are is_trained."""
+    return "_".join(word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+", key))

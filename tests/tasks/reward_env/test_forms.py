@@ -158,6 +158,29 @@ def test_a_mark_may_be_a_number_or_its_word(tmp_path: Path, mark: Any) -> None:
     assert answers(tmp_path, {"messages": [USER, {**WRONG, "train": mark}, USER, ANSWER]}) == ["Hello."]
 
 
+@pytest.mark.parametrize(
+    "mark", [{"unmasked": 0}, {"is_target": False}, {"backprop": False}, {"requires_grad": 0}, {"isTrained": False}]
+)
+def test_a_turn_is_masked_by_whatever_word_says_so(tmp_path: Path, mark: dict[str, Any]) -> None:
+    assert answers(tmp_path, {"messages": [USER, {**WRONG, **mark}, USER, ANSWER]}) == ["Hello."]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"avg_loss": 0.53},
+        {"val_loss": 0},
+        {"loss_value": 1.25},
+        {"masked_pii": "My name is [NAME]."},
+        {"training_data": "gsm8k"},
+        {"grade": 0},
+        {"weights": {"a": 1}},
+    ],
+)
+def test_a_key_that_says_something_else_is_no_mark(tmp_path: Path, beside: dict[str, Any]) -> None:
+    assert answers(tmp_path, {"messages": [USER, {**ANSWER, **beside}]}) == ["Hello."]
+
+
 def test_a_masked_turn_may_be_empty_and_is_part_of_the_identity(tmp_path: Path) -> None:
     empty = {"role": "assistant", "content": "", "weight": 0}
     assert answers(tmp_path, {"messages": [USER, empty, USER, ANSWER]}) == ["Hello."]
@@ -169,7 +192,7 @@ def test_a_masked_turn_may_be_empty_and_is_part_of_the_identity(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"weight": 0.5}, "'weight' of a turn is 0.5; a turn is scored or it is not"),
+        ({"weight": 0.5}, "'weight' of a turn is 0.5; a turn is scored or it is not, so write 0 or 1"),
         ({"loss": "some"}, "'loss' of a turn is 'some'"),
         ({"mask": 1}, "'mask' of a turn is 1; a turn is scored or it is not, so write true or false, or 'weight'"),
         ({"weight": 0, "train": True}, "'weight' and 'train' of a turn disagree"),
@@ -180,6 +203,10 @@ def test_a_masked_turn_may_be_empty_and_is_part_of_the_identity(tmp_path: Path) 
         ({"supervise": False}, "key 'supervise' of a turn looks like a training mark"),
         ({"reasoning_content": ["a"]}, "'reasoning_content' of an answer is list; it must be text"),
         ({"my_weight": 0}, "key 'my_weight' of a turn looks like a training mark that is not known"),
+        ({"gradient": 0}, "key 'gradient' of a turn looks like a training mark that is not known"),
+        ({"training_data": True}, "key 'training_data' of a turn looks like a training mark that is not known"),
+        ({"loss_factor": 0}, "key 'loss_factor' of a turn looks like a training mark that is not known"),
+        ({"optimised": "no"}, "key 'optimised' of a turn looks like a training mark that is not known"),
         ({"label": False}, "a turn is marked as not wanted; write 'weight': 0"),
         ({"images": ["a.png"]}, "a turn has 'images'; images, video and audio are not scored"),
     ],
