@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, model_validator
 from harness.core.digest import digest_bytes
 from harness.core.errors import SpecError
 from harness.core.measurement import Record
+from harness.core.serve_args import deciding
 from harness.core.vector import CheckpointKind
 
 
@@ -77,7 +78,13 @@ class ServeSettings(Record):
             "chat_template": template,
             "tool_call_parser": self.tool_call_parser,
             "max_model_len": self.max_model_len,
+            **self.options(),
         }
+
+    def options(self) -> dict[str, JsonValue]:
+        """Those of `args` that decide answers, under the key `args`; empty without any. Raises SpecError."""
+        found: list[JsonValue] = [list[JsonValue](option) for option in deciding(self.args)]
+        return {"args": found} if found else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,12 +55,28 @@ _WORD = re.compile(
 """A word of a key that may say whether a turn is trained."""
 _MEASURED = frozenset(
     [
-        *("avg", "average", "mean", "value", "values", "eval", "val", "valid", "validation", "test", "sum", "total", "per"),
+        *(
+            "avg",
+            "average",
+            "mean",
+            "value",
+            "values",
+            "eval",
+            "val",
+            "valid",
+            "validation",
+            "test",
+            "sum",
+            "total",
+            "per",
+        ),
         *("std", "min", "max", "final", "initial", "score", "history", "curve", "log"),
     ]
 )
 """Words that make a `loss` a measurement."""
-_FLAGS = frozenset(("true", "false", "yes", "no", "on", "off", "0", "1", "0.0", "1.0", "train", "trained", "mask", "masked"))
+_FLAGS = frozenset(
+    ("true", "false", "yes", "no", "on", "off", "0", "1", "0.0", "1.0", "train", "trained", "mask", "masked")
+)
 
 
 def wanted(record: Located) -> bool | None:

@@ -15,6 +15,7 @@ from harness.core.component import BaseComponent, Check, ComponentConfig, Estima
 from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
+from harness.core.serving import ServeSettings
 from harness.reward_models.benchmarks import Score, average
 from harness.tasks.suites.build import Built, Wanted, metrics_of
 from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
@@ -95,9 +96,9 @@ class LmEvalComponent(BaseComponent):
         evaluation: Evaluation,
         metrics: Mapping[str, str],
         *,
-        max_model_len: int | None = None,
+        serve: ServeSettings | None = None,
     ) -> None:
-        """`metrics`: task -> lm-eval's "metric,filter". `max_model_len`: tokens to which the spec limits a server."""
+        """`metrics`: task -> lm-eval's "metric,filter"."""
         self.config = config
         self.evaluation = evaluation
         self.metrics = metrics
@@ -112,8 +113,7 @@ class LmEvalComponent(BaseComponent):
             "suite": config.suite,
             "metrics": dict(metrics),
             **evaluation.definition,
-            # A prompt is cut to fit, so the limit is a part of what is asked of a server.
-            **({"max_model_len": max_model_len} if self.served and max_model_len is not None else {}),
+            **(_asked_of(serve) if self.served and serve else {}),
         }
         self.task: dict[str, JsonValue] = {
             "lm_eval": evaluation.definition["lm_eval"],
@@ -171,7 +171,7 @@ class LmEvalComponent(BaseComponent):
             built.name: _metric(built, config.metric, usual)
             for built, usual in zip(evaluation.built, chosen, strict=True)
         }
-        return cls(config, evaluation, metrics, max_model_len=defaults.serve.max_model_len)
+        return cls(config, evaluation, metrics, serve=defaults.serve)
 
     def estimate(self, subject: Subject) -> Estimate:
         """Requests and the tokens of their prompts; of what is written, the most that the tasks allow. Raises HarnessError."""
@@ -235,6 +235,14 @@ class LmEvalComponent(BaseComponent):
             reason="; ".join(reasons) or None,
             detail=detail,
         )
+
+
+def _asked_of(serve: ServeSettings) -> dict[str, JsonValue]:
+    """What of a server's settings is a part of the question: a prompt is cut to fit its context."""
+    return {
+        **({} if serve.max_model_len is None else {"max_model_len": serve.max_model_len}),
+        **serve.options(),
+    }
 
 
 def _metric(built: Built, asked: str | None, usual: Benchmark | None) -> str:
