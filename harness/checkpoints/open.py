@@ -190,6 +190,19 @@ class Opener:
         finally:
             opened.close()
 
+    def dry_load(self, checkpoint: Checkpoint) -> None:
+        """Refuse what loading the model, of an adapter its base, would refuse by names and shapes. Raises CheckpointError."""
+        from harness.engines.models.dry_load import dry_load
+
+        folder = self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder
+        dry_load(folder, weight_files(folder), trust_remote_code=self.trust_remote_code)
+
+    def weights(self, checkpoint: Checkpoint) -> list[Path]:
+        """The safetensors files that it is made of; of an adapter its base's and its own. Raises CheckpointError."""
+        if checkpoint.kind == "lora":
+            return [*weight_files(self._base(checkpoint)), checkpoint.folder / ADAPTER]
+        return weight_files(checkpoint.folder)
+
     def load_model(self, checkpoint: Checkpoint) -> Any:
         """The model with its adapter, if it has one; good until the next call. Raises CheckpointError or EngineError."""
         from harness.engines.models.load import choose_device
@@ -401,7 +414,7 @@ class Opener:
                 from harness.engines.models.load import choose_device
 
                 # What the model in this process still takes of the GPU, where it is not loaded yet.
-                weights = 0 if self.shelf else sum(path.stat().st_size for path in self._weights(checkpoint))
+                weights = 0 if self.shelf else sum(path.stat().st_size for path in self.weights(checkpoint))
                 share = share_beside(str(choose_device(self.device)), needed=weights)
             self.server = CheckpointServer(
                 self.settings,
@@ -411,9 +424,6 @@ class Opener:
                 trust_remote_code=self.trust_remote_code,
             )
         return self.server
-
-    def _weights(self, checkpoint: Checkpoint) -> list[Path]:
-        return weight_files(self._base(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder)
 
     def close(self) -> None:
         """End the server, if there is one, and give the memory of the kept model back."""

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.checkpoints.find import find_checkpoints
+from harness.checkpoints.finite import first_non_finite
 from harness.checkpoints.open import Opener
 from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Check, Component
-from harness.core.errors import HarnessError
+from harness.core.errors import CheckpointError, HarnessError
 from harness.feed.lines import FEED_FILE, read_vectors
 from harness.run.ledger import check_run
 from harness.spec.kinds import component_class
@@ -113,12 +114,40 @@ def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None,
     yield from _server(prepared, opener, whole)
     yield from _device(opener, max(size.n_bytes for size in sizes.values()))
     yield from _tokenizers(prepared, opener, whole)
+    yield from _weights(opener, whole, n_bytes)
     yield from _fingerprints(prepared, opener, whole, n_bytes, out)
+
+
+def _weights(opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: int) -> Iterator[Check]:
+    """Whether every tensor has its place in the model and its shape, and, where reading takes seconds, every number is finite."""
+    finite: dict[Path, str | None] = {}
+    refused, n_files = 0, 0
+    for checkpoint in checkpoints:
+        try:
+            files = opener.weights(checkpoint)
+            n_files += len(files)
+            opener.dry_load(checkpoint)
+            for file in files if n_bytes <= HASHED_AT_MOST else ():
+                if file not in finite:
+                    finite[file] = first_non_finite([file])
+                if (weight := finite[file]) is not None:
+                    raise CheckpointError(f"weight {weight} in {file} holds NaN or infinity; the checkpoint is broken")
+        except HarnessError as error:
+            refused += 1
+            yield Check(name=checkpoint.label, ok=False, words=str(error))
+    if n_files and not refused:
+        numbers = (
+            "every number finite"
+            if n_bytes <= HASHED_AT_MOST
+            else f"numbers not looked at: {n_bytes / GIB:.0f} GiB take too long to read"
+        )
+        yield Check(name="weights", ok=True, words=f"every tensor has its place, {numbers}")
 
 
 def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint]) -> Iterator[Check]:
     """Whether each tokenizer loads, and has a chat template where something asks through one."""
     chatting = _names(c for c in prepared.components if c.chats and not prepared.spec.serve.chat_template)
+    encoding = {repr(c.definition): c for c in prepared.components if c.rank == 0}
     identities: dict[str, str] = {}
     for checkpoint in checkpoints:
         try:
@@ -135,11 +164,23 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
                 words=f"none in {checkpoint.label}, and {', '.join(chatting)} ask through one; "
                 "name one with serve.chat_template",
             )
+        if first:
+            yield from _encoded(opener, checkpoint, encoding.values())
     if identities:
         differ = " (scores per token do not compare between them)" if len(identities) > 1 else ""
         yield Check(
             name="tokenizer", ok=True if not differ else None, words=f"{len(identities)} different one(s){differ}"
         )
+
+
+def _encoded(opener: Opener, checkpoint: Checkpoint, components: Iterable[Component]) -> Iterator[Check]:
+    """Whether a checkpoint's tokenizer and chat template take the fields; the token ids are stored for the run."""
+    with opener.open(checkpoint) as subject:
+        for component in components:
+            try:
+                component.estimate(subject)
+            except HarnessError as error:
+                yield Check(name=component.config.name, ok=False, words=f"{checkpoint.label}: {error}")
 
 
 def _server(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint]) -> Iterator[Check]:

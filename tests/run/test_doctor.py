@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
@@ -53,6 +55,58 @@ def test_a_broken_checkpoint_hides_nothing_else(tmp_path: Path) -> None:
     found = findings(spec(tmp_path), [str(folder)])
     assert found[str(folder / "checkpoint-1")].ok is False
     assert found["checkpoints"].words.startswith("1 of 2 whole") and found["tokenizer"].ok
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("missing", "weights missing from the files, which would be random: model.layers.0.mlp.up_proj.weight"),
+        ("beyond", "holds tensors that have no place in its model (model.layers.9.mlp.up_proj.weight)"),
+        ("shape", "weights of another shape than the configuration says: "),
+        ("twice", "two tensors for one place of its model"),
+        ("type", "has no quantization_config"),
+        ("nan", "weight model.layers.0.mlp.up_proj.weight in "),
+    ],
+)
+def test_weights_that_would_be_refused_are_found_before_a_model_is_loaded(
+    tmp_path: Path, change: str, words: str
+) -> None:
+    folder = training(tmp_path) / "checkpoint-1"
+    tensors, name = load_file(folder / "model.safetensors"), "model.layers.0.mlp.up_proj.weight"
+    weight = tensors.pop(name)
+    if change == "beyond":
+        tensors |= {name: weight, name.replace("layers.0", "layers.9"): weight.clone()}
+    elif change == "shape":
+        tensors[name] = weight[1:]
+    elif change == "twice":
+        tensors |= {name: weight, name.removeprefix("model."): weight.clone()}
+    elif change == "type":
+        tensors[name] = weight.to(torch.int8)
+    elif change == "nan":
+        tensors[name] = weight.index_fill(0, torch.tensor([3]), torch.nan)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    found = findings(spec(tmp_path), [str(folder.parent)])
+    assert found[str(folder)].ok is False and words in found[str(folder)].words
+    assert "weights" not in found and found["tokenizer"].ok
+
+
+def test_an_adapters_base_is_looked_at_too(tmp_path: Path) -> None:
+    tiny.save(tmp_path / "base", tiny.llama(1))
+    tiny.save_adapter(tmp_path / "adapter", tiny.lora(tiny.llama(1)), tmp_path / "base")
+    assert findings(spec(tmp_path), [str(tmp_path / "adapter")])["weights"].ok
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    found = findings(spec(tmp_path), [str(tmp_path / "adapter")])[str(tmp_path / "adapter")]
+    assert found.ok is False and "no place in its model" in found.words
+
+
+def test_a_field_that_a_chat_template_does_not_take_is_found(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    checked = spec(tmp_path, {"name": "talk", "kind": "logprob", "field": "talk.jsonl"})
+    folder = tiny.save(tmp_path / "checkpoint-1", tiny.llama(1), tiny.tokenizer(chat_template=None))
+    found = findings(checked, [str(folder)])
+    assert found["talk"].ok is False and "chat template" in found["talk"].words
 
 
 def test_pickled_weights_that_are_not_allowed_are_no_whole_checkpoint(tmp_path: Path) -> None:

@@ -74,12 +74,17 @@ def free_memory(device: torch.device) -> int:
 def load_model(
     folder: Path, *, dtype: str, device: torch.device, trust_remote_code: bool = False, allow_pickle: bool = False
 ) -> Any:
-    """A causal LM in evaluation mode on `device`; every weight must come from the folder. Raises CheckpointError."""
+    """A causal LM in evaluation mode on `device`; every weight must come from the folder. On `meta` none is read.
+
+    Raises CheckpointError.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     # A file that is mapped and shrinks ends the process with a signal.
-    whole = {"disable_mmap": True} if _takes_disable_mmap() else {}
+    reading: dict[str, Any] = {"disable_mmap": True} if _takes_disable_mmap() else {}
+    if device.type == "meta":  # names and shapes alone
+        reading = {"device_map": {"": "meta"}}
     if _reads_by_an_encoder(folder, trust_remote_code):
         raise CheckpointError(
             f"{folder} is an encoder-decoder, whose texts have no log-probability of their own; a causal language model is needed"
@@ -98,7 +103,7 @@ def load_model(
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
-                **whole,
+                **reading,
             )
     except Exception as error:
         raise CheckpointError(f"cannot load the model in {folder}: {explain(error)}") from error

@@ -1,0 +1,28 @@
+"""What loading a model would refuse by the names, types and shapes of its weights, found out without reading a weight."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from harness.engines.models.load import load_model
+from harness.engines.models.places import check_names, check_types
+from harness.engines.models.weights import Weights
+
+
+def dry_load(folder: Path, files: Sequence[Path], *, trust_remote_code: bool = False) -> None:
+    """Raises CheckpointError as loading would. `files`: the folder's safetensors files; pickled weights say nothing beforehand, and
+    of quantised ones only loading knows.
+    """
+    if not files:
+        return
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    weights = Weights(files)
+    check_types(folder, weights.layout, config)
+    if config.get("quantization_config"):
+        return
+    model = load_model(folder, dtype="auto", device=torch.device("meta"), trust_remote_code=trust_remote_code)
+    check_names(folder, weights.layout, getattr(model, "base_model_prefix", ""))
