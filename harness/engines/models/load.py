@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from harness.core.errors import CheckpointError, EngineError, SpecError
+from harness.engines.models.pickled import held_in_memory
 from harness.engines.models.places import check_places
 from harness.engines.models.weights import Weights, own_memory
 
@@ -93,10 +94,11 @@ def load_model(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        pickled = allow_pickle and not any(folder.glob("*.safetensors"))
+        with warnings.catch_warnings(), held_in_memory(folder) if pickled else contextlib.nullcontext(folder) as held:
             warnings.simplefilter("ignore")
             model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
+                held,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if allow_pickle else True,
@@ -111,6 +113,7 @@ def load_model(
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+    model.config.name_or_path = str(folder)
     problems = [
         f"{label}: {', '.join(sorted(map(str, report[key]))[:3])}{' ...' if len(report[key]) > 3 else ''}"
         for key, label in (
@@ -128,7 +131,7 @@ def load_model(
     )
     try:
         model = model.eval().to(device)
-        # transformers maps .bin files whatever it is told, and the model would stay on pages that change with them.
+        # What was mapped lies in a copy, and the model would stay on its pages beside its own memory.
         own_memory(model, every=allow_pickle)
         return model
     except torch.OutOfMemoryError as error:
