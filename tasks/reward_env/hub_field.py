@@ -192,6 +192,8 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
             if Path(definition.path).is_dir() and isinstance(builder, Csv | Json):
                 parts.append(_text_rows([Path(file) for file in builder.config.data_files[definition.split]], name))
             else:
+                if isinstance(builder, Csv):
+                    builder = csv_as_text(builder, definition, configuration)
                 builder.download_and_prepare()
                 parts.append(builder.as_dataset(split=definition.split))
             commits.add(str(builder.hash))
@@ -217,6 +219,22 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
             f"which is not revision {definition.revision or 'main'}; connect to the hub, or set revision to that commit"
         )
     return rows, commits.pop()
+
+
+def csv_as_text(builder: Any, definition: HubDefinition, configuration: str | None) -> Any:
+    """The builder of the same CSV data set that reads every cell as the text that it is: 0.50 stays 0.50, and NA stays NA."""
+    import datasets
+
+    builder.download_and_prepare()
+    columns = builder.as_dataset(split=definition.split).column_names
+    return datasets.load_dataset_builder(
+        definition.path,
+        configuration,
+        data_files={definition.split: definition.data_files} if definition.data_files else None,
+        revision=definition.revision,
+        features=datasets.Features({column: datasets.Value("string") for column in columns}),
+        keep_default_na=False,
+    )
 
 
 def _cached_commit(definition: HubDefinition) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas
 import pytest
 import zstandard
@@ -18,7 +19,7 @@ import zstandard
 from harness.core.errors import DataError
 from harness.tasks.reward_env.catalog import load_field
 from harness.tasks.reward_env.field import PairField
-from harness.tasks.reward_env.hub_field import HubDefinition, expand_files, load_hub_field
+from harness.tasks.reward_env.hub_field import HubDefinition, csv_as_text, expand_files, load_hub_field
 
 CODE = "".join(f"def f{n}(x):\n    return x + {n}\n" for n in range(200))
 
@@ -296,6 +297,17 @@ def test_a_folder_of_tables_is_read_as_text_too(tmp_path: Path) -> None:
     assert [(pair.q, pair.r) for pair in field.content] == [("007", "0.50"), ("2020-01-01", "NA")]
     both = load_hub_field(simple(path=str(tmp_path / "copy"), names=["default", "default"]), name="x")
     assert len(both) == 4
+
+
+def test_tables_that_the_library_reads_are_text_as_well(tmp_path: Path) -> None:
+    folder = tmp_path / "of the hub"
+    folder.mkdir()
+    (folder / "train.csv").write_text("q,r,n\nprice,0.50,1\nname,NA,007\n")
+    definition = HubDefinition(path=str(folder), split="train", q="{{ q }}", r="{{ r }}")
+    builder = csv_as_text(datasets.load_dataset_builder(str(folder), None), definition, None)
+    builder.download_and_prepare()
+    rows = list(builder.as_dataset(split="train"))
+    assert rows == [{"q": "price", "r": "0.50", "n": "1"}, {"q": "name", "r": "NA", "n": "007"}]
 
 
 def test_the_data_set_offline_is_one_line_that_says_what_to_do() -> None:
