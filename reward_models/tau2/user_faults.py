@@ -10,13 +10,12 @@ from collections.abc import Callable, Collection, Sequence
 
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Message
+from harness.core.tau2.simulation import USER_STOPS
 from harness.core.tau2.task import Task
 from harness.reward_models.tau2.known_facts import facts, plain
 from harness.reward_models.tau2.loops import find_loop
 from harness.reward_models.tau2.scenario import known_info, scenario_text
 
-STOP_TOKENS = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")
-"""What the simulated user ends a simulation with."""
 OUT_OF_CHARACTER = re.compile(
     r"\bas an ai\b|\bi(?: am|'m) an ai\b|\b(?:large )?language model\b|\buser simulator\b"
     r"|\b(?:the|this|my) (?:role-?play|simulation|scenario instructions)\b"
@@ -59,13 +58,13 @@ SYNONYMS = {
 def _spoken(message: Message) -> str:
     """A user's text without the tokens that end a simulation."""
     text = message.text
-    for token in STOP_TOKENS:
+    for token in USER_STOPS:
         text = text.replace(token, "")
     return text.strip()
 
 
 def _stops(message: Message) -> bool:
-    return message.role == "user" and not message.tool_calls and any(token in message.text for token in STOP_TOKENS)
+    return message.role == "user" and not message.tool_calls and any(token in message.text for token in USER_STOPS)
 
 
 def _fault(rule: str, words: str, turn: int) -> Fault:
@@ -147,9 +146,9 @@ def left_character(task: Task, messages: Sequence[Message]) -> Fault | None:
 def revealed_token(task: Task, messages: Sequence[Message]) -> Fault | None:
     """The user wrote a stop token in the middle of a text, which ends a simulation that was to go on."""
     for turn, message in enumerate(messages):
-        for token in STOP_TOKENS if _stops(message) else ():
+        for token in USER_STOPS if _stops(message) else ():
             _, found, after = message.text.partition(token)
-            for other in STOP_TOKENS:
+            for other in USER_STOPS:
                 after = after.replace(other, "")
             if found and any(character.isalnum() for character in after):
                 return _fault("token_in_text", f"the user went on writing after {token}", turn)

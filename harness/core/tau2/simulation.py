@@ -20,6 +20,9 @@ Termination = Literal[
     "infrastructure_error",
     "unexpected_error",
 ]
+STOP = "###STOP###"
+USER_STOPS = (STOP, "###TRANSFER###", "###OUT-OF-SCOPE###")
+"""Words by which a user ends a simulation; of an agent alone (solo) the first."""
 STOPPED: tuple[Termination, ...] = ("agent_stop", "user_stop")
 """The ends after which a simulation is judged. Any other end is worth 0."""
 

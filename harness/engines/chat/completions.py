@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +17,15 @@ from harness.core.chat import ContextOverflow, EndpointError, TransientError
 from harness.core.component import Progress, Subject
 from harness.core.digest import digest_json
 from harness.core.endpoint import Endpoint
-from harness.core.errors import HarnessError, SpecError
+from harness.core.errors import HarnessError
 from harness.core.journal import Journal
-from harness.core.secret import hide, hide_in
 from harness.engines.chat.off_loop import off_loop
-from harness.engines.chat.retry import Backoff
-from harness.engines.chat.wire import check_logprobs, failure
+from harness.engines.chat.retry import Backoff, retried
+from harness.engines.chat.session import Session
+from harness.engines.chat.wire import check_logprobs
 
 FINISHED = ("stop", "length")
 """Reasons for which a text is over. With any other it was broken off."""
-LONGEST_ANSWER = 16 * 2**20
-"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +110,10 @@ class _Client:
         self._timeout_s = timeout_s
         self._progress = progress
         self._backoff = backoff
-        self._dice = random.Random()
-        self._session: Any = None
+        self._session = Session(timeout_s=timeout_s)
 
     async def all(self, prompts: Sequence[Prompt]) -> list[Completion | Failure]:
         """Every prompt's completion."""
-        try:
-            import aiohttp
-        except ImportError as error:
-            raise SpecError("generation needs aiohttp; pip install 'mixture-harness[suites]'") from error
         keys = [prompt.key for prompt in prompts]
         done: dict[str, Completion | Failure] = {
             str(line["key"]): Completion(
@@ -133,11 +125,6 @@ class _Client:
         self._progress.advance(pairs=len(keys) - len(left), tokens=0)
         self._limiter = asyncio.Semaphore(max(1, self._endpoint.parallel))
         self._renewing, self._writing = asyncio.Lock(), asyncio.Lock()
-        self._session = aiohttp.ClientSession(
-            # Servers (uvicorn, so vLLM too) hang up after 5 s of silence; a request that crosses with that is lost.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-        )
         try:
             async with asyncio.TaskGroup() as group:
                 running = {key: group.create_task(self._one(key, prompt)) for key, prompt in left.items()}
@@ -165,60 +152,38 @@ class _Client:
         return answer
 
     async def _asked(self, prompt: Prompt) -> Completion | Failure:
-        failures = 0
-        while True:
+        endpoint = self._endpoint
+
+        async def ask() -> Completion:
+            nonlocal endpoint
             endpoint = self._endpoint
-            try:
-                return await self._post(endpoint, prompt)
-            except TransientError as error:
-                failures += 1
-                if failures >= self._backoff.attempts:
-                    return Failure(cause=f"{error} ({failures} attempts)")
-                pause = self._backoff.pause_s(failures, error.retry_after_s, self._dice)
-            except (EndpointError, ContextOverflow) as error:
-                return Failure(cause=str(error))
-            await asyncio.sleep(pause)
+            return await self._post(endpoint, prompt)
+
+        async def renew() -> None:
             async with self._renewing:
                 if self._endpoint is endpoint:
                     self._endpoint = await off_loop(self._subject.endpoint)
 
+        try:
+            return await retried(ask, self._backoff, between=renew)
+        except (EndpointError, ContextOverflow) as error:
+            return Failure(cause=str(error))
+
     async def _post(self, endpoint: Endpoint, prompt: Prompt) -> Completion:
         """One attempt. Raises TransientError, EndpointError or ContextOverflow."""
-        import aiohttp
-
-        headers = {"Content-Type": "application/json"}
-        if endpoint.api_key:
-            headers["Authorization"] = f"Bearer {endpoint.api_key}"
         likely = {"logprobs": 0} if endpoint.logprobs else {}  # so that a text made of NaN is seen
         asked = {"model": endpoint.model, "prompt": list(prompt.ids), **likely, **prompt.payload}
-        body = json.dumps(asked).encode()
-        try:
-            url = f"{endpoint.api_base}/completions"
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                content = await response.content.read(LONGEST_ANSWER)
-                while len(content) < LONGEST_ANSWER and (more := await response.content.read(LONGEST_ANSWER)):
-                    content += more
-                status, wait = response.status, response.headers.get("Retry-After", "")
-        except TimeoutError as error:
-            raise TransientError(f"no answer within {self._timeout_s:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(hide(f"{type(error).__name__}: {error}", [endpoint.api_key])) from None
-        if status != 200:
-            said = hide(content.decode("utf-8", "replace"), [endpoint.api_key])
-            raise failure(status, said, retry_after_s=float(wait) if wait.isdigit() else None)
-        return _parse(content, endpoint.api_key)
+        return _parse(await self._session.post(f"{endpoint.api_base}/completions", asked, api_key=endpoint.api_key))
 
 
-def _parse(content: bytes, api_key: str | None) -> Completion:
-    """The completion in a body. Raises TransientError for anything else: cut off, an error, a stream."""
+def _parse(body: Any) -> Completion:
+    """The completion in an answer. Raises TransientError for anything else: cut off, an error, a stream."""
     try:
-        body = hide_in(json.loads(content), [api_key])
         choice = body["choices"][0]
         text, reason = choice["text"], choice["finish_reason"]
         check_logprobs(choice)
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        said = hide(content.decode("utf-8", "replace"), [api_key])[:100]
-        raise TransientError(f"the endpoint answered without a completion: {said!r}") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise TransientError(f"the endpoint answered without a completion: {str(body)[:100]!r}") from error
     if not isinstance(text, str) or reason not in FINISHED:
         raise TransientError(f"the completion was broken off (finish_reason {str(reason)[:100]!r})")
     usage = body.get("usage")

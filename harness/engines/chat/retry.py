@@ -1,12 +1,16 @@
-"""A chat model that asks again when its endpoint failed, with growing pauses. Knows nothing of any endpoint."""
+"""Asking again when an endpoint failed, with growing pauses. Knows nothing of any endpoint."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.core.chat import ChatAnswer, ChatModel, ChatRequest, EndpointError, TransientError
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,32 @@ class Backoff:
         return pause if asked_s is None else max(pause, min(asked_s, 4 * self.longest_s))
 
 
+OF_OUR_SERVER = Backoff(attempts=8, first_s=0.5)
+"""For one answer of a server of our own; that it comes back is waited for elsewhere."""
+
+
+async def retried(
+    ask: Callable[[], Awaitable[Answer]], backoff: Backoff, *, between: Callable[[], Awaitable[None]] | None = None
+) -> Answer:
+    """What `ask` gives, asked again after a TransientError; `between` runs after each pause.
+
+    Raises EndpointError with the last failure once the attempts are used up, and whatever else `ask` raises.
+    """
+    dice = random.Random()
+    failures = 0
+    while True:
+        try:
+            return await ask()
+        except TransientError as error:
+            failures += 1
+            if failures >= backoff.attempts:
+                raise EndpointError(f"{error} ({failures} attempts)") from error
+            pause = backoff.pause_s(failures, error.retry_after_s, dice)
+        await asyncio.sleep(pause)
+        if between is not None:
+            await between()
+
+
 class RetryingChat:
     """`inner`, asked again after a TransientError."""
 
@@ -30,20 +60,10 @@ class RetryingChat:
         self.name = inner.name
         self._inner = inner
         self._backoff = backoff
-        self._dice = random.Random()
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         """One answer. Raises EndpointError with the last failure once the attempts are used up."""
-        failures = 0
-        while True:
-            try:
-                return await self._inner.answer(request)
-            except TransientError as error:
-                failures += 1
-                if failures >= self._backoff.attempts:
-                    raise EndpointError(f"{error} ({failures} attempts)") from error
-                pause = self._backoff.pause_s(failures, error.retry_after_s, self._dice)
-            await asyncio.sleep(pause)
+        return await retried(lambda: self._inner.answer(request), self._backoff)
 
     async def close(self) -> None:
         """Give back connections."""

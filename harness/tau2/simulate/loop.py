@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, Usage
 from harness.core.tau2.message import Message, Requestor
-from harness.core.tau2.simulation import Termination
+from harness.core.tau2.simulation import STOP, USER_STOPS, Termination
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2.environment import Environment
@@ -23,8 +23,6 @@ from harness.tau2.simulate.utterance import AnswerLimits, ParticipantError, mess
 from harness.tau2.simulate.views import Wire, seen_by
 
 GREETING = Message(role="assistant", content="Hi! How can I help you today?")
-STOP = "###STOP###"
-USER_STOPS = (STOP, "###TRANSFER###", "###OUT-OF-SCOPE###")
 YIELD_EVERY = 32
 """Calls after which other simulations get their turn."""
 

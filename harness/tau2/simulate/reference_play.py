@@ -15,8 +15,9 @@ from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, Usage
 from harness.core.tau2.message import Requestor
+from harness.core.tau2.simulation import STOP
 from harness.core.tau2.task import Action, Task
-from harness.tau2.simulate.loop import GREETING, STOP
+from harness.tau2.simulate.loop import GREETING
 from harness.tau2.simulate.prompts import scenario
 
 NAMED = re.compile(r"\(task: (.*?)\)\Z", re.DOTALL)
