@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.core.chat import ChatModel, EndpointError, Usage
+from harness.core.chat import ChatModel, Usage
 from harness.core.tau2.simulation import STOPPED, Simulation
 from harness.core.tau2.task import Task
 from harness.reward_models.tau2.faults import Failure, attribute
@@ -35,12 +35,8 @@ class Judging:
 
     async def done(self, key: Key, task: Task, played: Played, started: str) -> Done:
         """Ask the judge where there are assertions, replay, and ask the reviewer where it failed."""
-        judged: Judged | None = None
         reason = played.reason
-        try:
-            judged = await self._ask_judge(task, played)
-        except EndpointError as error:
-            judged = Judged(met=None, failure=f"no answer ({error})")
+        judged = await self._ask_judge(task, played)
         simulation = simulation_of(key, played)
         verdict, end = verdict_of(
             self._plan.domain,

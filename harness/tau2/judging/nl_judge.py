@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, Usage
+from harness.core.chat import ChatModel, Usage
 from harness.core.tau2.message import Message
 from harness.core.tau2.upstream import OURS, Upstream
+from harness.tau2.judging.ask_until import ATTEMPTS, ask_until
 
-ATTEMPTS = 3
 LONGEST = 100_000
 """Characters of an answer that are looked through."""
 INSTRUCTIONS = """
@@ -148,30 +148,20 @@ async def judge_assertions(
     tag: str = "",
     upstream: Upstream = OURS,
 ) -> Judged:
-    """Ask until the answer is usable, at most three times. Raises EndpointError where there is none at all."""
+    """Ask until the answer is usable, at most three times; once where upstream does."""
     parse, attempts = (parse_as_upstream, 1) if upstream.judge_answers else (parse_verdicts, ATTEMPTS)
-    conversation: list[dict[str, Any]] = [
-        {"role": "system", "content": INSTRUCTIONS},
-        {"role": "user", "content": question(assertions, messages, upstream=upstream)},
-    ]
-    usage, why = Usage(), ""
-    for _ in range(attempts):
-        try:
-            answer = await judge.answer(ChatRequest(messages=tuple(conversation), tag=tag))
-        except ContextOverflow as error:
-            return Judged(met=None, usage=usage, failure=f"the transcript is too long for it ({error})")
-        usage += answer.usage
-        text = answer.content or ""
-        try:
-            verdicts = parse(text, assertions)
-        except BadVerdictError as error:
-            why = str(error)
-            conversation[2:] = [
-                {"role": "assistant", "content": text[:20_000] or "(nothing)"},
-                {"role": "user", "content": f"That cannot be used: {why}. Answer again, with the JSON object alone."},
-            ]
-        else:
-            return Judged(
-                met=tuple(met for met, _ in verdicts), reasons=tuple(reason for _, reason in verdicts), usage=usage
-            )
-    return Judged(met=None, usage=usage, failure=f"{why} ({attempts} attempt{'s' * (attempts > 1)})")
+    heard = await ask_until(
+        judge,
+        [
+            {"role": "system", "content": INSTRUCTIONS},
+            {"role": "user", "content": question(assertions, messages, upstream=upstream)},
+        ],
+        lambda text: parse(text, assertions),
+        tag=tag,
+        attempts=attempts,
+    )
+    if heard.value is None:
+        return Judged(met=None, usage=heard.usage, failure=heard.failure)
+    return Judged(
+        met=tuple(met for met, _ in heard.value), reasons=tuple(reason for _, reason in heard.value), usage=heard.usage
+    )

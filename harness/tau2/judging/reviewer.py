@@ -5,23 +5,18 @@ Rules come first: a review replaces their default, never their evidence. A revie
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError, Usage
+from harness.core.chat import ChatModel, Usage
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Task
 from harness.reward_models.tau2.review import Review, ReviewError, parse_review, parse_value
 from harness.reward_models.tau2.review_prompt import review_messages
 from harness.reward_models.tau2.reward import SUCCESS, Verdict
-
-ATTEMPTS = 3
-LONGEST = 20_000
-"""Characters of an unusable answer that the reviewer is shown again."""
-Ask = Callable[[Sequence[dict[str, str]]], Awaitable[str]]
-"""Messages (role and content) in, the model's text out. What it raises is the caller's."""
+from harness.tau2.judging.ask_until import ask_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,43 +35,15 @@ class Reviewed:
         return {"review": {**self.review.as_json(), "cost": self.usage.cost, "model": self.by}}
 
 
-async def review(
-    ask: Ask, task: Task, simulation: Simulation, *, policy: str, attempts: int = ATTEMPTS
-) -> Review | ReviewError:
-    """The review, or what was wrong with the last of `attempts` answers: a failed review is a value, not "no errors"."""
-    asked = review_messages(task, simulation, policy=policy)
-    problem = ReviewError("nobody was asked")
-    for _ in range(attempts):
-        answer = await ask(asked)
-        try:
-            return parse_review(answer, n_turns=len(simulation.messages))
-        except ReviewError as error:
-            problem = error
-            again = f"That was no review: {error}. Answer with the one JSON object."
-            shown = answer[:LONGEST] or "(nothing)"
-            asked = [*asked[:2], {"role": "assistant", "content": shown}, {"role": "user", "content": again}]
-    return problem
-
-
 async def review_by(chat: ChatModel, task: Task, simulation: Simulation, *, policy: str) -> Reviewed:
     """Ask a chat model. It raises nothing that an endpoint or a transcript can cause: no review costs no simulation."""
-    usage = Usage()
-
-    async def ask(messages: Sequence[dict[str, str]]) -> str:
-        nonlocal usage
-        answer = await chat.answer(ChatRequest(messages=tuple(messages), tag=task.id))
-        usage += answer.usage
-        return answer.content or ""
-
-    try:
-        found = await review(ask, task, simulation, policy=policy)
-    except EndpointError as error:
-        return Reviewed(by=chat.name, failure=f"no answer ({error})", usage=usage)
-    except ContextOverflow as error:
-        return Reviewed(by=chat.name, failure=f"the transcript is too long for it ({error})", usage=usage)
-    if isinstance(found, ReviewError):
-        return Reviewed(by=chat.name, failure=f"{found} ({ATTEMPTS} attempts)", usage=usage)
-    return Reviewed(by=chat.name, review=found, usage=usage)
+    heard = await ask_until(
+        chat,
+        review_messages(task, simulation, policy=policy),
+        lambda text: parse_review(text, n_turns=len(simulation.messages)),
+        tag=task.id,
+    )
+    return Reviewed(by=chat.name, review=heard.value, failure=heard.failure, usage=heard.usage)
 
 
 def wants_review(verdict: Verdict) -> bool:
@@ -94,11 +61,11 @@ def recorded_review(simulation: Simulation) -> Review | None:
         return None
 
 
-def reviewed(by_rules: Fault | None, review: Review | ReviewError | None) -> Fault | None:
+def reviewed(by_rules: Fault | None, review: Review | None) -> Fault | None:
     """The cause after a review: what it found decisive replaces the rules' default, and only that.
 
     A rule that found the user, the judge or the infrastructure at fault points at evidence, and stands; so does success.
     """
-    if by_rules is None or by_rules.cause != "agent" or not isinstance(review, Review):
+    if by_rules is None or by_rules.cause != "agent" or review is None:
         return by_rules
     return review.fault() or by_rules

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.chat import ChatAnswer
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Action, Criteria, Task
+from harness.engines.scripted.chat import ScriptedChat
 from harness.reward_models.tau2.review import TAGS, Finding, Review, ReviewError, parse_review
 from harness.reward_models.tau2.review_prompt import WHAT_TAGS_MEAN, review_messages
-from harness.tau2.judging.reviewer import review, reviewed
+from harness.tau2.judging.reviewer import Reviewed, review_by, reviewed
 
 TASK = Task(
     id="t",
@@ -152,31 +153,25 @@ def test_the_prompt_has_what_is_needed_and_the_transcript_as_data() -> None:
     assert entries[2] == {"turn": 2, "from": "tool, to the agent", "text": "Error: no", "error": True}
 
 
-class Scripted:
-    """Answers in order, and remembers what it was asked."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.asked: list[Sequence[dict[str, str]]] = []
-
-    async def __call__(self, messages: Sequence[dict[str, str]]) -> str:
-        self.asked.append(messages)
-        return self.answers.pop(0)
+def reviews(*answers: str) -> tuple[Reviewed, ScriptedChat]:
+    chat = ScriptedChat([ChatAnswer(content=text) for text in answers])
+    return asyncio.run(review_by(chat, TASK, SIMULATION, policy="")), chat
 
 
 def test_a_reviewer_is_told_what_was_wrong_and_asked_again() -> None:
-    chat = Scripted("hm", answer(finding(error_tags=["rude"])), GOOD)
-    found = asyncio.run(review(chat, TASK, SIMULATION, policy=""))
-    assert isinstance(found, Review) and len(chat.asked) == 3
-    assert "no JSON object" in chat.asked[1][-1]["content"] and "'rude' is none of" in chat.asked[2][-1]["content"]
-    assert [len(asked) for asked in chat.asked] == [2, 4, 4]
+    found, chat = reviews("hm", answer(finding(error_tags=["rude"])), GOOD)
+    asked = [request.messages for request in chat.requests]
+    assert found.review is not None and len(asked) == 3
+    assert "no JSON object" in asked[1][-1]["content"] and "'rude' is none of" in asked[2][-1]["content"]
+    assert [len(messages) for messages in asked] == [2, 4, 4]
 
 
 def test_a_reviewer_who_is_never_understood_has_found_nothing_out() -> None:
-    found = asyncio.run(review(Scripted("hm", "hm"), TASK, SIMULATION, policy="", attempts=2))
-    assert isinstance(found, ReviewError)
+    found, chat = reviews("hm", "hm", "hm")
+    assert found.review is None and found.failure is not None and found.failure.endswith("(3 attempts)")
+    assert len(chat.requests) == 3
     by_rules = Fault(cause="agent", rule="wrong_end_state", words="failed DB")
-    assert reviewed(by_rules, found) is by_rules
+    assert reviewed(by_rules, found.review) is by_rules
 
 
 def test_a_review_replaces_the_default_only() -> None:

@@ -105,10 +105,11 @@ def test_a_judge_that_never_answers_well_failed() -> None:
     assert len(judge.requests) == 3
 
 
-def test_a_transcript_too_long_for_the_judge_is_its_failure_and_a_dead_endpoint_is_not() -> None:
-    assert ask(ContextOverflow("x"))[0].met is None
-    with pytest.raises(EndpointError):
-        ask(EndpointError("gone"))
+def test_a_transcript_too_long_for_the_judge_and_a_dead_endpoint_are_failures_with_what_was_paid() -> None:
+    assert ask(ContextOverflow("x"))[0].failure == "the transcript is too long for it (x)"
+    cost = Usage(prompt_tokens=10, completion_tokens=5)
+    judged, _ = ask(ChatAnswer(content="Hm.", usage=cost), EndpointError("gone"))
+    assert judged == Judged(met=None, failure="no answer (gone)", usage=cost)
 
 
 def test_the_transcript_is_data() -> None:
