@@ -19,11 +19,11 @@ from pathlib import Path
 
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.plan import Selection, make_plan
+from harness.tau2.plan import make_plan
 from harness.tau2.runs.folder import open_run
 from harness.tau2.runs.observer import RunObserver
 from harness.tau2.runs.run import Models, run
-from harness.tau2.simulate.loop import Limits
+from harness.tau2.settings import Tau2Settings
 from harness.tau2.simulate.reference_play import ReferencePlay
 
 
@@ -51,10 +51,7 @@ def main() -> None:
     began = time.perf_counter()
     tasks = ReferencePlay(open_domain(arguments.domain).tasks("base")).recognisable()
     plan = make_plan(
-        arguments.domain,
-        selection=Selection(task_ids=tuple(task.id for task in tasks)),
-        trials=arguments.trials,
-        limits=Limits(),
+        Tau2Settings(domain=arguments.domain, task_ids=[task.id for task in tasks], trials=arguments.trials)
     )
     prepared = time.perf_counter() - began
     serve = "from harness.cli import main; main()"

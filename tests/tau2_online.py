@@ -9,13 +9,15 @@ from typing import Any
 
 from harness.core.chat import ChatModel, ChatRequest
 from harness.core.tau2.task import Task
+from harness.core.tau2.upstream import OURS
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff
 from harness.engines.scripted.chat import Reply, ScriptedChat
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.plan import Plan, Selection, make_plan
+from harness.tau2.plan import Plan, make_plan
 from harness.tau2.runs.folder import open_run
 from harness.tau2.runs.run import Models, Report, run
+from harness.tau2.settings import settings_of
 from harness.tau2.simulate.loop import Limits, Played, Setting, Simulator
 from harness.tau2.simulate.prompts import Prompts
 
@@ -30,7 +32,11 @@ def mock_task(task_id: str = "create_task_1") -> Task:
 
 def plan(domain: str = "mock", *ids: str, **settings: Any) -> Plan:
     """A plan over some tasks of a domain, all of its base split where none is named."""
-    return make_plan(domain, selection=Selection(task_ids=ids), **settings)
+    upstream = settings.pop("upstream", OURS)
+    paths = {key: str(settings.pop(key)) for key in ("data", "tasks_file") if key in settings}
+    return make_plan(
+        settings_of({"domain": domain, "task_ids": list(ids), "upstream": upstream.names(), **paths, **settings})
+    )
 
 
 def simulate(
@@ -63,7 +69,7 @@ def simulate(
 def run_plan(made: Plan, folder: Path, agent: ChatModel, user: ChatModel | None = None, **more: Any) -> Report:
     """A run in a folder, with its own identity."""
     judge, reviewer = more.pop("judge", None), more.pop("reviewer", None)
-    identity = {**made.identity(), "nl_judge": judge and judge.name}
+    identity = {**made.identity(), "nl_judge": judge and {"model": judge.name, "args": {}}}
     with open_run(folder, identity=identity) as opened:
         models = Models(agent=agent, user=None if made.solo else user or agent, judge=judge, reviewer=reviewer)
         return asyncio.run(run(made, models, opened, **more))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -27,6 +28,27 @@ def first_problem(error: ValidationError) -> str:
     where = ".".join(str(step) for step in problem["loc"])
     what = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {what}" if where else what
+
+
+def describe(error: ValidationError, model: type[Record]) -> str:
+    """A validation error in one line: where, what, and the nearest key where one was misspelt."""
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(step) for step in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            parts.append(f"unknown key {where!r}; {hint}")
+        elif item["type"] == "missing":
+            parts.append(f"key {where!r} is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = item["input"]
+            if item["type"] != "value_error" and isinstance(given, bool | int | float | str) and len(repr(given)) < 40:
+                message += f", not {given!r}"
+            parts.append(f"{where}: {message}" if where and not message.startswith(where) else message)
+    return "; ".join(parts)
 
 
 class Interval(NamedTuple):

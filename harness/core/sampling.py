@@ -33,7 +33,7 @@ def unfit_sampling(arguments: Mapping[str, Any]) -> str | None:
     if any(is_secret_name(name) for name in _names(arguments)):
         return (
             "holds an api_key or a header, which would end in histories and files; export it in a variable and name that "
-            "(api_key_env; --agent-api-key-env, --user-api-key-env)"
+            "(`api_key_env`)"
         )
     taken = [name for name in OF_THE_REQUEST if name in arguments]
     return f"holds {', '.join(taken)}, which a request has already; leave it out" if taken else None

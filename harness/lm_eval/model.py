@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from harness.core.errors import DataError, SpecError
-from harness.core.players import Order
 from harness.core.tokens import TokenPair
 from harness.engines.models.load import choose_device, off_the_gpu
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.score import score
+from harness.lm_eval.players import Order
 from harness.lm_eval.simulation_args import SimulationArgs
 
 try:
@@ -64,7 +64,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
     ) -> None:
         self._simulation = SimulationArgs.taken_from(kwargs, pretrained=pretrained, adapter=kwargs.get("peft"))
         if pretrained is None:
-            if self._simulation.agent_llm is None:
+            if self._simulation.serves_checkpoint:
                 raise SpecError("--model harness needs a checkpoint (pretrained=DIR), or an agent (agent_llm=NAME)")
             unknown = sorted(kwargs.keys() - inspect.signature(HFLM.__init__).parameters.keys())
             if unknown:
@@ -111,7 +111,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         games: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             games.setdefault(request.args[1].game, []).append(index)
-        starts_a_server = self._simulation.agent_llm is None
+        starts_a_server = self._simulation.serves_checkpoint
         with (
             off_the_gpu(self.model) if starts_a_server else contextlib.nullcontext(),
             self._simulation.players() as players,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from harness.core.chat import ChatModel
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError
 from harness.core.serving import Servable, ServeSettings
-from harness.engines.chat.retry import Backoff, RetryingChat
+from harness.engines.chat.retry import OF_OUR_SERVER, RetryingChat
 from harness.engines.chat.served import ServedChat
 
 
@@ -54,9 +55,9 @@ def served_agent(
             chat = ServedChat(
                 lambda: server.endpoint(servable), name="checkpoint", arguments=arguments, timeout_s=timeout_s
             )
-            return RetryingChat(chat, Backoff(attempts=attempts, first_s=0.5))
+            return RetryingChat(chat, replace(OF_OUR_SERVER, attempts=attempts))
 
-        yield Agent(opened, {"model": "checkpoint", "files": servable.fingerprint, "arguments": dict(arguments)})
+        yield Agent(opened, {"model": "checkpoint", "files": servable.fingerprint, "args": dict(arguments)})
 
 
 def _servable(model: Path, adapter: Path | None) -> Servable:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import EngineError, SpecError
-from harness.core.players import Players
 from harness.core.tau2.task import REWARD_TYPES
+from harness.lm_eval.players import Players
 from harness.reward_models.tau2.pass_hat import Trials, pass_hat
 from harness.reward_models.tau2.reward import SUCCESS
 from harness.tau2.line import Key
 from harness.tau2.plan import Plan
 from harness.tau2.runs.folder import RunFolder, open_run
-from harness.tau2.runs.run import Models, Report, run
+from harness.tau2.runs.run import Report, run
 from harness.tau2.simulate.seeds import trial_seeds
 
 UNSCORED = "unscored"
@@ -48,10 +48,9 @@ class SimulationOrder:
         if plan.solo:
             identity["user"] = None
         with _folder(players.out, self.game) as path, open_run(path, identity=identity) as folder:
-            cast = players.open()
-            models = Models(
-                agent=cast.agent, user=None if plan.solo else cast.user, judge=cast.judge, reviewer=cast.reviewer
-            )
+            models = players.open()
+            if plan.solo:
+                models = replace(models, user=None)
             report = asyncio.run(run(plan, models, folder, max_concurrency=players.max_concurrency))
             if not any(outcome.finished for outcome in report.outcomes):
                 raise EngineError(f"{self.game}: no simulation has a reward ({_why(report)})")

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SpecError
 from harness.core.tau2.task import REWARD_TYPES
-from harness.core.tau2.upstream import upstream_of
 from harness.lm_eval.tau2_order import UNSCORED, SimulationOrder, metrics
 from harness.tasks.tau2.task_file import task_value
-from harness.tau2.plan import Plan, Selection, make_plan
-from harness.tau2.simulate.seeds import DEFAULT_SEED
+from harness.tau2.flat import KEYS, named, nested
+from harness.tau2.plan import Plan, make_plan
+from harness.tau2.settings import settings_of
 
 try:
     from lm_eval.api.instance import Instance
@@ -118,32 +117,12 @@ def mean_if_all(values: Sequence[float | None]) -> float | None:
 
 def _plan(metadata: Mapping[str, Any]) -> Plan:
     """What is played. Raises SpecError or DataError in one line, before any model is asked."""
-    path = {name: Path(metadata[name]) if metadata.get(name) else None for name in ("data", "tasks_file")}
-    return make_plan(
-        str(metadata["domain"]),
-        selection=Selection(split=metadata.get("split"), task_ids=_names(metadata.get("task_ids"))),
-        data=path["data"],
-        tasks_file=path["tasks_file"],
-        solo=bool(metadata.get("solo", False)),
-        seed=_whole(metadata, "seed", DEFAULT_SEED),
-        trials=_whole(metadata, "num_trials", 1),
-        greeting=str(metadata.get("greeting", "send")),
-        upstream=upstream_of(_names(metadata.get("upstream"))),
-        source=str(metadata.get("source", "auto")),
-        retrieval=metadata.get("retrieval"),
-    )
-
-
-def _whole(metadata: Mapping[str, Any], name: str, default: int) -> int:
-    value = metadata.get(name, default)
-    try:
-        return int(str(value))
-    except ValueError as error:
-        raise SpecError(f"{name} is {value!r}; give a whole number") from error
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    """One name, several between semicolons (commas part model arguments), or a list."""
-    if value is None:
-        return ()
-    return tuple(str(name) for name in (value if isinstance(value, list | tuple) else str(value).split(";")))
+    values = {name: value for name, value in metadata.items() if name in KEYS}
+    for name in (
+        "task_ids",
+        "upstream",
+    ):  # one name, several between semicolons (commas part model arguments), or a list
+        value = values.get(name)
+        values[name] = value.split(";") if isinstance(value, str) else value
+    with named(str):
+        return make_plan(settings_of(nested(values)))

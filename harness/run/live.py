@@ -13,6 +13,7 @@ from harness.checkpoints.fingerprint import live_fingerprint
 from harness.core.checkpoint import Checkpoint
 from harness.core.endpoint import Endpoint
 from harness.core.errors import DataError, SpecError
+from harness.core.measurement import describe
 from harness.core.vector import CheckpointRecord, Mixture, RewardVector
 from harness.feed.feed import Feed
 from harness.run.ledger import Ledger, open_run
@@ -20,7 +21,7 @@ from harness.run.observer import Observer
 from harness.run.pipeline import measure_component
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared, prepare
-from harness.spec.spec import Spec, default_spec, describe, load_spec
+from harness.spec.spec import Spec, default_spec, load_spec
 
 
 def _count(name: str, value: Any) -> int:

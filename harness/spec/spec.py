@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 from harness.core.component import ComponentConfig
 from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
-from harness.core.measurement import Record
+from harness.core.measurement import Record, describe
 from harness.core.serving import ServeSettings
 from harness.core.tokens import Overflow
 from harness.spec.kinds import component_class, component_kinds
@@ -122,24 +121,6 @@ def _component(index: int, item: Any) -> Any:
         return config_class.model_validate(item)
     except ValidationError as error:
         raise ValueError(f"{where}: {describe(error, config_class)}") from error
-
-
-def describe(error: ValidationError, model: type[Record]) -> str:
-    """A validation error in one line: where, what, and the nearest key where one was misspelt."""
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    parts = []
-    for item in error.errors():
-        where = ".".join(str(step) for step in item["loc"])
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            parts.append(f"unknown key {where!r}; {hint}")
-        elif item["type"] == "missing":
-            parts.append(f"key {where!r} is missing")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            parts.append(f"{where}: {message}" if where and not message.startswith(where) else message)
-    return "; ".join(parts)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -10,27 +10,17 @@ from typing import Any
 from harness.core.digest import digest_json
 from harness.core.errors import DataError, SpecError
 from harness.core.tau2.task import Task
-from harness.core.tau2.upstream import OURS, Upstream
+from harness.core.tau2.upstream import OURS, Upstream, upstream_of
 from harness.tasks.tau2.domain import Domain, schemas
 from harness.tasks.tau2.guidelines import read_guidelines
-from harness.tasks.tau2.sources import AUTO, open_domain
+from harness.tasks.tau2.sources import open_domain
 from harness.tasks.tau2.task_file import revision
-from harness.tau2.simulate.loop import GREETINGS, Greeting, Limits
+from harness.tau2.settings import Tau2Settings
+from harness.tau2.simulate.loop import Greeting, Limits
 from harness.tau2.simulate.prompts import AGENT_INSTRUCTIONS, DONE, SOLO_INSTRUCTIONS, Prompts
-from harness.tau2.simulate.seeds import DEFAULT_SEED, trial_seeds
+from harness.tau2.simulate.seeds import trial_seeds
 
 DEFAULT_SPLIT = "base"
-MOST_TRIALS = 10_000
-"""Of a task. The jobs of a run are listed before it begins."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which tasks. Without a split: those of the task file where there is one, else of the split `base`."""
-
-    split: str | None = None
-    task_ids: tuple[str, ...] = ()
-    num_tasks: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +64,8 @@ class Plan:
         """Raises SpecError where a judge must be there, as upstream has it, and is not."""
         if self.upstream.judge_required and self.n_judged_by_model and not there:
             raise SpecError(
-                f"--upstream judge-required: {self.n_judged_by_model} task(s) are gated by natural-language "
-                "assertions; name a judge with --nl-judge MODEL (nl_judge in a spec)"
+                f"`upstream` judge-required: {self.n_judged_by_model} task(s) are gated by natural-language "
+                "assertions; name a judge with `nl_judge`"
             )
 
     def identity(self) -> dict[str, Any]:
@@ -105,42 +95,24 @@ class Plan:
         return tuple(tool for tool in self.user_tools if tool["function"]["name"] in task.user_tools)
 
 
-def make_plan(
-    domain: str,
-    *,
-    selection: Selection | None = None,
-    data: Path | None = None,
-    tasks_file: Path | None = None,
-    solo: bool = False,
-    seed: int = DEFAULT_SEED,
-    trials: int = 1,
-    limits: Limits | None = None,
-    agent_instructions: str | None = None,
-    greeting: str = "send",
-    upstream: Upstream = OURS,
-    source: str = AUTO,
-    retrieval: str | None = None,
-) -> Plan:
-    """Open the domain, choose and check the tasks. Raises DataError or SpecError in one line."""
-    if greeting not in GREETINGS:
-        raise SpecError(f"--greeting {greeting!r} is unknown; it takes {' or '.join(GREETINGS)}")
-    selection, limits = selection or Selection(), limits or Limits()
-    if trials < 1:
-        raise SpecError(f"--num-trials {trials} is no number of trials; 1 is the least")
-    if trials > MOST_TRIALS:
-        raise SpecError(f"--num-trials {trials} is more than anybody can run; {MOST_TRIALS:,} is the most")
-    if limits.max_steps < 1 or limits.max_errors < 1:
-        raise SpecError("--max-steps and --max-errors must be at least 1")
+def make_plan(settings: Tau2Settings) -> Plan:
+    """Open the domain, choose and check the tasks. Raises DataError or SpecError in one line that names keys in backticks."""
+    solo, upstream = settings.solo, upstream_of(settings.upstream)
     opened = open_domain(
-        domain, data=data, tasks_file=tasks_file, source=source, upstream=upstream, retrieval=retrieval
+        settings.domain,
+        data=None if settings.data is None else Path(settings.data),
+        tasks_file=None if settings.tasks_file is None else Path(settings.tasks_file),
+        source=settings.source,
+        upstream=upstream,
+        retrieval=settings.retrieval,
     )
     policy = opened.policy(solo=solo)
-    tasks = _select(opened, selection, tasks_file)
+    tasks = _select(opened, settings)
     chosen = tuple(task for task in tasks if fits_solo(task)) if solo else tasks
-    if solo and selection.task_ids and len(chosen) < len(tasks):
+    if solo and settings.task_ids and len(chosen) < len(tasks):
         unfit = next(task.id for task in tasks if not fits_solo(task))
         raise DataError(
-            f"task {unfit!r} of domain {opened.name} is not for --solo: it has no ticket, nothing to do, "
+            f"task {unfit!r} of domain {opened.name} is not for `solo`: it has no ticket, nothing to do, "
             "or begins with a conversation"
         )
     if not chosen:
@@ -148,20 +120,21 @@ def make_plan(
     opened.check(chosen)
     for task in chosen:
         _check_start(opened, task, solo=solo)
+    limits = settings.limits()
     agent_tools, user_tools = schemas(opened.tools), schemas(opened.user_tools)
     return Plan(
         domain=opened,
         tasks=chosen,
         solo=solo,
-        seed=seed,
-        trials=trials,
+        seed=settings.seed,
+        trials=settings.trials,
         limits=replace(limits, answer=limits.answer.as_upstream(upstream)),
-        greeting=greeting,
+        greeting=settings.greeting,
         upstream=upstream,
         prompts=Prompts(
             policy=policy,
             guidelines=read_guidelines(opened.data, tools=bool(opened.user_tools)),
-            agent_instructions=agent_instructions or _instructions(upstream, solo=solo),
+            agent_instructions=settings.agent.instructions or _instructions(upstream, solo=solo),
             toolless=read_guidelines(opened.data, tools=False)
             if opened.user_tools and any(task.user_tools == () for task in chosen)
             else None,
@@ -182,7 +155,7 @@ def _instructions(upstream: Upstream, *, solo: bool) -> str:
         return agent_instructions(solo=solo)
     except DataError as error:
         raise SpecError(
-            f"--upstream instructions: {error}; or give the text with --agent-instructions FILE, "
+            f"`upstream` instructions: {error}; or give the text with `agent.instructions`, "
             "or name the other switches one by one"
         ) from error
 
@@ -197,25 +170,20 @@ def fits_solo(task: Task) -> bool:
     return bool(task.evaluation_criteria and task.evaluation_criteria.actions)
 
 
-def _select(domain: Domain, selection: Selection, tasks_file: Path | None) -> tuple[Task, ...]:
-    split = selection.split
-    if split is None and tasks_file is None and not selection.task_ids:
+def _select(domain: Domain, settings: Tau2Settings) -> tuple[Task, ...]:
+    """Without a split: the tasks of the task file where there is one, else of the split `base`."""
+    split = settings.split
+    if split is None and settings.tasks_file is None and not settings.task_ids:
         split = DEFAULT_SPLIT
     tasks: Sequence[Task] = domain.tasks(split)
-    if selection.task_ids:
+    if settings.task_ids:
         known = {task.id: task for task in tasks}
-        for name in selection.task_ids:
+        for name in settings.task_ids:
             if name not in known:
-                where = (
-                    f"split {split} of domain {domain.name}" if split else str(tasks_file or f"domain {domain.name}")
-                )
-                raise DataError(f"unknown task {name!r}; {where} has {_some(list(known))}")
-        tasks = [known[name] for name in dict.fromkeys(selection.task_ids)]
-    if selection.num_tasks is not None:
-        if selection.num_tasks < 1:
-            raise SpecError(f"--num-tasks {selection.num_tasks} is no number of tasks; 1 is the least")
-        tasks = tasks[: selection.num_tasks]
-    return tuple(tasks)
+                where = f"split {split} of domain {domain.name}" if split else settings.tasks_file
+                raise DataError(f"unknown task {name!r}; {where or f'domain {domain.name}'} has {_some(list(known))}")
+        tasks = [known[name] for name in dict.fromkeys(settings.task_ids)]
+    return tuple(tasks[: settings.num_tasks])
 
 
 def _some(names: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ class DomainFiles:
                 folders = [folder for folder in inside if folder.is_dir()][:1]
                 if not folders:
                     raise DataError(
-                        f"{self.data} has no folder {self.domain!r}; --data takes the folder that holds "
+                        f"{self.data} has no folder {self.domain!r}; `data` takes the folder that holds "
                         "one folder per domain, as tau2-bench's data/tau2/domains does"
                     )
             self._folders = folders
@@ -64,7 +64,7 @@ class DomainFiles:
         """The same, where there must be one. Raises DataError."""
         path = self.find(*names)
         if path is None:
-            raise DataError(f"domain {self.domain} has no {names[0]}; give a folder that has it with --data")
+            raise DataError(f"domain {self.domain} has no {names[0]}; give a folder that has it with `data`")
         return path
 
     def json(self, *names: str) -> Any:

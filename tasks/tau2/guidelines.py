@@ -24,7 +24,7 @@ def read_guidelines(data: Path | None, *, tools: bool) -> str:
                 head, blank, last = text.rpartition("\n\n")
                 return f"{head}\n{last}" if packaged and blank and "\n" not in last.rstrip() else text
     raise DataError(
-        f"no {FOLDER}/{name}.md; give tau2-bench's data folder with --data, or run: pip install 'mixture-harness[tau2]'"
+        f"no {FOLDER}/{name}.md; give tau2-bench's data folder with `data`, or run: pip install 'mixture-harness[tau2]'"
     )
 
 

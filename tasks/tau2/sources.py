@@ -48,16 +48,16 @@ def open_domain(
     `retrieval` is how banking_knowledge finds documents; `scoring`: nobody will look for any, so that no key is needed.
     """
     if source not in SOURCES:
-        raise SpecError(f"--source {source!r} is unknown; it takes {', '.join(SOURCES)}")
+        raise SpecError(f"`source` {source!r} is unknown; it takes {', '.join(SOURCES)}")
     chosen = _chosen(name) if source == AUTO else source
     switches = Upstream(telecom_db=upstream.telecom_db, calculate=upstream.calculate)
     file = tasks_file and tasks_file.resolve()
     if chosen == TAU2:
         if data is not None:
-            raise SpecError("--data is of no use with upstream's package, which has its own; TAU2_DATA_DIR says where")
+            raise SpecError("`data` is of no use with upstream's package, which has its own; TAU2_DATA_DIR says where")
         return _open_upstream(name, file, switches, retrieval, scoring)
     if retrieval is not None:
-        raise SpecError(f"--retrieval is for domains of upstream's package; give --source {TAU2}")
+        raise SpecError(f"`retrieval` is for domains of upstream's package; set `source` to {TAU2}")
     if name not in DOMAINS:
         elsewhere = (
             f"; {name} comes with tau2-bench's own package{upstream_package.unrelated()}" if name in THEIRS else ""

@@ -63,7 +63,7 @@ class UpstreamDomain:
         self._constructor = package.registry().get_env_constructor(name)
         self._accepts = set(inspect.signature(self._constructor).parameters)
         if retrieval is not None and "retrieval_variant" not in self._accepts:
-            raise DataError(f"domain {name} retrieves nothing, so --retrieval {retrieval} has no meaning for it")
+            raise DataError(f"domain {name} retrieves nothing, so `retrieval` {retrieval} has no meaning for it")
         retrieves = "retrieval_variant" in self._accepts
         self.retrieving: Sequence[str] = RETRIEVING if retrieves else ()
         if scoring and retrieves:

@@ -154,10 +154,10 @@ def test_an_endpoint_that_is_gone_is_one_clear_line(tmp_path: Path, capsys: Any)
         (NOWHERE, "tau2_mock: name the model that plays the user with user_llm="),
         ({"user_llm": "hosted_vllm/u"}, r"needs a checkpoint \(pretrained=DIR\), or an agent"),
         ({**NOWHERE, "agent_api_key_env": "NOT_THERE"}, "variable NOT_THERE is not set"),
-        ({**NOWHERE, "max_concurrency": 0}, "max_concurrency is 0"),
+        ({**NOWHERE, "max_concurrency": 0}, "max_concurrency: Input should be greater than or equal to 1, not 0"),
         ({**NOWHERE, "max_concurency": 4}, "knows no argument 'max_concurency'"),
         ({**NOWHERE, "agent_llm_args": "{"}, "agent_llm_args '{' is not valid JSON"),
-        ({**NOWHERE, "agent_llm_args": '{"api_key": "k"}'}, "agent_llm_args holds an api_key"),
+        ({**NOWHERE, "agent_llm_args": '{"api_key": "k"}'}, "agent_llm_args: holds an api_key"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_said_before_anybody_is_asked(arguments: Any, message: str) -> None:
@@ -191,7 +191,7 @@ def test_what_is_played_is_said_among_the_model_arguments(named: Any, ids: int) 
 def test_what_is_no_number_is_one_clear_line(name: str) -> None:
     from harness.lm_eval.tau2_task import Tau2Task
 
-    with pytest.raises(SpecError, match=f"{name} is 'many'; give a whole number"):
+    with pytest.raises(SpecError, match=f"{name}: Input should be a valid integer.*not 'many'"):
         Tau2Task(config={"task": "tau2_mock", "metadata": {"domain": "mock", name: "many"}})
 
 

@@ -107,10 +107,10 @@ def rescore(
 
 
 def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
-    from harness.cli.tau2.run import key_from
-    from harness.engines.chat.open import ChatSettings, open_chat
+    from harness.core.chat_config import ChatConfig
+    from harness.engines.chat.open import open_named
 
-    return open_chat(ChatSettings(model=model, api_base=base, api_key=key_from(key_env)))
+    return open_named(ChatConfig(model=model, api_base=base, api_key_env=key_env), timeout_s=600.0)
 
 
 async def _reviewed(

@@ -73,9 +73,13 @@ def run(
     ] = None,
     reviewer_key_env: ReviewerKey = None,
     agent_args: Annotated[
-        str, typer.Option("--agent-llm-args", help="Sampling options as JSON, sent with every request.")
-    ] = '{"temperature": 0.0}',
-    user_args: Annotated[str, typer.Option("--user-llm-args", help="The same for the user.")] = '{"temperature": 0.0}',
+        str | None,
+        typer.Option(
+            "--agent-llm-args",
+            help='Sampling options as JSON, sent with every request; {"temperature": 0.0} by default.',
+        ),
+    ] = None,
+    user_args: Annotated[str | None, typer.Option("--user-llm-args", help="The same for the user.")] = None,
     agent_instructions: Annotated[
         Path | None,
         typer.Option("--agent-instructions", help="A text that replaces ours at the top of the agent's prompt."),
@@ -105,129 +109,90 @@ def run(
 ) -> int:
     """Run simulations of a domain's tasks and say what they are worth."""
     import asyncio
-    from dataclasses import replace
+    from functools import partial
 
     from harness.cli.progress import stderr
     from harness.cli.tau2.progress import PlainRun, RichRun
     from harness.cli.tau2.summary import print_plan, print_report
     from harness.core.errors import SpecError
-    from harness.core.tau2.upstream import upstream_of
-    from harness.engines.chat.open import ChatSettings, open_chat
+    from harness.engines.chat.open import open_named
     from harness.engines.chat.retry import Backoff
-    from harness.tau2.plan import Selection, make_plan
+    from harness.tau2.flat import nested
+    from harness.tau2.plan import make_plan
     from harness.tau2.runs.folder import open_run
     from harness.tau2.runs.observer import RunObserver
     from harness.tau2.runs.run import Models
     from harness.tau2.runs.run import run as run_plan
-    from harness.tau2.simulate.loop import Limits
-    from harness.tau2.simulate.utterance import AnswerLimits
+    from harness.tau2.settings import settings_of
 
-    switches = upstream_of(upstream or ())
-    if solo == (user_llm is not None):
-        raise SpecError(
-            "--solo has no user, so no --user-llm" if solo else "name the user's model with --user-llm, or give --solo"
-        )
-    if max_concurrency < 1 or attempts < 1 or request_timeout <= 0:
-        raise SpecError("--max-concurrency, --attempts and --request-timeout must be positive")
-    plan = make_plan(
-        domain,
-        selection=Selection(split=split, task_ids=_names(task_ids), num_tasks=num_tasks),
-        data=data,
-        tasks_file=tasks_file,
-        solo=solo,
-        seed=seed,
-        trials=num_trials,
-        limits=Limits(
-            max_steps=max_steps, max_errors=max_errors, timeout_s=timeout, answer=AnswerLimits(calls=max_calls)
-        ),
-        agent_instructions=_text(agent_instructions),
-        greeting=greeting,
-        upstream=replace(switches, exclusions=upstream_exclusions or switches.exclusions),
-        source=source,
-        retrieval=retrieval,
-    )
-
-    def settings(model: str, base: str | None, key_env: str | None, arguments: dict[str, Any]) -> ChatSettings:
-        address = arguments.pop("api_base", None)  # where upstream's users put it; it is no part of what is measured
-        return ChatSettings(
-            model=model,
-            api_base=base or address,
-            api_key=key_from(key_env),
-            arguments=arguments,
-            timeout_s=request_timeout,
-            backoff=Backoff(attempts=attempts),
-            transport=transport,  # type: ignore[arg-type]
-        )
-
-    agent = settings(agent_llm, agent_api_base, agent_key_env, _arguments("--agent-llm-args", agent_args))
-    user = (
-        settings(user_llm, user_api_base, user_key_env, _arguments("--user-llm-args", user_args)) if user_llm else None
-    )
-    judge = settings(nl_judge, judge_api_base, judge_key_env, {"temperature": 0.0}) if nl_judge else None
-    critic = settings(reviewer, reviewer_api_base, reviewer_key_env, {"temperature": 0.0}) if reviewer else None
-    models = Models(
-        agent=open_chat(agent),
-        user=open_chat(user) if user else None,
-        judge=open_chat(judge) if judge else None,
-        reviewer=open_chat(critic) if critic else None,
-    )
-    identity = {
-        **plan.identity(),
-        "agent": {"model": agent.model, "arguments": dict(agent.arguments)},
-        "user": {"model": user.model, "arguments": dict(user.arguments)} if user else None,
+    given: dict[str, Any] = {
+        "domain": domain,
+        "agent_llm": agent_llm,
+        "agent_llm_args": agent_args,
+        "agent_api_base": agent_api_base,
+        "agent_api_key_env": agent_key_env,
+        "agent_instructions": _text(agent_instructions),
+        "user_llm": user_llm,
+        "user_llm_args": user_args,
+        "user_api_base": user_api_base,
+        "user_api_key_env": user_key_env,
         "nl_judge": nl_judge,
+        "judge_api_base": judge_api_base,
+        "judge_api_key_env": judge_key_env,
         "reviewer": reviewer,
+        "reviewer_api_base": reviewer_api_base,
+        "reviewer_api_key_env": reviewer_key_env,
+        "num_trials": num_trials,
+        "max_concurrency": max_concurrency,
+        "split": split,
+        "task_ids": _names(task_ids),
+        "num_tasks": num_tasks,
+        "tasks_file": tasks_file and str(tasks_file),
+        "data": data and str(data),
+        "solo": solo,
+        "seed": seed,
+        "max_steps": max_steps,
+        "max_errors": max_errors,
+        "max_calls": max_calls,
+        "timeout": timeout,
+        "greeting": greeting,
+        "source": source,
+        "retrieval": retrieval,
+        "upstream": [*(upstream or ()), *(["exclusions"] if upstream_exclusions else ())],
+        "request_timeout": request_timeout,
+        "attempts": attempts,
+        "transport": transport,
     }
-    with open_run(out, identity=identity) as folder:
+    settings = settings_of(nested(given))
+    if wrong := settings.user_problem():
+        raise SpecError(wrong)
+    plan = make_plan(settings)
+    opened = partial(
+        open_named,
+        timeout_s=settings.request_timeout_s,
+        backoff=Backoff(attempts=settings.attempts),
+        transport=settings.transport,
+    )
+    others = {part: opened(chat) for part, chat in settings.others().items()}
+    models = Models(
+        agent=opened(settings.agent),
+        user=others.get("user"),
+        judge=others.get("nl_judge"),
+        reviewer=others.get("reviewer"),
+    )
+    plan.check_judge(there=settings.nl_judge is not None)
+    with open_run(out, identity={**plan.identity(), **settings.identity()}) as folder:
         print_plan(plan, judge=nl_judge)
         with RunObserver() if quiet else RichRun() if stderr.is_terminal else PlainRun() as observer:
-            report = asyncio.run(
-                run_plan(
-                    plan,
-                    models,
-                    folder,
-                    observer=observer,
-                    max_concurrency=max_concurrency,
-                )
-            )
+            report = asyncio.run(run_plan(plan, models, folder, observer=observer, max_concurrency=max_concurrency))
         return print_report(plan, report, folder.path)
 
 
-def _names(values: list[str] | None) -> tuple[str, ...]:
-    return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+def _names(values: list[str] | None) -> list[str]:
+    return [name.strip() for value in values or () for name in value.split(",") if name.strip()]
 
 
 def _text(path: Path | None) -> str | None:
     from harness.tasks.tau2.files import read_bytes
 
     return None if path is None else read_bytes(path).decode("utf-8").strip()
-
-
-def _arguments(option: str, text: str) -> dict[str, Any]:
-    import json
-
-    from harness.core.errors import SpecError
-    from harness.core.sampling import unfit_sampling
-
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SpecError(f"{option} {text!r} is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise SpecError(f"{option} {text!r} is no JSON object")
-    if wrong := unfit_sampling(value):
-        raise SpecError(f"{option} {wrong}")
-    return value
-
-
-def key_from(variable: str | None) -> str | None:
-    """The key in an environment variable; None where none is named. Raises SpecError."""
-    import os
-
-    from harness.core.errors import SpecError
-
-    if variable is None:
-        return None
-    if not os.environ.get(variable):
-        raise SpecError(f"the environment variable {variable} is not set; export the key in it")
-    return os.environ[variable]

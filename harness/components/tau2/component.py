@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
-from harness.components.tau2.config import ChatConfig, Tau2Config
+from harness.components.tau2.config import Tau2Config
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError
+from harness.core.chat_config import ChatConfig
 from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
 from harness.core.defaults import Defaults
 from harness.core.endpoint import Endpoint
@@ -19,22 +19,15 @@ from harness.core.errors import SpecError
 from harness.core.serving import ServeSettings
 from harness.core.tau2.fault import UNSCORED
 from harness.core.tau2.task import REWARD_TYPES
-from harness.core.tau2.upstream import upstream_of
 from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
 from harness.tasks.tau2.task_file import revision
 from harness.tau2.line import Outcome as Ended
-from harness.tau2.plan import Plan, Selection, make_plan
+from harness.tau2.plan import Plan, make_plan
 from harness.tau2.runs.finished import finished
 from harness.tau2.runs.folder import SIMULATIONS, RunFolder, open_run
 from harness.tau2.runs.observer import RunObserver
 from harness.tau2.runs.run import Models, Report, run
-from harness.tau2.simulate.loop import Limits
-from harness.tau2.simulate.utterance import AnswerLimits
-
-CHECKPOINT = "checkpoint"
-"""As a model's name: the checkpoint that is measured."""
-ATTEMPTS = 8
-"""At one answer of our own server; that it comes back is waited for elsewhere."""
+from harness.tau2.settings import CHECKPOINT
 
 
 class Tau2Component(BaseComponent):
@@ -60,7 +53,7 @@ class Tau2Component(BaseComponent):
             "user": None,
             "nl_judge": None,
             "reviewer": None,
-            **{part: _identity(chat) for part, chat in config.others().items()},
+            **{part: chat.identity() for part, chat in config.others().items()},
             "serve": serve.meaning(),
         }
         self.task: dict[str, JsonValue] = {
@@ -84,26 +77,7 @@ class Tau2Component(BaseComponent):
     @classmethod
     def load(cls, config: Tau2Config, defaults: Defaults) -> Tau2Component:
         """Read and check domain and tasks. Raises SpecError or DataError."""
-        plan = make_plan(
-            config.domain,
-            selection=Selection(split=config.split, task_ids=tuple(config.task_ids), num_tasks=config.num_tasks),
-            data=None if config.data is None else Path(config.data),
-            tasks_file=None if config.tasks_file is None else Path(config.tasks_file),
-            solo=config.solo,
-            seed=config.seed,
-            trials=config.trials,
-            limits=Limits(
-                max_steps=config.max_steps,
-                max_errors=config.max_errors,
-                timeout_s=config.timeout_s,
-                answer=AnswerLimits(calls=config.max_calls),
-            ),
-            agent_instructions=config.agent.instructions,
-            greeting=config.greeting,
-            upstream=upstream_of(config.upstream),
-            source=config.source,
-            retrieval=config.retrieval,
-        )
+        plan = make_plan(config)
         plan.check_judge(there=config.nl_judge is not None)
         component = cls(config, plan, defaults.serve)
         for chat in config.others().values():
@@ -111,26 +85,20 @@ class Tau2Component(BaseComponent):
                 component.open_model(chat)  # a name, an address or a key that is missing is said now
         return component
 
-    def open_model(self, chat: ChatConfig, *, attempts: int = 6) -> ChatModel:
+    def open_model(self, chat: ChatConfig, *, attempts: int | None = None) -> ChatModel:
         """A model that takes part, by its own endpoint; it is called by nobody yet. Raises SpecError."""
-        from harness.engines.chat.open import ChatSettings, open_chat
+        from harness.engines.chat.open import open_named
         from harness.engines.chat.retry import Backoff
 
-        if chat.api_key_env and not os.environ.get(chat.api_key_env):
-            raise SpecError(
-                f"{self.config.name}: the environment variable {chat.api_key_env} is not set; export the key of "
-                f"{chat.model} in it"
-            )
-        return open_chat(
-            ChatSettings(
-                model=chat.model,
-                api_base=chat.api_base,
-                api_key=os.environ[chat.api_key_env] if chat.api_key_env else None,
-                arguments=chat.args,
+        try:
+            return open_named(
+                chat,
                 timeout_s=self.config.request_timeout_s,
-                backoff=Backoff(attempts=attempts),
+                backoff=Backoff(attempts=attempts or self.config.attempts),
+                transport=self.config.transport,
             )
-        )
+        except SpecError as error:
+            raise SpecError(f"{self.config.name}: {error}") from error
 
     def estimate(self, subject: Subject) -> Estimate:
         """Simulations; how many turns each takes nobody knows."""
@@ -158,7 +126,7 @@ class Tau2Component(BaseComponent):
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Run every simulation that is not in `scratch` yet. Raises HarnessError."""
         where = subject.endpoint()
-        with open_run(scratch, identity=self.definition) as folder:
+        with open_run(scratch, identity={**self.plan.identity(), **self.config.identity()}) as folder:
             report = asyncio.run(self._run(subject.endpoint, folder, progress))
             done = finished(report.outcomes)
         measurement = measure_reward(
@@ -181,12 +149,12 @@ class Tau2Component(BaseComponent):
         )
 
     async def _run(self, endpoint: Callable[[], Endpoint], folder: RunFolder, progress: Progress) -> Report:
-        from harness.engines.chat.retry import Backoff, RetryingChat
+        from harness.engines.chat.retry import OF_OUR_SERVER, RetryingChat
         from harness.engines.chat.served import ServedChat
 
         def served(arguments: Mapping[str, Any]) -> ChatModel:
             chat = ServedChat(endpoint, name=CHECKPOINT, arguments=arguments, timeout_s=self.config.request_timeout_s)
-            return RetryingChat(chat, Backoff(attempts=ATTEMPTS, first_s=0.5))
+            return RetryingChat(chat, OF_OUR_SERVER)
 
         def opened(chat: ChatConfig | None) -> ChatModel | None:
             if chat is None:
@@ -213,11 +181,6 @@ class _Told(RunObserver):
 
     def ended(self, outcome: Ended) -> None:
         self._progress.advance(pairs=1, tokens=outcome.agent.prompt_tokens + outcome.agent.completion_tokens)
-
-
-def _identity(chat: ChatConfig) -> JsonValue:
-    """Who takes part, as far as it decides the result; the address does not."""
-    return {"model": chat.model, "args": dict(chat.args)}
 
 
 async def _reach(model: ChatModel, name: str) -> Check:

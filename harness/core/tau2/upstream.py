@@ -40,7 +40,7 @@ class Upstream:
 
 
 MEANING: dict[str, str] = {
-    "instructions": "the agent's instructions are upstream's words (its package, or --agent-instructions FILE)",
+    "instructions": "the agent's instructions are upstream's words (its package, or a text of your own as agent.instructions)",
     "exclusions": "what agent or user broke is tried four times and left out (the same as --upstream-exclusions)",
     "numbers": "NaN and infinity in arguments are read as Python reads them",
     "bounds": "an answer may have any number of calls and characters, and arguments nested 500 levels deep",
@@ -66,6 +66,6 @@ def upstream_of(values: Iterable[str]) -> Upstream:
     names = [name.strip() for value in values for name in value.split(",") if name.strip()]
     unknown = [name for name in names if name not in MEANING and name != ALL]
     if unknown:
-        raise SpecError(f"--upstream {unknown[0]!r} is unknown; it takes {ALL} or {', '.join(MEANING)}")
+        raise SpecError(f"`upstream` {unknown[0]!r} is unknown; it takes {ALL} or {', '.join(MEANING)}")
     chosen = set(MEANING if ALL in names else names)
     return Upstream(**{one.name: one.name.replace("_", "-") in chosen for one in fields(Upstream)})

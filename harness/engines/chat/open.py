@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.core.chat import ChatModel
+from harness.core.chat_config import ChatConfig
 from harness.core.errors import SpecError
 from harness.engines.chat.retry import Backoff, RetryingChat
 
@@ -34,6 +35,23 @@ class ChatSettings:
     transport: Transport = "auto"
 
 
+def open_named(
+    config: ChatConfig, *, timeout_s: float, backoff: Backoff | None = None, transport: Transport = "auto"
+) -> ChatModel:
+    """The model that a configuration names; it is called by nobody yet. Raises SpecError for a name, an address or a key."""
+    return open_chat(
+        ChatSettings(
+            model=config.model,
+            api_base=config.api_base,
+            api_key=config.key(),
+            arguments=config.args,
+            timeout_s=timeout_s,
+            backoff=backoff or Backoff(),
+            transport=transport,
+        )
+    )
+
+
 def _from_environment(names: tuple[str, ...]) -> str | None:
     return next((value for name in names if (value := os.environ.get(name))), None)
 
@@ -45,7 +63,7 @@ def open_chat(settings: ChatSettings) -> ChatModel:
     if not settings.model or settings.model.isspace():
         raise SpecError("a model needs a name, such as hosted_vllm/my-model")
     if settings.transport not in TRANSPORTS:
-        raise SpecError(f"--transport {settings.transport!r} is unknown; it takes {', '.join(TRANSPORTS)}")
+        raise SpecError(f"`transport` {settings.transport!r} is unknown; it takes {', '.join(TRANSPORTS)}")
     if provider == "hosted_vllm" and not base:
         raise SpecError(
             f"{settings.model} needs the address of its server: give an api base such as http://127.0.0.1:8000/v1 "

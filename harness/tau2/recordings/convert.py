@@ -85,7 +85,7 @@ def _loadable(values: Named, tasks: Mapping[str, Any]) -> tuple[Named, Refused]:
         made = completed(_of_upstream(value))
         wrong = problem(made)
         if wrong is None and made["task_id"] not in tasks:
-            wrong = f"no task {made['task_id']!r} is known; name a folder that has it with --data"
+            wrong = f"no task {made['task_id']!r} is known; name a folder that has it with `data`"
         if wrong is None:
             kept.append((name, made))
         else:

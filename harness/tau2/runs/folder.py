@@ -22,6 +22,7 @@ from harness.core.held_folder import held_folder
 from harness.core.journal import Journal, write_atomically
 from harness.tau2.line import Key, Outcome, read_outcome
 from harness.tau2.recordings.run_info import PROMPTS, run_info
+from harness.tau2.settings import identity_as_now
 
 SCHEMA = "harness.tau2_run/1"
 SIMULATIONS = "simulations.jsonl"
@@ -107,8 +108,8 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         schema = known["schema"]
-        settings = known["settings"] if schema == SCHEMA else {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        settings = identity_as_now(known["settings"]) if schema == SCHEMA else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateError(f"cannot read {path} ({error}); restore it or use another --out") from error
     if schema != SCHEMA:
         raise StateError(f"{folder} holds something else ({schema}); use another --out")

@@ -18,6 +18,6 @@ def refuse_greeting(said: str) -> None:
     if SIGNS.search(said):
         raise SpecError(
             "the agent's chat template refuses a conversation that begins with the agent's own greeting "
-            f"({said}); run with --greeting hide (in a spec greeting: hide), which does not show it to the agent "
+            f"({said}); set `greeting` to hide, which does not show it to the agent "
             "(and another --out, where this one has simulations already)"
         )

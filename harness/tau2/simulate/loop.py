@@ -28,7 +28,6 @@ YIELD_EVERY = 32
 
 Side = Literal["assistant", "user", "environment"]
 Greeting = Literal["send", "hide"]
-GREETINGS: tuple[Greeting, ...] = ("send", "hide")
 """Whether the agent's model is shown what the agent said before anybody asked it. The user hears it either way."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tau2_online import run_plan
+from tau2_online import plan, run_plan
 from tau2_samples import needs_port, play, shared, simulation
 
 from harness.core.errors import DataError, SpecError
@@ -20,7 +20,6 @@ from harness.reward_models.tau2.reward import judge
 from harness.tasks.tau2 import upstream
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.line import message_json
-from harness.tau2.plan import Selection, make_plan
 from harness.tau2.recordings.rescore import NlJudge, prepare, rescore
 from harness.tau2.simulate.reference_play import ReferencePlay
 
@@ -90,7 +89,7 @@ def test_what_one_simulation_breaks_is_whole_in_the_next(source: str) -> None:
 @needs_upstream
 def test_banking_knowledge_is_played(tmp_path: Path) -> None:
     pytest.importorskip("rank_bm25", reason="rank-bm25 is not installed (upstream's extra `knowledge`)")
-    made = make_plan("banking_knowledge", retrieval="bm25", selection=Selection(num_tasks=2))
+    made = plan("banking_knowledge", retrieval="bm25", num_tasks=2)
     assert made.domain.source.endswith(", retrieval bm25")
     assert len(made.agent_tools) < len(made.domain.tools), "what has to be discovered is not shown"
     model = ScriptedChat(ReferencePlay(made.tasks))
@@ -215,8 +214,9 @@ from harness.tau2.simulate.reference_play import ReferencePlay
 from harness.tau2.runs.run import Models, run
 from harness.tau2.runs.folder import open_run
 from harness.tau2.plan import make_plan
+from harness.tau2.settings import settings_of
 
-made = make_plan("lamps", source="tau2", upstream=Upstream(instructions=True))
+made = make_plan(settings_of({"domain": "lamps", "source": "tau2", "upstream": ["instructions"]}))
 model = ScriptedChat(ReferencePlay(made.tasks))
 with open_run(Path(sys.argv[1]), identity=made.identity()) as folder:
     report = asyncio.run(run(made, Models(agent=model, user=model), folder))

@@ -260,17 +260,17 @@ BEFORE: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "a task id twice": (twice, 4, "is there twice"),
     "a user's tool that does not exist": (wrong_task(user_tools=["fly"]), 4, "user_tools name 'fly'"),
     "a start that cannot be made": (wrong_task(initial_state=START), 4, "its initial state cannot be made"),
-    "no trials": (lambda _: ["-d", "mock", "--num-trials", "0"], 3, "--num-trials 0"),
-    "no tasks": (lambda _: ["-d", "mock", "--num-tasks", "0"], 3, "--num-tasks 0"),
+    "no trials": (lambda _: ["-d", "mock", "--num-trials", "0"], 3, "--num-trials: Input should be greater than or equal to 1, not 0"),
+    "no tasks": (lambda _: ["-d", "mock", "--num-tasks", "0"], 3, "--num-tasks: Input should be greater than or equal to 1, not 0"),
     "bad arguments": (lambda _: ["-d", "mock", "--agent-llm-args", "{"], 3, "is not valid JSON"),
     "a key in the arguments": (
         lambda _: ["-d", "mock", "--agent-llm-args", '{"api_key": "sk-1"}'],
         3,
-        "--agent-llm-args holds an api_key",
+        "--agent-llm-args: holds an api_key",
     ),
     "no key": (lambda _: ["-d", "mock", "--agent-api-key-env", "NOT_THERE"], 3, "NOT_THERE is not set"),
-    "solo and a user": (lambda _: ["-d", "mock", "--solo"], 3, "no --user-llm"),
-    "transport": (lambda _: ["-d", "mock", "--transport", "pigeon"], 3, "--transport 'pigeon' is unknown"),
+    "solo and a user": (lambda _: ["-d", "mock", "--solo"], 3, "--solo has no user, so leave --user-llm out"),
+    "transport": (lambda _: ["-d", "mock", "--transport", "pigeon"], 3, "--transport: Input should be 'auto', 'direct' or 'litellm', not 'pigeon'"),
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_a_history_that_begins_with_the_agent_is_shown_from_the_users_first_word
 def test_a_refusal_stops_the_run_with_the_way_out(tmp_path: Path) -> None:
     made = plan("mock", "create_task_1")
     model = ScriptedChat(strict(ReferencePlay(made.tasks)))
-    with pytest.raises(SpecError, match=r"begins with the agent's own greeting \(HTTP 400: .*--greeting hide"):
+    with pytest.raises(SpecError, match=r"begins with the agent's own greeting \(HTTP 400: .*set `greeting` to hide"):
         run_plan(made, tmp_path, model)
     assert not (tmp_path / "simulations.jsonl").exists()
     report = run_plan(plan("mock", "create_task_1", greeting="hide"), tmp_path, model)
@@ -125,7 +125,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ]
         assert harness(command) == 3
         err = capsys.readouterr().err
-        assert err.count("\n") == 1 and "--greeting hide" in err
+        assert err.count("\n") == 1 and "set --greeting to hide" in err
         assert harness([*command, "--greeting", "hide"]) == 0
         assert harness([*command, "--greeting", "wave"]) == 3
-        assert "--greeting 'wave' is unknown; it takes send or hide" in capsys.readouterr().err
+        assert "--greeting: Input should be 'send' or 'hide', not 'wave'" in capsys.readouterr().err

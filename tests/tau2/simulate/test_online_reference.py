@@ -11,7 +11,6 @@ from tau2_samples import needs_port, shared
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.plan import Selection, make_plan
 from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
@@ -54,7 +53,7 @@ def test_in_process(tmp_path: Path, domain: str, solo: bool, step: int) -> None:
 @pytest.mark.parametrize("domain", ["airline", "retail", "mock"])
 def test_of_upstreams_newer_tasks(tmp_path: Path, domain: str) -> None:
     data = shared("tau2_tasks")
-    made = make_plan(domain, data=data, selection=Selection(num_tasks=20))
+    made = plan(domain, data=data, num_tasks=20)
     report = run_plan(made, tmp_path, ScriptedChat(ReferencePlay(made.tasks)), judge=PassJudge())
     rewards = {outcome.key.task_id: outcome.verdict.reward for outcome in report.outcomes}
     assert {task for task, reward in rewards.items() if reward != 1.0} == UNWINNABLE & rewards.keys()

@@ -21,7 +21,6 @@ from harness.engines.scripted.chat import ScriptedChat, calling
 from harness.tasks.tau2 import upstream as package
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.judging.nl_judge import parse_as_upstream, question
-from harness.tau2.plan import make_plan
 from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
 from harness.tau2.simulate.reference_play import ReferencePlay
 
@@ -50,12 +49,12 @@ def test_a_switch_is_part_of_a_runs_identity(name: str) -> None:
 
 def test_instructions_are_upstreams_or_are_refused() -> None:
     theirs = Upstream(instructions=True)
-    assert make_plan("mock", upstream=theirs, agent_instructions="Theirs.").prompts.agent_instructions == "Theirs."
+    assert plan("mock", upstream=theirs, agent={"instructions": "Theirs."}).prompts.agent_instructions == "Theirs."
     if package.is_installed():
-        assert "customer service agent" in make_plan("mock", upstream=theirs).prompts.agent_instructions
+        assert "customer service agent" in plan("mock", upstream=theirs).prompts.agent_instructions
     else:
-        with pytest.raises(SpecError, match=r"--upstream instructions: .* not installed.*--agent-instructions FILE"):
-            make_plan("mock", upstream=theirs)
+        with pytest.raises(SpecError, match=r"`upstream` instructions: .* not installed.*`agent.instructions`"):
+            plan("mock", upstream=theirs)
 
 
 def test_exclusions_are_the_option_of_that_name(tmp_path: Path) -> None:
@@ -181,7 +180,7 @@ def test_judge_required(tmp_path: Path) -> None:
     path.write_text(json.dumps([task_value(**NL)]))
     made = plan("mock", tasks_file=path, upstream=Upstream(judge_required=True))
     model = ScriptedChat(ReferencePlay(made.tasks))
-    with pytest.raises(SpecError, match=r"1 task.* name a judge with --nl-judge"):
+    with pytest.raises(SpecError, match=r"1 task.* name a judge with `nl_judge`"):
         run_plan(made, tmp_path / "o", model)
     assert not model.requests
     file = tmp_path / "r.json"

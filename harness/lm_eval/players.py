@@ -1,6 +1,6 @@
-"""Who plays in simulations that another program asks for: between whoever opens chat models and whoever knows the game.
+"""Who plays in the simulations that lm-eval asks for: lm-eval's model opens chat models, lm-eval's task knows the game.
 
-Records only. A model object of lm-eval is handed orders, lends them its players, and knows nothing of what is played.
+The model is handed orders, lends them its players, and knows nothing of what is played.
 """
 
 from __future__ import annotations
@@ -10,17 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.core.chat import ChatModel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cast:
-    """Opened chat models. Null: nobody plays that part."""
-
-    agent: ChatModel
-    user: ChatModel | None = None
-    judge: ChatModel | None = None
-    reviewer: ChatModel | None = None
+from harness.tau2.runs.run import Models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +20,7 @@ class Players:
     `out`: the folder in which runs are kept, so that they resume; None: they are not kept.
     """
 
-    open: Callable[[], Cast]
+    open: Callable[[], Models]
     identity: Mapping[str, Any]
     max_concurrency: int
     out: Path | None = None

@@ -1,0 +1,101 @@
+"""The settings of simulations under flat names, as tau2's command line and lm-eval's model arguments have them.
+
+`agent_llm` is the key agent.model, `--agent-llm` its option. One table translates values on their way in and messages on
+their way out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from harness.core.errors import DataError, SpecError
+
+KEYS: dict[str, str] = {
+    **{
+        f"{part}_{name}": f"{part}.{key}"
+        for part in ("agent", "user")
+        for name, key in (("llm", "model"), ("llm_args", "args"))
+    },
+    "nl_judge": "nl_judge.model",
+    "reviewer": "reviewer.model",
+    **{
+        f"{name}_{key}": f"{part}.{key}"
+        for name, part in (("agent", "agent"), ("user", "user"), ("judge", "nl_judge"), ("reviewer", "reviewer"))
+        for key in ("api_base", "api_key_env")
+    },
+    "agent_instructions": "agent.instructions",
+    "num_trials": "trials",
+    "request_timeout": "request_timeout_s",
+    "timeout": "timeout_s",
+    **{
+        name: name
+        for name in (
+            *(
+                "domain",
+                "split",
+                "task_ids",
+                "num_tasks",
+                "tasks_file",
+                "data",
+                "source",
+                "retrieval",
+                "solo",
+                "greeting",
+            ),
+            *("upstream", "seed", "max_steps", "max_errors", "max_calls", "max_concurrency", "attempts", "transport"),
+        )
+    },
+}
+"""Flat name -> key, with a dot where it lies in another."""
+_NAMES = {key: name for name, key in KEYS.items()} | {"user": "user_llm", "agent": "agent_llm"}
+_SAID = re.compile(r"`([a-z_.]+)`|\bkey '([a-z_.]+)'|(?:(?<=^)|(?<=; ))([a-z_.]+)(?=: )")
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by flat name as settings_of takes them; None is not given. Raises SpecError for options that are not JSON."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        *path, key = KEYS[name].split(".")
+        inside = found.setdefault(path[0], {}) if path else found
+        inside[key] = _object(KEYS[name], value) if key == "args" else value
+    return found
+
+
+def _object(key: str, value: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"`{key}` {value!r} is not valid JSON ({error})") from error
+    if not isinstance(found, Mapping):
+        raise SpecError(f"`{key}` {value!r} is no JSON object of sampling options")
+    return dict(found)
+
+
+@contextmanager
+def named(spell: Callable[[str], str]) -> Iterator[None]:
+    """Messages of SpecError and DataError say `spell(flat name)` for the keys that they name."""
+    try:
+        yield
+    except (SpecError, DataError) as error:
+        raise type(error)(renamed(str(error), spell)) from error
+
+
+def renamed(text: str, spell: Callable[[str], str]) -> str:
+    """A message about keys with the names that the user gave for them."""
+
+    def said(match: re.Match[str]) -> str:
+        key = next(part for part in match.groups() if part)
+        return spell(_NAMES[key]) if key in _NAMES else match[0]
+
+    return _SAID.sub(said, text)
+
+
+def as_option(name: str) -> str:
+    """A flat name as an option of a command line."""
+    return f"--{name.replace('_', '-')}"
