@@ -71,8 +71,8 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
-    n = len(report.outcomes)
-    rewards = [outcome.verdict.reward for outcome in report.outcomes]
+    n = len(report.results)
+    rewards = [outcome.verdict.reward for outcome in report.results]
     calls = observer.answers / n
     ideal = arguments.in_flight / (calls * arguments.latency) * 60 if arguments.latency else float("inf")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from rich.text import Text
+
 
 def visible(text: str) -> str:
     """One line: whatever a terminal might act on, line breaks included, as an escape such as `\\x1b`."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def plain(text: str, width: int = 60) -> Text:
+    """Text from a file, which a model may have written, as rich prints it: one line, cut at `width`."""
+    shown = visible(text)
+    return Text(shown if len(shown) <= width else f"{shown[: width - 1]}…")
 
 
 def visible_lines(text: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import EngineError, SpecError
-from harness.core.tau2.task import REWARD_TYPES
 from harness.lm_eval.players import Players
-from harness.reward_models.tau2.pass_hat import Trials, pass_hat
-from harness.reward_models.tau2.reward import SUCCESS
-from harness.tau2.line import Key
+from harness.reward_models.tau2.result import Key, Result
+from harness.reward_models.tau2.summary import summarize
+from harness.tau2.line import read_verdict
 from harness.tau2.plan import Plan
 from harness.tau2.runs.folder import RunFolder, open_run
 from harness.tau2.runs.run import Report, run
@@ -52,7 +50,7 @@ class SimulationOrder:
             if plan.solo:
                 models = replace(models, user=None)
             report = asyncio.run(run(plan, models, folder, max_concurrency=players.max_concurrency))
-            if not any(outcome.finished for outcome in report.outcomes):
+            if not any(outcome.finished for outcome in report.results):
                 raise EngineError(f"{self.game}: no simulation has a reward ({_why(report)})")
             lines = _lines(folder)
         return [json.dumps(_answer(order.task_id, plan, identity["tasks"], lines)) for order in orders]
@@ -68,7 +66,7 @@ def _folder(out: Path | None, game: str) -> Iterator[Path]:
 
 
 def _why(report: Report) -> str:
-    first = next((outcome for outcome in report.outcomes), None)
+    first = next((outcome for outcome in report.results), None)
     return report.gave_up or (first and (first.reason or first.verdict.reason)) or "nothing was tried"
 
 
@@ -94,16 +92,12 @@ def metrics(answer: Mapping[str, Any]) -> dict[str, float | None]:
 
     pass^k is None where fewer than k trials were scored.
     """
-    infos = [line["reward_info"] for line in answer["simulations"] if line["reward_info"] is not None]
-    n_trials = answer["n_trials"]
-    rewards = [info["reward"] for info in infos]
-    found: dict[str, float | None] = {UNSCORED: 1.0 - len(infos) / n_trials}
-    trials = Trials(len(rewards), sum(reward >= SUCCESS for reward in rewards))
-    found.update({f"pass^{k}": pass_hat(trials, k) for k in range(1, n_trials + 1)})
-    if rewards:
-        found["reward"] = math.fsum(rewards) / len(rewards)
-    for name in REWARD_TYPES:
-        values = [info["reward_breakdown"][name] for info in infos if name in info["reward_breakdown"]]
-        if values:
-            found[name] = math.fsum(values) / len(values)
-    return found
+    results = [
+        Result(key=Key(answer["task_id"], trial), verdict=read_verdict(line))
+        for trial, line in enumerate(answer["simulations"])
+    ]
+    summary = summarize(results, task_ids=[answer["task_id"]], trials=answer["n_trials"])
+    found: dict[str, float | None] = {UNSCORED: 1.0 - summary.n_scored / answer["n_trials"]}
+    found.update({f"pass^{k}": one and one.mean for k, one in summary.pass_hat.items()})
+    found |= {name: one.mean for name, one in summary.components.items() if one.n}
+    return found | ({"reward": summary.reward.mean} if summary.n_scored else {})

@@ -1,13 +1,14 @@
-"""One simulation as a line of a run's file, with upstream's keys, and the little of it that a summary needs.
+"""One simulation as a line of a run's file, with upstream's keys: written, and read back as a result or as a conversation.
 
-Pure functions. tasks/tau2/recording.py reads the lines back.
+Pure functions. tasks/tau2/recording.py reads lines of every origin as recordings.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from harness.core.chat import Usage
@@ -16,6 +17,7 @@ from harness.core.tau2.fault import CAUSES, Fault
 from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import REWARD_TYPES, Task
+from harness.reward_models.tau2.result import Key, Result
 from harness.reward_models.tau2.reward import NOTHING, Verdict
 from harness.tasks.tau2.task_file import task_value
 from harness.tau2.judging.nl_judge import Judged
@@ -28,48 +30,11 @@ NO_KINDS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """What a run never does twice."""
-
-    task_id: str
-    trial: int
-    seed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A simulation without its transcript. `verdict.reward` None: it is not finished, and `verdict.reason` says why.
-
-    `excluded`: upstream would have left it out for a fault of agent or user (`--upstream-exclusions`). `fault` is the
-    cause of a failure, after a review where there was one.
-    """
-
-    key: Key
-    termination: str
-    reason: str | None
-    verdict: Verdict
-    agent: Usage = field(default_factory=Usage)
-    user: Usage = field(default_factory=Usage)
-    judge: Usage = field(default_factory=Usage)
-    reviewer: Usage = field(default_factory=Usage)
-    fault: Fault | None = None
-    review_failure: str | None = None
-    seconds: float = 0.0
-    n_messages: int = 0
-    excluded: bool = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has a reward, so that it need not be looked at again."""
-        return self.verdict.reward is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """A simulation that ran, with its transcript; `played` None where no attempt came to an end."""
 
     key: Key
-    outcome: Outcome
+    result: Result
     played: Played | None
     judged: Judged | None = None
     end: EndState | None = None
@@ -100,7 +65,7 @@ def message_json(message: Message, usage: Usage | None) -> dict[str, Any]:
 
 def _reward_info(done: Done, task: Task, kinds: Mapping[str, str]) -> dict[str, Any] | None:
     """Upstream's record of the verdict, each check by itself, but for every component that is known, gate or not."""
-    verdict = done.outcome.verdict
+    verdict = done.result.verdict
     if verdict.reward is None:
         return None
     judged = done.judged if done.judged is not None and done.judged.met is not None else None
@@ -113,7 +78,7 @@ def _reward_info(done: Done, task: Task, kinds: Mapping[str, str]) -> dict[str, 
             end=done.end,
             nl_met=judged.met if judged else None,
             nl_reasons=judged.reasons if judged else (),
-            fault=done.outcome.fault,
+            fault=done.result.fault,
             kinds=kinds,
         )
     known = {name: value for name, value in verdict.components.items() if value is not None}
@@ -135,7 +100,7 @@ def as_line(
 
     `kinds`: which kind of tool each is, as upstream's checks of actions say. `run_info`: upstream's `info` of the run.
     """
-    outcome, played = done.outcome, done.played
+    result, played = done.result, done.played
     value: dict[str, Any] = {
         "id": f"{domain}-{done.key.task_id}-{done.key.trial}",
         "task_id": done.key.task_id,
@@ -144,22 +109,22 @@ def as_line(
         "domain": domain,
         "source": source,
         "solo": solo,
-        "termination_reason": outcome.termination,
-        "reason": outcome.reason or outcome.verdict.reason,
+        "termination_reason": result.termination,
+        "reason": result.reason or result.verdict.reason,
         "reward_info": _reward_info(done, task, kinds),
         "start_time": done.started,
-        "duration": round(outcome.seconds, 3),
-        "agent_cost": outcome.agent.cost,
-        "user_cost": outcome.user.cost,
+        "duration": round(result.seconds, 3),
+        "agent_cost": result.agent.cost,
+        "user_cost": result.user.cost,
         "usage": {
-            "agent": _usage(outcome.agent),
-            "user": _usage(outcome.user),
-            "judge": {**_usage(outcome.judge), "cost": outcome.judge.cost},
-            "reviewer": {**_usage(outcome.reviewer), "cost": outcome.reviewer.cost},
+            "agent": _usage(result.agent),
+            "user": _usage(result.user),
+            "judge": {**_usage(result.judge), "cost": result.judge.cost},
+            "reviewer": {**_usage(result.reviewer), "cost": result.reviewer.cost},
         },
-        "fault": None if outcome.fault is None else outcome.fault.as_json(),
+        "fault": None if result.fault is None else result.fault.as_json(),
         **({} if done.reviewed is None else done.reviewed.as_json()),
-        "excluded": outcome.excluded,
+        "excluded": result.excluded,
         "messages": []
         if played is None
         else [
@@ -193,26 +158,25 @@ def _read_fault(value: Any) -> Fault | None:
     return Fault(cause=value["cause"], rule=value["rule"], words=value["words"], turn=value["turn"])
 
 
-def read_outcome(line: Mapping[str, Any]) -> Outcome:
-    """The outcome in a line. Raises KeyError, TypeError or ValueError for a line that is none of ours."""
+def read_verdict(line: Mapping[str, Any]) -> Verdict:
+    """The verdict in a line. Raises KeyError, TypeError or ValueError for a line that is none of ours."""
     info = line["reward_info"]
-    usage = line["usage"]
-    components = dict(NOTHING)
-    basis: tuple[Any, ...] = ()
-    if info is not None:
-        components.update({name: info["reward_breakdown"].get(name) for name in REWARD_TYPES})
-        basis = tuple(info["reward_basis"])
-    verdict = Verdict(
-        reward=None if info is None else float(info["reward"]),
-        components=components,
-        basis=basis,
-        reason=line["reason"],
+    if info is None:
+        return Verdict(reward=None, components=dict(NOTHING), basis=(), reason=line["reason"])
+    components = {**NOTHING, **{name: info["reward_breakdown"].get(name) for name in REWARD_TYPES}}
+    return Verdict(
+        reward=float(info["reward"]), components=components, basis=tuple(info["reward_basis"]), reason=line["reason"]
     )
-    return Outcome(
+
+
+def read_result(line: Mapping[str, Any]) -> Result:
+    """The result in a line. Raises KeyError, TypeError or ValueError for a line that is none of ours."""
+    usage = line["usage"]
+    return Result(
         key=Key(task_id=str(line["task_id"]), trial=int(line["trial"]), seed=int(line["seed"])),
         termination=str(line["termination_reason"]),
         reason=line["reason"],
-        verdict=verdict,
+        verdict=read_verdict(line),
         agent=_read_usage(usage["agent"], line["agent_cost"]),
         user=_read_usage(usage["user"], line["user_cost"]),
         judge=_read_usage(usage["judge"], usage["judge"]["cost"]),
@@ -233,4 +197,36 @@ def simulation_of(key: Key, played: Played) -> Simulation:
         termination_reason=played.termination,
         messages=played.messages,
         trial=key.trial,
+    )
+
+
+@cache
+def _messages() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(tuple[Message, ...])
+
+
+def _spent(message: Mapping[str, Any]) -> Usage | None:
+    found = message.get("usage")
+    if not isinstance(found, Mapping):
+        return None
+    return Usage(
+        prompt_tokens=found["prompt_tokens"], completion_tokens=found["completion_tokens"], cost=message.get("cost")
+    )
+
+
+def read_played(line: Mapping[str, Any]) -> Played:
+    """The simulation of a line. Steps and errors are counted again from its messages."""
+    messages: tuple[Message, ...] = _messages().validate_python(tuple(line["messages"]))
+    result = read_result(line)
+    return Played(
+        messages=messages,
+        usages=tuple(_spent(message) for message in line["messages"]),
+        spent={"assistant": result.agent, "user": result.user},
+        termination=line["termination_reason"],
+        reason=None,
+        steps=sum(message.role != "tool" for message in messages),
+        errors=sum(message.error for message in messages),
+        seconds=result.seconds,
     )

@@ -30,13 +30,6 @@ def pass_hat(trials: Trials, k: int) -> float | None:
     return None if trials.n < k else math.comb(trials.successes, k) / math.comb(trials.n, k)
 
 
-def mean_pass_hat(tasks: Sequence[Trials], k: int) -> float | None:
-    """Mean over tasks; None when any task has fewer than k scored trials, or there is no task."""
-    values = [pass_hat(trials, k) for trials in tasks]
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
-
-
 class PassHat(NamedTuple):
     """The mean over tasks with the error of another sample of tasks; no error with a single task."""
 
@@ -46,7 +39,10 @@ class PassHat(NamedTuple):
 
 
 def pass_hat_estimate(tasks: Sequence[Trials], k: int) -> PassHat | None:
-    """`mean_pass_hat` with its error, which is never 0: a task's pass^k is one value, and tasks are independent."""
+    """The mean over tasks; None when any task has fewer than k scored trials, or there is no task.
+
+    Its error is never 0: a task's pass^k is one value, and tasks are independent.
+    """
     values = [value for trials in tasks if (value := pass_hat(trials, k)) is not None]
     if not values or len(values) < len(tasks):
         return None

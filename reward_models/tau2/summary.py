@@ -1,68 +1,101 @@
-"""Means over simulations: reward, each component over the tasks it applies to, pass^k. Pure arithmetic."""
+"""One summary of simulations: reward, the same without the user's faults, components, pass^k, causes, tokens. Pure arithmetic."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from harness.core.chat import Usage
+from harness.core.tau2.fault import Cause
 from harness.core.tau2.task import REWARD_TYPES, RewardType
 from harness.reward_models.statistics import Estimate, clustered_mean
-from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat
-from harness.reward_models.tau2.reward import SUCCESS, Verdict
-
-
-class Judged(NamedTuple):
-    """A verdict and the task it is on."""
-
-    task_id: str
-    verdict: Verdict
+from harness.reward_models.tau2.faults import count
+from harness.reward_models.tau2.pass_hat import PassHat, Trials, pass_hat_estimate
+from harness.reward_models.tau2.result import Result
+from harness.reward_models.tau2.reward import SUCCESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentMean:
-    """`n_applicable` simulations had something to judge; the mean is over those, None when there are none."""
+class Mean:
+    """Over the `n` simulations that have a value; None when there are none. The standard error is clustered by task."""
 
-    mean: float | None
-    stderr: float | None
-    n_applicable: int
+    mean: float | None = None
+    stderr: float | None = None
+    n: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """Of a set of simulations: `n_scored` of `n` have a reward, and only those enter `reward` and `pass_hat`.
 
+    `rewards` are by task. `without_user_faults`: over those whose failure was not the simulated user's. `turns`: messages of a
+    scored simulation, on average. `usage`: by who spent it, in failed simulations too.
     Standard errors are clustered by task: trials of one task are not independent.
     """
 
     n: int
-    n_scored: int
-    n_tasks: int
-    reward: Estimate | None
-    components: Mapping[RewardType, ComponentMean]
-    pass_hat: Mapping[int, float | None]
+    rewards: Mapping[str, Sequence[float]]
+    reward: Mean
+    without_user_faults: Mean
+    components: Mapping[RewardType, Mean]
+    pass_hat: Mapping[int, PassHat | None]
+    faults: Mapping[Cause, int]
+    turns: float | None
+    usage: Mapping[str, Usage]
+
+    @property
+    def n_scored(self) -> int:
+        """Simulations with a reward."""
+        return self.reward.n
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks, with or without a reward."""
+        return len(self.rewards)
 
 
-def _component(judged: Sequence[Judged], name: RewardType) -> ComponentMean:
-    known = [(task, value) for task, verdict in judged if (value := verdict.components[name]) is not None]
-    if not known:
-        return ComponentMean(mean=None, stderr=None, n_applicable=0)
-    estimate = clustered_mean([value for _, value in known], [task for task, _ in known])
-    return ComponentMean(mean=estimate.mean, stderr=estimate.stderr, n_applicable=len(known))
-
-
-def summarize(judged: Sequence[Judged]) -> Summary:
-    """Means over `judged`, in any order."""
-    scored = [(task, verdict.reward) for task, verdict in judged if verdict.reward is not None]
-    rewards: dict[str, list[float]] = {task: [] for task, _ in judged}
-    for task, reward in scored:
-        rewards[task].append(reward)
-    trials = [Trials(len(values), sum(value >= SUCCESS for value in values)) for values in rewards.values()]
+def summarize(
+    results: Sequence[Result], *, task_ids: Sequence[str] | None = None, trials: int | None = None
+) -> Summary:
+    """Of `results`, in any order. `task_ids` and `trials` say what was planned: pass^k is over every planned task, for k up to
+    the planned trials; without them over the tasks that are there, for k up to the most trials of one.
+    """
+    rewards: dict[str, list[float]] = {task: [] for task in task_ids or ()}
+    scored = [one for one in results if one.finished]
+    for one in results:
+        rewards.setdefault(one.key.task_id, [])
+    for one in scored:
+        assert one.verdict.reward is not None
+        rewards[one.key.task_id].append(one.verdict.reward)
+    tried = [Trials(len(values), sum(value >= SUCCESS for value in values)) for values in rewards.values()]
+    most = max((one.n for one in tried), default=0) if trials is None else trials
     return Summary(
-        n=len(judged),
-        n_scored=len(scored),
-        n_tasks=len(rewards),
-        reward=clustered_mean([value for _, value in scored], [task for task, _ in scored]) if scored else None,
-        components={name: _component(judged, name) for name in REWARD_TYPES},
-        pass_hat={k: mean_pass_hat(trials, k) for k in range(1, max((t.n for t in trials), default=0) + 1)},
+        n=len(results),
+        rewards=rewards,
+        reward=_mean([(one, one.verdict.reward) for one in scored]),
+        without_user_faults=_mean(
+            [(one, one.verdict.reward) for one in scored if one.fault is None or one.fault.cause != "user"]
+        ),
+        components={name: _mean([(one, one.verdict.components[name]) for one in results]) for name in REWARD_TYPES},
+        pass_hat={k: pass_hat_estimate(tried, k) for k in range(1, most + 1)},
+        faults=count(one.fault for one in results),
+        turns=math.fsum(one.n_messages for one in scored) / len(scored) if scored else None,
+        usage=_usage(results),
     )
+
+
+def _mean(values: Sequence[tuple[Result, float | None]]) -> Mean:
+    known = [(one.key.task_id, value) for one, value in values if value is not None]
+    if not known:
+        return Mean()
+    found: Estimate = clustered_mean([value for _, value in known], [task for task, _ in known])
+    return Mean(mean=found.mean, stderr=found.stderr, n=len(known))
+
+
+def _usage(results: Sequence[Result]) -> dict[str, Usage]:
+    total: dict[str, Usage] = {}
+    for one in results:
+        for who, usage in one.spent.items():
+            total[who] = total[who] + usage if who in total else usage
+    return total

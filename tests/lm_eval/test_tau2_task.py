@@ -217,10 +217,10 @@ def test_a_model_without_a_checkpoint_scores_nothing() -> None:
 
 
 def test_what_has_no_reward_is_in_no_mean() -> None:
-    info = {"reward": 1.0, "reward_breakdown": {"DB": 1.0}}
-    answer = {"n_trials": 3, "simulations": [{"reward_info": info}, {"reward_info": None}]}
-    found = metrics(answer)
+    info = {"reward": 1.0, "reward_breakdown": {"DB": 1.0}, "reward_basis": ["DB"]}
+    lines = [{"reward_info": info, "reason": None}, {"reward_info": None, "reason": "gone"}]
+    found = metrics({"task_id": "a", "n_trials": 3, "simulations": lines})
     assert found["reward"] == 1.0 and found["DB"] == 1.0 and "ACTION" not in found
     assert found["unscored"] == pytest.approx(2 / 3)
     assert (found["pass^1"], found["pass^2"]) == (1.0, None)
-    assert "reward" not in metrics({"n_trials": 1, "simulations": []})
+    assert "reward" not in metrics({"task_id": "a", "n_trials": 1, "simulations": []})

@@ -107,7 +107,7 @@ def test_a_folder_of_the_command_and_one_of_a_component_are_the_same_run(tmp_pat
     with open_run(tmp_path / "a", identity={**mine, "agent": theirs["agent"]}) as folder:
         silent = ScriptedChat([])
         report = asyncio.run(run(component.plan, Models(agent=silent, user=silent), folder))
-    assert report.n_new == 0 and len(report.outcomes) == 2, "what the command played is the component's too"
+    assert report.n_new == 0 and len(report.results) == 2, "what the command played is the component's too"
     assert (tmp_path / "a" / "simulations.jsonl").read_bytes() == played
 
 

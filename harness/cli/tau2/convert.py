@@ -37,7 +37,7 @@ def convert(
 
 def write_converted(out: Path, made: Converted) -> None:
     """Write the file, and name on stderr what is not in it."""
-    from harness.cli.tau2.rescore_table import plain
+    from harness.cli.visible import plain
     from harness.core.journal import write_atomically
 
     write_atomically(out, made.content)

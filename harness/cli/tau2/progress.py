@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from harness.cli.progress import stderr
 from harness.reward_models.statistics import clustered_mean
-from harness.tau2.line import Outcome
+from harness.reward_models.tau2.result import Result
 from harness.tau2.runs.observer import RunObserver
 
 LINE_EVERY_S = 5.0
@@ -27,11 +27,11 @@ class PlainRun(RunObserver):
         self._total = self._known = self._done = self._running = self._unfinished = self._asked = 0
         self._clock = self._shown = time.perf_counter()
 
-    def starting(self, *, total: int, known: list[Outcome], concurrency: int) -> None:
+    def starting(self, *, total: int, known: list[Result], concurrency: int) -> None:
         self._total, self._known = total, len(known)
         self._clock = self._shown = time.perf_counter()
-        for outcome in known:
-            self._score(outcome)
+        for result in known:
+            self._score(result)
         before = f", {len(known)} finished before" if known else ""
         self.write(f"{total} simulation(s){before}, {concurrency} at a time")
 
@@ -41,15 +41,15 @@ class PlainRun(RunObserver):
     def asked(self) -> None:
         self._asked += 1
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, result: Result) -> None:
         self._running -= 1
         self._done += 1
-        self._score(outcome)
-        if not outcome.finished:
+        self._score(result)
+        if not result.finished:
             self._unfinished += 1
             if self._unfinished <= 10:
-                why = outcome.reason or outcome.verdict.reason or ""
-                self.write(_plain(f"  {outcome.key.task_id} trial {outcome.key.trial}: {why}"))
+                why = result.reason or result.verdict.reason or ""
+                self.write(_plain(f"  {result.key.task_id} trial {result.key.trial}: {why}"))
             elif self._unfinished == 11:
                 self.write("  further ones like these are only counted")
         self.look()
@@ -82,10 +82,10 @@ class PlainRun(RunObserver):
         high = min(1.0, estimate.mean + INTERVAL * estimate.stderr)
         return f"{estimate.mean:.3f} [{low:.3f}, {high:.3f}]"
 
-    def _score(self, outcome: Outcome) -> None:
-        if outcome.verdict.reward is not None:
-            self._rewards.append(outcome.verdict.reward)
-            self._tasks.append(outcome.key.task_id)
+    def _score(self, result: Result) -> None:
+        if result.verdict.reward is not None:
+            self._rewards.append(result.verdict.reward)
+            self._tasks.append(result.key.task_id)
 
     def write(self, text: str) -> None:
         """One line, unwrapped."""
@@ -114,7 +114,7 @@ class RichRun(PlainRun):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def starting(self, *, total: int, known: list[Outcome], concurrency: int) -> None:
+    def starting(self, *, total: int, known: list[Result], concurrency: int) -> None:
         super().starting(total=total, known=known, concurrency=concurrency)
         self._bar.update(self._task, total=total, completed=len(known))
 

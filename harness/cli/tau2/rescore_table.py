@@ -8,25 +8,18 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from harness.cli.table import number, stdout
-from harness.cli.visible import visible
+from harness.cli.tau2.summary import print_faults
+from harness.cli.visible import plain
 from harness.core.tau2.task import REWARD_TYPES
-from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.reward import NEEDS_JUDGE
-from harness.reward_models.tau2.summary import Judged, Summary, summarize
+from harness.reward_models.tau2.summary import Summary, summarize
 from harness.tasks.tau2.sources import of_package
 from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored
 
 SHOWN = 20
 """Simulations listed per file; the rest are counted."""
-
-
-def plain(text: str, width: int = 60) -> Text:
-    """Text from a file, which a model may have written: control characters made visible, cut at `width`."""
-    shown = visible(text)
-    return Text(shown if len(shown) <= width else f"{shown[: width - 1]}…")
 
 
 def short(revision: str | None) -> str:
@@ -145,7 +138,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _rate(summary: Summary) -> str:
-    if summary.reward is None:
+    if summary.reward.mean is None:
         return "-"
     error = "" if summary.reward.stderr is None else f" ± {summary.reward.stderr:.4f}"
     return f"{summary.reward.mean:.4f}{error}"
@@ -164,7 +157,7 @@ def print_totals(results: Sequence[tuple[Prepared, Sequence[Rescored]]], judge: 
     for heading in ("scored", "changed", "recorded", "reward", *REWARD_TYPES, "pass^k"):
         table.add_column(heading, justify="right")
     for prepared, rescored in results:
-        summary = summarize([Judged(item.task_id, item.verdict) for item in rescored])
+        summary = summarize([item.result for item in rescored])
         components = [summary.components[name] for name in REWARD_TYPES]
         table.add_row(
             prepared.recording.path.name,
@@ -173,33 +166,19 @@ def print_totals(results: Sequence[tuple[Prepared, Sequence[Rescored]]], judge: 
             str(sum(item.changed for item in rescored)),
             number(_recorded_mean(rescored)),
             _rate(summary),
-            *("-" if one.mean is None else f"{one.mean:.4f} ({one.n_applicable})" for one in components),
-            " ".join(f"{k}:{number(value)}" for k, value in summary.pass_hat.items() if value is not None) or "-",
+            *("-" if one.mean is None else f"{one.mean:.4f} ({one.n})" for one in components),
+            " ".join(f"{k}:{number(found.mean)}" for k, found in summary.pass_hat.items() if found is not None) or "-",
         )
     console = stdout()
     console.print(table)
     console.print("component means are over the simulations they apply to (in brackets)")
     for prepared, rescored in results:
-        _print_faults(console, prepared, rescored)
+        print_faults(console, summarize([item.result for item in rescored]), of=f"{prepared.recording.path.name}: ")
         origin = f"{prepared.domain.source}, tasks {short(prepared.task_revision)} of {prepared.tasks_from}"
         console.print(plain(f"{prepared.recording.path.name}: {origin}", width=300))
     _remark_unlike([prepared for prepared, _ in results])
     if judge is NlJudge.PASS:
         console.print("NL_ASSERTION: nobody judged, all assertions count as met (--nl-judge pass); not a result")
-
-
-def _print_faults(console: Console, prepared: Prepared, rescored: Sequence[Rescored]) -> None:
-    """Who is at fault for the simulations that failed, and the reward without the simulated user's faults."""
-    faults = count(item.fault for item in rescored)
-    if not any(faults.values()):
-        return
-    others = [item.verdict.reward for item in rescored if item.fault is None or item.fault.cause != "user"]
-    rewards = [reward for reward in others if reward is not None]
-    mean = number(sum(rewards) / len(rewards) if rewards else None)
-    causes = ", ".join(f"{cause} {n}" for cause, n in faults.items())
-    console.print(
-        plain(f"{prepared.recording.path.name}: at fault: {causes}; reward without the user's {mean}", width=300)
-    )
 
 
 def _remark_unlike(prepared: Sequence[Prepared]) -> None:

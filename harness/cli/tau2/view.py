@@ -54,7 +54,7 @@ def _list(opened: Opened, found: Sequence[Simulation | Unreadable]) -> None:
     from rich.table import Table
 
     from harness.cli.table import stdout
-    from harness.cli.tau2.rescore_table import plain
+    from harness.cli.visible import plain
     from harness.core.tau2.simulation import Simulation
     from harness.tau2.recordings.read import trial_of
 

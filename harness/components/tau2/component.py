@@ -17,13 +17,11 @@ from harness.core.defaults import Defaults
 from harness.core.endpoint import Endpoint
 from harness.core.errors import SpecError
 from harness.core.serving import ServeSettings
-from harness.core.tau2.fault import UNSCORED
 from harness.core.tau2.task import REWARD_TYPES
-from harness.reward_models.tau2.measure import METRIC, Finished, measure_reward
+from harness.reward_models.tau2.measure import METRIC, measure_reward
+from harness.reward_models.tau2.result import Result
 from harness.tasks.tau2.task_file import revision
-from harness.tau2.line import Outcome as Ended
 from harness.tau2.plan import Plan, make_plan
-from harness.tau2.runs.finished import finished
 from harness.tau2.runs.folder import SIMULATIONS, RunFolder, open_run
 from harness.tau2.runs.observer import RunObserver
 from harness.tau2.runs.run import Models, Report, run
@@ -128,9 +126,8 @@ class Tau2Component(BaseComponent):
         where = subject.endpoint()
         with open_run(scratch, identity={**self.plan.identity(), **self.config.identity()}) as folder:
             report = asyncio.run(self._run(subject.endpoint, folder, progress))
-            done = finished(report.outcomes)
         measurement = measure_reward(
-            done,
+            report.results,
             task_ids=[task.id for task in self.plan.tasks],
             trials=self.config.trials,
             source=self.plan.domain.source,
@@ -143,9 +140,9 @@ class Tau2Component(BaseComponent):
         return Outcome(
             measurement=measurement,
             engine=Engine(name=where.engine, dtype=where.dtype, device=where.device, served=where.how, note=where.note),
-            items=_items(done, report.outcomes),
+            items=_items(report.results),
             files=(SIMULATIONS,) if (scratch / SIMULATIONS).exists() else (),
-            n_open=report.n_untried + sum(one.fault is not None and one.fault.cause in UNSCORED for one in done),
+            n_open=report.n_untried + sum(one.open for one in report.results),
         )
 
     async def _run(self, endpoint: Callable[[], Endpoint], folder: RunFolder, progress: Progress) -> Report:
@@ -176,11 +173,11 @@ class _Told(RunObserver):
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
-    def starting(self, *, total: int, known: list[Ended], concurrency: int) -> None:
+    def starting(self, *, total: int, known: list[Result], concurrency: int) -> None:
         self._progress.advance(pairs=len(known), tokens=0)
 
-    def ended(self, outcome: Ended) -> None:
-        self._progress.advance(pairs=1, tokens=outcome.agent.prompt_tokens + outcome.agent.completion_tokens)
+    def ended(self, result: Result) -> None:
+        self._progress.advance(pairs=1, tokens=result.agent.prompt_tokens + result.agent.completion_tokens)
 
 
 async def _reach(model: ChatModel, name: str) -> Check:
@@ -195,30 +192,29 @@ async def _reach(model: ChatModel, name: str) -> Check:
         await model.close()
 
 
-def _items(done: Sequence[Finished], outcomes: Sequence[Ended]) -> dict[str, list[Any]]:
+def _items(results: Sequence[Result]) -> dict[str, list[Any]]:
     """One row per simulation, the first trial of all tasks first; what is not known is None."""
     rows: list[dict[str, Any]] = []
-    for one, outcome in zip(done, outcomes, strict=True):
-        verdict, fault = one.counted, one.fault
-        status = "ok" if verdict.reward is not None else "failed" if fault and fault.cause in UNSCORED else "open"
-        status = "excluded" if one.excluded else status
+    for one in results:
+        verdict = one.counted
+        status = "ok" if verdict.reward is not None else "failed" if one.open else "open"
         rows.append(
             {
-                "id": f"{one.task_id}-{one.trial}",
-                "status": status,
-                "task_id": one.task_id,
-                "trial": one.trial,
-                "seed": outcome.key.seed,
+                "id": f"{one.key.task_id}-{one.key.trial}",
+                "status": "excluded" if one.excluded else status,
+                "task_id": one.key.task_id,
+                "trial": one.key.trial,
+                "seed": one.key.seed,
                 "reward": verdict.reward,
                 **{name: one.verdict.components.get(name) for name in REWARD_TYPES},
-                "termination": outcome.termination,
-                "fault": fault and fault.cause,
-                "fault_rule": fault and fault.rule,
-                "reason": outcome.reason or verdict.reason,
-                "review_failure": outcome.review_failure,
-                "n_messages": one.turns,
-                "agent_tokens": one.tokens.get("agent"),
-                "seconds": outcome.seconds,
+                "termination": one.termination,
+                "fault": one.fault and one.fault.cause,
+                "fault_rule": one.fault and one.fault.rule,
+                "reason": one.reason or verdict.reason,
+                "review_failure": one.review_failure,
+                "n_messages": one.n_messages,
+                "agent_tokens": one.agent.prompt_tokens + one.agent.completion_tokens,
+                "seconds": one.seconds,
             }
         )
     return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}

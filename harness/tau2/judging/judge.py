@@ -10,14 +10,13 @@ from collections.abc import Callable
 from harness.core.chat import ChatModel, Usage
 from harness.core.tau2.simulation import STOPPED, Simulation
 from harness.core.tau2.task import Task
-from harness.reward_models.tau2.faults import Failure, attribute
-from harness.reward_models.tau2.reward import Verdict, unjudged
+from harness.reward_models.tau2.result import Key, Result
+from harness.reward_models.tau2.reward import Verdict
 from harness.tau2.judging.nl_judge import Judged, judge_assertions
-from harness.tau2.judging.reviewer import Reviewed, review_by, reviewed, wants_review
-from harness.tau2.judging.verdict import verdict_of
-from harness.tau2.line import Done, Key, Outcome, simulation_of
+from harness.tau2.judging.reviewer import Reviewed, review_by, wants_review
+from harness.tau2.judging.verdict import assess
+from harness.tau2.line import Done, simulation_of
 from harness.tau2.plan import Plan
-from harness.tau2.recordings.rescore import changing
 from harness.tau2.simulate.loop import Played
 
 
@@ -31,45 +30,38 @@ class Judging:
         self._judge = judge
         self._reviewer = reviewer
         self._asked = asked
-        self._changing = changing(plan.domain)
 
     async def done(self, key: Key, task: Task, played: Played, started: str) -> Done:
         """Ask the judge where there are assertions, replay, and ask the reviewer where it failed."""
-        reason = played.reason
         judged = await self._ask_judge(task, played)
+        failed = judged.failure if judged else None
         simulation = simulation_of(key, played)
-        verdict, end = verdict_of(
+        found = assess(
             self._plan.domain,
             task,
             simulation,
             solo=self._plan.solo,
             nl_met=judged.met if judged else None,
+            judge_failure=failed,
             upstream=self._plan.upstream,
         )
-        failure: Failure | None = None
-        if judged is not None and judged.failure is not None:
-            reason = f"judge: {judged.failure}"
-            if verdict.reward is None:
-                verdict = unjudged(reason)
-                failure = Failure("judge", judged.failure)
-        fault = attribute(task, simulation, verdict, changing=self._changing, failure=failure)
-        found = await self._reviewed(task, simulation, verdict)
-        outcome = Outcome(
+        review = await self._reviewed(task, simulation, found.verdict)
+        result = Result(
             key=key,
             termination=played.termination,
-            reason=reason,
-            verdict=verdict,
+            reason=played.reason if failed is None else f"judge: {failed}",
+            verdict=found.verdict,
             agent=played.spent.get("assistant", Usage()),
             user=played.spent.get("user", Usage()),
             judge=judged.usage if judged else Usage(),
-            reviewer=found.usage if found else Usage(),
-            review_failure=found.failure if found else None,
-            fault=reviewed(fault, found.review if found else None),
+            reviewer=review.usage if review else Usage(),
+            review_failure=review.failure if review else None,
+            fault=found.after(review.review if review else None).fault,
             seconds=played.seconds,
             n_messages=len(played.messages),
         )
         return Done(
-            key=outcome.key, outcome=outcome, played=played, judged=judged, end=end, reviewed=found, started=started
+            key=key, result=result, played=played, judged=judged, end=found.end, reviewed=review, started=started
         )
 
     async def _reviewed(self, task: Task, simulation: Simulation, verdict: Verdict) -> Reviewed | None:

@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from harness.core.chat import ChatModel
 from harness.core.tau2.simulation import Simulation
-from harness.reward_models.tau2.faults import attribute
-from harness.tau2.judging.reviewer import review_by, reviewed, wants_review
-from harness.tau2.recordings.rescore import Prepared, Rescored, changing
+from harness.tau2.judging.reviewer import review_by, wants_review
+from harness.tau2.recordings.rescore import Prepared, Rescored
 
 
 async def review_failures(
@@ -18,15 +17,13 @@ async def review_failures(
 ) -> list[Rescored]:
     """The same verdicts, with a review of each failure and the cause after it. Other simulations pass through."""
     policy = prepared.domain.policy(solo=prepared.recording.solo)
-    user_changes = changing(prepared.domain)
     limit = asyncio.Semaphore(max_concurrency)
 
     async def one(simulation: Simulation, item: Rescored) -> Rescored:
         task = prepared.tasks[simulation.task_id]
         async with limit:
             found = await review_by(chat, task, simulation, policy=policy)
-        by_rules = attribute(task, simulation, item.verdict, changing=user_changes)
-        return replace(item, reviewed=found, fault=reviewed(by_rules, found.review))
+        return replace(item, reviewed=found, assessment=item.assessment.after(found.review))
 
     async with asyncio.TaskGroup() as group:
         asked = {

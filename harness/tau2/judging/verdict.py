@@ -1,47 +1,90 @@
-"""The verdict on one simulation, the same for one that just ended and for a recorded one. Never raises for what it holds."""
+"""Verdict, cause and review of one simulation, the same for one that just ended and for a recorded one. Never raises for what it holds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from harness.core.tau2.end_state import EndState
+from harness.core.tau2.fault import Fault
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
+from harness.reward_models.tau2.faults import Failure, attribute
+from harness.reward_models.tau2.review import Review
 from harness.reward_models.tau2.reward import NOTHING, Verdict, judge, needs_end_state, unjudged
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.end import UnfitEnd
+from harness.tau2.judging.reviewer import recorded_review, reviewed
 
 
-class Judgement(NamedTuple):
-    """A verdict, and the end state that it is a function of; None where none was looked at or none could be."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """A verdict, the end state that it is a function of (None where none was looked at or none could be), and the cause of a
+    failure: what the rules found, and what a review makes of that.
+    """
 
     verdict: Verdict
     end: EndState | None = None
+    by_rules: Fault | None = None
+    review: Review | None = None
+
+    @property
+    def fault(self) -> Fault | None:
+        """The cause after the review, where there is one."""
+        return reviewed(self.by_rules, self.review)
+
+    def after(self, review: Review | None) -> Assessment:
+        """The same with another review; without one as it is."""
+        return self if review is None else replace(self, review=review)
 
 
-def verdict_of(
+def assess(
     domain: Domain,
     task: Task,
     simulation: Simulation,
     *,
     solo: bool,
     nl_met: Sequence[bool] | None,
+    judge_failure: str | None = None,
     upstream: Upstream = OURS,
-) -> Judgement:
+) -> Assessment:
+    """Replay, judge, and find the cause where it failed; the review is the one that the simulation was recorded with.
+
+    `nl_met`: what a judge said of each natural-language assertion; `judge_failure`: why it said nothing.
+    """
+    verdict, end = _verdict(domain, task, simulation, solo=solo, nl_met=nl_met, upstream=upstream)
+    failure: Failure | None = None
+    if judge_failure is not None and verdict.reward is None:
+        verdict, failure = unjudged(f"judge: {judge_failure}"), Failure("judge", judge_failure)
+    return Assessment(
+        verdict=verdict,
+        end=end,
+        by_rules=attribute(task, simulation, verdict, changing=_changing(domain), failure=failure),
+        review=recorded_review(simulation),
+    )
+
+
+def _changing(domain: Domain) -> frozenset[str]:
+    """The names of the user's tools that change state."""
+    return frozenset(name for name, tool in domain.user_tools.items() if tool.changes_state)
+
+
+def _verdict(
+    domain: Domain, task: Task, simulation: Simulation, *, solo: bool, nl_met: Sequence[bool] | None, upstream: Upstream
+) -> tuple[Verdict, EndState | None]:
     """Replay and judge. An end that the agent itself made unfit to be looked at is worth 0, as any wrong end is."""
     try:
         if not needs_end_state(task, simulation):
-            return Judgement(judge(task, simulation, None, nl_met=nl_met))
+            return judge(task, simulation, None, nl_met=nl_met), None
         end = domain.end_state(task, simulation.messages, solo=solo)
         if upstream.replay and end.n_differs:
-            return Judgement(unjudged(f"{end.n_differs} replayed call(s) answer otherwise than recorded"), end)
-        return Judgement(judge(task, simulation, end, nl_met=nl_met), end)
+            return unjudged(f"{end.n_differs} replayed call(s) answer otherwise than recorded"), end
+        return judge(task, simulation, end, nl_met=nl_met), end
     except UnfitEnd as error:
         if upstream.ends:
-            return Judgement(unjudged(str(error)))
-        return Judgement(Verdict(reward=0.0, components=NOTHING, reason=str(error)))
+            return unjudged(str(error)), None
+        return Verdict(reward=0.0, components=NOTHING, reason=str(error)), None
     except Exception as error:  # noqa: BLE001
         # Whatever a recording or a task's data make tools, assertions and comparisons raise is this simulation's.
-        return Judgement(unjudged(f"{type(error).__name__}: {error}"))
+        return unjudged(f"{type(error).__name__}: {error}"), None

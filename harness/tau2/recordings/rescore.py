@@ -16,15 +16,16 @@ from harness.core.tau2.fault import Fault
 from harness.core.tau2.simulation import STOPPED, Recorded, Simulation, Unreadable
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
-from harness.reward_models.tau2.faults import attribute, unjudgeable
+from harness.reward_models.tau2.faults import unjudgeable
+from harness.reward_models.tau2.result import Key, Result
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, Verdict, unjudged
 from harness.tasks.tau2.checks import whose_checks
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording, read_recording
 from harness.tasks.tau2.sources import AUTO, open_domain
 from harness.tasks.tau2.task_file import read_tasks, revision
-from harness.tau2.judging.reviewer import Reviewed, recorded_review, reviewed
-from harness.tau2.judging.verdict import verdict_of
+from harness.tau2.judging.reviewer import Reviewed
+from harness.tau2.judging.verdict import Assessment, assess
 from harness.tau2.recordings.twice import counted_once, shared_remarks
 
 
@@ -39,20 +40,38 @@ class NlJudge(StrEnum):
 class Rescored:
     """A simulation with the verdict in its file and the verdict now.
 
-    `end` is the end state that was judged, where there was one. `fault`: the cause, where it failed, after the
-    review that stands in the file or was made now (`reviewed`). `unknown_calls`: the tools it called that there are not.
+    `unknown_calls`: the tools it called that there are not.
     `checks_of`: the tasks that its recorded checks are of, where they are not of the task that it names.
     """
 
     id: str
     task_id: str
     recorded: Recorded
-    verdict: Verdict
-    end: EndState | None = None
-    fault: Fault | None = None
+    assessment: Assessment
+    trial: int = 0
     reviewed: Reviewed | None = None
     unknown_calls: tuple[str, ...] = ()
     checks_of: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict now."""
+        return self.assessment.verdict
+
+    @property
+    def end(self) -> EndState | None:
+        """The end state that was judged, where there was one."""
+        return self.assessment.end
+
+    @property
+    def fault(self) -> Fault | None:
+        """The cause, where it failed, after the review that stands in the file or was made now (`reviewed`)."""
+        return self.assessment.fault
+
+    @property
+    def result(self) -> Result:
+        """The simulation as a summary takes it."""
+        return Result(key=Key(self.task_id, self.trial), verdict=self.verdict, fault=self.fault)
 
     @property
     def n_differs(self) -> int:
@@ -185,45 +204,45 @@ def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
 
 def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_judge: NlJudge) -> Rescored:
     """Judge one simulation. It never raises for what the simulation holds."""
-    fault: Fault | None
     others: tuple[str, ...] = ()
     if isinstance(simulation, Simulation) and not prepared.upstream.task_ids:
         others = whose_checks(simulation.recorded.checks, simulation.task_id, prepared.named_tasks)
-    unsure = prepared.mixed_up and not simulation.recorded.checks
-    if others:
-        # Nobody is to blame for a conversation that was about another task.
-        verdict, end, fault = unjudged(f"its recorded checks are of {_these(others)}, not of its task"), None, None
-    elif isinstance(simulation, Unreadable):
-        verdict, end, fault = unjudged(simulation.reason), None, unjudgeable(simulation.reason)
-    elif unsure and simulation.termination_reason in STOPPED:
-        verdict, end, fault = unjudged("it has no recorded checks, and its file names wrong tasks"), None, None
-    else:
-        task = prepared.tasks.get(simulation.task_id)
-        if task is None:
-            verdict, end = unjudged(f"its task is not among those of {prepared.tasks_from}"), None
-            fault = unjudgeable(verdict.reason or "")
-        else:
-            assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
-            verdict, end = verdict_of(
-                prepared.domain,
-                task,
-                simulation,
-                solo=prepared.recording.solo,
-                nl_met=[True] * len(assertions) if nl_judge is NlJudge.PASS else None,
-                upstream=prepared.upstream,
-            )
-            by_rules = attribute(task, simulation, verdict, changing=changing(prepared.domain))
-            fault = None if unsure else reviewed(by_rules, recorded_review(simulation))
     return Rescored(
         id=simulation.id,
         task_id=simulation.task_id,
+        trial=simulation.trial or 0 if isinstance(simulation, Simulation) else 0,
         recorded=simulation.recorded,
-        verdict=verdict,
-        end=end,
-        fault=fault,
+        assessment=_assessed(prepared, simulation, others, nl_judge=nl_judge),
         unknown_calls=_unknown_calls(prepared, simulation),
         checks_of=others,
     )
+
+
+def _assessed(
+    prepared: Prepared, simulation: Simulation | Unreadable, others: Sequence[str], *, nl_judge: NlJudge
+) -> Assessment:
+    unsure = prepared.mixed_up and not simulation.recorded.checks
+    if others:
+        # Nobody is to blame for a conversation that was about another task.
+        return Assessment(verdict=unjudged(f"its recorded checks are of {_these(others)}, not of its task"))
+    if isinstance(simulation, Unreadable):
+        return Assessment(verdict=unjudged(simulation.reason), by_rules=unjudgeable(simulation.reason))
+    if unsure and simulation.termination_reason in STOPPED:
+        return Assessment(verdict=unjudged("it has no recorded checks, and its file names wrong tasks"))
+    task = prepared.tasks.get(simulation.task_id)
+    if task is None:
+        why = f"its task is not among those of {prepared.tasks_from}"
+        return Assessment(verdict=unjudged(why), by_rules=unjudgeable(why))
+    assertions = (task.evaluation_criteria and task.evaluation_criteria.nl_assertions) or ()
+    found = assess(
+        prepared.domain,
+        task,
+        simulation,
+        solo=prepared.recording.solo,
+        nl_met=[True] * len(assertions) if nl_judge is NlJudge.PASS else None,
+        upstream=prepared.upstream,
+    )
+    return replace(found, by_rules=None) if unsure else found
 
 
 def _these(ids: Sequence[str]) -> str:
@@ -244,11 +263,6 @@ def _unknown_calls(prepared: Prepared, simulation: Simulation | Unreadable) -> t
         for call in message.tool_calls or ()
         if call.name not in known
     )
-
-
-def changing(domain: Domain) -> frozenset[str]:
-    """The names of the user's tools that change state."""
-    return frozenset(name for name, tool in domain.user_tools.items() if tool.changes_state)
 
 
 def as_lines(results: Sequence[tuple[Prepared, Sequence[Rescored]]], nl_judge: NlJudge) -> bytes:

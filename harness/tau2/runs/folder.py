@@ -20,7 +20,8 @@ from typing import Any
 from harness.core.errors import StateError
 from harness.core.held_folder import held_folder
 from harness.core.journal import Journal, write_atomically
-from harness.tau2.line import Key, Outcome, read_outcome
+from harness.reward_models.tau2.result import Key, Result
+from harness.tau2.line import read_result
 from harness.tau2.recordings.run_info import PROMPTS, run_info
 from harness.tau2.settings import identity_as_now
 
@@ -42,26 +43,26 @@ class RunFolder:
         self._finished = Journal(folder / SIMULATIONS)
         self._unfinished = Journal(folder / UNFINISHED)
         self._writing = threading.Lock()
-        self.outcomes: dict[Key, Outcome] = {}
+        self.results: dict[Key, Result] = {}
         for number, line in enumerate(self._finished.stream(), start=1):
             try:
-                outcome = read_outcome(line)
+                result = read_result(line)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise StateError(
                     f"{self.path} line {number} is no simulation of a run ({type(error).__name__}: {error}); "
                     "it was written by another version or edited; use another --out"
                 ) from error
-            self.outcomes[outcome.key] = outcome
+            self.results[result.key] = result
 
     def transcripts(self) -> dict[Key, dict[str, Any]]:
         """The unfinished lines that lack nothing but a judge, the last one of each simulation."""
         found: dict[Key, dict[str, Any]] = {}
         for line in self._unfinished.stream():
             try:
-                key = read_outcome(line).key
+                key = read_result(line).key
             except (KeyError, TypeError, ValueError, AttributeError):
                 continue
-            if key not in self.outcomes and line["termination_reason"] in ("user_stop", "agent_stop"):
+            if key not in self.results and line["termination_reason"] in ("user_stop", "agent_stop"):
                 found[key] = line
         return found
 
@@ -69,7 +70,7 @@ class RunFolder:
         """Every line with its key, those without a reward first. Of a simulation the last one holds."""
         for journal in (self._unfinished, self._finished):
             for line in journal.stream():
-                yield read_outcome(line).key, line
+                yield read_result(line).key, line
 
     def keep_prompts(self, texts: Mapping[str, str]) -> None:
         """Write down what the models are told, of which run.json has only the digest. Raises StateError."""
@@ -77,15 +78,15 @@ class RunFolder:
         if not path.exists():
             write_atomically(path, json.dumps(dict(texts), indent=2).encode() + b"\n")
 
-    async def append(self, outcome: Outcome, line: str) -> None:
+    async def append(self, result: Result, line: str) -> None:
         """Commit one simulation, off the event loop. Whole or not at all, also when cancelled. Raises StateError."""
-        await asyncio.to_thread(self._append, outcome, line)
+        await asyncio.to_thread(self._append, result, line)
 
-    def _append(self, outcome: Outcome, line: str) -> None:
+    def _append(self, result: Result, line: str) -> None:
         with self._writing:
-            (self._finished if outcome.finished else self._unfinished).append(line)
-            if outcome.finished:
-                self.outcomes[outcome.key] = outcome
+            (self._finished if result.finished else self._unfinished).append(line)
+            if result.finished:
+                self.results[result.key] = result
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from harness.tau2.line import Outcome
+from harness.reward_models.tau2.result import Result
 
 
 class RunObserver:
@@ -16,7 +16,7 @@ class RunObserver:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def starting(self, *, total: int, known: list[Outcome], concurrency: int) -> None:
+    def starting(self, *, total: int, known: list[Result], concurrency: int) -> None:
         """`total` simulations belong to the run; `known` were finished before."""
 
     def began(self) -> None:
@@ -25,5 +25,5 @@ class RunObserver:
     def asked(self) -> None:
         """A model answered, or failed for good."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, result: Result) -> None:
         """One fewer is in flight; it is on disk."""

@@ -17,18 +17,12 @@ from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Requestor
 from harness.core.tau2.simulation import Termination
 from harness.core.tau2.task import Task
+from harness.reward_models.tau2.result import Key, Result
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, unjudged
 from harness.tasks.tau2.domain import kinds
 from harness.tau2.judging.judge import Judging
-from harness.tau2.line import (
-    INFRASTRUCTURE,
-    Done,
-    Key,
-    Outcome,
-    as_line,
-)
+from harness.tau2.line import INFRASTRUCTURE, Done, as_line, read_played
 from harness.tau2.plan import Job, Plan
-from harness.tau2.recordings.transcript import read_played
 from harness.tau2.runs.folder import RunFolder
 from harness.tau2.runs.observer import RunObserver
 from harness.tau2.simulate.greeting import refuse_greeting
@@ -62,7 +56,7 @@ class Models:
 class Report:
     """What a run came to: all outcomes in the plan's order. `gave_up`: why it stopped before it had tried everything."""
 
-    outcomes: tuple[Outcome, ...]
+    results: tuple[Result, ...]
     n_new: int
     n_untried: int
     gave_up: str | None = None
@@ -87,7 +81,7 @@ class Runner:
         self._max_concurrency = max_concurrency
         self._judging = Judging(plan, judge=models.judge, reviewer=models.reviewer, asked=observer.asked)
         self._kinds = kinds(plan.domain)
-        self._fresh: dict[Key, Outcome] = {}
+        self._fresh: dict[Key, Result] = {}
         self._failed_in_a_row = 0
         self._gave_up: str | None = None
         self._setting = Setting(
@@ -115,7 +109,7 @@ class Runner:
             }
         )
         jobs = self._plan.jobs()
-        known = self._folder.outcomes
+        known = self._folder.results
         pending = [job for job in jobs if _key(job) not in known]
         transcripts = self._folder.transcripts() if pending else {}
         before = [known[_key(job)] for job in jobs if _key(job) in known]
@@ -128,11 +122,11 @@ class Runner:
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         found = {**known, **self._fresh}
-        outcomes = tuple(found[_key(job)] for job in jobs if _key(job) in found)
+        results = tuple(found[_key(job)] for job in jobs if _key(job) in found)
         return Report(
-            outcomes=outcomes,
-            n_new=sum(outcome.finished for outcome in self._fresh.values()),
-            n_untried=len(jobs) - len(outcomes),
+            results=results,
+            n_new=sum(result.finished for result in self._fresh.values()),
+            n_untried=len(jobs) - len(results),
             gave_up=self._gave_up,
         )
 
@@ -147,7 +141,7 @@ class Runner:
 
     async def _keep(self, job: Job, done: Done, heard: Mapping[str, Any] | None) -> None:
         """Put it on disk, unless it is there already and nothing was added."""
-        if done.outcome.finished or heard is None:
+        if done.result.finished or heard is None:
             line = as_line(
                 done,
                 task=job.task,
@@ -158,10 +152,10 @@ class Runner:
                 run_info=self._folder.info,
                 any_number=self._plan.upstream.numbers,
             )
-            await self._folder.append(done.outcome, line)
-        self._fresh[done.key] = done.outcome
-        self._observer.ended(done.outcome)
-        self._count(done.outcome)
+            await self._folder.append(done.result, line)
+        self._fresh[done.key] = done.result
+        self._observer.ended(done.result)
+        self._count(done.result)
 
     async def _contained(self, job: Job, heard: Mapping[str, Any] | None) -> Done:
         """One simulation; whatever goes wrong in it that nobody foresaw costs no other. Raises HarnessError."""
@@ -173,14 +167,14 @@ class Runner:
             started = datetime.now(UTC).isoformat(timespec="milliseconds")
             return self._without_end(job, f"unexpected: {type(error).__name__}: {error}", started, {})
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, result: Result) -> None:
         """An endpoint that is gone for good fails everything in a row: better to stop than to try it on all."""
-        if outcome.termination != INFRASTRUCTURE or outcome.excluded:
+        if result.termination != INFRASTRUCTURE or result.excluded:
             self._failed_in_a_row = 0
             return
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= max(8, self._max_concurrency):
-            self._gave_up = f"the last {self._failed_in_a_row} simulations got no answer ({outcome.reason})"
+            self._gave_up = f"the last {self._failed_in_a_row} simulations got no answer ({result.reason})"
 
     async def _job(self, job: Job, line: Mapping[str, Any] | None) -> Done:
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -219,7 +213,7 @@ class Runner:
     def _without_end(
         self, job: Job, reason: str, started: str, spent: Mapping[Requestor, Usage], *, excluded: bool = False
     ) -> Done:
-        outcome = Outcome(
+        result = Result(
             key=_key(job),
             termination=INFRASTRUCTURE,
             reason=reason,
@@ -229,7 +223,7 @@ class Runner:
             excluded=excluded,
             fault=None if excluded else Fault(cause="infrastructure", rule="endpoint", words=reason),
         )
-        return Done(key=outcome.key, outcome=outcome, played=None, started=started)
+        return Done(key=result.key, result=result, played=None, started=started)
 
 
 def _key(job: Job) -> Key:
@@ -272,6 +266,6 @@ async def run(
         await models.close()
 
 
-def needs_judge(outcome: Outcome) -> bool:
+def needs_judge(result: Result) -> bool:
     """Whether nothing but a judge is missing."""
-    return outcome.verdict.reason == NEEDS_JUDGE
+    return result.verdict.reason == NEEDS_JUDGE

@@ -133,8 +133,8 @@ def test_it_solves_the_tasks_of_tau2s_mock_domain(served: Serve, tmp_path: Path)
     user = ScriptedChat(ReferencePlay(open_domain("mock").tasks()))
     report = run_plan(plan("mock"), tmp_path / "run", agent, user)
     reference = run_plan(plan("mock"), tmp_path / "reference", ScriptedChat(ReferencePlay(open_domain("mock").tasks())))
-    wanted = {outcome.key.task_id: outcome.verdict for outcome in reference.outcomes}
-    assert {outcome.key.task_id: outcome.verdict for outcome in report.outcomes} == wanted
+    wanted = {outcome.key.task_id: outcome.verdict for outcome in reference.results}
+    assert {outcome.key.task_id: outcome.verdict for outcome in report.results} == wanted
     assert len(wanted) >= 8 and [v.reward for v in wanted.values() if v is not None].count(1.0) >= 6
 
 

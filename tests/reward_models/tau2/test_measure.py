@@ -9,24 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.chat import Usage
 from harness.core.measurement import Measurement
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.task import RewardType
 from harness.reward_models.repeat import interval_repeat
 from harness.reward_models.statistics import clustered_mean
-from harness.reward_models.tau2.measure import Finished, measure_reward
+from harness.reward_models.tau2.measure import measure_reward
+from harness.reward_models.tau2.result import Key, Result
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, NOTHING, Verdict, unjudged
 
 
-def finished(task: str, trial: int, reward: float | None, whose: Any = None, **more: Any) -> Finished:
+def finished(task: str, trial: int, reward: float | None, whose: Any = None, **more: Any) -> Result:
     components: dict[RewardType, float | None] = {**NOTHING, "DB": reward}
     verdict = unjudged("x") if reward is None else Verdict(reward=reward, components=components, basis=("DB",))
     whose = whose or ("agent" if reward == 0 else None)
     fault = whose and Fault(cause=whose, rule="r", words="w")
-    return Finished(**{"task_id": task, "trial": trial, "verdict": verdict, "fault": fault, "turns": 10, **more})
+    return Result(**{"key": Key(task, trial), "verdict": verdict, "fault": fault, "n_messages": 10, **more})
 
 
-def measure(*items: Finished, tasks: str = "ab", trials: int = 2) -> Measurement:
+def measure(*items: Result, tasks: str = "ab", trials: int = 2) -> Measurement:
     return measure_reward(items, task_ids=list(tasks), trials=trials, source="here", task_revision="sha256:0")
 
 
@@ -52,7 +54,7 @@ def test_a_whole_measurement() -> None:
         "stderr_without_user_faults": made.stderr,
         "n_without_user_faults": 4,
         "turns": 10.0,
-        "tokens": {},
+        "tokens": {"agent": 0, "user": 0, "judge": 0, "reviewer": 0},
         "cost": {},
         "source": "here",
         "task_revision": "sha256:0",
@@ -78,10 +80,15 @@ def test_a_users_fault_is_averaged_in_and_shown_apart() -> None:
 
 
 def test_tokens_and_cost_are_summed_by_who_spent_them() -> None:
-    spent: dict[str, Any] = {"tokens": {"agent": 100, "user": 10}, "cost": {"agent": 0.5}}
-    failed_one = finished("b", 1, 0.0, "infrastructure", tokens={"agent": 7}, turns=90)
+    spent = {
+        "agent": Usage(prompt_tokens=90, completion_tokens=10, cost=0.5),
+        "user": Usage(prompt_tokens=10),
+    }
+    failed_one = finished("b", 1, 0.0, "infrastructure", agent=Usage(completion_tokens=7), n_messages=90)
     made = measure(finished("a", 0, 1.0, **spent), finished("a", 1, 1.0, **spent), WHOLE[2], failed_one)
-    assert made.detail["tokens"] == {"agent": 207, "user": 20} and made.detail["cost"] == {"agent": 1.0}
+    assert made.detail["tokens"] == {"agent": 207, "user": 20, "judge": 0, "reviewer": 0} and made.detail["cost"] == {
+        "agent": 1.0
+    }
     assert made.detail["turns"] == 10.0
 
 
@@ -89,7 +96,7 @@ def test_what_is_missing_is_said() -> None:
     made = measure(WHOLE[0])
     assert (made.status, made.raw, made.n_scored, made.n_items) == ("partial", 1.0, 1, 4)
     assert made.reason == "of 4 simulations 3 not run" and made.detail["pass_hat"] == {"1": None, "2": None}
-    waiting = Finished(task_id="b", trial=1, verdict=unjudged(NEEDS_JUDGE))
+    waiting = Result(key=Key("b", 1), verdict=unjudged(NEEDS_JUDGE))
     other = finished("b", 0, None)
     made = measure(*WHOLE[:2], waiting, other)
     assert made.reason == "of 4 simulations 1 without a judge for NL_ASSERTION, 1 could not be judged"
@@ -106,7 +113,7 @@ def test_nothing_scored_is_a_failure_with_its_counts_and_never_a_zero() -> None:
 @pytest.mark.parametrize(
     "items", [(finished("c", 0, 1.0),), (finished("a", 2, 1.0),), (finished("a", 0, 1.0), finished("a", 0, 0.0))]
 )
-def test_a_simulation_that_was_not_planned_is_refused(items: tuple[Finished, ...]) -> None:
+def test_a_simulation_that_was_not_planned_is_refused(items: tuple[Result, ...]) -> None:
     with pytest.raises(ValueError, match="not planned, or there twice"):
         measure(*items)
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.reward_models.tau2.pass_hat import Trials, mean_pass_hat, pass_hat, pass_hat_estimate
+from harness.reward_models.tau2.pass_hat import Trials, pass_hat, pass_hat_estimate
+from harness.reward_models.tau2.result import Key, Result
 from harness.reward_models.tau2.reward import NOTHING, Verdict
-from harness.reward_models.tau2.summary import Judged, summarize
+from harness.reward_models.tau2.summary import Mean, summarize
 
 TRIALS = st.integers(1, 9).flatmap(lambda n: st.builds(Trials, st.just(n), st.integers(0, n)))
 
@@ -38,14 +39,16 @@ def test_it_is_unbiased_where_the_power_of_the_mean_is_not() -> None:
     chances = [0.2, 0.5, 0.8]
     truth = math.fsum(p**k for p in chances) / len(chances)
     draws = [Trials(n, sum(rng.random() < p for _ in range(n))) for _ in range(20_000) for p in chances]
-    assert mean_pass_hat(draws, k) == pytest.approx(truth, abs=0.01)
+    found = pass_hat_estimate(draws, k)
+    assert found is not None and found.mean == pytest.approx(truth, abs=0.01)
     assert math.fsum((t.successes / t.n) ** k for t in draws) / len(draws) > truth + 0.04
 
 
 def test_one_task_with_too_few_trials_makes_the_mean_unknown() -> None:
-    assert mean_pass_hat([Trials(4, 4), Trials(3, 3)], 4) is None
-    assert mean_pass_hat([Trials(4, 4), Trials(3, 3)], 3) == 1.0
-    assert mean_pass_hat([], 1) is None
+    assert pass_hat_estimate([Trials(4, 4), Trials(3, 3)], 4) is None
+    whole = pass_hat_estimate([Trials(4, 4), Trials(3, 3)], 3)
+    assert whole is not None and whole.mean == 1.0
+    assert pass_hat_estimate([], 1) is None
 
 
 def test_its_error_is_that_of_a_mean_over_tasks_and_never_0() -> None:
@@ -73,15 +76,20 @@ def verdict(reward: float | None, database: float | None = None) -> Verdict:
 
 @given(st.permutations([("a", 1.0), ("a", 0.0), ("b", 1.0), ("b", 1.0), ("c", None)]))
 def test_a_summary_ignores_order_and_what_was_not_judged(rows: list[tuple[str, float | None]]) -> None:
-    found = summarize([Judged(task, verdict(reward, reward)) for task, reward in rows])
+    found = summarize([Result(key=Key(task, 0), verdict=verdict(reward, reward)) for task, reward in rows])
     assert (found.n, found.n_scored, found.n_tasks) == (5, 4, 3)
-    assert found.reward is not None and found.reward.mean == 0.75
-    assert found.components["DB"].n_applicable == 4
-    assert found.components["ACTION"].mean is None
+    assert found.reward.mean == 0.75 and found.components["DB"].n == 4
+    assert found.components["ACTION"] == Mean()
     assert found.pass_hat == {1: None, 2: None}
 
 
 def test_the_standard_error_is_clustered_by_task() -> None:
-    trials = [Judged(task, verdict(reward)) for task, reward in (("a", 1.0), ("b", 0.0)) for _ in range(10)]
-    estimate = summarize(trials).reward
-    assert estimate is not None and estimate.stderr == pytest.approx(0.5)
+    places = [(task, trial, reward) for task, reward in (("a", 1.0), ("b", 0.0)) for trial in range(10)]
+    trials = [Result(key=Key(task, trial), verdict=verdict(reward)) for task, trial, reward in places]
+    assert summarize(trials).reward.stderr == pytest.approx(0.5)
+
+
+def test_pass_hat_is_over_what_was_planned() -> None:
+    one = [Result(key=Key("a", 0), verdict=verdict(1.0))]
+    assert list(summarize(one).pass_hat) == [1]
+    assert summarize(one, task_ids=["a", "b"], trials=2).pass_hat == {1: None, 2: None}

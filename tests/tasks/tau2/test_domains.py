@@ -107,7 +107,7 @@ def test_an_unknown_domain_is_named() -> None:
 
 @needs_port
 def test_a_data_folder_without_the_domain_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no folder 'mock'; --data takes the folder"):
+    with pytest.raises(DataError, match="has no folder 'mock'; `data` takes the folder"):
         open_domain("mock", data=tmp_path).tasks()
 
 

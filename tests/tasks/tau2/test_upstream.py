@@ -93,7 +93,7 @@ def test_banking_knowledge_is_played(tmp_path: Path) -> None:
     assert made.domain.source.endswith(", retrieval bm25")
     assert len(made.agent_tools) < len(made.domain.tools), "what has to be discovered is not shown"
     model = ScriptedChat(ReferencePlay(made.tasks))
-    assert [outcome.verdict.reward for outcome in run_plan(made, tmp_path, model).outcomes] == [1.0, 1.0]
+    assert [outcome.verdict.reward for outcome in run_plan(made, tmp_path, model).results] == [1.0, 1.0]
 
 
 @needs_upstream
@@ -226,7 +226,7 @@ environment = made.domain.environment()
 answers = [environment.call(ToolCall(name=n, arguments=a)).content for n, a in
            (("switch", {"lamp": "l"}), ("secret", {}), ("nothing", {}))]
 print(json.dumps({
-    "source": made.domain.source, "rewards": [o.verdict.reward for o in report.outcomes], "shown": shown,
+    "source": made.domain.source, "rewards": [o.verdict.reward for o in report.results], "shown": shown,
     "agent_tools": [t["function"]["name"] for t in made.agent_tools], "answers": answers,
     "instructions": made.prompts.agent_instructions, "policy": made.prompts.policy,
     "untouched": made.domain.environment().user.target.look(),
@@ -292,11 +292,11 @@ def test_what_the_package_lacks_is_said(tiny: Path) -> None:
 
 
 def test_options_that_do_not_fit_the_source_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="--source 'pypi' is unknown; it takes auto, inspect_evals, tau2"):
+    with pytest.raises(SpecError, match="`source` 'pypi' is unknown; it takes auto, inspect_evals, tau2"):
         open_domain("mock", source="pypi")
-    with pytest.raises(SpecError, match="--data is of no use with upstream's package"):
+    with pytest.raises(SpecError, match="`data` is of no use with upstream's package"):
         open_domain("mock", source="tau2", data=tmp_path)
-    with pytest.raises(SpecError, match="--retrieval is for domains of upstream's package"):
+    with pytest.raises(SpecError, match="`retrieval` is for domains of upstream's package"):
         open_domain("mock", source="inspect_evals", retrieval="bm25")
 
 

@@ -63,7 +63,7 @@ def again(folder: Path) -> Rescored:
 
 def test_what_the_reviewer_found_is_in_the_line_and_replaces_the_default(tmp_path: Path) -> None:
     report, reviewer = reviewed_run(tmp_path, costly("hm"), costly(answer()))
-    (outcome,) = report.outcomes
+    (outcome,) = report.results
     assert outcome.verdict.reward == 0.0 and outcome.finished, "a reviewer does not touch the reward"
     assert outcome.fault is not None and (outcome.fault.cause, outcome.fault.rule) == ("user", "reviewer")
     kept = line(tmp_path)
@@ -79,7 +79,7 @@ def test_what_the_reviewer_found_is_in_the_line_and_replaces_the_default(tmp_pat
 
 def test_the_agents_error_is_named_by_the_reviewer_too(tmp_path: Path) -> None:
     found = answer(source="agent", severity="critical", turn_idx=AGENT_TURN, error_tags=["hallucination"])
-    (outcome,) = reviewed_run(tmp_path, found)[0].outcomes
+    (outcome,) = reviewed_run(tmp_path, found)[0].results
     assert outcome.fault is not None and (outcome.fault.cause, outcome.fault.turn) == ("agent", AGENT_TURN)
 
 
@@ -92,7 +92,7 @@ def test_the_agents_error_is_named_by_the_reviewer_too(tmp_path: Path) -> None:
     ],
 )
 def test_a_reviewer_that_failed_is_said_and_changes_nothing(tmp_path: Path, replies: list[Any], reason: str) -> None:
-    (outcome,) = reviewed_run(tmp_path, *replies)[0].outcomes
+    (outcome,) = reviewed_run(tmp_path, *replies)[0].results
     assert outcome.verdict.reward == 0.0 and outcome.finished
     assert outcome.fault is not None and (outcome.fault.cause, outcome.fault.rule) == ("agent", "wrong_end_state")
     kept = line(tmp_path)
@@ -103,7 +103,7 @@ def test_a_reviewer_that_failed_is_said_and_changes_nothing(tmp_path: Path, repl
 def test_a_success_is_not_reviewed(tmp_path: Path) -> None:
     made = plan("mock", "create_task_1")
     reviewer = ScriptedChat([], name="critic")
-    (outcome,) = run_plan(made, tmp_path, ScriptedChat(ReferencePlay(made.tasks)), reviewer=reviewer).outcomes
+    (outcome,) = run_plan(made, tmp_path, ScriptedChat(ReferencePlay(made.tasks)), reviewer=reviewer).results
     assert outcome.verdict.reward == 1.0 and outcome.fault is None and not reviewer.requests
 
 
@@ -111,7 +111,7 @@ def test_what_is_finished_is_not_reviewed_again(tmp_path: Path) -> None:
     _, first = reviewed_run(tmp_path, answer())
     report, second = reviewed_run(tmp_path)
     assert len(first.requests) == 1 and not second.requests and report.n_new == 0
-    assert report.outcomes[0].fault is not None and report.outcomes[0].fault.rule == "reviewer"
+    assert report.results[0].fault is not None and report.results[0].fault.rule == "reviewer"
 
 
 def stops_at_once(request: ChatRequest) -> ChatAnswer:
@@ -121,7 +121,7 @@ def stops_at_once(request: ChatRequest) -> ChatAnswer:
 def test_rules_come_first(tmp_path: Path) -> None:
     made = plan("mock", "create_task_1")
     blame = answer(source="agent", severity="critical", turn_idx=0)
-    (outcome,) = run_plan(made, tmp_path, ScriptedChat(stops_at_once), reviewer=ScriptedChat([blame])).outcomes
+    (outcome,) = run_plan(made, tmp_path, ScriptedChat(stops_at_once), reviewer=ScriptedChat([blame])).results
     assert outcome.fault is not None and outcome.fault.rule == "stop_before_agent"
     assert line(tmp_path)["review"]["agent_error"] is True, "it is kept all the same"
 

@@ -26,9 +26,9 @@ from harness.core.errors import StateError
 from harness.core.tau2.upstream import Upstream
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
+from harness.reward_models.tau2.result import Result
 from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.line import Outcome
 from harness.tau2.plan import Plan
 from harness.tau2.recordings.convert import convert
 from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
@@ -339,7 +339,7 @@ def test_the_judge_decides(tmp_path: Path, met: bool) -> None:
     made = nl_plan(tmp_path)
     judge = ScriptedChat([verdict(met)], name="j")
     report = run_plan(made, tmp_path / "o", ScriptedChat(ReferencePlay(made.tasks)), judge=judge)
-    gated, plain = report.outcomes
+    gated, plain = report.results
     assert gated.verdict.reward == float(met) and gated.judge.completion_tokens > 0
     assert plain.verdict.reward == 1.0 and len(judge.requests) == 1
     line = lines(tmp_path / "o")["create_task_1", 0]
@@ -353,11 +353,11 @@ def test_a_judge_that_failed_leaves_the_transcript_for_the_next_one(tmp_path: Pa
     made = nl_plan(tmp_path)
     model = ScriptedChat(ReferencePlay(made.tasks))
     first = run_plan(made, tmp_path / "o", model, judge=ScriptedChat(replies, name="j"))
-    gated = first.outcomes[0]
+    gated = first.results[0]
     assert gated.verdict.reward is None and (gated.reason or "").startswith("judge: ")
     asked = len(model.requests)
     again = run_plan(made, tmp_path / "o", model, judge=ScriptedChat([verdict(True)], name="j"))
-    assert [outcome.verdict.reward for outcome in again.outcomes] == [1.0, 1.0] and again.n_new == 1
+    assert [outcome.verdict.reward for outcome in again.results] == [1.0, 1.0] and again.n_new == 1
     assert len(model.requests) == asked, "the conversation is not held again"
     assert len(lines(tmp_path / "o")) == 2
 
@@ -368,11 +368,11 @@ def test_without_a_judge_the_reward_stays_open_until_there_is_one(tmp_path: Path
     model = ScriptedChat(ReferencePlay(made.tasks))
     for _ in range(2):
         report = run_plan(made, tmp_path / "o", model)
-        assert report.outcomes[0].verdict.reason == "needs a judge"
+        assert report.results[0].verdict.reason == "needs a judge"
         assert len((tmp_path / "o" / "unfinished.jsonl").read_text().splitlines()) == 1
     asked = len(model.requests)
     judge = ScriptedChat([verdict(True)], name="j")
-    assert run_plan(made, tmp_path / "o", model, judge=judge).outcomes[0].verdict.reward == 1.0
+    assert run_plan(made, tmp_path / "o", model, judge=judge).results[0].verdict.reward == 1.0
     assert len(model.requests) == asked
     with pytest.raises(StateError, match="nl_judge"):
         run_plan(made, tmp_path / "o", model)
@@ -392,7 +392,7 @@ def test_a_task_says_which_tools_its_user_has(tmp_path: Path, named: int | None,
     path.write_text(json.dumps([{**task_value(), "user_tools": tools}]))
     made = plan("mock", tasks_file=path)
     model = ScriptedChat(ReferencePlay(made.tasks))
-    assert run_plan(made, tmp_path / "o", model).outcomes[0].verdict.reward == 1.0
+    assert run_plan(made, tmp_path / "o", model).results[0].verdict.reward == 1.0
     asked = [one for one in model.requests if "<scenario>" in str(one.messages[0]["content"])]
     assert asked and all(len(one.tools) == shown for one in asked)
     told = str(asked[0].messages[0]["content"])
@@ -421,10 +421,10 @@ def test_cancelling_leaves_the_file_whole(tmp_path: Path) -> None:
     assert 0 < kept < 1000
     smaller = dataclasses.replace(made, trials=1)
     report = run_plan(smaller, tmp_path, model)
-    assert {outcome.verdict.reward for outcome in report.outcomes} == {1.0}
+    assert {outcome.verdict.reward for outcome in report.results} == {1.0}
 
 
-def silent_run(tmp_path: Path, task_id: str, **settings: Any) -> tuple[Outcome, Path]:
+def silent_run(tmp_path: Path, task_id: str, **settings: Any) -> tuple[Result, Path]:
     """A user who stops at once, on a task that asserts something about `task_id`, which its reference actions make."""
     path = tmp_path / "t.json"
     check = {
@@ -435,7 +435,7 @@ def silent_run(tmp_path: Path, task_id: str, **settings: Any) -> tuple[Outcome, 
     path.write_text(json.dumps([task_value(env_assertions=[check], reward_basis=["ENV_ASSERTION"])]))
     made = plan("mock", tasks_file=path, **settings)
     report = run_plan(made, tmp_path / "o", ScriptedChat(lambda _: "###STOP###"))
-    return report.outcomes[0], tmp_path / "o"
+    return report.results[0], tmp_path / "o"
 
 
 def rescored(path: Path, **settings: Any) -> Rescored:

@@ -44,7 +44,7 @@ def of_victim(_: int, request: ChatRequest) -> bool:
 
 
 def rewards(report: Report) -> dict[str, float | None]:
-    return {outcome.key.task_id: outcome.verdict.reward for outcome in report.outcomes}
+    return {outcome.key.task_id: outcome.verdict.reward for outcome in report.results}
 
 
 @pytest.mark.parametrize("kind", TROUBLES)
@@ -55,7 +55,7 @@ def test_it_costs_one_simulation(tmp_path: Path, kind: str) -> None:
     with serving(ScriptedServer(ReferencePlay(made.tasks), troubles=troubles)) as server:
         report = run_plan(made, tmp_path, http_chat(server.url, timeout_s=0.3 if kind == "hang" else 30))
     assert len(asked) == (10 if kind in ERRORS_OF_TOOLS else 2 if kind in INFRASTRUCTURE - {"401"} else 1)
-    found = {outcome.key.task_id: outcome for outcome in report.outcomes}
+    found = {outcome.key.task_id: outcome for outcome in report.results}
     victim = found.pop(VICTIM)
     assert {outcome.verdict.reward for outcome in found.values()} == {1.0} and len(found) == 9
     if kind in INFRASTRUCTURE:
@@ -125,7 +125,7 @@ def test_upstreams_exclusions_are_counted_and_cost_four_attempts(tmp_path: Path)
     assert rewards(ours)[VICTIM] == 0.0
     model = ScriptedChat(script)
     theirs = run_plan(replace(made, upstream=Upstream(exclusions=True)), tmp_path / "theirs", model)
-    victim = next(outcome for outcome in theirs.outcomes if outcome.key.task_id == VICTIM)
+    victim = next(outcome for outcome in theirs.results if outcome.key.task_id == VICTIM)
     assert victim.excluded and victim.verdict.reward is None and victim.termination == "infrastructure_error"
     assert "agent_error: an empty message" in (victim.reason or "")
     assert sum(of_victim(0, request) for request in model.requests) == 4
@@ -140,6 +140,6 @@ def test_a_defect_in_one_simulation_costs_no_other(tmp_path: Path) -> None:
             raise ZeroDivisionError("a defect")
         return play(request)
 
-    found = {outcome.key.task_id: outcome for outcome in run_plan(made, tmp_path, ScriptedChat(script)).outcomes}
+    found = {outcome.key.task_id: outcome for outcome in run_plan(made, tmp_path, ScriptedChat(script)).results}
     assert found.pop(VICTIM).reason == "unexpected: ZeroDivisionError: a defect"
     assert {outcome.verdict.reward for outcome in found.values()} == {1.0}

@@ -37,7 +37,7 @@ def strict(play: ReferencePlay) -> Any:
 def test_the_agent_is_not_shown_a_hidden_greeting_and_the_user_hears_it(tmp_path: Path) -> None:
     made = plan("mock", "create_task_1", greeting="hide")
     model = ScriptedChat(strict(ReferencePlay(made.tasks)))
-    (outcome,) = run_plan(made, tmp_path, model).outcomes
+    (outcome,) = run_plan(made, tmp_path, model).results
     assert outcome.verdict.reward == 1.0
     agents = [one.messages for one in model.requests if "<policy>" in str(one.messages[0]["content"])]
     users = [one.messages for one in model.requests if "<scenario>" in str(one.messages[0]["content"])]
@@ -67,7 +67,7 @@ def test_a_refusal_stops_the_run_with_the_way_out(tmp_path: Path) -> None:
 
 
 def other_failures(made: Plan, folder: Path, script: Any) -> str:
-    (outcome,) = run_plan(made, folder, ScriptedChat(script)).outcomes
+    (outcome,) = run_plan(made, folder, ScriptedChat(script)).results
     assert outcome.verdict.reward is None
     return outcome.termination
 

@@ -44,10 +44,10 @@ def test_in_process(tmp_path: Path, domain: str, solo: bool, step: int) -> None:
     made = plan(domain, *every(domain, solo=solo, step=step), solo=solo)
     model = ScriptedChat(ReferencePlay(made.tasks))
     report = run_plan(made, tmp_path, model, judge=PassJudge())
-    assert len(report.outcomes) == len(made.tasks) and report.n_untried == 0
-    rewards = {outcome.key.task_id: outcome.verdict.reward for outcome in report.outcomes}
+    assert len(report.results) == len(made.tasks) and report.n_untried == 0
+    rewards = {outcome.key.task_id: outcome.verdict.reward for outcome in report.results}
     assert {task for task, reward in rewards.items() if reward != 1.0} == UNWINNABLE & rewards.keys()
-    assert {outcome.termination for outcome in report.outcomes} == {"agent_stop" if solo else "user_stop"}
+    assert {outcome.termination for outcome in report.results} == {"agent_stop" if solo else "user_stop"}
 
 
 @pytest.mark.parametrize("domain", ["airline", "retail", "mock"])
@@ -55,7 +55,7 @@ def test_of_upstreams_newer_tasks(tmp_path: Path, domain: str) -> None:
     data = shared("tau2_tasks")
     made = plan(domain, data=data, num_tasks=20)
     report = run_plan(made, tmp_path, ScriptedChat(ReferencePlay(made.tasks)), judge=PassJudge())
-    rewards = {outcome.key.task_id: outcome.verdict.reward for outcome in report.outcomes}
+    rewards = {outcome.key.task_id: outcome.verdict.reward for outcome in report.results}
     assert {task for task, reward in rewards.items() if reward != 1.0} == UNWINNABLE & rewards.keys()
 
 
@@ -66,6 +66,6 @@ def test_over_http(tmp_path: Path, domain: str, step: int) -> None:
     with serving(ScriptedServer(ReferencePlay(made.tasks), latency_s=0.01)) as server:
         report = run_plan(made, tmp_path, http_chat(server.url), max_concurrency=16)
         assert 1 < server.in_flight_most <= 16
-    rewards = {outcome.key.task_id: outcome.verdict.reward for outcome in report.outcomes}
+    rewards = {outcome.key.task_id: outcome.verdict.reward for outcome in report.results}
     assert set(rewards.values()) == {1.0} and len(rewards) == len(tasks) > 3
-    assert all(outcome.agent.prompt_tokens > 0 for outcome in report.outcomes)
+    assert all(outcome.agent.prompt_tokens > 0 for outcome in report.results)

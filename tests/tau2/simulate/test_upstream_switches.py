@@ -60,7 +60,7 @@ def test_instructions_are_upstreams_or_are_refused() -> None:
 def test_exclusions_are_the_option_of_that_name(tmp_path: Path) -> None:
     made = plan("mock", "create_task_1", upstream=Upstream(exclusions=True))
     model = ScriptedChat(lambda _: "")
-    (outcome,) = run_plan(made, tmp_path, model).outcomes
+    (outcome,) = run_plan(made, tmp_path, model).results
     assert outcome.excluded and len(model.requests) == 4
 
 
@@ -76,7 +76,7 @@ def answered(arguments: str, upstream: Upstream, tmp_path: Path, **answer: Any) 
             return ChatAnswer(**{"tool_calls": (call,), **answer})
         return ChatAnswer(content="Done.")
 
-    (outcome,) = run_plan(plan("mock", "create_task_1", upstream=upstream), tmp_path, ScriptedChat(script)).outcomes
+    (outcome,) = run_plan(plan("mock", "create_task_1", upstream=upstream), tmp_path, ScriptedChat(script)).results
     return outcome.termination, outcome.reason
 
 
@@ -108,10 +108,10 @@ def test_solo_stop(tmp_path: Path) -> None:
         run_plan(plan("mock", ticket, solo=True, upstream=one), tmp_path / str(one.solo_stop), ScriptedChat([last]))
         for one in (OURS, Upstream(solo_stop=True))
     )
-    assert [report.outcomes[0].termination for report in (ours, theirs)] == ["agent_stop", "agent_stop"]
-    assert ours.outcomes[0].verdict.reward == 0.0
-    assert theirs.outcomes[0].verdict.reward is None and "has no answer" in (theirs.outcomes[0].reason or "") + str(
-        theirs.outcomes[0].verdict.reason
+    assert [report.results[0].termination for report in (ours, theirs)] == ["agent_stop", "agent_stop"]
+    assert ours.results[0].verdict.reward == 0.0
+    assert theirs.results[0].verdict.reward is None and "has no answer" in (theirs.results[0].reason or "") + str(
+        theirs.results[0].verdict.reason
     )
 
 
@@ -151,7 +151,7 @@ def judged_run(tmp_path: Path, reply: str, upstream: Upstream, **criteria: Any) 
     made = plan("mock", tasks_file=path, upstream=upstream)
     judges = ScriptedChat(lambda _: reply, name="j")
     folder = tmp_path / "-".join([*upstream.names(), "o"])
-    (outcome,) = run_plan(made, folder, ScriptedChat(ReferencePlay(made.tasks)), judge=judges).outcomes
+    (outcome,) = run_plan(made, folder, ScriptedChat(ReferencePlay(made.tasks)), judge=judges).results
     return outcome.verdict.reward, len(judges.requests)
 
 
