@@ -11,14 +11,27 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.checkpoints.open import Opener, Tokenizer
+    from harness.checkpoints.identify import Identifier
+    from harness.checkpoints.models import Models
+    from harness.checkpoints.serving import Serving
+    from harness.checkpoints.tokenizers import Tokenizer, Tokenizers
 
 
 class OpenCheckpoint:
     """A Subject backed by a folder."""
 
-    def __init__(self, opener: Opener, checkpoint: Checkpoint) -> None:
-        self._opener = opener
+    def __init__(
+        self,
+        tokenizers: Tokenizers,
+        identifier: Identifier,
+        models: Models,
+        serving: Serving,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._tokenizers = tokenizers
+        self._identifier = identifier
+        self._models = models
+        self._serving = serving
         self._checkpoint = checkpoint
         self._model: Any = None
         self._failure: HarnessError | None = None
@@ -30,7 +43,7 @@ class OpenCheckpoint:
             raise self._failure
         if self._model is None:
             try:
-                self._model = self._opener.load_model(self._checkpoint)
+                self._model = self._models.load(self._checkpoint)
             except HarnessError as error:
                 self._failure = error
                 raise
@@ -50,18 +63,18 @@ class OpenCheckpoint:
 
     def _tokenizer(self) -> Tokenizer:
         """The one that was identified: its files are looked at whenever it is asked for."""
-        found = self._opener.load_tokenizer(self._checkpoint)
-        self._opener.check_unchanged(self._checkpoint)
+        found = self._tokenizers.load(self._checkpoint)
+        self._identifier.check_unchanged(self._checkpoint)
         return found
 
     def notes(self) -> list[str]:
         """What is unusual about its tokenizer."""
-        note = self._opener.load_tokenizer(self._checkpoint).note
+        note = self._tokenizers.load(self._checkpoint).note
         return [note] if note else []
 
     def endpoint(self) -> Endpoint:
         """Where it is served. Raises SpecError, CheckpointError or EngineError."""
-        return self._opener.serve(self._checkpoint, self._own_logprobs)
+        return self._serving.put(self._checkpoint, self._own_logprobs)
 
     def _own_logprobs(self, ids: Sequence[int]) -> list[float]:
         """log P(ids[i] | ids[:i]) for i >= 1, by our own engine."""

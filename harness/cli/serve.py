@@ -54,6 +54,7 @@ def serve(
     from harness.checkpoints.find import find_checkpoints
     from harness.checkpoints.open import Opener
     from harness.core.errors import EXIT_INTERRUPTED, CheckpointError, EngineError
+    from harness.core.opening import OpenOptions
     from harness.core.serving import ServeSettings
     from harness.engines.vllm.checkpoint_server import launch_for
     from harness.engines.vllm.server import VllmServer
@@ -70,7 +71,7 @@ def serve(
         max_model_len=max_model_len,
         startup_timeout_s=startup_timeout,
     )
-    servable = Opener(dtype=dtype, device="cpu").servable(found[0])
+    servable = Opener(OpenOptions(dtype=dtype, device="cpu")).serving.servable(found[0])
     folder = servable.adapter or servable.model
     own_name = name or folder.name
     launch = launch_for(servable, settings, name=own_name, dtype=dtype, host=host)

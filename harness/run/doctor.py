@@ -104,13 +104,7 @@ def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None,
     )
     if not whole:
         return
-    opener = Opener(
-        dtype=spec.dtype,
-        device=spec.device,
-        trust_remote_code=spec.trust_remote_code,
-        allow_pickle=spec.allow_pickle,
-        serve=spec.serve,
-    )
+    opener = Opener(spec.opening)
     yield from _server(prepared, opener, whole)
     yield from _device(opener, max(size.n_bytes for size in sizes.values()))
     yield from _tokenizers(prepared, opener, whole)
@@ -124,9 +118,9 @@ def _weights(opener: Opener, checkpoints: Sequence[Checkpoint], n_bytes: int) ->
     refused, n_files = 0, 0
     for checkpoint in checkpoints:
         try:
-            files = opener.weights(checkpoint)
+            files = opener.models.files(checkpoint)
             n_files += len(files)
-            opener.dry_load(checkpoint)
+            opener.models.dry_load(checkpoint)
             for file in files if n_bytes <= HASHED_AT_MOST else ():
                 if file not in finite:
                     finite[file] = first_non_finite([file])
@@ -151,7 +145,7 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
     identities: dict[str, str] = {}
     for checkpoint in checkpoints:
         try:
-            tokenizer, identity, _ = opener.load_tokenizer(checkpoint)
+            tokenizer, identity, _ = opener.tokenizers.load(checkpoint)
         except HarnessError as error:
             yield Check(name=checkpoint.label, ok=False, words=str(error))
             continue
@@ -190,7 +184,7 @@ def _server(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint
         return
     settings = prepared.spec.serve
     try:
-        yield Check(name="server", ok=True, words=opener.find_server())
+        yield Check(name="server", ok=True, words=opener.serving.find_server())
     except HarnessError as error:
         yield Check(name="server", ok=False, words=str(error))
     if settings.url:
@@ -199,9 +193,9 @@ def _server(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint
     parsers: dict[str | None, list[str]] = {}
     for checkpoint in checkpoints:
         try:
-            opener.check_served(checkpoint, chats=False, calls=False)
+            opener.serving.check(checkpoint, chats=False, calls=False)
             if calling and not settings.tool_call_parser:
-                parsers.setdefault(opener.tool_parser(checkpoint), []).append(checkpoint.label)
+                parsers.setdefault(opener.serving.tool_parser(checkpoint), []).append(checkpoint.label)
         except HarnessError as error:
             yield Check(name=checkpoint.label, ok=False, words=str(error))
     for parser, labels in parsers.items():
@@ -241,7 +235,7 @@ def _fingerprints(
         others = [
             label
             for label, (checkpoint, fingerprints) in measured.items()
-            if fingerprints != {opener.identify(checkpoint).fingerprint}
+            if fingerprints != {opener.identifier.identify(checkpoint).fingerprint}
         ]
     except HarnessError as error:
         yield Check(name="fingerprints", ok=False, words=str(error))
@@ -256,7 +250,7 @@ def _device(opener: Opener, largest: int) -> Iterator[Check]:
     from harness.engines.models.load import choose_device, free_memory
 
     try:
-        device = choose_device(opener.device)
+        device = choose_device(opener.options.device)
     except HarnessError as error:
         yield Check(name="device", ok=False, words=str(error))
         return

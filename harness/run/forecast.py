@@ -58,13 +58,7 @@ def forecast(
     Raises HarnessError for what would stop the run.
     """
     spec = prepared.spec
-    opener = Opener(
-        dtype=spec.dtype,
-        device=spec.device,
-        trust_remote_code=spec.trust_remote_code,
-        allow_pickle=spec.allow_pickle,
-        serve=spec.serve,
-    )
+    opener = Opener(spec.opening)
     stopped_by = None
     try:
         opener.check(served=prepared.served)

@@ -62,14 +62,7 @@ def run(
     observer = observer or Observer()
     spec = prepared.spec
     run_name = run_name or prepared.run
-    opener = Opener(
-        dtype=spec.dtype,
-        device=spec.device,
-        trust_remote_code=spec.trust_remote_code,
-        allow_pickle=spec.allow_pickle,
-        serve=spec.serve,
-        log_folder=out / "serve",
-    )
+    opener = Opener(spec.opening, log_folder=out / "serve")
     opener.check(served=prepared.served)
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with contextlib.closing(opener), open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger:
@@ -95,7 +88,7 @@ def run(
                 observer.finished(known, new=False)
             if rows:
                 for following in checkpoints[number + 1 : number + 2] if isinstance(checkpoints, Sequence) else ():
-                    opener.expect(following)
+                    opener.models.expect(following)
                 vectors.products = vectors.products or ledger.products(opener.fix_products)
                 record, entries = _measure(rows, opener, ledger, checkpoint, observer)
                 for row, found in zip(rows, entries, strict=True):
@@ -115,7 +108,7 @@ def run(
 def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, ledger: Ledger) -> None:
     """Refuse a checkpoint that was overwritten since its vector was written."""
     try:
-        now = opener.identify(checkpoint)
+        now = opener.identifier.identify(checkpoint)
     except HarnessError:
         return
     if known.checkpoint.fingerprint is None:
@@ -137,7 +130,7 @@ def _answering_then_and_now(
 ) -> Iterator[tuple[str, JsonValue, JsonValue]]:
     """For each component that was asked on a server: what decided the answers. Vectors of earlier versions do not say."""
     try:
-        now = opener.answering(checkpoint)
+        now = opener.serving.answering(checkpoint)
     except HarnessError:
         return
     for component in known.components:
@@ -155,11 +148,11 @@ def _measure(
     """Every component's entry of every row for one checkpoint, from the ledger or measured: the cheapest first."""
     started, clock = _now(), time.perf_counter()
     try:
-        record = opener.identify(checkpoint)
+        record = opener.identifier.identify(checkpoint)
     except HarnessError as error:
         observer.advance(pairs=sum(row.n_items for row in rows), tokens=0)
         seconds = time.perf_counter() - clock
-        return opener.record(checkpoint), [
+        return opener.identifier.record(checkpoint), [
             [
                 Entry(
                     key="",
@@ -193,15 +186,15 @@ class Served:
 
     def answering(self) -> str | None:
         """What decides its answers beside weights and tokenizer. Raises CheckpointError."""
-        return self.opener.answering(self.checkpoint)
+        return self.opener.serving.answering(self.checkpoint)
 
     def check(self, component: Component) -> None:
         """Refuse what would only fail once a server was started. Raises HarnessError."""
-        self.opener.check_served(self.checkpoint, chats=component.chats, calls=component.calls_tools)
+        self.opener.serving.check(self.checkpoint, chats=component.chats, calls=component.calls_tools)
 
     def notes(self) -> list[str]:
         """What became of its server."""
-        n = self.opener.n_restarts(self.checkpoint)
+        n = self.opener.serving.n_restarts(self.checkpoint)
         return [f"its server was started again {n} time(s) while the checkpoint was measured"] if n else []
 
 

@@ -14,6 +14,7 @@ from harness.core.component import ComponentConfig
 from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Record, describe
+from harness.core.opening import OpenOptions
 from harness.core.serving import ServeSettings
 from harness.core.tokens import Overflow
 from harness.spec.kinds import component_class, component_kinds
@@ -81,6 +82,17 @@ class Spec(Record):
             type(config).model_validate({**_filled(config.model_dump(), values), "name": config.name})
             for config in self.components
         ]
+
+    @property
+    def opening(self) -> OpenOptions:
+        """How checkpoints are loaded and served."""
+        return OpenOptions(
+            dtype=self.dtype,
+            device=self.device,
+            trust_remote_code=self.trust_remote_code,
+            allow_pickle=self.allow_pickle,
+            serve=self.serve,
+        )
 
     @property
     def defaults(self) -> Defaults:

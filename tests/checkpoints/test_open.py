@@ -23,6 +23,7 @@ from harness.checkpoints.fingerprint import tokenizer_files_digest
 from harness.checkpoints.open import Opener
 from harness.core.component import SilentProgress
 from harness.core.errors import CheckpointError
+from harness.core.opening import OpenOptions
 from harness.core.pair import Pair
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.score import score
@@ -42,8 +43,8 @@ def values(model: Any, tokenizer: Any) -> np.ndarray[Any, Any]:
 def open_values(folder: Path, *, base: Path | None = None, **options: Any) -> np.ndarray[Any, Any]:
     """Per-token log-probs of a folder, found and opened as the pipeline does it."""
     (checkpoint,) = find_checkpoints([str(folder)], base=None if base is None else str(base))
-    opener = Opener(**{"dtype": "auto", "device": "cpu", **options})
-    opener.identify(checkpoint)
+    opener = Opener(OpenOptions(**{"dtype": "auto", "device": "cpu", **options}))
+    opener.identifier.identify(checkpoint)
     with opener.open(checkpoint) as subject:
         return values(subject.model(), subject.tokenizer())
 
@@ -104,14 +105,14 @@ def test_dtype_is_as_saved_unless_asked_for(saved: Path, tmp_path: Path) -> None
         (half, "float32", torch.float32),
     ):
         (checkpoint,) = find_checkpoints([str(folder)])
-        with Opener(dtype=asked, device="cpu").open(checkpoint) as subject:
+        with Opener(OpenOptions(dtype=asked, device="cpu")).open(checkpoint) as subject:
             assert {value.dtype for value in subject.model().parameters()} == {expected}
     assert np.abs(open_values(saved, dtype="bfloat16") - open_values(saved)).max() < 0.05
 
 
 def test_memory_is_given_back(saved: Path) -> None:
     (checkpoint,) = find_checkpoints([str(saved)])
-    opener = Opener(dtype="auto", device="cpu")
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
     with opener.open(checkpoint) as subject:
         model = weakref.ref(subject.model())
         assert subject.model() is model()
@@ -123,7 +124,7 @@ def test_memory_is_given_back(saved: Path) -> None:
 def test_a_failed_load_is_remembered_not_repeated(saved: Path) -> None:
     (checkpoint,) = find_checkpoints([str(saved)])
     change_config(saved, model_type="nonesuch")
-    with Opener(dtype="auto", device="cpu").open(checkpoint) as subject:
+    with Opener(OpenOptions(dtype="auto", device="cpu")).open(checkpoint) as subject:
         with pytest.raises(CheckpointError) as first:
             subject.model()
         with pytest.raises(CheckpointError) as second:
@@ -247,8 +248,8 @@ def test_many_adapters_on_one_base_are_told_apart(saved: Path, tmp_path: Path) -
     run = tmp_path / "run"
     for seed in (1, 2):
         tiny.save_adapter(run / f"checkpoint-{seed}", tiny.lora(tiny.llama(), seed=seed), saved)
-    opener = Opener(dtype="auto", device="cpu")
-    found = [opener.identify(checkpoint) for checkpoint in find_checkpoints([str(run)])]
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
+    found = [opener.identifier.identify(checkpoint) for checkpoint in find_checkpoints([str(run)])]
     assert [item.kind for item in found] == ["lora", "lora"]
     assert len({item.fingerprint for item in found}) == 2
     assert {item.base for item in found} == {str(saved)}
@@ -260,7 +261,7 @@ def test_the_same_adapter_on_another_base_is_another_checkpoint(saved: Path, tmp
 
     def fingerprint(base: Path) -> str | None:
         (checkpoint,) = find_checkpoints([str(folder)], base=str(base))
-        return Opener(dtype="auto", device="cpu").identify(checkpoint).fingerprint
+        return Opener(OpenOptions(dtype="auto", device="cpu")).identifier.identify(checkpoint).fingerprint
 
     assert fingerprint(copy) == fingerprint(saved) != fingerprint(other)
     assert open_values(folder, base=copy).tolist() == open_values(folder).tolist()
@@ -270,14 +271,14 @@ def test_the_same_adapter_on_another_base_is_another_checkpoint(saved: Path, tmp
 def test_an_adapters_own_tokenizer_wins_over_its_bases(saved: Path, tmp_path: Path) -> None:
     folder = tiny.save_adapter(tmp_path / "adapter", tiny.lora(tiny.llama()), saved)
     (checkpoint,) = find_checkpoints([str(folder)])
-    opener = Opener(dtype="auto", device="cpu")
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
     with opener.open(checkpoint) as subject:
         assert subject.tokenizer().bos_token == "<s>"
-    before = opener.identify(checkpoint).tokenizer
+    before = opener.identifier.identify(checkpoint).tokenizer
     tiny.tokenizer(bos=False).save_pretrained(folder)
     with opener.open(checkpoint) as subject:
         assert subject.tokenizer().bos_token is None
-    assert opener.identify(checkpoint).tokenizer != before
+    assert opener.identifier.identify(checkpoint).tokenizer != before
 
 
 def test_a_base_that_is_no_model_folder_asks_for_one(saved: Path, tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ class Own(PreTrainedTokenizerFast):
 def test_a_tokenizers_own_code_is_its_own(tmp_path: Path) -> None:
     """The same files but for the code, one after the other."""
     ids = []
-    opener = Opener(dtype="auto", device="cpu", trust_remote_code=True)
+    opener = Opener(OpenOptions(dtype="auto", device="cpu", trust_remote_code=True))
     for name in ("lower", "upper"):
         folder = tiny.save(tmp_path / name)
         path = folder / "tokenizer_config.json"
@@ -328,7 +329,7 @@ def test_a_tokenizers_own_code_is_its_own(tmp_path: Path) -> None:
         path.write_text(json.dumps(config))
         (folder / "own.py").write_text(TOKENIZER_CODE.replace("CASE", name))
         (checkpoint,) = find_checkpoints([str(folder)])
-        found = opener.load_tokenizer(checkpoint)
+        found = opener.tokenizers.load(checkpoint)
         ids.append((found.tokenizer("Quick")["input_ids"], found.identity))
     assert ids[0][0] != ids[1][0]
     assert ids[0][1] != ids[1][1]
@@ -344,11 +345,11 @@ def test_what_the_model_says_of_a_tokenizers_class_is_looked_at_for_each(tmp_pat
         path.write_text(json.dumps(config))
         change_config(folder, tokenizer_class=name)
         identities.append(find_checkpoints([str(folder)])[0])
-    swept = Opener(dtype="auto", device="cpu")
-    swept.load_tokenizer(identities[0])
-    alone = Opener(dtype="auto", device="cpu").load_tokenizer(identities[1])
-    assert type(swept.load_tokenizer(identities[1]).tokenizer) is type(alone.tokenizer)
-    assert swept.load_tokenizer(identities[1]).identity == alone.identity
+    swept = Opener(OpenOptions(dtype="auto", device="cpu"))
+    swept.tokenizers.load(identities[0])
+    alone = Opener(OpenOptions(dtype="auto", device="cpu")).tokenizers.load(identities[1])
+    assert type(swept.tokenizers.load(identities[1]).tokenizer) is type(alone.tokenizer)
+    assert swept.tokenizers.load(identities[1]).identity == alone.identity
 
 
 def test_a_tokenizer_that_encodes_at_random_is_refused(saved: Path) -> None:
@@ -358,13 +359,13 @@ def test_a_tokenizer_that_encodes_at_random_is_refused(saved: Path) -> None:
     path.write_text(json.dumps(state))
     (checkpoint,) = find_checkpoints([str(saved)])
     with pytest.raises(CheckpointError, match=r"another way each time.*dropout 0\.1"):
-        Opener(dtype="auto", device="cpu").identify(checkpoint)
+        Opener(OpenOptions(dtype="auto", device="cpu")).identifier.identify(checkpoint)
 
 
 def test_a_tokenizer_replaced_between_two_components_is_noticed(saved: Path) -> None:
-    opener = Opener(dtype="auto", device="cpu")
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
     (checkpoint,) = find_checkpoints([str(saved)])
-    opener.identify(checkpoint)
+    opener.identifier.identify(checkpoint)
     with opener.open(checkpoint) as subject:
         subject.tokenizer_id()
         subject.model()

@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.checkpoints.open import Opener
 from harness.checkpoints.read_ahead import read_ahead
 from harness.core.checkpoint import Checkpoint
+from harness.core.opening import OpenOptions
 
 
 def test_files_that_are_not_there_are_no_failure(tmp_path: Path) -> None:
@@ -20,8 +21,8 @@ def test_files_that_are_not_there_are_no_failure(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_cannot_be_opened_may_be_expected(tmp_path: Path) -> None:
-    opener = Opener(dtype="auto", device="cpu")
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}')
     for name in ("missing", "torn", "."):
-        opener.expect(Checkpoint(kind="full", folder=tmp_path / name, label=name, trajectory="a", step=1))
+        opener.models.expect(Checkpoint(kind="full", folder=tmp_path / name, label=name, trajectory="a", step=1))

@@ -16,6 +16,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.fingerprint import full_fingerprint
 from harness.checkpoints.open import Opener
 from harness.core.errors import CheckpointError
+from harness.core.opening import OpenOptions
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
@@ -56,8 +57,8 @@ def test_a_change_between_identification_and_loading_is_an_error(
 ) -> None:
     folder = tiny.save(tmp_path / "model")
     (checkpoint,) = find_checkpoints([str(folder)])
-    opener = Opener(dtype="auto", device="cpu")
-    opener.identify(checkpoint)
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
+    opener.identifier.identify(checkpoint)
     change(folder)
     with pytest.raises(CheckpointError), opener.open(checkpoint) as subject:
         subject.model()
@@ -66,8 +67,8 @@ def test_a_change_between_identification_and_loading_is_an_error(
 def test_a_new_hard_link_changes_nothing(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "model")
     (checkpoint,) = find_checkpoints([str(folder)])
-    opener = Opener(dtype="auto", device="cpu")
-    opener.identify(checkpoint)
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
+    opener.identifier.identify(checkpoint)
     os.link(folder / WEIGHTS, tmp_path / "kept")
     with opener.open(checkpoint) as subject:
         assert subject.model() is not None
@@ -77,11 +78,14 @@ def test_a_base_that_changes_in_a_sweep_is_read_again(tmp_path: Path) -> None:
     base = tiny.save(tmp_path / "base")
     adapters = [tiny.save_adapter(tmp_path / str(seed), tiny.lora(tiny.llama(), seed), base) for seed in (1, 2)]
     first, second = find_checkpoints([str(folder) for folder in adapters])
-    opener = Opener(dtype="auto", device="cpu")
-    before = opener.identify(first).fingerprint
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
+    before = opener.identifier.identify(first).fingerprint
     tiny.save(base, tiny.llama(5))
-    assert opener.identify(first).fingerprint != before
-    assert opener.identify(second).fingerprint == Opener(dtype="auto", device="cpu").identify(second).fingerprint
+    assert opener.identifier.identify(first).fingerprint != before
+    assert (
+        opener.identifier.identify(second).fingerprint
+        == Opener(OpenOptions(dtype="auto", device="cpu")).identifier.identify(second).fingerprint
+    )
 
 
 def test_a_file_that_shrinks_while_it_is_read_ends_no_process(tmp_path: Path) -> None:
@@ -99,10 +103,10 @@ def test_a_file_that_shrinks_while_it_is_read_ends_no_process(tmp_path: Path) ->
     outcomes = set()
     try:
         for _ in range(20):
-            opener = Opener(dtype="auto", device="cpu")
+            opener = Opener(OpenOptions(dtype="auto", device="cpu"))
             try:
                 (checkpoint,) = find_checkpoints([str(folder)])
-                opener.identify(checkpoint)
+                opener.identifier.identify(checkpoint)
                 with opener.open(checkpoint) as subject:
                     subject.model()
                 outcomes.add("scored")

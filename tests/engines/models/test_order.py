@@ -20,6 +20,7 @@ from harness.checkpoints.open import Opener
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import SilentProgress
 from harness.core.errors import EngineError
+from harness.core.opening import OpenOptions
 from harness.core.tokens import TokenPair
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.score import score
@@ -50,7 +51,7 @@ def measured(opener: Opener, checkpoint: Checkpoint) -> Found:
 
 
 def opener() -> Opener:
-    return Opener(dtype="auto", device="cpu")
+    return Opener(OpenOptions(dtype="auto", device="cpu"))
 
 
 def every_ordered_pair(count: int) -> Iterator[int]:
@@ -222,7 +223,7 @@ def test_patterns_of_an_adapter_count_in_their_order(tmp_path: Path) -> None:
     swept = opener()
     measured(swept, first)
     assert measured(swept, second) == measured(opener(), second)
-    assert opener().identify(first).fingerprint != opener().identify(second).fingerprint
+    assert opener().identifier.identify(first).fingerprint != opener().identifier.identify(second).fingerprint
 
 
 def test_the_type_that_the_files_begin_with_is_each_checkpoints_own(tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def test_each_checkpoint_runs_its_own_code(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text(json.dumps(config))
         (tmp_path / name / "code.py").write_text(CODE.replace("FACTOR", factor))
     first, second = made
-    alone = measured(Opener(dtype="auto", device="cpu", trust_remote_code=True), second)
-    swept = Opener(dtype="auto", device="cpu", trust_remote_code=True)
+    alone = measured(Opener(OpenOptions(dtype="auto", device="cpu", trust_remote_code=True)), second)
+    swept = Opener(OpenOptions(dtype="auto", device="cpu", trust_remote_code=True))
     assert measured(swept, first) != alone
     assert measured(swept, second) == alone

@@ -15,6 +15,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.open import Opener
 from harness.core.component import SilentProgress
 from harness.core.errors import CheckpointError
+from harness.core.opening import OpenOptions
 from harness.core.tokens import TokenPair
 from harness.engines.models.shelf import Shelf
 from harness.engines.scoring.packs import PackPlan
@@ -43,7 +44,7 @@ def sweep(folders: Sequence[Path], opener: Opener, base: Path | None = None) -> 
 
 
 def opener(**options: Any) -> Opener:
-    return Opener(**{"dtype": "auto", "device": "cpu", **options})
+    return Opener(OpenOptions(**{"dtype": "auto", "device": "cpu", **options}))
 
 
 @pytest.mark.parametrize("name", ["llama", "llama tied", "gpt_neox", "gemma", "opt"])

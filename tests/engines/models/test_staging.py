@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from harness.checkpoints.open import Opener
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
+from harness.core.opening import OpenOptions
 from harness.engines.models.load import free_memory
 from harness.engines.models.shelf import Shelf
 from harness.engines.models.staging import Staging, Weights, free_host_memory
@@ -271,19 +272,19 @@ def test_an_opener_has_the_next_checkpoint_staged_and_no_other(tmp_path: Path) -
     folders = [checkpoint(tmp_path / str(seed), seed) for seed in range(4)]
     checkpoints = [Checkpoint(kind="full", folder=f, label=f.name, trajectory="a", step=1) for f in folders]
     staging = Noted()
-    opener = Opener(dtype="auto", device="cpu")
-    opener.shelf = shelf(staging)
+    opener = Opener(OpenOptions(dtype="auto", device="cpu"))
+    opener.models.shelf = shelf(staging)
     with contextlib.closing(opener):
         for number, one in enumerate(checkpoints):
             for following in checkpoints[number + 1 : number + 2]:
-                opener.expect(following)
+                opener.models.expect(following)
             if number != 2:  # measured before: nothing asks for its model
-                assert same(weights_of(opener.load_model(one)), saved(one.folder))
+                assert same(weights_of(opener.models.load(one)), saved(one.folder))
         assert staging.had == [True, False]
-        opener.expect(checkpoints[1])
-        opener.load_model(checkpoints[0])
+        opener.models.expect(checkpoints[1])
+        opener.models.load(checkpoints[0])
         assert same(staged(staging, files(folders[1])), saved(folders[1]))
-        opener.load_model(checkpoints[3])
+        opener.models.load(checkpoints[3])
         assert staged(staging, files(folders[1])) is None
         assert staged(staging, files(folders[3])) is None
 

@@ -21,6 +21,7 @@ from harness.checkpoints.open import Opener
 from harness.core.chat import ChatRequest, EndpointError
 from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError
+from harness.core.opening import OpenOptions
 from harness.core.serving import ServeSettings
 from harness.engines.chat.http_chat import HttpChat
 from harness.engines.vllm.api import Api
@@ -32,7 +33,9 @@ pytestmark = needs_vllm
 @pytest.fixture(scope="module")
 def opener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
     logs = tmp_path_factory.mktemp("logs")
-    with closing(Opener(dtype="auto", device="cpu", serve=cpu_settings(max_model_len=512), log_folder=logs)) as opened:
+    with closing(
+        Opener(OpenOptions(dtype="auto", device="cpu", serve=cpu_settings(max_model_len=512)), log_folder=logs)
+    ) as opened:
         yield opened
 
 
@@ -71,7 +74,7 @@ def test_the_same_weights_with_another_template_are_served_with_it(opener: Opene
 
 def test_a_server_of_the_users_own_with_another_template_is_refused(opener: Opener, tools: Path, twin: Path) -> None:
     there = served(opener, twin)
-    with closing(Opener(dtype="auto", device="cpu", serve=ServeSettings(url=there.api_base))) as other:
+    with closing(Opener(OpenOptions(dtype="auto", device="cpu", serve=ServeSettings(url=there.api_base)))) as other:
         with pytest.raises(CheckpointError, match=r"prompt of .* tokens that is not"):
             served(other, tools)
         assert served(other, twin).how == "external"
@@ -79,8 +82,8 @@ def test_a_server_of_the_users_own_with_another_template_is_refused(opener: Open
 
 def test_an_engine_that_is_stopped_is_started_again_within_a_minute(opener: Opener, twin: Path) -> None:
     served(opener, twin)
-    assert opener.server is not None
-    before = opener.server.pids()
+    assert opener.serving.server is not None
+    before = opener.serving.server.pids()
     engines = [
         pid
         for pid in before

@@ -30,6 +30,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.open import Opener
 from harness.core.endpoint import Endpoint
 from harness.core.errors import CheckpointError
+from harness.core.opening import OpenOptions
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.vllm.guard import descendants
 from harness.tasks.tau2.sources import open_domain
@@ -46,7 +47,7 @@ def opener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
     os.environ["TEST_SERVER_KEY"] = KEY
     settings = cpu_settings(api_key_env="TEST_SERVER_KEY", max_loras=2, max_model_len=2048)
     logs = tmp_path_factory.mktemp("logs")
-    with closing(Opener(dtype="auto", device="cpu", serve=settings, log_folder=logs)) as opened:
+    with closing(Opener(OpenOptions(dtype="auto", device="cpu", serve=settings), log_folder=logs)) as opened:
         yield opened
     del os.environ["TEST_SERVER_KEY"]
 
@@ -67,7 +68,7 @@ def own_logprobs(opener: Opener, folder: Path, ids: list[int]) -> list[float]:
     from harness.engines.scoring.score import token_logprobs
 
     [checkpoint] = find_checkpoints([str(folder)])
-    return token_logprobs(opener.load_model(checkpoint), ids)
+    return token_logprobs(opener.models.load(checkpoint), ids)
 
 
 def post(endpoint: Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -99,8 +100,8 @@ def gone(pids: list[int]) -> bool:
 
 
 def processes(opener: Opener) -> list[int]:
-    assert opener.server is not None
-    return opener.server.pids()
+    assert opener.serving.server is not None
+    return opener.serving.server.pids()
 
 
 def test_a_checkpoint_that_learnt_to_calls_its_tools(served: Serve) -> None:
@@ -181,7 +182,7 @@ def test_lm_eval_measures_it_over_http(served: Serve, family: Path, tmp_path: Pa
     from transformers import AutoTokenizer
 
     tok = AutoTokenizer.from_pretrained(family / "tools")
-    with closing(Opener(dtype="auto", device="cpu")) as other:
+    with closing(Opener(OpenOptions(dtype="auto", device="cpu"))) as other:
         for sample in samples:
             for choice, (found, _) in zip(sample["doc"]["choices"], sample["filtered_resps"], strict=True):
                 q, whole = (tok(text)["input_ids"] for text in (sample["doc"]["q"], sample["doc"]["q"] + choice))
