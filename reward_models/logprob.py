@@ -43,6 +43,7 @@ def measure_logprob(
     n_tokens = np.array([pair.n_tokens for pair in scored], dtype=np.float64)
     estimate = clustered_mean(nats / n_tokens, [pair.cluster for pair in scored])
     n_bytes = sum(pair.n_bytes for pair in scored)
+    bits, bits_stderr = _bits_per_byte(nats, scored, n_bytes)
     return Measurement(
         metric=METRIC,
         raw=estimate.mean,
@@ -52,9 +53,22 @@ def measure_logprob(
         status="ok" if len(scored) == n_items else "partial",
         reason=cause if n_failed else None,
         detail={
-            "bits_per_byte": -math.fsum(nats.tolist()) / (math.log(2) * n_bytes) if n_bytes else None,
+            "bits_per_byte": bits,
+            "bits_per_byte_stderr": bits_stderr,
             "n_tokens": int(n_tokens.sum()),
             "n_bytes": n_bytes,
             **counts,
         },
     )
+
+
+def _bits_per_byte(
+    nats: npt.NDArray[np.float64], scored: Sequence[TokenPair], n_bytes: int
+) -> tuple[float | None, float | None]:
+    """A ratio of sums, and its standard error over pairs: that of the mean of bits_j - ratio * bytes_j, over mean bytes."""
+    if not n_bytes:
+        return None, None
+    ratio = -math.fsum(nats.tolist()) / (math.log(2) * n_bytes)
+    sizes = np.array([pair.n_bytes for pair in scored], dtype=np.float64)
+    error = clustered_mean(-nats / math.log(2) - ratio * sizes, [pair.cluster for pair in scored]).stderr
+    return ratio, None if error is None else error * len(scored) / n_bytes
