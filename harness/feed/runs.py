@@ -57,10 +57,10 @@ class NoShares(NamedTuple):
     started: bool = True
 
 
-def runs_of(feed: Feed) -> list[Run]:
+def runs_of(feed: Feed, *, source: str = "") -> list[Run]:
     """In order of first appearance; a step measured again counts once, with its latest vector.
 
-    Raises DataError where one checkpoint has two mixtures.
+    `source`: what messages put before a place, where runs of several feeds are taken together. Raises DataError where one checkpoint has two mixtures.
     """
     latest = feed.latest()
     varied = _varied(latest)
@@ -71,7 +71,8 @@ def runs_of(feed: Feed) -> list[Run]:
         Run(
             name=name,
             steps=tuple(
-                _step(steps[step], varied) for step in sorted(steps, key=lambda step: -1 if step is None else step)
+                _step(steps[step], varied, source)
+                for step in sorted(steps, key=lambda step: -1 if step is None else step)
             ),
         )
         for name, steps in found.items()
@@ -94,7 +95,7 @@ def _varied(vectors: Feed) -> set[str]:
     }
 
 
-def _step(vectors: list[RewardVector], varied: set[str]) -> RunStep:
+def _step(vectors: list[RewardVector], varied: set[str], source: str) -> RunStep:
     first = vectors[0]
     components: dict[str, ComponentRecord] = {}
     for vector in vectors:
@@ -106,7 +107,7 @@ def _step(vectors: list[RewardVector], varied: set[str]) -> RunStep:
         raise DataError(f"{label(first)} has two mixtures, by what its prompts were filled with; score it again")
     return RunStep(
         step=first.step,
-        where=label(first.model_copy(update={"trajectory": run_name(first)})),
+        where=source + label(first.model_copy(update={"trajectory": run_name(first)})),
         vectors=tuple(vectors),
         components=components,
         shares=shares[0] if shares else None,
