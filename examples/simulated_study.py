@@ -6,7 +6,7 @@ No model is trained: scores are drawn with a known truth, so that one can see wh
     harness validate results/study/proxies --against results/study/targets --target coding -o results/study/weights.json
 
 Three domains (code, prose, web). `coding`, the target, is a benchmark of 400 questions that follows the share of code.
-`code`, a field, follows that share too: it steers. `web` follows the share of web: it moves, but says little of coding.
+`code`, a field, and `choices`, 200 questions, follow that share too: they steer. `web` follows the share of web: it moves, but says little of coding.
 `quiz` are 100 questions that models of this size answer by chance: noise.
 """
 
@@ -50,6 +50,7 @@ class Field(NamedTuple):
 
 PROXIES = (
     Field("code", 300, "code", 1.5, 0.06, 0.03, False),
+    Field("choices", 200, "code", 2.0, 0.3, 0.1, True),
     Field("web", 300, "web", 1.5, 0.06, 0.03, False),
     Field("quiz", 100, "code", 0.0, 0.05, 0.02, True),
 )

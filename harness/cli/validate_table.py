@@ -30,9 +30,7 @@ def print_validation(made: Validation) -> None:
         console.print(_signals(made.targets, None))
         for name in made.targets:
             console.print(f"\nin the order of {visible(name)}", soft_wrap=True)
-            console.print(
-                "decisions: pairs of mixtures put in its order; seen, and corrected for noise [95%]", soft_wrap=True
-            )
+            console.print("decisions: pairs of mixtures in its order; seen, and without noise [95%]", soft_wrap=True)
             deciding = name == next(iter(made.targets))
             console.print(_agreements(made, name, deciding=deciding))
     console.print()
@@ -79,7 +77,12 @@ def _cells(found: Agreement | None) -> list[str]:
 
 
 def _corrected(one: Estimated | None) -> str:
-    return "-" if one is None or one.corrected is None else f"{one.corrected:.2f}{_limits(one.corrected_interval)}"
+    """The interval of what was seen where there is nothing to correct."""
+    if one is None:
+        return "-"
+    if one.corrected is None:
+        return f"seen{_limits(one.interval)}"
+    return f"{one.corrected:.2f}{_limits(one.corrected_interval)}"
 
 
 def _limits(limits: Interval | None) -> str:

@@ -100,11 +100,15 @@ def read_scale(feeds: Sequence[Path], *, last: int) -> Scale:
         )
     columns = list(dict.fromkeys(name for source in kept for name in source.run.last.components))
     components = {}
+    without: dict[str, list[str]] = {}
     for column in columns:
-        found, why = _component(column, kept, mixtures, last=last)
-        remarks += why
+        found, said, why = _component(column, kept, mixtures, last=last)
+        remarks += said
         if found is not None:
             components[column] = found
+        if why is not None:
+            without.setdefault(why, []).append(column)
+    remarks += [f"{', '.join(names)}: no item noise: {why}" for why, names in without.items()]
     if not components:
         raise DataError(f"no component was measured at the end of any run in {', '.join(map(str, feeds))}")
     return Scale(
@@ -152,8 +156,8 @@ def _check_repeats(sources: Sequence[_Source], mixtures: Sequence[int]) -> None:
 
 def _component(
     column: str, sources: Sequence[_Source], mixtures: Sequence[int], *, last: int
-) -> tuple[ScaleComponent | None, list[str]]:
-    """A component on every run that has it at its last step, and what is to be said about it."""
+) -> tuple[ScaleComponent | None, list[str], str | None]:
+    """A component on every run that has it at its last step, what is to be said about it, and why it has no item noise."""
     runs: dict[int, RunScores] = {}
     remarks: list[str] = []
     failures: list[str] = []
@@ -183,18 +187,23 @@ def _component(
     if n_partial:
         remarks.append(f"{column}: not every item was scored in {n_partial} of {len(runs)} runs")
     if example is None:
-        return None, remarks
+        return None, remarks, None
     item, of_repeats, why = _item_noise(column, {index: sources[index] for index in runs}, mixtures)
-    if why is not None:
-        remarks.append(f"{column}: no item noise: {why}")
-    return ScaleComponent(
-        name=column,
-        metric=example.metric,
-        higher_is_better=example.higher_is_better,
-        runs=runs,
-        item=item,
-        item_of_repeats=of_repeats,
-    ), remarks
+    if item is not None and why is not None:
+        remarks.append(f"{column}: its item noise is of fewer runs: {why}")
+        why = None
+    return (
+        ScaleComponent(
+            name=column,
+            metric=example.metric,
+            higher_is_better=example.higher_is_better,
+            runs=runs,
+            item=item,
+            item_of_repeats=of_repeats,
+        ),
+        remarks,
+        why,
+    )
 
 
 def _item_noise(
