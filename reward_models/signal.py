@@ -139,7 +139,7 @@ def signal_of(scores: MixtureScores) -> Signal:
     seed_df, step_df = int((scores.n_runs - 1).sum()), int(scores.step_df.sum())
     seed = math.fsum(scores.seed_squares.tolist()) / seed_df if seed_df else None
     step = math.fsum(scores.step_squares.tolist()) / step_df if step_df else None
-    training = seed if seed is not None else step
+    training = step if seed is None else max(seed, scores.item_of_repeats or 0.0)  # which repeats show, chance aside
     item = _item_part(scores, repeated=seed is not None)
     noise = None if training is None and item is None else (training or 0.0) + (item or 0.0)
     spread = float(np.var(scores.mean, ddof=1)) if n > 1 and np.ptp(scores.mean) > 0 else 0.0 if n > 1 else None
@@ -165,7 +165,7 @@ def signal_of(scores: MixtureScores) -> Signal:
     signal = max(0.0, spread - of_means)
     snr = 0.0 if spread == 0 else math.sqrt(signal / noise) if noise > 0 else math.inf
     df = math.inf
-    if training and (known := seed_df or step_df):
+    if training and of_means > (item or 0.0) and (known := seed_df or step_df):
         df = known * (of_means / (of_means - (item or 0.0))) ** 2  # Satterthwaite; items are many
     limits = _snr_limits(spread, of_means, noise, df_spread=n - 1, df_noise=df)
     return replace(
@@ -216,6 +216,8 @@ def reliabilities(scores: MixtureScores, drawn: np.ndarray[tuple[int, int], np.d
     usual = float(squares.sum()) / total if total > 0 else 0.0
     known = df[drawn].sum(axis=1)
     training = np.where(known > 0, squares[drawn].sum(axis=1) / np.maximum(known, 1), usual)
+    if seeded:
+        training = np.maximum(training, scores.item_of_repeats or 0.0)
     of_means = training * (1 / scores.n_runs)[drawn].mean(axis=1) + (item or 0.0)
     spread = scores.mean[drawn].var(axis=1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -40,6 +40,7 @@ def table(feed: Feed, *, rows: Rows = "steps") -> pd.DataFrame:
     and with "last" where what a run was trained on is not known; with "steps" such a cell is empty.
     """
     refuse_empty(feed)
+    domains = feed.domains
     if rows == "last":
         latest = feed.latest()
         feed = Feed([latest.trajectory(name)[-1] for name in latest.trajectories])
@@ -51,7 +52,7 @@ def table(feed: Feed, *, rows: Rows = "steps") -> pd.DataFrame:
             for step, shares in zip(run.steps, shares_up_to(run), strict=True)
         }
     frame = feed.to_pandas(errors=True)
-    for domain in feed.domains:
+    for domain in domains:
         column = f"cumulative.{domain}"
         if column in frame:
             raise DataError(f"a table cannot have two columns {column!r}; rename the component in the spec")

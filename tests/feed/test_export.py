@@ -71,6 +71,8 @@ def test_the_last_rows_are_one_per_run_with_the_latest_vector() -> None:
     assert (frame["trajectory"].tolist(), frame["step"].tolist()) == (["a", "b"], [20, 10])
     assert frame["code"].tolist() == [-9.0, -2.0]
     assert frame["cumulative.web"].tolist() == [0.75, 0.0]
+    only = table(Feed([one for one in MIXED if one.trajectory == "a"]), rows="last")
+    assert only["cumulative.prose"].tolist() == pytest.approx([100 * 0.7 / 400]), "a domain that the last step left"
 
 
 def test_where_tokens_are_not_told_a_step_has_an_empty_cell_and_a_run_is_refused_by_name(tmp_path: Path) -> None:
