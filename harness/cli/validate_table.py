@@ -52,10 +52,11 @@ def _signals(signals: Mapping[str, Signal], verdicts: Mapping[str, Verdict | Non
     columns = ["component", "signal", "item", "step", "seed", "noise", "signal/noise"]
     table = _table(*columns, *([] if verdicts is None else ["verdict"]))
     for name, one in signals.items():
-        parts = (one.signal, one.item, one.step, one.seed, one.noise)
+        signal = f"<{one.spread:.3g}" if one.signal is None and one.spread is not None else _short(one.signal)
+        parts = (one.item, one.step, one.seed, one.noise)
         ratio = "-" if one.snr is None else f"{one.snr:.2f}{_limits(one.snr_interval)}"
         last = [] if verdicts is None else [verdicts[name] or "open"]
-        table.add_row(visible(name), *map(_short, parts), ratio, *last)
+        table.add_row(visible(name), signal, *map(_short, parts), ratio, *last)
     return table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samples import vector, write
 from study import write_study
 
 from harness.cli import run
@@ -49,6 +50,15 @@ def test_one_feed_alone_is_told_without_a_target(place: tuple[str, str], capsys:
     out = capsys.readouterr().out
     assert "code, choices, web: moves with the mixture" in out and "quiz: noise at this scale" in out
     assert "decisions" not in out and max(map(len, out.splitlines())) <= 80
+
+
+def test_of_unknown_noise_the_spread_is_shown_as_a_bound(tmp_path: Path, capsys: Capture) -> None:
+    runs = [vector({"code": -float(m)}, trajectory=f"r{m}", mixture={"x": 1.0, "y": m}) for m in range(3)]
+    write(runs, tmp_path / "rewards.jsonl")
+    assert run(["validate", str(tmp_path)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[2].split() == ["code", "<1", "-", "-", "-", "-", "-", "open"]
+    assert "code: nothing tells its noise" in captured.err
 
 
 def test_json_has_everything(place: tuple[str, str], capsys: Capture) -> None:
