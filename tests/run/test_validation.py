@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import tiny
 from samples import measurement, seen, varied, vector, write
 from study import write_study
 
 from harness import Feed, read_feed
+from harness.cli import run
 from harness.core.errors import DataError, SpecError
 from harness.core.vector import RewardVector
 from harness.run.scale import read_scale
@@ -287,3 +291,41 @@ def test_an_empty_feed_has_nothing_to_compare(tmp_path: Path) -> None:
     write(Feed([]), tmp_path / "rewards.jsonl")
     with pytest.raises(DataError, match="nothing to compare"):
         read_scale([tmp_path], last=5)
+
+
+def test_a_run_folder_that_score_wrote_is_read_with_its_items_and_its_multipliers(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    rows = [{"q": f"Question {i}: what comes after {i}?", "r": f" The number {i + 1}."} for i in range(12)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for seed, name in enumerate(("one-a", "one-b", "two-a", "two-b")):
+        folder = tiny.save(tmp_path / "runs" / name / "checkpoint-4", tiny.llama(seed), tokenizer)
+        mixture = {
+            "code": 2,
+            "prose": 1,
+            "sizes": {"code": 100, "prose": 300 if name < "two" else 100},
+            "tokens_seen": 64,
+        }
+        (folder / "mixture.json").write_text(json.dumps(mixture), encoding="utf-8")
+    assert (
+        run(["score", str(tmp_path / "runs"), "--field", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "out")])
+        == 0
+    )
+    scale = read_scale([tmp_path / "out"], last=5)
+    assert [dict(recipe.total) for recipe in scale.recipes] == [
+        {"code": 0.4, "prose": 0.6},
+        pytest.approx({"code": 2 / 3, "prose": 1 / 3}),
+    ]
+    component = scale.components["a"]
+    assert component.item is not None and component.item > 0 and component.item_of_repeats is not None
+    assert not scale.remarks
+    assert run(["export", str(tmp_path / "out"), "-F", "olmix", "--sizes", str(write_sizes(tmp_path))]) == 0
+    ratios, metrics, errors = (
+        pd.read_csv(tmp_path / "out" / f"{n}.csv") for n in ("ratios", "metrics", "metrics_stderr")
+    )
+    assert ratios["code"].tolist() == pytest.approx([0.4, 0.4, 2 / 3, 2 / 3])
+    assert (errors["a_bpb"] > 0).all() and (errors["a_bpb"] < metrics["a_bpb"]).all()
+
+
+def write_sizes(folder: Path) -> Path:
+    (folder / "sizes.json").write_text('{"code": 100, "prose": 300}')
+    return folder / "sizes.json"
