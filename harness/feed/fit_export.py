@@ -47,6 +47,7 @@ def write_olmix(feed: Feed, folder: Path, *, rows: Rows = "last", sizes: Mapping
     in bits per byte, or a domain has a name that olmix's loader uses itself.
     """
     refuse_empty(feed)
+    check_alike(runs_of(feed), per_token=False)
     made = _rows(feed, rows)
     domains = _domains(made, OLMIX_OWN, "olmix")
     names = [

@@ -115,14 +115,19 @@ def _step(vectors: list[RewardVector], varied: set[str], source: str) -> RunStep
     )
 
 
-def check_alike(runs: Sequence[Run]) -> None:
-    """Raises DataError where runs measured different things in one column, or per-token scores by different tokenizers."""
+def check_alike(runs: Sequence[Run], *, per_token: bool = True) -> None:
+    """Raises DataError where runs measured different things in one column, or (`per_token`) per-token scores by different
+    tokenizers."""
     known: dict[str, tuple[str, str]] = {}
     tokenizers: dict[str, tuple[str, str]] = {}
     for run in runs:
         for step in run.steps:
             for vector in step.vectors:
-                if vector.checkpoint.tokenizer is not None and METRIC in {c.metric for c in vector.components}:
+                if (
+                    per_token
+                    and vector.checkpoint.tokenizer is not None
+                    and METRIC in {c.metric for c in vector.components}
+                ):
                     tokenizer, where = tokenizers.setdefault(METRIC, (vector.checkpoint.tokenizer, step.where))
                     if tokenizer != vector.checkpoint.tokenizer:
                         raise DataError(

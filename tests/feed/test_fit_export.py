@@ -194,12 +194,27 @@ def test_regmix_has_no_gaps_and_says_what_it_leaves_out(tmp_path: Path) -> None:
         write_regmix(feed({"code": None}, mixture={"x": 1.0}), tmp_path)
 
 
-def test_regmix_refuses_a_domain_called_index_and_runs_of_other_content(tmp_path: Path) -> None:
+def test_regmix_refuses_a_domain_called_index(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="RegMix would take a domain called 'index'"):
         write_regmix(feed({"code": -1.0}, mixture={"index": 1.0}), tmp_path)
+
+
+def with_tokenizer(one: Any, tokenizer: str) -> Any:
+    return one.model_copy(update={"checkpoint": one.checkpoint.model_copy(update={"tokenizer": tokenizer})})
+
+
+def test_losses_per_token_of_two_tokenizers_are_refused_and_bits_per_byte_are_not(tmp_path: Path) -> None:
+    runs = [with_tokenizer(vector({"code": -1.0}, trajectory=name, mixture={"x": 1.0}), name) for name in "ab"]
+    with pytest.raises(DataError, match="trajectory b step 0 and trajectory a step 0 have different tokenizers"):
+        write_regmix(Feed(runs), tmp_path)
+    assert len(write_olmix(Feed(runs), tmp_path).paths) == 2
+
+
+@pytest.mark.parametrize("write", [write_olmix, write_regmix])
+def test_runs_of_other_content_are_refused(write: Any, tmp_path: Path) -> None:
     other = vector({"code": -1.0}, trajectory="b", mixture={"x": 1.0}, definitions={"code": "sha256:new"})
     with pytest.raises(DataError, match="measured different things as 'code'"):
-        write_regmix(Feed([*feed({"code": -1.0}, mixture={"x": 1.0}), other]), tmp_path)
+        write(Feed([*feed({"code": -1.0}, mixture={"x": 1.0}), other]), tmp_path)
 
 
 @pytest.mark.parametrize("write", [write_olmix, write_regmix])
