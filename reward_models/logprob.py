@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydantic import JsonValue
 
 from harness.core.measurement import Measurement, failed
 from harness.core.tokens import TokenPair
-from harness.reward_models.statistics import clustered_mean
+from harness.reward_models.statistics import bits_per_byte, clustered_mean
 
 METRIC = "logprob_per_token"
 
@@ -43,7 +42,7 @@ def measure_logprob(
     n_tokens = np.array([pair.n_tokens for pair in scored], dtype=np.float64)
     estimate = clustered_mean(nats / n_tokens, [pair.cluster for pair in scored])
     n_bytes = sum(pair.n_bytes for pair in scored)
-    bits, bits_stderr = _bits_per_byte(nats, scored, n_bytes)
+    bits = bits_per_byte(nats, [pair.n_bytes for pair in scored], [pair.cluster for pair in scored])
     return Measurement(
         metric=METRIC,
         raw=estimate.mean,
@@ -53,22 +52,10 @@ def measure_logprob(
         status="ok" if len(scored) == n_items else "partial",
         reason=cause if n_failed else None,
         detail={
-            "bits_per_byte": bits,
-            "bits_per_byte_stderr": bits_stderr,
+            "bits_per_byte": None if bits is None else bits.mean,
+            "bits_per_byte_stderr": None if bits is None else bits.stderr,
             "n_tokens": int(n_tokens.sum()),
             "n_bytes": n_bytes,
             **counts,
         },
     )
-
-
-def _bits_per_byte(
-    nats: npt.NDArray[np.float64], scored: Sequence[TokenPair], n_bytes: int
-) -> tuple[float | None, float | None]:
-    """A ratio of sums, and its standard error over pairs: that of the mean of bits_j - ratio * bytes_j, over mean bytes."""
-    if not n_bytes:
-        return None, None
-    ratio = -math.fsum(nats.tolist()) / (math.log(2) * n_bytes)
-    sizes = np.array([pair.n_bytes for pair in scored], dtype=np.float64)
-    error = clustered_mean(-nats / math.log(2) - ratio * sizes, [pair.cluster for pair in scored]).stderr
-    return ratio, None if error is None else error * len(scored) / n_bytes
