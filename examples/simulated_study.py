@@ -135,12 +135,12 @@ def vector(
     )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/study"))
     parser.add_argument("--mixtures", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rng = np.random.default_rng(options.seed)
     shutil.rmtree(options.out, ignore_errors=True)
     mixtures = rng.dirichlet([1.0] * len(DOMAINS), size=options.mixtures)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from samples import vector, write
-from study import write_study
+from study import script, write_study
 
 from harness.cli import run
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, DataError, SpecError
@@ -134,3 +134,18 @@ def test_what_cannot_be_compared_is_one_line(
     assert run(["validate", place[0], *arguments]) == error.exit_code
     captured = capsys.readouterr()
     assert captured.out == "" and message in captured.err and captured.err.count("\n") == 1
+
+
+def test_the_page_shows_what_this_code_prints(tmp_path: Path, capsys: Capture) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "validate.md").read_text(encoding="utf-8")
+    block = page.partition("    $ python examples/simulated_study.py --out results/study\n")[2].partition(
+        "    weights:"
+    )[0]
+    command, _, shown = block.partition("\n")
+    script().main(["--out", str(tmp_path / "results/study")])
+    capsys.readouterr()
+    arguments = [word.replace("results/", f"{tmp_path}/results/") for word in command.split()[2:]]
+    assert run(arguments) == EXIT_OK
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        line.removeprefix("    ").rstrip() for line in shown.splitlines()
+    ]
