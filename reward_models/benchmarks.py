@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.reward_models.statistics import bits_per_byte
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -60,15 +62,17 @@ class GoldScores:
     """Of the right answers: bits per byte over all of them (as a log-prob field's), and the mean nats per token (Eq. 1)."""
 
     bits_per_byte: float | None
+    bits_per_byte_stderr: float | None
     logprob_per_token: float | None
 
 
 def gold_scores(nats: Sequence[float], n_tokens: Sequence[int], n_bytes: Sequence[int]) -> GoldScores:
     """bits_per_byte = -sum nats / (ln 2 * sum bytes); logprob_per_token = 1/n sum_j nats_j / tokens_j. Null without answers."""
-    total = sum(n_bytes)
-    if not nats or not total:
-        return GoldScores(bits_per_byte=None, logprob_per_token=None)
+    bits = bits_per_byte(nats, n_bytes, range(len(nats)))
+    if bits is None:
+        return GoldScores(bits_per_byte=None, bits_per_byte_stderr=None, logprob_per_token=None)
     return GoldScores(
-        bits_per_byte=-math.fsum(nats) / (math.log(2) * total),
+        bits_per_byte=bits.mean,
+        bits_per_byte_stderr=bits.stderr,
         logprob_per_token=math.fsum(n / t for n, t in zip(nats, n_tokens, strict=True)) / len(nats),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydantic import JsonValue
 
 from harness.core.measurement import Measurement, failed
 from harness.core.tokens import TokenPair
-from harness.reward_models.statistics import clustered_mean
+from harness.reward_models.statistics import bits_per_byte, clustered_mean
 
 METRIC = "logprob_per_token"
 
@@ -43,6 +42,7 @@ def measure_logprob(
     n_tokens = np.array([pair.n_tokens for pair in scored], dtype=np.float64)
     estimate = clustered_mean(nats / n_tokens, [pair.cluster for pair in scored])
     n_bytes = sum(pair.n_bytes for pair in scored)
+    bits = bits_per_byte(nats, [pair.n_bytes for pair in scored], [pair.cluster for pair in scored])
     return Measurement(
         metric=METRIC,
         raw=estimate.mean,
@@ -52,7 +52,8 @@ def measure_logprob(
         status="ok" if len(scored) == n_items else "partial",
         reason=cause if n_failed else None,
         detail={
-            "bits_per_byte": -math.fsum(nats.tolist()) / (math.log(2) * n_bytes) if n_bytes else None,
+            "bits_per_byte": None if bits is None else bits.mean,
+            "bits_per_byte_stderr": None if bits is None else bits.stderr,
             "n_tokens": int(n_tokens.sum()),
             "n_bytes": n_bytes,
             **counts,

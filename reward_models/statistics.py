@@ -49,6 +49,22 @@ def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[Hashable
     return Estimate(mean, math.sqrt(n_clusters / (n_clusters - 1) * between) / x.size)
 
 
+def bits_per_byte(
+    nats: Sequence[float] | Floats, n_bytes: Sequence[int], clusters: Sequence[Hashable]
+) -> Estimate | None:
+    """-sum nats / (ln 2 * sum bytes), with the standard error of a ratio; None without bytes.
+
+    That of the mean of bits_j - ratio * bytes_j, over the mean of bytes. Shapes [n], `clusters` as in `clustered_mean`.
+    """
+    total = sum(n_bytes)
+    if not total:
+        return None
+    bits = -np.asarray(nats, dtype=np.float64) / math.log(2)
+    ratio = -math.fsum(np.asarray(nats, dtype=np.float64).tolist()) / (math.log(2) * total)
+    error = clustered_mean(bits - ratio * np.asarray(n_bytes, dtype=np.float64), clusters).stderr
+    return Estimate(ratio, None if error is None else error * len(bits) / total)
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Mean and population standard deviation (ddof 0), so that the fitted values have standard deviation 1.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.core.component import ComponentConfig
 from harness.core.measurement import Measurement, failed
+from harness.core.place import suffix
 from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
 from harness.feed.feed import Feed
 from harness.reward_models.evidence import Evidence
@@ -80,6 +81,19 @@ def vector(
         provenance=provenance(definitions or {name: f"sha256:{name}" for name in raws}, spec=spec),
         evidence=evidence,
     )
+
+
+def seen(item: RewardVector, tokens: int | None, *, sizes: Sequence[float] | None = None) -> RewardVector:
+    """The vector with the tokens its run has seen, and sizes of its domains."""
+    record = item.checkpoint.model_copy(update={"tokens_seen": tokens})
+    mixture = item.mixture if item.mixture is None else item.mixture.model_copy(update={"sizes": sizes})
+    return item.model_copy(update={"checkpoint": record, "mixture": mixture})
+
+
+def varied(item: RewardVector, **variables: Any) -> RewardVector:
+    """The vector as one of those that a spec's `vary` makes of a checkpoint."""
+    trajectory = f"{item.trajectory}{suffix(variables)}"
+    return item.model_copy(update={"variables": variables, "trajectory": trajectory})
 
 
 def feed(*rows: Mapping[str, float | None], trajectory: str = "a", **settings: Any) -> Feed:

@@ -20,6 +20,7 @@ from harness.cli import (
     show,
     tasks,
     update,
+    validate,
     watch,
 )
 from harness.cli.tau2.app import app as tau2_app
@@ -57,6 +58,7 @@ app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
 app.command("update")(update.update)
 app.command("export")(export.export)
+app.command("validate")(validate.validate)
 app.command("aggregate")(aggregate.aggregate)
 app.command("ls")(ls.ls)
 app.command("schema")(schema.schema)

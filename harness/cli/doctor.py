@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, SpecFile
+from harness.cli.options import Base, CodeExecution, SpecFile, Weights
 
 
 def doctor(
@@ -15,6 +15,7 @@ def doctor(
         list[str] | None, typer.Argument(metavar="[CHECKPOINT...]", help="As for `harness score`; none: only the spec.")
     ] = None,
     spec: SpecFile = None,
+    weights: Weights = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder that is to be used.")] = None,
     code_execution: CodeExecution = False,
     base: Base = None,
@@ -26,11 +27,14 @@ def doctor(
     from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
     from harness.run.doctor import examine
     from harness.spec.spec import allow_code_execution, default_spec, load_spec
+    from harness.spec.weights import read_weights, weighted
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     marks = {True: "ok", False: "FAILED", None: "note"}
     n_failed = 0
     chosen = load_spec(spec) if spec else default_spec()
+    if weights is not None:
+        chosen = weighted(chosen, read_weights(weights), where=str(weights))
     chosen = allow_code_execution(chosen) if code_execution else chosen
     for check in examine(chosen, checkpoints or [], out=out, base=base):
         console.print(f"{marks[check.ok]:<7} {check.name}: {visible(check.words)}")

@@ -15,29 +15,65 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     OLMIX = "olmix"
+    REGMIX = "regmix"
+
+
+class RowsOf(StrEnum):
+    """What a row is."""
+
+    LAST = "last"
+    STEPS = "steps"
 
 
 def export(
     feed: Annotated[Path, typer.Argument(metavar="FEED", help="A rewards.jsonl, or the folder it is in.")],
     form: Annotated[
-        Format, typer.Option("--format", "-F", help="csv and parquet: one table; olmix: ratios.csv and metrics.csv.")
+        Format,
+        typer.Option(
+            "--format",
+            "-F",
+            help="csv and parquet: one table; olmix: ratios.csv and metrics.csv; regmix: train_mixture.csv and train_target.csv.",
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File (csv, parquet) or folder (olmix). Default: beside the feed."),
+        typer.Option("--output", "-o", help="File (csv, parquet) or folder (olmix, regmix). Default: beside the feed."),
     ] = None,
-) -> None:
-    """Export a feed as CSV, as Parquet, or as the two CSV files olmix fits on."""
-    from harness.feed.export import write_csv, write_olmix, write_parquet
+    rows: Annotated[
+        RowsOf | None,
+        typer.Option(
+            "--rows", help="last: a row per run; steps: one per step. Default: last for olmix and regmix, else steps."
+        ),
+    ] = None,
+    sizes: Annotated[
+        Path | None,
+        typer.Option("--sizes", metavar="FILE", help="Tokens of each domain (JSON), for olmix's priors.json."),
+    ] = None,
+) -> int:
+    """Export a feed as CSV, as Parquet, or as the CSV files that olmix or RegMix fit on."""
+    from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
+    from harness.feed.export import write_csv, write_parquet
     from harness.feed.feed import read_feed
+    from harness.feed.fit_export import Exported, read_sizes, write_olmix, write_regmix
 
+    if sizes is not None and form is not Format.OLMIX:
+        raise SpecError("--sizes is for --format olmix; a multiplier's sizes stand in mixture.json")
     beside = feed if feed.is_dir() else feed.parent
     vectors = read_feed(feed)
     if form is Format.OLMIX:
-        written = write_olmix(vectors, output or beside)
+        known = None if sizes is None else read_sizes(sizes)
+        written = write_olmix(vectors, output or beside, rows=(rows or RowsOf.LAST).value, sizes=known)
+    elif form is Format.REGMIX:
+        written = write_regmix(vectors, output or beside, rows=(rows or RowsOf.LAST).value)
     else:
         name = f"rewards.{form}"
         path = beside / name if output is None else output / name if output.is_dir() else output
-        written = [write_csv(vectors, path) if form is Format.CSV else write_parquet(vectors, path)]
-    for path in written:
+        write = write_csv if form is Format.CSV else write_parquet
+        written = Exported([write(vectors, path, rows=(rows or RowsOf.STEPS).value)], [])
+    for path in written.paths:
         typer.echo(str(path))
+    if form is Format.OLMIX and not any(path.name == "priors.json" for path in written.paths):
+        typer.echo("olmix also asks for the domains' sizes: --sizes FILE, or `sizes` in mixture.json", err=True)
+    for words in written.left_out:
+        typer.echo(f"left out: {words}", err=True)
+    return EXIT_INCOMPLETE if written.left_out else EXIT_OK

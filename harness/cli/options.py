@@ -11,6 +11,12 @@ SpecFile = Annotated[
     Path | None, typer.Option("--spec", "-s", help="What to measure (YAML). Default: offline stdlib fields.")
 ]
 Base = Annotated[str | None, typer.Option("--base", help="Base model of adapters, instead of the one they name.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", metavar="FILE", help="Weights in place of the spec's, as `harness validate -o` writes them."
+    ),
+]
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run. Default: from the spec's digest.")]
 Trajectory = Annotated[str | None, typer.Option("--trajectory", help="Name of the trajectory. Default: its folder's.")]
 CodeExecution = Annotated[

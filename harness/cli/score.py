@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
 
 
 def score(
@@ -19,6 +19,7 @@ def score(
         ),
     ],
     spec: SpecFile = None,
+    weights: Weights = None,
     field: Annotated[
         list[str] | None,
         typer.Option("--field", "-f", help="Instead of a spec: a named field or a data file. Repeatable."),
@@ -67,6 +68,7 @@ def score(
     from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
     from harness.spec.spec import allow_code_execution, default_spec, load_spec, override, spec_of_fields
+    from harness.spec.weights import read_weights, weighted
 
     if spec is not None and field:
         raise SpecError("--spec and --field exclude each other; name the field in the spec")
@@ -81,6 +83,8 @@ def score(
         trust_remote_code=trust_remote_code or None,
         allow_pickle=allow_pickle or None,
     )
+    if weights is not None:
+        chosen = weighted(chosen, read_weights(weights), where=str(weights))
     if code_execution:
         chosen = allow_code_execution(chosen)
     found = find_checkpoints(

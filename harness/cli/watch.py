@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
 
 
 def watch(
     folder: Annotated[Path, typer.Argument(help="Where checkpoint-* appear, or a folder of such folders.")],
     spec: SpecFile = None,
+    weights: Weights = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder. Default: results/<folder's name>.")
     ] = None,
@@ -39,10 +40,13 @@ def watch(
     from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
     from harness.spec.spec import allow_code_execution, default_spec, load_spec
+    from harness.spec.weights import read_weights, weighted
 
     if not folder.is_dir():
         raise CheckpointError(f"no folder at {folder}; the training that is watched must have made it")
     chosen = load_spec(spec) if spec else default_spec()
+    if weights is not None:
+        chosen = weighted(chosen, read_weights(weights), where=str(weights))
     prepared = prepare(allow_code_execution(chosen) if code_execution else chosen)
     watched = Watch(
         lambda: find_checkpoints(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
@@ -15,3 +16,9 @@ class Place(NamedTuple):
     def order(self) -> int:
         """Sort key within a trajectory: a vector without a step comes first."""
         return -1 if self.step is None else self.step
+
+
+def suffix(variables: Mapping[str, Any]) -> str:
+    """What the values of a spec's `vary` add to the name of a trajectory: `[alpha=1]`, or nothing."""
+    values = ",".join(f"{key}={value}" for key, value in variables.items())
+    return f"[{values}]" if values else ""

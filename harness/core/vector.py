@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self
 
@@ -54,10 +55,31 @@ class CheckpointRecord(Record):
 
 
 class Mixture(Record):
-    """The weights the trainer says it used: non-negative, not all zero, not necessarily summing to 1."""
+    """The weights the trainer says it used: non-negative, not all zero, not necessarily summing to 1.
+
+    With `sizes` (tokens, or any one unit, of each domain's data) the weights are multipliers w_d of data sets, as in
+    Agent Data Protocol: rho_d is proportional to w_d * size_d. Without, the weights are in proportion to rho themselves.
+    """
 
     domains: list[str] = Field(min_length=1)
     weights: list[float]
+    sizes: list[float] | None = Field(default=None, exclude_if=lambda sizes: sizes is None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_by_name(cls, value: Any) -> Any:
+        """Sizes given as a table, in the order of the domains."""
+        if not isinstance(value, Mapping):
+            return value
+        sizes, domains = value.get("sizes"), value.get("domains")
+        if not isinstance(sizes, Mapping) or not isinstance(domains, list):
+            return value
+        names = [str(name) for name in domains]
+        if missing := [name for name in names if name not in sizes]:
+            raise ValueError(f"sizes: no size for {', '.join(missing)}")
+        if unknown := [str(name) for name in sizes if name not in names]:
+            raise ValueError(f"sizes: {', '.join(unknown)} has no weight; a weight of 0 says that it was not used")
+        return {**value, "sizes": [sizes[name] for name in names]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -67,24 +89,42 @@ class Mixture(Record):
             raise ValueError("a domain is named twice")
         if any(weight < 0 for weight in self.weights) or sum(self.weights) <= 0:
             raise ValueError("weights must be non-negative and not all zero")
+        if self.sizes is not None:
+            if len(self.sizes) != len(self.domains):
+                raise ValueError(f"{len(self.domains)} domains but {len(self.sizes)} sizes")
+            if any(size <= 0 for size in self.sizes):
+                raise ValueError("sizes must be positive")
+        amounts = self._amounts()
+        if not (math.isfinite(sum(amounts)) and sum(amounts) > 0):
+            raise ValueError("weights are too large or too small to be shares")
         return self
+
+    def _amounts(self) -> list[float]:
+        if self.sizes is None:
+            return self.weights
+        return [weight * size for weight, size in zip(self.weights, self.sizes, strict=True)]
 
     @classmethod
     def parse(cls, value: Any) -> Mixture:
         """From `{"domains": [...], "weights": [...]}` or from a plain table `{"code": 0.3, "prose": 0.7}`.
 
-        Raises pydantic's ValidationError (a ValueError).
+        Either form takes `sizes`: a table by domain, or a list in the domains' order. A number under that name in a plain
+        table is a domain's weight. Raises pydantic's ValidationError (a ValueError).
         """
         if isinstance(value, Mixture):
             return value
         if isinstance(value, Mapping) and "domains" not in value:
-            return cls(domains=[str(name) for name in value], weights=list(value.values()))
+            table = dict(value)
+            sizes = table.pop("sizes") if isinstance(table.get("sizes"), Mapping | list) else None
+            domains, weights = [str(name) for name in table], list(table.values())
+            return cls.model_validate({"domains": domains, "weights": weights, "sizes": sizes})
         return cls.model_validate(value)
 
     def normalized(self) -> dict[str, float]:
-        """rho: the weights divided by their sum."""
-        total = sum(self.weights)
-        return {domain: weight / total for domain, weight in zip(self.domains, self.weights, strict=True)}
+        """rho: the weights (times the sizes, where there are any) divided by their sum."""
+        amounts = self._amounts()
+        total = sum(amounts)
+        return {domain: amount / total for domain, amount in zip(self.domains, amounts, strict=True)}
 
 
 class ReferenceRecord(Record):

@@ -172,8 +172,9 @@ class Feed(Sequence[RewardVector]):
         return {name: spread(values) for name, values in measured.items()}
 
     def to_pandas(self, *, errors: bool = False) -> pd.DataFrame:
-        """One row per vector: run, trajectory, step, status, scalar, gain, `mixture.<domain>` as the trainer gave it,
-        and per component `<name>` (raw), `<name>.stderr` and the rest of COMPONENT_COLUMNS, and its numeric details.
+        """One row per vector: run, trajectory, step, status, scalar, gain, `variables.<name>` of what the spec varies,
+        `mixture.<domain>` as the trainer gave it, `rho.<domain>` (shares, the sizes taken in), and per component `<name>`
+        (raw), `<name>.stderr` and the rest of COMPONENT_COLUMNS, and its numeric details.
         With `errors` also VECTOR_ERROR_COLUMNS, and per component ERROR_COLUMNS and its interval's `low` and `high`.
 
         Raises DataError where a component's name clashes with another column.
@@ -181,6 +182,7 @@ class Feed(Sequence[RewardVector]):
         import pandas as pd
 
         rows = []
+        owners: dict[str, str] = {}
         for vector in self.vectors:
             cells: list[tuple[str, Any]] = [
                 ("run", vector.run),
@@ -195,9 +197,12 @@ class Feed(Sequence[RewardVector]):
             ]
             if errors:
                 cells += [(key, getattr(vector, key)) for key in VECTOR_ERROR_COLUMNS]
+            cells += [(f"variables.{name}", value) for name, value in vector.variables.items()]
             if vector.mixture:
                 weights = zip(vector.mixture.domains, vector.mixture.weights, strict=True)
                 cells += [(f"mixture.{domain}", weight) for domain, weight in weights]
+                cells += [(f"rho.{domain}", share) for domain, share in vector.mixture.normalized().items()]
+            whose = [""] * len(cells)
             for component in vector.components:
                 name = component.name
                 cells.append((name, component.raw))
@@ -207,10 +212,15 @@ class Feed(Sequence[RewardVector]):
                     limits = component.interval or (None, None)
                     cells += [(f"{name}.low", limits[0]), (f"{name}.high", limits[1])]
                 cells += [(f"{name}.{k}", v) for k, v in component.detail.items() if isinstance(v, int | float)]
+                whose += [name] * (len(cells) - len(whose))
             row = dict(cells)
-            if len(row) < len(cells):
-                column = next(name for name, n in Counter(name for name, _ in cells).items() if n > 1)
-                raise DataError(f"a table cannot have two columns {column!r}; rename the component in the spec")
+            columns = [column for column, _ in cells]
+            twice = next((column for column, n in Counter(columns).items() if n > 1), None)
+            for column, owner in zip(columns, whose, strict=True):
+                if owners.setdefault(column, owner) != owner:  # of another row
+                    twice = twice or column
+            if twice is not None:
+                raise DataError(f"a table cannot have two columns {twice!r}; rename the component in the spec")
             rows.append(row)
         frame = pd.DataFrame(rows)
         return frame.astype({"step": "Int64"}) if rows else frame

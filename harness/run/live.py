@@ -176,7 +176,7 @@ class RewardEnvironment:
         known = self._vectors.at(place)
         weights = (record.fingerprint, record.tokenizer)
         if known and known.status != "failed" and (known.checkpoint.fingerprint, known.checkpoint.tokenizer) == weights:
-            self._vectors.mix(known, checkpoint.mixture)
+            self._vectors.mix(known, checkpoint)
         else:
             entries = [
                 measure_component(row, component, subject, record, ledger, Observer()) for component in row.components

@@ -83,7 +83,7 @@ def run(
                     rows.append(row)
                     continue
                 _check_same(known, opener, checkpoint, ledger)
-                vectors.mix(known, checkpoint.mixture)
+                vectors.mix(known, checkpoint)
                 observer.advance(pairs=row.n_items, tokens=0)
                 observer.finished(known, new=False)
             if rows:

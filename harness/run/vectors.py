@@ -134,10 +134,14 @@ class RunVectors:
         index = self._places.get(place)
         return None if index is None else self.all[index]
 
-    def mix(self, vector: RewardVector, mixture: Mixture | None) -> None:
-        """Put in a mixture that came later than its vector."""
-        if mixture is not None and mixture != vector.mixture:
-            self.all[self._places[vector.place]] = vector.model_copy(update={"mixture": mixture})
+    def mix(self, vector: RewardVector, checkpoint: Checkpoint) -> None:
+        """Put in a mixture, or the tokens seen, that came later than their vector."""
+        record = vector.checkpoint
+        if checkpoint.tokens_seen is not None:
+            record = record.model_copy(update={"tokens_seen": checkpoint.tokens_seen})
+        mixture = checkpoint.mixture or vector.mixture
+        if (mixture, record) != (vector.mixture, vector.checkpoint):
+            self.all[self._places[vector.place]] = vector.model_copy(update={"mixture": mixture, "checkpoint": record})
             self._stale = True
 
     def add(self, row: Row, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]) -> RewardVector:

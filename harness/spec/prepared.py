@@ -14,7 +14,7 @@ from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError
-from harness.core.place import Place
+from harness.core.place import Place, suffix
 from harness.reward_models.reference import Reference, parse_reference
 from harness.reward_models.vector import Standardization
 from harness.spec.kinds import component_class
@@ -37,8 +37,7 @@ class Row:
     @property
     def suffix(self) -> str:
         """What the row adds to the name of a trajectory: `[alpha=1]`, or nothing."""
-        values = ",".join(f"{key}={value}" for key, value in self.variables.items())
-        return f"[{values}]" if values else ""
+        return suffix(self.variables)
 
     def place(self, checkpoint: Checkpoint) -> Place:
         """Where the row's vector of a checkpoint belongs: the steps of each row are a trajectory of their own."""

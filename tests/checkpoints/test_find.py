@@ -159,6 +159,13 @@ def test_both_forms_of_a_mixture_are_read(tmp_path: Path, value: dict[str, Any])
     assert (item.mixture.domains, item.mixture.weights, item.tokens_seen) == (["code", "prose"], [0.3, 0.7], 4096)
 
 
+def test_multipliers_are_read_with_the_sizes_of_their_domains(tmp_path: Path) -> None:
+    value = {"code": 2, "prose": 1, "sizes": {"code": 100, "prose": 300}, "tokens_seen": 7}
+    (item,) = find(folder(tmp_path / "m", mixture=value))
+    assert item.mixture is not None and item.tokens_seen == 7
+    assert item.mixture.normalized() == {"code": 0.4, "prose": 0.6}
+
+
 def test_tokens_seen_may_stand_alone(tmp_path: Path) -> None:
     (item,) = find(folder(tmp_path / "m", mixture={"tokens_seen": 5}))
     assert (item.mixture, item.tokens_seen, item.problem) == (None, 5, None)
@@ -175,6 +182,8 @@ def test_tokens_seen_may_stand_alone(tmp_path: Path) -> None:
         {"code": "much"},
         {"domains": ["a"], "weights": [1, 2]},
         {"domains": ["a", "a"], "weights": [1, 2]},
+        {"code": 1.0, "sizes": {"prose": 1}},
+        {"code": 1.0, "sizes": {"code": 0}},
         {"code": 1.0, "tokens_seen": -1},
         {"code": 1.0, "tokens_seen": "many"},
         '{"code": NaN}',

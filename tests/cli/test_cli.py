@@ -213,7 +213,7 @@ def test_export_olmix_writes_two_files_where_it_is_told(folder: Path, capsys: Ca
     assert run(["export", str(folder), "--format", "olmix", "-o", str(folder / "olmix")]) == EXIT_OK
     paths = [folder / "olmix" / name for name in ("ratios.csv", "metrics.csv")]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
-    assert pd.read_csv(paths[0])["y"].tolist() == [0.75] * 3
+    assert pd.read_csv(paths[0])["y"].tolist() == [0.75], "a row per run"
 
 
 def test_fit_reference_over_several_feeds(folder: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -262,6 +262,9 @@ def test_every_kind_of_error_has_its_own_exit_code() -> None:
         (["show", "feed", "-t", "z"], DataError, "no trajectory 'z' in the feed; it has a"),
         (["fit-reference", "one", "-o", "ref.json"], DataError, "measured 1 time"),
         (["export", "one", "-F", "olmix"], DataError, "carries no mixture"),
+        (["export", "one", "-F", "regmix"], DataError, "carries no mixture"),
+        (["export", "feed", "-F", "csv", "--sizes", "s.json"], SpecError, "--sizes is for --format olmix"),
+        (["export", "feed", "-F", "olmix", "--sizes", "s.json"], DataError, "cannot read sizes s.json"),
         (["score", "no/such/checkpoint"], CheckpointError, "no checkpoint at no/such/checkpoint"),
         (["fit-reference", "feed", "-o", "feed/rewards.jsonl/ref.json"], StateError, "cannot write"),
         (["export", "feed", "-F", "csv", "-o", "feed/rewards.jsonl/x.csv"], StateError, "cannot write feed"),
@@ -351,6 +354,29 @@ def test_a_feed_given_twice_is_not_counted_twice(tmp_path: Path, capsys: Capture
 def test_an_export_into_a_folder_gets_a_name_there(tmp_path: Path) -> None:
     assert run(["export", str(GOLDEN), "-F", "csv", "-o", str(tmp_path)]) == EXIT_OK
     assert (tmp_path / "rewards.csv").read_text(encoding="utf-8").startswith("run,")
+
+
+def test_a_fit_is_exported_by_run_and_on_request_by_step(folder: Path, capsys: Capture) -> None:
+    (folder / "sizes.json").write_text('{"x": 10, "y": 30}')
+    for arguments, rows in (([], ["a"]), (["--rows", "steps"], ["a-step0", "a-step10", "a-step20"])):
+        assert run(["export", str(folder), "-F", "olmix", "--sizes", str(folder / "sizes.json"), *arguments]) == EXIT_OK
+        captured = capsys.readouterr()
+        assert [Path(p).name for p in captured.out.split()] == ["ratios.csv", "metrics.csv", "priors.json"]
+        assert captured.err == ""
+        assert pd.read_csv(folder / "ratios.csv")["run_id"].tolist() == rows
+    assert run(["export", str(folder), "-F", "olmix"]) == EXIT_OK
+    assert "--sizes FILE" in capsys.readouterr().err
+    assert run(["export", str(folder), "-F", "csv", "--rows", "last"]) == EXIT_OK
+    assert pd.read_csv(folder / "rewards.csv")["cumulative.y"].tolist() == [0.75]
+
+
+def test_a_run_that_regmix_cannot_fit_on_is_named_and_the_exit_code_says_so(tmp_path: Path, capsys: Capture) -> None:
+    runs = [vector({"code": raw}, trajectory=name, mixture={"x": 1.0}) for name, raw in (("a", -1.0), ("b", None))]
+    write(runs, tmp_path / "rewards.jsonl")
+    assert run(["export", str(tmp_path), "-F", "regmix", "-o", str(tmp_path / "fit")]) == EXIT_INCOMPLETE
+    captured = capsys.readouterr()
+    assert captured.err == "left out: b: code failed: the checkpoint is broken\n"
+    assert pd.read_csv(tmp_path / "fit" / "train_target.csv")["index"].tolist() == ["a"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

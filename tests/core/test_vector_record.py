@@ -173,6 +173,16 @@ def test_a_vector_that_contradicts_itself_is_refused(place: tuple[str | int, ...
         ({"a": float("nan")}, "finite number"),
         ({}, "at least 1 item"),
         (["a"], "valid dictionary"),
+        ({"domains": ["a", "b"], "weights": [1, 1], "sizes": [1]}, "2 domains but 1 sizes"),
+        ({"a": 1, "b": 1, "sizes": {"a": 1}}, "no size for b"),
+        ({"a": 1, "sizes": {"a": 1, "b": 1}}, "b has no weight"),
+        ({"a": 1, "sizes": {"a": 0}}, "sizes must be positive"),
+        ({"a": 1, "sizes": {"a": -1}}, "sizes must be positive"),
+        ({"a": 1, "sizes": {"a": float("inf")}}, "finite number"),
+        ({"a": 1, "sizes": {"a": "much"}}, "valid number"),
+        ({"domains": 5, "weights": [1], "sizes": {"a": 1}}, "valid list"),
+        ({"a": 1e300, "sizes": {"a": 1e300}}, "too large or too small"),
+        ({"sizes": {"a": 1}}, "a has no weight"),
     ],
 )
 def test_a_mixture_that_is_no_distribution_is_refused(value: Any, message: str) -> None:
@@ -185,6 +195,27 @@ def test_a_mixture_is_a_table_of_multipliers_or_domains_with_weights() -> None:
     assert table == Mixture.parse({"domains": ["code", "prose"], "weights": [3.0, 1.5]})
     assert Mixture.parse(table) is table
     assert table.normalized() == {"code": 3 / 4.5, "prose": 1.5 / 4.5}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"domains": ["code", "prose"], "weights": [2, 1], "sizes": [100, 300]},
+        {"domains": ["code", "prose"], "weights": [2, 1], "sizes": {"prose": 300, "code": 100}},
+        {"code": 2, "prose": 1, "sizes": {"prose": 300, "code": 100}},
+        {"code": 2, "prose": 1, "sizes": [100, 300]},
+    ],
+)
+def test_multipliers_with_sizes_give_shares_of_their_product(value: dict[str, Any]) -> None:
+    mixture = Mixture.parse(value)
+    assert mixture.normalized() == {"code": 0.4, "prose": 0.6}
+    assert (mixture.weights, mixture.sizes) == ([2.0, 1.0], [100.0, 300.0])
+    assert Mixture.model_validate_json(mixture.model_dump_json()) == mixture
+
+
+def test_a_mixture_without_sizes_is_written_as_before_they_were_known() -> None:
+    assert Mixture.parse({"code": 1, "sizes": 3}).domains == ["code", "sizes"], "a number there is a domain's weight"
+    assert Mixture.parse({"code": 1}).model_dump_json() == '{"domains":["code"],"weights":[1.0]}'
 
 
 @given(st.lists(st.floats(0, 1e100), min_size=1, max_size=60).filter(lambda weights: sum(weights) > 1e-100))

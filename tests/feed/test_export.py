@@ -1,4 +1,4 @@
-"""A feed for other tools: full precision in CSV and Parquet, and the two files that olmix fits on."""
+"""A feed for other tools: one table in full precision, with errors as columns, and what a run was trained on."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from samples import feed, measurement, vector
+from samples import feed, seen, vector
 
 from harness import Feed
 from harness.core.errors import DataError, StateError
-from harness.feed.export import write_csv, write_olmix, write_parquet
+from harness.feed.export import table, write_csv, write_parquet
 
 AWKWARD = [-0.1, -1 / 3, -2.0000000000000004, -5e-324]
 MIXED = Feed(
     [
-        vector({"code": raw, "prose": raw * 2}, step=step, trajectory=name, mixture=mixture)
-        for name, step, raw, mixture in [
-            ("a", 10, -1.0, {"code": 0.3, "prose": 0.7}),
-            ("a", 20, -1 / 3, {"code": 3.0, "web": 1.0}),
-            ("b", 10, -2.0, {"prose": 0.1}),
+        seen(vector({"code": raw, "prose": raw * 2}, step=step, trajectory=name, mixture=mixture), tokens)
+        for name, step, raw, mixture, tokens in [
+            ("a", 10, -1.0, {"code": 0.3, "prose": 0.7}, 100),
+            ("a", 20, -1 / 3, {"code": 3.0, "web": 1.0}, 400),
+            ("b", 10, -2.0, {"prose": 0.1}, None),
         ]
     ]
 )
@@ -41,55 +40,12 @@ def test_csv_keeps_every_bit_of_every_number(tmp_path: Path) -> None:
 def test_parquet_is_the_same_table(tmp_path: Path) -> None:
     written = feed(*[{"code": raw} for raw in (*AWKWARD, None)])
     frame = pd.read_parquet(write_parquet(written, tmp_path / "rewards.parquet"))
-    pd.testing.assert_frame_equal(frame, written.to_pandas())
+    pd.testing.assert_frame_equal(frame, written.to_pandas(errors=True))
     assert math.isnan(frame["code"].iloc[-1])
     assert frame["code.status"].iloc[-1] == "failed"
 
 
-def test_olmix_gets_ratios_and_bits_per_byte_joined_on_run_id(tmp_path: Path) -> None:
-    paths = write_olmix(MIXED, tmp_path / "olmix")
-    assert [path.name for path in paths] == ["ratios.csv", "metrics.csv"]
-    ratios, metrics = (pd.read_csv(path, float_precision="round_trip") for path in paths)
-    assert ratios.columns.tolist() == ["run_id", "code", "prose", "web"]
-    assert metrics.columns.tolist() == ["run_id", "code_bpb", "prose_bpb"]
-    assert ratios["run_id"].tolist() == metrics["run_id"].tolist() == ["a-step10", "a-step20", "b-step10"]
-    assert np.allclose(ratios[["code", "prose", "web"]].sum(axis=1), 1.0, atol=1e-12)
-    assert ratios.loc[1, ["code", "prose", "web"]].tolist() == [0.75, 0.0, 0.25]
-    assert metrics["code_bpb"].tolist() == [v.components[0].detail["bits_per_byte"] for v in MIXED]
-    assert (metrics["prose_bpb"] > 0).all(), "bits per byte: lower is better, the sign of a log-prob turned round"
-
-
-def test_olmix_gets_a_step_measured_again_once(tmp_path: Path) -> None:
-    again = vector({"code": -9.0, "prose": -9.0}, step=10, trajectory="a", mixture={"code": 1.0})
-    ratios, metrics = (pd.read_csv(path) for path in write_olmix(Feed([*MIXED, again]), tmp_path))
-    assert sorted(ratios["run_id"]) == sorted(metrics["run_id"]) == ["a-step10", "a-step20", "b-step10"]
-    assert metrics.set_index("run_id").loc["a-step10", "code_bpb"] == 3.0
-
-
-def test_olmix_gets_an_empty_cell_for_what_failed(tmp_path: Path) -> None:
-    failed = vector({"code": None, "prose": -1.0}, step=30, trajectory="b", mixture={"code": 1.0})
-    _, path = write_olmix(Feed([*MIXED, failed]), tmp_path)
-    assert pd.read_csv(path)["code_bpb"].isna().tolist() == [False, False, False, True]
-
-
-def test_olmix_names_a_vector_without_step_by_its_trajectory(tmp_path: Path) -> None:
-    path, _ = write_olmix(Feed([vector({"code": -1.0}, step=None, mixture={"x": 1.0})]), tmp_path)
-    assert path.read_text() == "run_id,x\na,1.0\n"
-
-
-def test_olmix_without_a_mixture_is_refused_and_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"trajectory c step 0 carries no mixture, .* mixture.json"):
-        write_olmix(Feed([*MIXED, vector({"code": -1.0, "prose": -1.0}, trajectory="c")]), tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_olmix_without_bits_per_byte_is_refused(tmp_path: Path) -> None:
-    rows: list[Any] = [{"reward": measurement(0.4, metric="reward", detail={})}]
-    with pytest.raises(DataError, match="no component of the feed is measured in bits per byte"):
-        write_olmix(feed(*rows, mixture={"x": 1.0}), tmp_path)
-
-
-@pytest.mark.parametrize("write", [write_csv, write_parquet, write_olmix])
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_an_empty_feed_has_nothing_to_export(write: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to export"):
         write(Feed([]), tmp_path / "x")
@@ -99,3 +55,42 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot write"):
         write_csv(MIXED, tmp_path / "file" / "rewards.csv")
+
+
+def test_a_table_has_errors_and_what_each_run_was_trained_on_up_to_the_step() -> None:
+    frame = table(MIXED)
+    assert {"gain_stderr", "code.change_stderr", "code.low", "code.high", "code.n_clusters"} <= set(frame.columns)
+    assert frame["rho.code"].fillna(0).tolist() == [0.3, 0.75, 0.0]
+    assert frame["cumulative.code"].tolist() == pytest.approx([0.3, (100 * 0.3 + 300 * 0.75) / 400, 0.0])
+    assert frame["cumulative.web"].tolist() == pytest.approx([0.0, 300 * 0.25 / 400, 0.0])
+
+
+def test_the_last_rows_are_one_per_run_with_the_latest_vector() -> None:
+    again = seen(vector({"code": -9.0, "prose": -9.0}, step=20, trajectory="a", mixture={"web": 1.0}), 400)
+    frame = table(Feed([*MIXED, again]), rows="last")
+    assert (frame["trajectory"].tolist(), frame["step"].tolist()) == (["a", "b"], [20, 10])
+    assert frame["code"].tolist() == [-9.0, -2.0]
+    assert frame["cumulative.web"].tolist() == [0.75, 0.0]
+    only = table(Feed([one for one in MIXED if one.trajectory == "a"]), rows="last")
+    assert only["cumulative.prose"].tolist() == pytest.approx([100 * 0.7 / 400]), "a domain that the last step left"
+
+
+def test_where_tokens_are_not_told_a_step_has_an_empty_cell_and_a_run_is_refused_by_name(tmp_path: Path) -> None:
+    untold = Feed([seen(one, None) if one.trajectory == "a" else one for one in MIXED])
+    assert table(untold)["cumulative.code"].isna().tolist() == [False, True, False]
+    with pytest.raises(
+        DataError, match=r"trajectory a step 10 does not say how many tokens .* tokens_seen .*--rows steps"
+    ):
+        write_csv(untold, tmp_path / "x.csv", rows="last")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_component_called_like_a_cumulative_share_is_refused() -> None:
+    with pytest.raises(DataError, match=r"two columns 'cumulative\.x'"):
+        table(feed({"cumulative.x": -1.0}, mixture={"x": 1.0}))
+
+
+def test_a_feed_without_mixtures_is_a_table_all_the_same() -> None:
+    bare = feed({"code": -1.0}, {"code": -2.0})
+    assert table(bare, rows="last")["code"].tolist() == [-2.0]
+    assert not [column for column in table(bare) if "." in column and column.split(".")[0] in ("rho", "cumulative")]

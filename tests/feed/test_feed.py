@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import NONE, as_json, feed, measurement, provenance, vector, write
+from samples import NONE, as_json, feed, measurement, provenance, seen, varied, vector, write
 
 from harness import Feed, read_feed
 from harness.core.errors import DataError
@@ -253,6 +253,25 @@ def test_a_missing_step_is_missing_in_the_frame_and_steps_stay_whole_numbers() -
 def test_a_component_that_would_overwrite_a_column_is_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match=f"two columns '{names[-1]}'"):
         feed(dict.fromkeys(names, -1.0)).to_pandas()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_column_that_means_two_things_in_two_rows_is_refused(turned: bool) -> None:
+    rows = [vector({"rho.x": -1.0}, step=0), vector({"code": -1.0}, step=10, mixture={"x": 1.0})]
+    with pytest.raises(DataError, match=r"two columns 'rho\.x'"):
+        Feed(rows[::-1] if turned else rows).to_pandas()
+
+
+def test_what_a_spec_varies_is_a_column() -> None:
+    both = [varied(vector({"code": -1.0}), alpha=alpha) for alpha in (0, 0.5)]
+    assert Feed(both).to_pandas()["variables.alpha"].tolist() == [0, 0.5]
+
+
+def test_the_frame_has_the_mixture_as_given_and_as_shares() -> None:
+    multiplied = seen(vector({"code": -1.0}, mixture={"a": 2.0, "b": 1.0}), None, sizes=[100.0, 300.0])
+    row = Feed([multiplied]).to_pandas().iloc[0]
+    assert (row["mixture.a"], row["mixture.b"], row["rho.a"], row["rho.b"]) == (2.0, 1.0, 0.4, 0.6)
+    assert nan_equal(Feed([multiplied]).matrix()[0, :2], [0.4, 0.6])
 
 
 def test_ten_thousand_vectors_are_one_matrix() -> None:

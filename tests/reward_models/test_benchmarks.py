@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.reward_models import statistics
 from harness.reward_models.benchmarks import Score, average, averages, gold_scores
 from harness.tasks.suites.catalog import benchmark_of, suites
 
@@ -64,4 +65,6 @@ def test_gold_scores_are_those_of_a_field() -> None:
     made = gold_scores([-2.0, -3.0], [2, 1], [4, 6])
     assert made.bits_per_byte == pytest.approx(5 / (math.log(2) * 10))
     assert made.logprob_per_token == pytest.approx((-1 - 3) / 2)
+    both = statistics.bits_per_byte([-2.0, -3.0], [4, 6], ["a", "b"])
+    assert both is not None and (made.bits_per_byte, made.bits_per_byte_stderr) == both
     assert gold_scores([], [], []).bits_per_byte is None

@@ -43,6 +43,21 @@ def test_the_score_is_eq_1_and_bits_per_byte_is_over_the_whole_field(rows: Rows)
     assert (value.metric, value.higher_is_better) == (METRIC, True)
 
 
+def test_the_error_of_bits_per_byte_is_that_of_a_ratio() -> None:
+    rng = np.random.default_rng(0)
+    seen, told = [], []
+    for _ in range(400):
+        sizes = rng.integers(20, 400, size=60)
+        pairs = [pair(str(i), 5, int(size)) for i, size in enumerate(sizes)]
+        nats = -sizes * rng.normal(0.7, 0.2, size=60)
+        value = measure_logprob(pairs, nats, n_items=60)
+        seen.append(value.detail["bits_per_byte"])
+        told.append(value.detail["bits_per_byte_stderr"])
+    assert np.mean(told) == pytest.approx(np.std(seen), rel=0.1)
+    alone = measure_logprob([pair("a", 2, 4)], np.array([-3.0]), n_items=1)
+    assert alone.detail["bits_per_byte"] is not None and alone.detail["bits_per_byte_stderr"] is None
+
+
 def test_the_mean_over_pairs_is_unweighted() -> None:
     value = measure_logprob([pair("long", 100, 400), pair("short", 1, 4)], np.array([-100.0, -3.0]), n_items=2)
     assert value.raw == -2.0, "not (-103 / 101) per token"

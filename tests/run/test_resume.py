@@ -224,6 +224,18 @@ def test_a_mixture_given_later_comes_into_the_feed(tmp_path: Path) -> None:
     assert after == {**before, "mixture": {"domains": ["code", "prose"], "weights": [0.25, 0.75]}}
 
 
+def test_tokens_seen_given_later_come_into_the_feed_and_measure_nothing(tmp_path: Path) -> None:
+    write_field(tmp_path / "a.jsonl", 5)
+    folder = tiny.save(tmp_path / "sft" / "checkpoint-1")
+    (folder / "mixture.json").write_text('{"code": 1}')
+    before = scored(tmp_path, str(tmp_path / "sft"))[0]
+    (folder / "mixture.json").write_text('{"code": 1, "tokens_seen": 4096}')
+    after = scored(tmp_path, str(tmp_path / "sft"))[0]
+    assert after == {**before, "checkpoint": {**before["checkpoint"], "tokens_seen": 4096}}
+    (folder / "mixture.json").unlink()
+    assert scored(tmp_path, str(tmp_path / "sft"))[0] == after, "what a feed knows is not forgotten with the file"
+
+
 def test_a_tokenizer_replaced_beside_the_same_weights_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

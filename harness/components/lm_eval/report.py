@@ -121,7 +121,11 @@ def _detail(
     golds = [gold for one in mine.values() for gold in one.gold.values()]
     if golds:
         gold = gold_scores([g.nats for g in golds], [g.n_tokens for g in golds], [g.n_bytes for g in golds])
-        detail |= {"bits_per_byte": gold.bits_per_byte, "gold_logprob_per_token": gold.logprob_per_token}
+        detail |= {
+            "bits_per_byte": gold.bits_per_byte,
+            "bits_per_byte_stderr": gold.bits_per_byte_stderr,
+            "gold_logprob_per_token": gold.logprob_per_token,
+        }
     error_key = "_stderr,".join(metric.split(",", 1))
     others = {
         key: number
