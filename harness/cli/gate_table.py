@@ -1,0 +1,108 @@
+"""A gate's judgement as a table of at most 80 columns, as Markdown and as JSON, and the exit code it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from harness.cli.comparison_table import comparison_document, escaped, limits_cell, markdown_table
+from harness.cli.table import number, stdout
+from harness.cli.visible import visible
+from harness.core.errors import EXIT_INCONCLUSIVE, EXIT_NO_GO, EXIT_OK
+from harness.reward_models.gate import Check, Decision, Judgement, worst
+
+GATE_SCHEMA = "harness.gate/1"
+CODES: dict[Decision, int] = {"GO": EXIT_OK, "NO-GO": EXIT_NO_GO, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
+HEAD = ("component", "demand", "better by", "95% interval", "decision", "items (has)")
+
+
+def exit_code(found: Sequence[Judgement]) -> int:
+    """Of the worst of them."""
+    return CODES[worst([one.decision for one in found])]
+
+
+def print_judgement(found: Judgement) -> None:
+    """The checks, what is to be said of them, and the decision."""
+    console = stdout()
+    console.print(f"against  {visible(' '.join(found.comparison.before))}", soft_wrap=True)
+    console.print(f"run      {visible(' '.join(found.comparison.after))}", soft_wrap=True)
+    console.print()
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column(HEAD[0], overflow="fold", min_width=8)
+    for name in HEAD[1:]:
+        table.add_column(name, justify="right", no_wrap=name != HEAD[-1])
+    for check in found.checks:
+        table.add_row(*map(visible, _row(check)))
+    console.print(table)
+    console.print()
+    for line in _said(found):
+        console.print(line, soft_wrap=True, highlight=False)
+    console.print(_decision(found), soft_wrap=True, highlight=False)
+
+
+def as_markdown(found: Judgement) -> str:
+    """The same for a page that renders Markdown."""
+    labels = [
+        ", ".join(f"`{visible(label)}`" for label in side) for side in (found.comparison.before, found.comparison.after)
+    ]
+    lines = [f"**{escaped(_decision(found))}** ({labels[1]} against {labels[0]})", ""]
+    lines += markdown_table(HEAD, [_row(check) for check in found.checks])
+    return "\n".join([*lines, "", *(f"- {escaped(line)}" for line in _said(found)), ""])
+
+
+def as_document(found: Sequence[Judgement]) -> str:
+    """Everything, the comparisons included, as JSON."""
+    judgements: list[dict[str, Any]] = [
+        {
+            "decision": one.decision,
+            "checks": [asdict(check) for check in one.checks],
+            "unruled": one.unruled,
+            "comparison": comparison_document(one.comparison),
+        }
+        for one in found
+    ]
+    decision = worst([one.decision for one in found])
+    document = {"schema": GATE_SCHEMA, "decision": decision, "exit_code": CODES[decision], "judgements": judgements}
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def _row(check: Check) -> list[str]:
+    return [
+        check.name,
+        check.rule,
+        number(check.improvement, sign=True),
+        limits_cell(check.interval),
+        check.decision,
+        _needed(check),
+    ]
+
+
+def _needed(check: Check) -> str:
+    if check.n_items_to_decide is not None:
+        return f"{check.n_items_to_decide:,} ({check.n_items:,})"
+    if check.times_to_decide is not None:
+        return f"{check.times_to_decide:.1f} times"
+    return ""
+
+
+def _said(found: Judgement) -> Iterator[str]:
+    yield from map(visible, found.comparison.remarks)
+    for check in found.checks:
+        if check.reason is not None:
+            yield visible(f"{check.name}: {check.reason}")
+    for row in found.comparison.components:
+        if row.status == "unpaired" and any(check.name == row.name for check in found.checks):
+            yield visible(f"{row.name}: compared without its items, so the error is unpaired and too wide")
+        if row.seed_stderr is not None:
+            yield visible(f"{row.name}: seeds ± {row.seed_stderr:.4f}, which the interval does not hold")
+    if found.unruled:
+        yield visible(f"no rule for: {', '.join(found.unruled)}")
+
+
+def _decision(found: Judgement) -> str:
+    names = [check.name for check in found.checks if check.decision == found.decision]
+    return visible(found.decision if found.decision == "GO" else f"{found.decision}: {', '.join(names)}")
