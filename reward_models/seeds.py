@@ -80,7 +80,7 @@ def mean_items(found: Sequence[Items | NoItems]) -> Items | NoItems:
     first = every[0]
     if len({len(one.unit_interval) for one in every}) > 1:
         return NoItems("the seeds have other members")
-    bounded = np.logical_and.reduce([one.unit_interval for one in every])
+    bounded = np.logical_and.reduce(np.stack([one.unit_interval for one in every]), axis=0)
     where, values = first.layout, [one.values for one in every]
     if not all(where.same(one.layout) for one in every):
         places = [{identity: row for row, identity in enumerate(one.layout.ids)} for one in every]
@@ -97,4 +97,4 @@ def mean_items(found: Sequence[Items | NoItems]) -> Items | NoItems:
             weights=first.layout.weights.tolist(),
             scope=first.layout.scope,
         )
-    return replace(first, layout=where, values=np.mean(values, axis=0), unit_interval=bounded.all(axis=0))
+    return replace(first, layout=where, values=np.mean(values, axis=0), unit_interval=bounded)
