@@ -54,7 +54,8 @@ def compare_scalars(
     ]
     missing = [f"{row.name} ({row.status})" for row in counted if row.status not in BY_ITEMS]
     if not counted or unweighted:
-        return ScalarComparison(reason=f"{', '.join(unweighted) or 'no component'} has no weight")
+        names = "no component" if len(unweighted) == len(counted) else ", ".join(unweighted)
+        return ScalarComparison(reason=f"{names} has a weight" if names == "no component" else f"{names} has no weight")
     if missing or others:
         return ScalarComparison(reason=f"not comparable: {', '.join([*missing, *others])}")
     seeds = [seed_spread([_weighted_sum(counted, side) for side in sides]) for sides in (befores, afters)]

@@ -31,8 +31,9 @@ class Values:
     higher_is_better: bool = True
     weight: float = 0.5
     task_ids: Sequence[str] | None = None
+    members: int | None = None
+    """Tasks of a group that the items are of, by turns."""
     definition: str = "sha256:1"
-    tokenizer_free: bool = True
 
     @property
     def column(self) -> str:
@@ -40,7 +41,9 @@ class Values:
 
     def table(self) -> dict[str, list[Any]]:
         if self.task_ids is None:
-            return {"id": [f"t/{i}" for i in range(len(self.values))], self.column: list(self.values)}
+            of = [f"t{i % self.members}" if self.members else "t" for i in range(len(self.values))]
+            table = {"id": [f"{task}/{i}" for i, task in enumerate(of)], self.column: list(self.values)}
+            return {**table, "task": of} if self.members else table
         seen: dict[str, int] = {}
         ids = []
         for task in self.task_ids:
@@ -49,7 +52,9 @@ class Values:
         return {"id": ids, "task_id": list(self.task_ids), self.column: list(self.values)}
 
     def measured(self, items: str | None) -> Measurement:
-        scored = [(v, c) for v, c in zip(self.values, self.task_ids or range(len(self.values)), strict=True) if v is not None]
+        scored = [
+            (v, c) for v, c in zip(self.values, self.task_ids or range(len(self.values)), strict=True) if v is not None
+        ]
         if not scored:
             return failed(self.metric, "the server did not answer", n_items=len(self.values))
         mean = clustered_mean([v for v, _ in scored], [c for _, c in scored])
@@ -63,7 +68,10 @@ class Values:
             n_scored=len(scored),
             status="ok" if whole else "partial",
             reason=None if whole else "some were not answered",
-            detail={"items": items} if items else {},
+            detail={
+                **({"items": items} if items else {}),
+                **({"tasks": {f"t{i}": None for i in range(self.members)}} if self.members else {}),
+            },
         )
 
 
@@ -93,7 +101,10 @@ def write_run(
                 trajectory=trajectory,
                 step=step,
                 checkpoint=CheckpointRecord(
-                    path=f"{trajectory}/{step}", kind="full", fingerprint=f"sha256:{folder.name}/{trajectory}/{step}", tokenizer=tokenizer
+                    path=f"{trajectory}/{step}",
+                    kind="full",
+                    fingerprint=f"sha256:{folder.name}/{trajectory}/{step}",
+                    tokenizer=tokenizer,
                 ),
                 mixture=None if mixture is None else Mixture.parse(mixture),
                 variables={},

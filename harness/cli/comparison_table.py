@@ -112,31 +112,26 @@ def _changes(found: Comparison) -> tuple[list[str], Rows]:
         for row in found.components
     ]
     scalar = found.scalar
-    rows.append(
-        [
-            "scalar",
-            number(scalar.before),
-            number(scalar.after),
-            with_error(scalar.change, scalar.stderr),
-            limits_cell(scalar.interval),
-            "",
-        ]
-    )
+    if scalar.change is not None:
+        moved = with_error(scalar.change, scalar.stderr)
+        rows.append(["scalar", number(scalar.before), number(scalar.after), moved, limits_cell(scalar.interval), ""])
     return ["component", "before", "after", "change ± error", "95% interval", "Holm p"], rows
 
 
 def _certainty(found: Comparison) -> tuple[list[str], Rows]:
     """How sure a change is: columns that nothing stands in are left out."""
-    every: list[ComponentComparison | ScalarComparison] = [*found.components, found.scalar]
+    scalar = [] if found.scalar.change is None else [found.scalar]
+    every: list[ComponentComparison | ScalarComparison] = [*found.components, *scalar]
+    empty = [""] * len(scalar)
     columns: list[tuple[str, list[str]]] = [
-        ("component", [*(row.name for row in found.components), "scalar"]),
-        ("items", [*(_items(row) for row in found.components), ""]),
+        ("component", [*(row.name for row in found.components), *("scalar" for _ in scalar)]),
+        ("items", [*(_items(row) for row in found.components), *empty]),
         ("p", [p_cell(row.p) for row in every]),
-        ("found at 80%", [number(row.detectable) for row in every]),
+        ("MDE 80%", [number(row.detectable) for row in every]),
         ("unpaired ±", [number(row.unpaired_stderr) for row in every]),
     ]
     if any(row.flips is not None for row in found.components):
-        columns.append(("right/wrong", [*(_flip_cell(row.flips) for row in found.components), ""]))
+        columns.append(("right/wrong", [*(_flip_cell(row.flips) for row in found.components), *empty]))
     if any(row.seed_stderr is not None for row in every):
         columns.append(("seeds ±", [number(row.seed_stderr) for row in every]))
     head = [name for name, _ in columns]
@@ -184,12 +179,13 @@ def _words(found: Comparison) -> Iterator[str]:
     for row in found.components:
         if row.status not in BY_ITEMS:
             words = f"{row.name} ({row.status})"
+        elif row.word == "within error":
+            words = row.name
         else:
             words = f"{row.name} {with_error(row.change, row.stderr)}"
             words += " (source)" if row.role == "source" else ""
             words += "" if row.higher_is_better else " (lower is better)"
-            beyond = row.word not in ("within error", "no error")
-            if beyond and row.seed_stderr is not None and abs(row.change or 0.0) <= Z * row.seed_stderr:
+            if row.word != "no error" and row.seed_stderr is not None and abs(row.change or 0.0) <= Z * row.seed_stderr:
                 words += " (but within the spread of its seeds)"
         said.setdefault(row.word, []).append(visible(words))
     yield from (f"{word}: {', '.join(said[word])}" for word in ORDER if word in said)
@@ -220,7 +216,7 @@ def _notes(found: Comparison) -> Iterator[str]:
             if side is not None and side.seeds.std is not None:
                 yield visible(f"{row.name} {which}: {side.seeds.n} seeds, standard deviation {side.seeds.std:.4f}")
     for reason, names in unpaired.items():
-        yield visible(f"{', '.join(names)}: unpaired, so the error is too wide: {reason}")
+        yield visible(f"{', '.join(names)}: unpaired, as of two samples, so the error is too wide: {reason}")
     if found.scalar.reason is not None:
         yield visible(f"scalar: {found.scalar.reason}")
     elif found.scalar.unpaired:

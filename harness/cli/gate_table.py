@@ -91,14 +91,16 @@ def _needed(check: Check) -> str:
 
 def _said(found: Judgement) -> Iterator[str]:
     yield from map(visible, found.comparison.remarks)
+    rows = {row.name: row for row in found.comparison.components}
     for check in found.checks:
-        if check.reason is not None:
+        row = rows.get(check.name)
+        unpaired = row is not None and row.status == "unpaired"
+        if row is not None and unpaired:
+            yield visible(f"{check.name}: unpaired, as of two samples, so the error is too wide: {row.reason}")
+        if check.reason is not None and not (row is not None and unpaired and check.reason == row.reason):
             yield visible(f"{check.name}: {check.reason}")
-    for row in found.comparison.components:
-        if row.status == "unpaired" and any(check.name == row.name for check in found.checks):
-            yield visible(f"{row.name}: compared without its items, so the error is unpaired and too wide")
-        if row.seed_stderr is not None:
-            yield visible(f"{row.name}: seeds ± {row.seed_stderr:.4f}, which the interval does not hold")
+        if row is not None and row.seed_stderr is not None:
+            yield visible(f"{check.name}: seeds ± {row.seed_stderr:.4f}, which the interval does not hold")
     if found.unruled:
         yield visible(f"no rule for: {', '.join(found.unruled)}")
 

@@ -32,6 +32,7 @@ ABOUT = ("chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn", 
 """Keys of a result file that a comparison remarks on."""
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "wer", "brier_score")
 """Where a file does not say which way is better."""
+NO_ANSWER = "no number per question"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -61,26 +62,19 @@ def read_models(path: Path) -> list[ModelSamples]:
 
 def _coordinates(value: dict[str, Any], path: Path) -> Iterator[Coordinate]:
     samples = _Samples(path)
-    for task in _outermost(value):
+    for task in value["results"]:
         for key in _metrics(value, task):
-            yield _coordinate(value, task, key, samples)
+            if not _averaged(value, task, key):
+                yield _coordinate(value, task, key, samples)
 
 
-def _outermost(value: dict[str, Any]) -> list[str]:
-    """Tasks and groups that have a value, without the members of a group that has one itself."""
-    results, below = value["results"], _subtasks(value)
-    inside: set[str] = set()
-
-    def enter(task: str) -> None:
-        for member in below.get(task, ()):
-            if member not in inside:
-                inside.add(member)
-                enter(member)
-
-    for task in results:
-        if below.get(task) and _metrics(value, task):
-            enter(task)
-    return [task for task in results if task not in inside]
+def _averaged(value: dict[str, Any], task: str, key: str, seen: Sequence[str] = ()) -> bool:
+    """Whether a group above a task has the same metric, so that the task's is a part of the group's."""
+    above = [group for group, members in _subtasks(value).items() if members and task in members and group not in seen]
+    return any(
+        (group in value["results"] and key in _metrics(value, group)) or _averaged(value, group, key, (*seen, task))
+        for group in above
+    )
 
 
 def _subtasks(value: dict[str, Any]) -> Mapping[str, Sequence[str]]:
@@ -119,7 +113,7 @@ def _coordinate(value: dict[str, Any], task: str, key: str, samples: _Samples) -
         metric=key.removesuffix(",none"),
         higher_is_better=_higher(value, task, leaves, metric),
         raw=raw,
-        stderr=error if error is not None and error >= 0 else None,
+        stderr=None if error is None or error < 0 or (error == 0 and why.endswith(NO_ANSWER)) else error,
         n_items=n_items,
         n_scored=n_scored,
         status="ok" if n_scored == n_items else "partial",
@@ -169,7 +163,7 @@ class _Samples:
                 if isinstance(row.get("doc_hash"), str):
                     contents[identity] = row["doc_hash"]
         if all(one is None for one in columns["value"]):
-            return {}, {}, f"{metric} is no number per question"
+            return {}, {}, f"{metric} is {NO_ANSWER}"
         return columns, contents, ""
 
     def _rows(self, task: str) -> list[dict[str, Any]] | None:

@@ -116,7 +116,9 @@ def test_what_names_no_two_checkpoints_is_refused(before: str, after: str, words
 
 
 def test_paths_and_trajectories_with_marks_in_them(tmp_path: Path) -> None:
-    odd = write_run(tmp_path / "a@3:b", {"org/name@main": {0: fields(0), 5: fields(5)}, "x[seed=1,y=2]": {0: fields(2)}})
+    odd = write_run(
+        tmp_path / "a@3:b", {"org/name@main": {0: fields(0), 5: fields(5)}, "x[seed=1,y=2]": {0: fields(2)}}
+    )
     assert sides(f"{odd}:org/name@main@0", f"{odd}:org/name@main") != []
     (found,) = compare(f"{odd}:org/name@main@0", [f"{odd}:org/name@main@5"])
     assert (found.before, found.after) == ((f"{odd}:org/name@main@0",), (f"{odd}:org/name@main@5",))
@@ -148,7 +150,9 @@ def test_seeds_in_one_folder_are_one_side(tmp_path: Path) -> None:
     made = found.components[0]
     assert made.after is not None
     raws = [vector.vector[0] for vector in read_feed(folder) if vector.step == 5]
-    assert made.after.raw == pytest.approx(np.mean(raws)) and made.after.seeds.std == pytest.approx(np.std(raws, ddof=1))
+    assert made.after.raw == pytest.approx(np.mean(raws)) and made.after.seeds.std == pytest.approx(
+        np.std(raws, ddof=1)
+    )
     assert made.seed_stderr is not None and made.stderr is not None and made.seed_stderr > 3 * made.stderr
     assert any(remark.startswith("seeds of one training: ") for remark in found.remarks)
     assert sides(f"{folder}:sft@0", f"{folder}:sft@5") == [(tuple(f"seeds:sft-seed{i}@0" for i in (1, 2, 3)), three)]
@@ -212,7 +216,12 @@ def test_simulations_flip_by_task_and_trial_and_unscored_ones_by_neither(tmp_pat
     (found,) = compare(f"{folder}@0", [f"{folder}@5"])
     (row,) = found.components
     assert row.flips is not None and row.before is not None and row.after is not None
-    assert (row.flips.to_right, row.flips.to_wrong, row.n_paired, row.n_clusters) == (("7 trial 1",), ("book trial 0",), 4, 3)
+    assert (row.flips.to_right, row.flips.to_wrong, row.n_paired, row.n_clusters) == (
+        ("7 trial 1",),
+        ("book trial 0",),
+        4,
+        3,
+    )
     assert (row.before.n_scored, row.after.n_scored, row.n_unscored) == (5, 5, 1)
     assert not found.whole
 
@@ -232,7 +241,9 @@ def test_another_definition_or_tokenizer_is_refused_by_name(tmp_path: Path) -> N
     b = write_run(tmp_path / "b", {"sft": {5: other}})
     (found,) = compare(str(a), [str(b)])
     assert [(row.name, row.status) for row in found.components] == [("code", "refused"), ("prose", "paired")]
-    assert "another definition" in str(found.components[0].reason) and f"{a}@5 and {b}@5" in str(found.components[0].reason)
+    assert "another definition" in str(found.components[0].reason) and f"{a}@5 and {b}@5" in str(
+        found.components[0].reason
+    )
     c = run(tmp_path / "c", 5, tokenizer="sha256:other")
     (found,) = compare(str(a), [str(c)])
     assert {(row.status, "another tokenizer" in str(row.reason)) for row in found.components} == {("refused", True)}

@@ -75,7 +75,12 @@ def test_every_number_of_a_component_is_that_of_its_items() -> None:
     paired = differences(b, a)
     assert isinstance(paired, Items)
     theirs = change(paired)
-    assert (made.change, made.stderr, made.interval, made.p) == (theirs.change, theirs.stderr, theirs.interval, theirs.p)
+    assert (made.change, made.stderr, made.interval, made.p) == (
+        theirs.change,
+        theirs.stderr,
+        theirs.interval,
+        theirs.p,
+    )
     assert (made.n_paired, made.n_clusters, made.status) == (100, 100, "paired")
     assert made.stderr == pytest.approx(stats.sem(a.values - b.values))
     assert made.unpaired_stderr == pytest.approx(math.hypot(stats.sem(a.values), stats.sem(b.values)))
@@ -168,7 +173,11 @@ def test_a_failure_on_a_side_has_its_cause_and_no_change() -> None:
     [
         ({"definition": "1", "revision": "v1"}, {"definition": "2", "revision": "v2"}, "revision v1 and v2"),
         ({"definition": "1", "revision": "v1"}, {"definition": "2", "revision": "v1"}, "its template, settings"),
-        ({"version": "1.0", "num_fewshot": "5"}, {"version": "2.0", "num_fewshot": "0"}, "version 1.0 and 2.0, num_fewshot"),
+        (
+            {"version": "1.0", "num_fewshot": "5"},
+            {"version": "2.0", "num_fewshot": "0"},
+            "version 1.0 and 2.0, num_fewshot",
+        ),
     ],
 )
 def test_unlike_definitions_are_refused_by_name(mine: dict[str, Any], theirs: dict[str, Any], words: str) -> None:
@@ -208,12 +217,18 @@ def test_another_tokenizer_refuses_scores_per_token_and_no_answers() -> None:
 def test_another_metric_direction_or_question_is_refused() -> None:
     arc = coordinate("arc", [1.0, 0.0], kind="lm_eval", measurement={"metric": "acc"}, contents={"arc/0": "x"})
     for other, words in (
-        (coordinate("arc", [1.0, 0.0], kind="lm_eval", measurement={"metric": "acc_norm"}), "acc \\(lm_eval\\) and acc_norm"),
+        (
+            coordinate("arc", [1.0, 0.0], kind="lm_eval", measurement={"metric": "acc_norm"}),
+            "acc \\(lm_eval\\) and acc_norm",
+        ),
         (
             coordinate("arc", [1.0, 0.0], kind="lm_eval", measurement={"metric": "acc", "higher_is_better": False}),
             "another direction",
         ),
-        (replace(arc, contents={"arc/0": "y"}), "other questions under the same ids in a and b: 1 of them, arc/0 first"),
+        (
+            replace(arc, contents={"arc/0": "y"}),
+            "other questions under the same ids in a and b: 1 of them, arc/0 first",
+        ),
     ):
         made = compare_sides([side(arc, label="a")], [side(other, label="b")]).components[0]
         assert made.status == "refused"
@@ -229,7 +244,9 @@ def test_without_items_the_comparison_is_unpaired_and_says_why() -> None:
     assert made.change == pytest.approx(paired.change)
     assert made.stderr == made.unpaired_stderr == pytest.approx(paired.unpaired_stderr)
     assert made.stderr is not None and made.change is not None
-    assert made.interval == pytest.approx((made.change - 1.96 * made.stderr, made.change + 1.96 * made.stderr), abs=1e-3)
+    assert made.interval == pytest.approx(
+        (made.change - 1.96 * made.stderr, made.change + 1.96 * made.stderr), abs=1e-3
+    )
     assert made.p == pytest.approx(2 * stats.norm.sf(made.change / made.stderr))
     assert found.scalar.unpaired == ("code", "prose")
     assert found.scalar.stderr == pytest.approx(found.scalar.unpaired_stderr)
@@ -255,7 +272,9 @@ def test_the_same_weights_changed_by_nothing_for_certain() -> None:
 
 def test_a_single_cluster_has_a_change_without_an_error() -> None:
     one = coordinate("code", [1.0, 2.0, 3.0], clusters=["x"] * 3)
-    made = compare_sides([side(one)], [side(replace(one, items=coordinate("code", [2.0, 3.0, 5.0], clusters=["x"] * 3).items))])
+    made = compare_sides(
+        [side(one)], [side(replace(one, items=coordinate("code", [2.0, 3.0, 5.0], clusters=["x"] * 3).items))]
+    )
     row = made.components[0]
     assert (row.stderr, row.p, row.p_holm, row.interval, row.word) == (None, None, None, None, "no error")
     assert row.reason == "too few clusters, or differences that are all equal"
@@ -294,7 +313,7 @@ def test_other_weights_have_no_common_scalar() -> None:
     assert found.scalar.change is None
     assert found.scalar.reason == "not comparable: code has the weights 0.5 and 0.3"
     without = compare_sides([side(replace(code, weight=None))], [side(code)])
-    assert without.scalar.reason == "code has no weight"
+    assert without.scalar.reason == "no component has a weight"
     ignored = compare_sides([side(code, replace(prose, weight=0.0))], [side(code)])
     assert ignored.scalar.reason is None, "what counts for nothing may be missing"
 
@@ -321,13 +340,16 @@ def test_a_seed_that_failed_or_lacks_a_component_is_never_averaged_away() -> Non
     seeds = [side(code, prose, label="s1"), side(broken, label="s2")]
     found = compare_sides([side(code, prose, label="a")], seeds)
     assert only(found, "code").status == "failed" and "s2: no answer" in str(only(found, "code").reason)
-    assert only(found, "prose").status == "refused" and "s2 of the seeds does not have it" in str(only(found, "prose").reason)
+    assert only(found, "prose").status == "refused" and "s2 of the seeds does not have it" in str(
+        only(found, "prose").reason
+    )
 
 
 def test_what_else_differs_is_remarked_on() -> None:
     code = fields()
     found = compare_sides(
-        [side(*code, about={"dtype": "float32", "engine": "torch"})], [side(*code, about={"dtype": "bfloat16", "engine": "torch"})]
+        [side(*code, about={"dtype": "float32", "engine": "torch"})],
+        [side(*code, about={"dtype": "bfloat16", "engine": "torch"})],
     )
     assert found.remarks == ("dtype differs: float32 before, bfloat16 after",)
 

@@ -27,7 +27,9 @@ def seen(n_items: int = 100, n_scored: int = 100, reason: str | None = None) -> 
     )
 
 
-def row(name: str = "code", change: float | None = 0.0, half: float | None = 0.02, **changes: Any) -> ComponentComparison:
+def row(
+    name: str = "code", change: float | None = 0.0, half: float | None = 0.02, **changes: Any
+) -> ComponentComparison:
     settings: dict[str, Any] = {
         "kind": "logprob",
         "role": "target",
@@ -47,7 +49,9 @@ def row(name: str = "code", change: float | None = 0.0, half: float | None = 0.0
 
 
 def compared(*rows: ComponentComparison, scalar: ScalarComparison | None = None) -> Comparison:
-    return Comparison(before=("a",), after=("b",), components=rows, scalar=scalar or ScalarComparison(reason="no weight"))
+    return Comparison(
+        before=("a",), after=("b",), components=rows, scalar=scalar or ScalarComparison(reason="no weight")
+    )
 
 
 def only(found: Comparison, policy: Policy) -> Check:
@@ -97,7 +101,10 @@ def test_an_inconclusive_check_says_how_many_items_would_decide() -> None:
         (row(change=None, half=None, status="only before", after=None, reason="after does not have it"), "only before"),
         (row(change=0.5, half=None, reason="too few clusters"), "too few clusters"),
         (row(change=0.5, half=None), "no interval"),
-        (row(change=0.5, after=seen(n_scored=97, reason="3 timed out")), "3 of 100 items have no score \\(3 timed out\\)"),
+        (
+            row(change=0.5, after=seen(n_scored=97, reason="3 timed out")),
+            "3 of 100 items have no score \\(3 timed out\\)",
+        ),
         (row(change=0.5, before=seen(n_scored=40)), "60 of 100 items have no score"),
     ],
 )

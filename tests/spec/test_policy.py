@@ -34,7 +34,11 @@ def test_a_whole_policy(tmp_path: Path) -> None:
 
 
 def test_a_tolerated_loss_is_a_threshold_below_zero() -> None:
-    assert (Rule(max_loss=0.02).threshold, Rule(min_gain=0.02).threshold, str(Rule(max_loss=0).threshold)) == (-0.02, 0.02, "0.0")
+    assert (Rule(max_loss=0.02).threshold, Rule(min_gain=0.02).threshold, str(Rule(max_loss=0).threshold)) == (
+        -0.02,
+        0.02,
+        "0.0",
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,14 +48,20 @@ def test_a_tolerated_loss_is_a_threshold_below_zero() -> None:
         ([], "policy: expected a mapping with roles, components or scalar, found list"),
         ({"component": {"a": {"max_loss": 1}}}, "unknown key 'component'; did you mean 'components'?"),
         ({"roles": {"sources": {"max_loss": 1}}}, "roles.sources"),
-        ({"roles": {"source": {"max_los": 1}}}, "policy: roles.source: unknown key 'max_los'; did you mean 'max_loss'?"),
+        (
+            {"roles": {"source": {"max_los": 1}}},
+            "policy: roles.source: unknown key 'max_los'; did you mean 'max_loss'?",
+        ),
         ({"components": {"a": {"max_loss": -0.1}}}, "policy: components.a: max_loss: Input should be greater"),
         ({"components": {"a": {"max_loss": True}}}, "components.a: max_loss: expected a number, found true"),
         ({"components": {"a": {"max_loss": "1%"}}}, "components.a: max_loss: Input should be a valid number"),
         ({"components": {"a": {"max_loss": float("inf")}}}, "components.a: max_loss: Input should be a finite number"),
         ({"components": {"a": {"max_loss": 1, "min_gain": 1}}}, "components.a: give either max_loss or min_gain"),
         ({"components": {"a": {}}}, "components.a: give either max_loss or min_gain"),
-        ({"components": {"a": 0.1}}, "components.a: expected a rule such as {max_loss: 0.01} or {min_gain: 0.02}, found 0.1"),
+        (
+            {"components": {"a": 0.1}},
+            "components.a: expected a rule such as {max_loss: 0.01} or {min_gain: 0.02}, found 0.1",
+        ),
         ({"components": {"a": {"max_loss": 1, "max_unscored": 2}}}, "components.a: max_unscored: Input should be less"),
         ({"components": ["a"]}, "components: Input should be a valid dictionary"),
         ({"scalar": {"min_gain": None}}, "policy: scalar: give either"),
