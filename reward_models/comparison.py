@@ -75,6 +75,12 @@ def _remarks(before: Sequence[Side], after: Sequence[Side]) -> list[str]:
     weights = [{side.fingerprint for side in sides if side.fingerprint is not None} for sides in (before, after)]
     if weights[0] & weights[1]:
         said.append("both have the same weights")
+    roles = [{name: one.role for side in sides for name, one in side.coordinates.items()} for sides in (before, after)]
+    said += [
+        f"{name} is a {roles[0][name]} before and a {role} after, which counts"
+        for name, role in roles[1].items()
+        if name in roles[0] and roles[0][name] != role
+    ]
     for key in dict.fromkeys(key for side in [*before, *after] for key in side.about):
         values = [[side.about.get(key) for side in sides] for sides in (before, after)]
         if None in values[0] + values[1] or values[0][0] == values[1][0]:

@@ -7,6 +7,8 @@ import math
 from harness.reward_models.interval import Z, t_quantile
 
 POWER = 0.8
+MOST_TIMES = 1e6
+"""Beyond so many times the items nobody decides."""
 Z_POWER = 0.8416212335729143
 """The normal quantile of POWER."""
 
@@ -26,11 +28,12 @@ def detectable(stderr: float, df: float | None = None) -> float:
 def times_to_decide(distance: float, stderr: float) -> float | None:
     """How many times the items would tell an estimate from a threshold at `distance`, in POWER of all such comparisons.
 
-    Were the estimate the truth. None where it lies on the threshold: no number of items would.
+    Were the estimate the truth. None where it lies on the threshold, or within rounding of it: more than MOST_TIMES.
     """
-    if distance == 0 or not math.isfinite(distance):
+    needed = (Z + Z_POWER) * stderr
+    if abs(distance) * math.sqrt(MOST_TIMES) < needed or distance == 0:
         return None
-    return ((Z + Z_POWER) * stderr / distance) ** 2
+    return (needed / distance) ** 2
 
 
 def items_to_decide(distance: float, stderr: float, n_items: int) -> int | None:

@@ -15,6 +15,8 @@ import numpy as np
 from harness.reward_models.items import Items, NoItems, layout
 from harness.reward_models.statistics import clustered_mean
 
+NAMELESS = "seed"
+"""What a training is called whose name is its seed and nothing else."""
 _SEED = re.compile(r"(^|[^A-Za-z0-9])seed[-_=:. ]?\d+(?![A-Za-z0-9])", re.IGNORECASE)
 
 
@@ -28,7 +30,7 @@ def training_of(name: str) -> str:
         return name
     for empty, instead in (("[]", ""), ("()", ""), ("[,", "["), ("(,", "(")):
         without = without.replace(empty, instead)
-    return without.strip("-_. ,/") or "seed"
+    return without.strip("-_. ,/") or NAMELESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

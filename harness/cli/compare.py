@@ -13,7 +13,10 @@ def compare(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help=f"What the others are compared with: {PLACE}")],
     after: Annotated[list[str], typer.Argument(metavar="AFTER...", help="One or several, named alike.")],
     seeds: Annotated[
-        bool, typer.Option("--seeds", help="The AFTERs are seeds of one training, whatever they are called.")
+        bool,
+        typer.Option(
+            "--seeds", help="Several trajectories of a side are seeds of one training, whatever they are called."
+        ),
     ] = False,
     every: Annotated[bool, typer.Option("--all", "-a", help="Name every item that flipped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON instead of tables.")] = False,

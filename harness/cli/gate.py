@@ -21,8 +21,8 @@ def gate(
 ) -> None:
     """Judge a checkpoint by a policy: GO (exit code 0), NO-GO (9) or INCONCLUSIVE (10).
 
-    RUN without a step is its last one; without a step on either side the highest that both have. What could not be measured
-    never passes.
+    RUN without a step is judged at its last; what it is compared with, without a step of its own, is taken at the same step
+    or, where it lacks that, at its last. What could not be measured never passes.
     """
     from harness.cli.gate_table import as_document, as_markdown, exit_code, print_judgement
     from harness.core.errors import SpecError
@@ -33,7 +33,7 @@ def gate(
     if as_json and markdown:
         raise SpecError("--json and --markdown: give one of them")
     rules = load_policy(policy)
-    made = [judge(one, rules) for one in compare(against, [run])]
+    made = [judge(one, rules) for one in compare(against, [run], newest=True)]
     if as_json:
         typer.echo(as_document(made).encode())
     elif markdown:

@@ -18,11 +18,12 @@ class _Chosen(NamedTuple):
     step: Asked | None
 
 
-def compare(before: str, after: Sequence[str], *, seeds: bool = False) -> list[Comparison]:
-    """`after` against `before`, each named as `place_name` reads it; `seeds`: several of `after` are seeds of one training.
+def compare(before: str, after: Sequence[str], *, seeds: bool = False, newest: bool = False) -> list[Comparison]:
+    """`after` against `before`, each named as `place_name` reads it; `seeds`: several trajectories of a side are seeds.
 
-    Where neither names a step, both are taken at the highest step that both have; where one does, the other is taken at its
-    last. Several trajectories on both sides are compared like with like, by name. Raises DataError.
+    Where neither names a step, both are taken at the highest step that both have; with `newest` (a gate) `after` at its last,
+    and `before` at the same step if it has it. Where one names a step, the other is taken at its last. Several trajectories
+    on both sides are compared like with like, by name. Raises DataError.
     """
     sources: dict[str, list[Track]] = {}
     first = _chosen([before], sources, seeds=seeds)
@@ -30,7 +31,7 @@ def compare(before: str, after: Sequence[str], *, seeds: bool = False) -> list[C
     pairs = [(_partner(first, other, before), other) for other in others]
     if len(pairs) > 1:  # `RUN:base RUN`: every trajectory of RUN but the one they are compared with
         pairs = [pair for pair in pairs if pair[0] != pair[1]] or pairs
-    return [_compared(*pair) for pair in pairs]
+    return [_compared(*pair, newest=newest) for pair in pairs]
 
 
 def _chosen(names: Sequence[str], sources: dict[str, list[Track]], *, seeds: bool) -> list[_Chosen]:
@@ -59,8 +60,8 @@ def _partner(first: Sequence[_Chosen], other: _Chosen, name: str) -> _Chosen:
     )
 
 
-def _compared(before: _Chosen, after: _Chosen) -> Comparison:
-    steps, remarks = _steps(before, after)
+def _compared(before: _Chosen, after: _Chosen, *, newest: bool) -> Comparison:
+    steps, remarks = _steps(before, after, newest=newest)
     sides = [
         [track.side(step) for track, step in zip(chosen.tracks, at, strict=True)]
         for chosen, at in zip((before, after), steps, strict=True)
@@ -70,8 +71,8 @@ def _compared(before: _Chosen, after: _Chosen) -> Comparison:
         raise DataError(
             f"{', '.join(sorted(set(labels[0]) & set(labels[1])))} is on both sides; name another step or trajectory"
         )
-    keys = [{track.key for track in chosen.tracks} for chosen in (before, after)]
-    if keys[0] & keys[1] and steps[0] == steps[1]:
+    keys, names = ([{getattr(t, of) for t in chosen.tracks} for chosen in (before, after)] for of in ("key", "name"))
+    if keys[0] & keys[1] and not names[0] & names[1] and steps[0] == steps[1]:
         remarks.append("both are seeds of one training: what they differ by is what a seed does")
     for of in sides:
         if len(of) > 1:
@@ -79,34 +80,38 @@ def _compared(before: _Chosen, after: _Chosen) -> Comparison:
     return compare_sides(*sides, remarks=remarks)
 
 
-def _steps(before: _Chosen, after: _Chosen) -> tuple[list[list[int | None]], list[str]]:
+def _steps(before: _Chosen, after: _Chosen, *, newest: bool) -> tuple[list[list[int | None]], list[str]]:
     """Of every track of both, its step; and what is to be said of the choice."""
-    if before.step is None and after.step is None:
-        tracks = [*before.tracks, *after.tracks]
-        common = _common(tracks)
-        same = {id(track) for track in before.tracks} & {id(track) for track in after.tracks}
-        if same:
-            raise DataError(
-                f"{before.tracks[0].label(None)} is on both sides without a step; write {before.tracks[0].label(None)}@STEP"
-            )
-        if common is not None:
-            later = [track.label(track.steps[-1]) for track in tracks if track.steps[-1] != common]
-            said = [f"compared at step {common}, the last that both have; there is {', '.join(later)}"] if later else []
-            return [[common] * len(before.tracks), [common] * len(after.tracks)], said
-        lasts = [[track.steps[-1] for track in chosen.tracks] for chosen in (before, after)]
+    if before.step is not None or after.step is not None:
+        taken = [_taken(chosen) for chosen in (before, after)]
+        return [steps for steps, _ in taken], [words for _, said in taken for words in said]
+    tracks = [*before.tracks, *after.tracks]
+    if {id(track) for track in before.tracks} & {id(track) for track in after.tracks}:
+        label = before.tracks[0].label(None)
+        hint = "name another" if before.tracks[0].steps == (None,) else f"write {label}@STEP"
+        raise DataError(f"{label} is on both sides without a step; {hint}")
+    common = _common(tracks)
+    if newest and common != (last := _common(after.tracks)):
+        common = None if last is None or any(last not in track.steps for track in before.tracks) else last
+    if common is None:
+        lasts = [_taken(chosen)[0] for chosen in (before, after)]
         unlike = len({step for of in lasts for step in of if step is not None}) > 1
-        return lasts, ["no step in common: the last of each is compared"] if unlike else []
-    said = []
-    steps: list[list[int | None]] = []
-    for chosen in (before, after):
-        if isinstance(chosen.step, int):
-            steps.append([_has(track, chosen.step) for track in chosen.tracks])
-            continue
-        common = _common(chosen.tracks, first=chosen.step == "first")
-        if common is None and len({track.steps[-1] for track in chosen.tracks}) > 1:
-            said.append("the seeds have no step in common: the last of each is taken")
-        steps.append([track.steps[-1] if common is None else common for track in chosen.tracks])
-    return steps, said
+        words = "which the other side does not have" if newest else "since they have none in common"
+        return lasts, [f"the last step of each is compared, {words}"] if unlike else []
+    later = [track.label(track.steps[-1]) for track in tracks if track.steps[-1] != common]
+    said = [f"compared at step {common}, the last that both have; there is {', '.join(later)}"] if later else []
+    return [[common] * len(before.tracks), [common] * len(after.tracks)], said
+
+
+def _taken(chosen: _Chosen) -> tuple[list[int | None], list[str]]:
+    """A side's steps by itself: as named, else the last that all of its seeds have, else the last of each."""
+    if isinstance(chosen.step, int):
+        return [_has(track, chosen.step) for track in chosen.tracks], []
+    common = _common(chosen.tracks, first=chosen.step == "first")
+    if common is not None:
+        return [common] * len(chosen.tracks), []
+    lasts = [track.steps[-1] for track in chosen.tracks]
+    return lasts, ["the seeds have no step in common: the last of each is taken"] if len(set(lasts)) > 1 else []
 
 
 def _common(tracks: Sequence[Track], *, first: bool = False) -> int | None:

@@ -15,7 +15,7 @@ from harness.core.vector import Mixture, RewardVector
 from harness.feed.feed import Feed, read_feed
 from harness.feed.items import items_of
 from harness.feed.lines import FEED_FILE
-from harness.reward_models.seeds import training_of
+from harness.reward_models.seeds import NAMELESS, training_of
 from harness.reward_models.side import Coordinate, Side
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Track:
     def key(self) -> tuple[str, ...]:
         """Of the training: tracks of equal keys differ only in their seed."""
         if training_of(self.name) != self.name:
-            return ("trajectory", training_of(self.name))
+            bare = training_of(self.name) == NAMELESS  # `seed1`: its folder says of what
+            return ("trajectory", training_of(self.name), self.source if bare else "")
         path = Path(self.source)
         if training_of(path.name) != path.name:
             return ("folder", str(path.parent), training_of(path.name), self.name)

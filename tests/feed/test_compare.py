@@ -56,11 +56,20 @@ def test_without_steps_both_are_taken_at_the_highest_that_both_have(tmp_path: Pa
     assert f"compared at step 20, the last that both have; there is {a}@30, {b}@25" in found.remarks
 
 
+def test_a_gate_judges_the_last_step_against_the_same_one_or_the_last(tmp_path: Path) -> None:
+    a, b, c = run(tmp_path / "a", 0, 10, 20), run(tmp_path / "b", 0, 10), run(tmp_path / "c", 0, 20, 30)
+    for before, after, labels in ((a, b, ("a@10", "b@10")), (b, a, ("b@10", "a@20")), (c, a, ("c@20", "a@20"))):
+        (found,) = compare(str(before), [str(after)], newest=True)
+        assert (*found.before, *found.after) == tuple(f"{tmp_path}/{label}" for label in labels)
+    (found,) = compare(str(b), [str(a)], newest=True)
+    assert "the last step of each is compared, which the other side does not have" in found.remarks
+
+
 def test_without_a_step_in_common_the_last_of_each_is_taken_and_said(tmp_path: Path) -> None:
     a, b = run(tmp_path / "a", 1, 3), run(tmp_path / "b", 2, 4)
     (found,) = compare(str(a), [str(b)])
     assert (found.before, found.after) == ((f"{a}@3",), (f"{b}@4",))
-    assert "no step in common: the last of each is compared" in found.remarks
+    assert "the last step of each is compared, since they have none in common" in found.remarks
     base = run(tmp_path / "base", None)
     (found,) = compare(str(base), [str(b)])
     assert (found.before, found.after, found.remarks) == ((str(base),), (f"{b}@4",), ())
@@ -173,8 +182,26 @@ def test_two_seeds_on_either_side_are_told_to_be_that(tmp_path: Path) -> None:
     (found,) = compare(f"{folder}:sft-seed1", [f"{folder}:sft-seed2"])
     assert "both are seeds of one training: what they differ by is what a seed does" in found.remarks
     assert found.components[0].seed_stderr is None
-    same = [run(tmp_path / name, 5) for name in ("x", "y")]
+    same = [run(tmp_path / name, 5, name="sft-seed1") for name in ("x", "y")]
     assert not any("seed" in remark for remark in compare(str(same[0]), [str(same[1])])[0].remarks)
+
+
+def test_folders_of_seeds_without_another_name_are_trainings_of_their_own(tmp_path: Path) -> None:
+    base = run(tmp_path / "base", 5)
+    a, b = (write_run(tmp_path / name, {f"seed{i}": {5: fields(i)} for i in (1, 2)}) for name in ("a", "b"))
+    assert [after for _, after in sides(base, a, b)] == [("a:seed1@5", "a:seed2@5"), ("b:seed1@5", "b:seed2@5")]
+    (found,) = compare(str(a), [str(b)])
+    assert len(found.before) == len(found.after) == 2
+    assert not any(remark.startswith("both are seeds") for remark in found.remarks)
+
+
+def test_a_groups_members_count_as_its_value_counts_them(tmp_path: Path) -> None:
+    answers = [[1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0, 1.0]]
+    steps = {i: {"mmlu": Values(values=one, members=2, weight=1.0)} for i, one in enumerate(answers)}
+    (found,) = compare(f"{write_run(tmp_path / 'a', {'sft': steps})}@0", [f"{tmp_path / 'a'}@1"])
+    (row,) = found.components
+    assert (row.status, row.change) == ("paired", pytest.approx(0.4))
+    assert row.flips is not None and row.flips.to_right == ("t1/1", "t0/4")
 
 
 def test_seeds_that_were_mixed_otherwise_are_no_seeds_of_one_training(tmp_path: Path) -> None:

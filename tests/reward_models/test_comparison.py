@@ -352,6 +352,8 @@ def test_what_else_differs_is_remarked_on() -> None:
         [side(*code, about={"dtype": "bfloat16", "engine": "torch"})],
     )
     assert found.remarks == ("dtype differs: float32 before, bfloat16 after",)
+    other = [side(*(replace(one, role="source") for one in code))]
+    assert compare_sides([side(*code)], other).remarks == ("code is a target before and a source after, which counts",)
 
 
 def test_five_percent_of_comparisons_without_a_change_say_that_there_is_one() -> None:

@@ -52,7 +52,7 @@ def test_that_many_items_decide_in_eighty_percent_of_cases() -> None:
     assert 0.77 < (low >= threshold).mean() < 0.83
 
 
-@given(st.floats(-1, 1).filter(lambda d: abs(d) > 1e-3), st.floats(1e-3, 1), st.integers(1, 10_000))
+@given(st.floats(-1, 1).filter(lambda d: abs(d) > 1e-2), st.floats(1e-3, 1), st.integers(1, 10_000))
 def test_twice_the_distance_needs_a_quarter_of_the_items_and_never_fewer_than_there_are(
     distance: float, stderr: float, n: int
 ) -> None:
@@ -65,3 +65,5 @@ def test_twice_the_distance_needs_a_quarter_of_the_items_and_never_fewer_than_th
 def test_on_the_threshold_no_number_of_items_decides() -> None:
     assert times_to_decide(0.0, 0.1) is None
     assert items_to_decide(0.0, 0.1, 100) is None
+    assert times_to_decide(0.1 + 0.2 - 0.3, 0.1) is None, "within rounding of it"
+    assert times_to_decide(1e-300, 0.1) is None
