@@ -16,7 +16,6 @@ from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.reward_models.benchmarks import Score, average
-from harness.reward_models.statistics import believable
 from harness.tasks.suites.build import Built, Wanted, metrics_of
 from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
 from harness.tasks.suites.data_source import DataSource
@@ -214,9 +213,7 @@ class LmEvalComponent(BaseComponent):
         assert self.config.suite is not None
         benchmarks = suites()[self.config.suite]
         scores = {
-            b.name: None
-            if (r := reports[b.task]).value is None
-            else Score(value=r.value, stderr=believable(r.value, r.stderr, r.n_scored))
+            b.name: None if (r := reports[b.task]).value is None else Score(value=r.value, stderr=r.stderr)
             for b in benchmarks
         }
         mean = average(list(scores), scores)
