@@ -31,12 +31,6 @@ class Comparison:
             found.setdefault(component.word, []).append(component.name)
         return found
 
-    @property
-    def whole(self) -> bool:
-        """Whether every component that both sides have was compared, all of its items scored."""
-        both = [c for c in self.components if c.before is not None and c.after is not None]
-        return all(c.status in BY_ITEMS and c.n_unscored == 0 for c in both)
-
 
 def compare_sides(before: Sequence[Side], after: Sequence[Side], *, remarks: Sequence[str] = ()) -> Comparison:
     """After against before; several sides are the seeds of one training.

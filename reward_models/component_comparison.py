@@ -23,14 +23,14 @@ from harness.reward_models.statistics import believable
 from harness.reward_models.unlike import unlike
 
 ALPHA = 0.05
-Status = Literal["paired", "unpaired", "refused", "failed", "only before", "only after"]
+Comparability = Literal["paired", "unpaired", "refused", "failed", "only before", "only after"]
 Word = Literal["learned", "gained", "forgotten", "lost", "within error", "no error", "not compared"]
-BY_ITEMS: tuple[Status, ...] = ("paired", "unpaired")
+BY_ITEMS: tuple[Comparability, ...] = ("paired", "unpaired")
 """Statuses with a change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class SideValue:
     """What one side has of a component: the mean over its seeds. `raw` None: failed, with the reason."""
 
     raw: float | None
@@ -58,10 +58,10 @@ class ComponentComparison:
     metric: str
     higher_is_better: bool
     weight: float | None
-    status: Status
+    status: Comparability
     reason: str | None = None
-    before: Measured | None
-    after: Measured | None
+    before: SideValue | None
+    after: SideValue | None
     change: float | None = None
     stderr: float | None = None
     df: float | None = None
@@ -149,7 +149,7 @@ def compare_component(
         after=_measured(after, merged.after),
     )
     if made.before is None or made.after is None:
-        which: Status = "only after" if made.before is None else "only before"
+        which: Comparability = "only after" if made.before is None else "only before"
         return replace(made, status=which, reason=f"{'before' if made.before is None else 'after'} does not have it")
     lacking = [side.label for side in [*befores, *afters] if name not in side.coordinates]
     if lacking:
@@ -183,7 +183,7 @@ def compare_component(
     return _unpaired(replace(made, reason=lacks[0]), before, after)
 
 
-def _measured(coordinates: Sequence[Coordinate], merged: Items | NoItems) -> Measured | None:
+def _measured(coordinates: Sequence[Coordinate], merged: Items | NoItems) -> SideValue | None:
     """Over the seeds; a failure of one of them is a failure of the mean."""
     if not coordinates:
         return None
@@ -191,7 +191,7 @@ def _measured(coordinates: Sequence[Coordinate], merged: Items | NoItems) -> Mea
     raws = [one.raw for one in every if one.raw is not None]
     failed = len(raws) < len(every)
     statuses = {one.status for one in every}
-    return Measured(
+    return SideValue(
         raw=None if failed else math.fsum(raws) / len(raws),
         stderr=None if failed else _error(coordinates, merged),
         n_items=max(one.n_items for one in every),

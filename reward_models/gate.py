@@ -16,11 +16,13 @@ from harness.reward_models.component_comparison import BY_ITEMS, ComponentCompar
 from harness.reward_models.policy import Policy, Rule
 from harness.reward_models.power import items_to_decide, times_to_decide
 
+SCALAR = "scalar"
+"""What the weighted sum is called among components."""
 Decision = Literal["GO", "NO-GO", "INCONCLUSIVE"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Ruling:
     """One rule on one component. `name`: the component's, `scalar`, or `role NAME` where no component has the role.
 
     `improvement` and `interval`: towards the better, in the unit of the values. `n_items`: what decided it or did not;
@@ -40,17 +42,17 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """NO-GO where any check is; else INCONCLUSIVE where any is; else GO. `unruled`: components without a rule."""
+class GateResult:
+    """NO-GO where any ruling is; else INCONCLUSIVE where any is; else GO. `unruled`: components without a rule."""
 
     comparison: Comparison
-    checks: tuple[Check, ...]
+    rulings: tuple[Ruling, ...]
     unruled: tuple[str, ...]
 
     @property
     def decision(self) -> Decision:
-        """Of all checks together."""
-        return worst([check.decision for check in self.checks])
+        """Of all rulings together."""
+        return worst([ruling.decision for ruling in self.rulings])
 
 
 def worst(decisions: Sequence[Decision]) -> Decision:
@@ -61,7 +63,7 @@ def worst(decisions: Sequence[Decision]) -> Decision:
     return "INCONCLUSIVE"
 
 
-def judge(comparison: Comparison, policy: Policy) -> Judgement:
+def decide(comparison: Comparison, policy: Policy) -> GateResult:
     """Every rule of the policy on what it applies to; a rule that nothing answers to is inconclusive."""
     by_name = {component.name: component for component in comparison.components}
     ruled = {name: rule for name, rule in policy.components.items() if name in by_name}
@@ -70,29 +72,29 @@ def judge(comparison: Comparison, policy: Policy) -> Judgement:
         for name, component in by_name.items()
         if component.role in policy.roles and name not in policy.components and name not in policy.ignore
     }
-    checks = [_check(by_name[name], ruled[name]) for name in by_name if name in ruled]
-    checks += _absent(comparison, policy)
+    rulings = [_ruling(by_name[name], ruled[name]) for name in by_name if name in ruled]
+    rulings += _absent(comparison, policy)
     if policy.scalar is not None:
-        checks.append(_scalar(comparison, policy.scalar))
+        rulings.append(_scalar(comparison, policy.scalar))
     unruled = tuple(name for name in by_name if name not in ruled)
-    return Judgement(comparison=comparison, checks=tuple(checks), unruled=unruled)
+    return GateResult(comparison=comparison, rulings=tuple(rulings), unruled=unruled)
 
 
-def _absent(comparison: Comparison, policy: Policy) -> Iterator[Check]:
+def _absent(comparison: Comparison, policy: Policy) -> Iterator[Ruling]:
     names = [component.name for component in comparison.components]
     for name, rule in policy.components.items():
         if name not in names:
             reason = f"neither side has it; there is {', '.join(names)}"
-            yield Check(name=name, rule=str(rule), threshold=rule.threshold, decision="INCONCLUSIVE", reason=reason)
+            yield Ruling(name=name, rule=str(rule), threshold=rule.threshold, decision="INCONCLUSIVE", reason=reason)
     for role, rule in policy.roles.items():
         if not any(component.role == role for component in comparison.components):
             reason = "no component has this role"
-            yield Check(
+            yield Ruling(
                 name=f"role {role}", rule=str(rule), threshold=rule.threshold, decision="INCONCLUSIVE", reason=reason
             )
 
 
-def _check(component: ComponentComparison, rule: Rule) -> Check:
+def _ruling(component: ComponentComparison, rule: Rule) -> Ruling:
     n_items = component.n_paired or min(
         (side.n_scored for side in (component.before, component.after) if side is not None), default=0
     )
@@ -119,10 +121,10 @@ def _check(component: ComponentComparison, rule: Rule) -> Check:
     return made
 
 
-def _scalar(comparison: Comparison, rule: Rule) -> Check:
+def _scalar(comparison: Comparison, rule: Rule) -> Ruling:
     scalar = comparison.scalar
     made = _held(
-        "scalar",
+        SCALAR,
         rule,
         improvement=scalar.change,
         interval=scalar.interval,
@@ -156,11 +158,11 @@ def _held(
     stderr: float | None,
     n_items: int | None,
     reason: str | None,
-) -> Check:
+) -> Ruling:
     """A rule against an improvement's interval."""
     threshold = rule.threshold
     if improvement is None or interval is None:
-        return Check(
+        return Ruling(
             name=name,
             rule=str(rule),
             threshold=threshold,
@@ -173,7 +175,7 @@ def _held(
     if decision == "INCONCLUSIVE" and stderr:
         times = times_to_decide(improvement - threshold, stderr)
         needed = None if n_items is None else items_to_decide(improvement - threshold, stderr, n_items)
-    return Check(
+    return Ruling(
         name=name,
         rule=str(rule),
         threshold=threshold,

@@ -14,7 +14,7 @@ from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.measurement import Interval
 from harness.reward_models.comparison import Comparison
-from harness.reward_models.component_comparison import ALPHA, BY_ITEMS, ComponentComparison, Measured, Word
+from harness.reward_models.component_comparison import ALPHA, BY_ITEMS, ComponentComparison, SideValue, Word
 from harness.reward_models.flips import Flips
 from harness.reward_models.interval import Z
 from harness.reward_models.scalar_comparison import ScalarComparison
@@ -145,7 +145,7 @@ def _items(row: ComponentComparison) -> str:
     return f"{row.n_paired:,}{clusters}"
 
 
-def _value(side: Measured | None) -> str:
+def _value(side: SideValue | None) -> str:
     if side is None:
         return "-"
     if side.raw is None:

@@ -24,21 +24,21 @@ def gate(
     RUN without a step is judged at its last; what it is compared with, without a step of its own, is taken at the same step
     or, where it lacks that, at its last. What could not be measured never passes.
     """
-    from harness.cli.gate_table import as_document, as_markdown, exit_code, print_judgement
+    from harness.cli.gate_table import as_document, as_markdown, exit_code, print_result
     from harness.core.errors import SpecError
     from harness.feed.compare import compare
-    from harness.reward_models.gate import judge
+    from harness.reward_models.gate import decide
     from harness.spec.policy import load_policy
 
     if as_json and markdown:
         raise SpecError("--json and --markdown: give one of them")
     rules = load_policy(policy)
-    made = [judge(one, rules) for one in compare(against, [run], newest=True)]
+    made = [decide(one, rules) for one in compare(against, [run], newest=True)]
     if as_json:
         typer.echo(as_document(made).encode())
     elif markdown:
         typer.echo("\n".join(as_markdown(one) for one in made).encode())
     else:
         for one in made:
-            print_judgement(one)
+            print_result(one)
     raise typer.Exit(exit_code(made))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.core.errors import DataError
-from harness.feed.place_name import Asked, parse_place
+from harness.feed.place_name import StepName, parse_place
 from harness.feed.tracks import Track, read_tracks, trainings
 from harness.reward_models.comparison import Comparison, compare_sides
 
@@ -15,7 +15,7 @@ class _Chosen(NamedTuple):
     """Seeds of one training (or one trajectory), and the step that was asked for."""
 
     tracks: list[Track]
-    step: Asked | None
+    step: StepName | None
 
 
 def compare(before: str, after: Sequence[str], *, seeds: bool = False, newest: bool = False) -> list[Comparison]:
@@ -35,7 +35,7 @@ def compare(before: str, after: Sequence[str], *, seeds: bool = False, newest: b
 
 
 def _chosen(names: Sequence[str], sources: dict[str, list[Track]], *, seeds: bool) -> list[_Chosen]:
-    by_step: dict[Asked | None, list[Track]] = {}
+    by_step: dict[StepName | None, list[Track]] = {}
     for name in names:
         place = parse_place(name)
         known = sources.setdefault(str(place.path), []) or read_tracks(place.path)

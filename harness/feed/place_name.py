@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from harness.core.errors import DataError
 
-Asked = int | Literal["first", "last"]
+StepName = int | Literal["first", "last"]
 _STEP = re.compile(r"@(\d+|first|last)$")
 
 
@@ -19,7 +19,7 @@ class PlaceName(NamedTuple):
     path: Path
     rest: str
 
-    def chosen(self, trajectories: Sequence[str], trainings: Sequence[str]) -> tuple[list[int], Asked | None]:
+    def chosen(self, trajectories: Sequence[str], trainings: Sequence[str]) -> tuple[list[int], StepName | None]:
         """(which of `trajectories`, step), None for no step. `trainings`: of each, its name without a seed.
 
         A trajectory is named in full, or several by what they are called without their seeds. Raises DataError.
@@ -28,7 +28,7 @@ class PlaceName(NamedTuple):
         if rest.removeprefix(":") not in trajectories and (found := _STEP.search(rest)):
             rest = rest[: found.start()]
             step = found[1]
-        asked: Asked | None = None if step is None else int(step) if step.isdigit() else _word(step)
+        asked: StepName | None = None if step is None else int(step) if step.isdigit() else _word(step)
         if not rest:
             return list(range(len(trajectories))), asked
         name = rest.removeprefix(":")

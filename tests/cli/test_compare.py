@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from run_folders import Values, fields, write_run
 
+from harness import read_feed
 from harness.cli import run
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, DataError, SpecError
 
@@ -142,3 +144,26 @@ def test_names_that_a_terminal_would_act_on_are_shown_as_they_are(tmp_path: Path
     assert "\x1b" not in capsys.readouterr().out
     assert run(["compare", f"{folder}:b@0", f"{folder}@5", "--markdown"]) == EXIT_OK
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_checkpoints_that_were_really_scored(tmp_path: Path, capsys: Capture) -> None:
+    rows = [{"q": f"a {i}", "r": f" is {i * i} and {i % 3}"} for i in range(12)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "spec.yaml").write_text("components: [{name: a, kind: logprob, field: a.jsonl, role: source}]\n")
+    for step in (10, 20):
+        tiny.save(tmp_path / "sft" / f"checkpoint-{step}", tiny.llama(step), tiny.tokenizer())
+    out = tmp_path / "out"
+    assert (
+        run(["score", str(tmp_path / "sft"), "--spec", str(tmp_path / "spec.yaml"), "--out", str(out), "-q"]) == EXIT_OK
+    )
+    capsys.readouterr()
+    assert run(["compare", f"{out}@10", str(out), "--json"]) == EXIT_OK
+    (found,) = json.loads(capsys.readouterr().out)["comparisons"]
+    vector = read_feed(out)[1]
+    (row,), (component,) = found["components"], vector.components
+    assert (row["change"], row["stderr"]) == pytest.approx((component.change, component.change_stderr))
+    assert (row["n_paired"], row["status"], row["after"]["raw"]) == (12, "paired", component.raw)
+    assert (found["scalar"]["change"], found["scalar"]["stderr"]) == pytest.approx((vector.gain, vector.gain_stderr))
+    (tmp_path / "gate.yaml").write_text("roles: {source: {max_loss: 100}}")
+    assert run(["gate", str(out), "--against", f"{out}@10", "--policy", str(tmp_path / "gate.yaml")]) == EXIT_OK
+    assert run(["gate", f"{out}@10", "--against", str(out), "--policy", str(tmp_path / "gate.yaml")]) == EXIT_OK

@@ -130,6 +130,8 @@ def test_a_feed_alone_is_judged_by_its_wider_error(tmp_path: Path, capsys: Captu
     assert gate(folder, "roles: {target: {min_gain: 0.4}}") == EXIT_INCONCLUSIVE, "paired, it would be a GO"
     said = "code: unpaired, as of two samples, so the error is too wide: the feed names no file of its items"
     assert said in capsys.readouterr().out
+    assert gate(folder, "scalar: {min_gain: 0.2}") == EXIT_INCONCLUSIVE
+    assert "scalar: code, prose entered unpaired, so the error is too wide" in capsys.readouterr().out
     few = write_run(
         tmp_path / "few", {"sft": {0: {"t": Values(values=[1.0])}, 5: {"t": Values(values=[1.0])}}}, items=False
     )

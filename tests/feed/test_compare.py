@@ -250,7 +250,6 @@ def test_simulations_flip_by_task_and_trial_and_unscored_ones_by_neither(tmp_pat
         3,
     )
     assert (row.before.n_scored, row.after.n_scored, row.n_unscored) == (5, 5, 1)
-    assert not found.whole
 
 
 def test_a_side_that_failed_keeps_its_cause(tmp_path: Path) -> None:

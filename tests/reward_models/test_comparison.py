@@ -367,3 +367,23 @@ def test_five_percent_of_comparisons_without_a_change_say_that_there_is_one() ->
             sides.append([side(*every)])
         wrong += "within error" not in (said := compare_sides(*sides).said()) or len(said) > 1
     assert 0.035 < wrong / 1500 < 0.065, "over all four components together"
+
+
+def test_the_scalars_interval_holds_its_true_change_in_95_percent() -> None:
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(1500):
+        few, many = rng.normal(scale=0.3, size=(2, 9)), rng.normal(scale=0.1, size=(2, 60))
+        before, after = (
+            [
+                side(
+                    coordinate("few", (HARD[0, :9] + few[i] + 0.2 * i).tolist(), weight=0.3),
+                    coordinate("many", (HARD[1, :60] + many[i] - 0.1 * i).tolist(), weight=0.7),
+                )
+            ]
+            for i in range(2)
+        )
+        limits = compare_sides(before, after).scalar.interval
+        assert limits is not None
+        hits += limits.low <= 0.3 * 0.2 - 0.7 * 0.1 <= limits.high
+    assert 0.935 < hits / 1500 < 0.965, "nine items have eight degrees of freedom"

@@ -11,8 +11,8 @@ import pytest
 
 from harness.core.measurement import Interval, Measurement, failed
 from harness.reward_models.comparison import Comparison, compare_sides
-from harness.reward_models.component_comparison import ComponentComparison, Measured
-from harness.reward_models.gate import Check, Decision, judge, worst
+from harness.reward_models.component_comparison import ComponentComparison, SideValue
+from harness.reward_models.gate import Decision, Ruling, decide, worst
 from harness.reward_models.items import NoItems, items, layout
 from harness.reward_models.policy import Policy, Rule
 from harness.reward_models.scalar_comparison import ScalarComparison
@@ -21,8 +21,8 @@ from harness.reward_models.side import Coordinate, Side
 from harness.reward_models.statistics import clustered_mean
 
 
-def seen(n_items: int = 100, n_scored: int = 100, reason: str | None = None) -> Measured:
-    return Measured(
+def seen(n_items: int = 100, n_scored: int = 100, reason: str | None = None) -> SideValue:
+    return SideValue(
         raw=0.5, stderr=0.05, n_items=n_items, n_scored=n_scored, status="ok", reason=reason, seeds=seed_spread([0.5])
     )
 
@@ -54,9 +54,9 @@ def compared(*rows: ComponentComparison, scalar: ScalarComparison | None = None)
     )
 
 
-def only(found: Comparison, policy: Policy) -> Check:
-    (check,) = judge(found, policy).checks
-    return check
+def only(found: Comparison, policy: Policy) -> Ruling:
+    (ruling,) = decide(found, policy).rulings
+    return ruling
 
 
 def code(**rule: float) -> Policy:
@@ -81,14 +81,14 @@ def code(**rule: float) -> Policy:
 def test_the_whole_interval_decides(change: float, rule: dict[str, float], decision: Decision) -> None:
     assert only(compared(row(change=change)), code(**rule)).decision == decision
     lower = row(change=-change, higher_is_better=False)
-    check = only(compared(lower), code(**rule))
-    assert (check.decision, check.improvement) == (decision, change), "where lower is better a rise is a loss"
+    ruling = only(compared(lower), code(**rule))
+    assert (ruling.decision, ruling.improvement) == (decision, change), "where lower is better a rise is a loss"
 
 
 def test_an_inconclusive_check_says_how_many_items_would_decide() -> None:
-    check = only(compared(row(change=0.0)), code(max_loss=0.01))
-    assert check.n_items_to_decide == round(100 * (2.8016 * (0.02 / 1.96) / 0.01) ** 2 + 0.5)
-    assert check.n_items == 100
+    ruling = only(compared(row(change=0.0)), code(max_loss=0.01))
+    assert ruling.n_items_to_decide == round(100 * (2.8016 * (0.02 / 1.96) / 0.01) ** 2 + 0.5)
+    assert ruling.n_items == 100
     assert only(compared(row(change=0.0)), code(max_loss=0.03)).n_items_to_decide is None, "decided already"
     assert only(compared(row(change=-0.01)), code(max_loss=0.01)).n_items_to_decide is None, "on the threshold"
 
@@ -110,9 +110,9 @@ def test_an_inconclusive_check_says_how_many_items_would_decide() -> None:
 )
 def test_what_could_not_be_measured_is_never_a_pass(broken: ComponentComparison, words: str) -> None:
     for policy in (code(max_loss=0.2), Policy(roles={"target": Rule(max_loss=0.2)})):
-        check = only(compared(broken), policy)
-        assert check.decision == "INCONCLUSIVE"
-        assert re.search(words, str(check.reason))
+        ruling = only(compared(broken), policy)
+        assert ruling.decision == "INCONCLUSIVE"
+        assert re.search(words, str(ruling.reason))
 
 
 def test_a_share_without_a_score_may_be_allowed_and_what_is_broken_stays_broken() -> None:
@@ -123,12 +123,12 @@ def test_a_share_without_a_score_may_be_allowed_and_what_is_broken_stays_broken(
 
 
 def test_a_rule_that_nothing_answers_to_is_inconclusive() -> None:
-    made = judge(compared(row()), Policy(components={"code": Rule(max_loss=1), "cod": Rule(max_loss=1)}))
-    assert [(c.name, c.decision) for c in made.checks] == [("code", "GO"), ("cod", "INCONCLUSIVE")]
-    assert made.checks[1].reason == "neither side has it; there is code"
-    roles = judge(compared(row()), Policy(roles={"source": Rule(max_loss=1)}))
-    assert (roles.decision, roles.checks[0].name, roles.unruled) == ("INCONCLUSIVE", "role source", ("code",))
-    assert judge(compared(row(role=None)), Policy(roles={"target": Rule(max_loss=1)})).decision == "INCONCLUSIVE"
+    made = decide(compared(row()), Policy(components={"code": Rule(max_loss=1), "cod": Rule(max_loss=1)}))
+    assert [(c.name, c.decision) for c in made.rulings] == [("code", "GO"), ("cod", "INCONCLUSIVE")]
+    assert made.rulings[1].reason == "neither side has it; there is code"
+    roles = decide(compared(row()), Policy(roles={"source": Rule(max_loss=1)}))
+    assert (roles.decision, roles.rulings[0].name, roles.unruled) == ("INCONCLUSIVE", "role source", ("code",))
+    assert decide(compared(row(role=None)), Policy(roles={"target": Rule(max_loss=1)})).decision == "INCONCLUSIVE"
 
 
 def test_a_components_own_rule_comes_before_its_roles() -> None:
@@ -138,8 +138,8 @@ def test_a_components_own_rule_comes_before_its_roles() -> None:
         ignore=["sums"],
     )
     rows = [row("code"), row("arc"), row("sums"), row("prose", role="source")]
-    made = judge(compared(*rows), policy)
-    assert [(c.name, c.rule, c.decision) for c in made.checks] == [
+    made = decide(compared(*rows), policy)
+    assert [(c.name, c.rule, c.decision) for c in made.rulings] == [
         ("code", "loss <= 0.1", "GO"),
         ("arc", "gain >= 0.1", "NO-GO"),
         ("prose", "loss <= 0.1", "GO"),
@@ -154,8 +154,8 @@ def test_the_scalar_has_a_rule_of_its_own() -> None:
     assert only(compared(row(), scalar=good), policy).decision == "GO"
     assert only(compared(row(after=seen(n_scored=99)), scalar=good), policy).decision == "INCONCLUSIVE"
     wide = ScalarComparison(change=0.0, stderr=0.01, interval=Interval(-0.02, 0.02))
-    check = only(compared(row(), scalar=wide), policy)
-    assert (check.decision, check.times_to_decide) == ("INCONCLUSIVE", pytest.approx(7.849, abs=1e-3))
+    ruling = only(compared(row(), scalar=wide), policy)
+    assert (ruling.decision, ruling.times_to_decide) == ("INCONCLUSIVE", pytest.approx(7.849, abs=1e-3))
     missing = only(compared(row(), scalar=ScalarComparison(reason="not comparable: x (failed)")), policy)
     assert (missing.decision, missing.reason) == ("INCONCLUSIVE", "not comparable: x (failed)")
 
@@ -201,5 +201,5 @@ def test_a_failed_side_goes_all_the_way_to_inconclusive() -> None:
         name="code", kind="k", measurement=failed("m", "no server", n_items=150), items=NoItems("it has no value")
     )
     found = compare_sides([measured("a", [0.0, 1.0, 1.0])], [Side(coordinates={"code": broken}, label="b")])
-    check = only(found, code(max_loss=1.0))
-    assert (check.decision, check.reason) == ("INCONCLUSIVE", "failed: b: no server")
+    ruling = only(found, code(max_loss=1.0))
+    assert (ruling.decision, ruling.reason) == ("INCONCLUSIVE", "failed: b: no server")
