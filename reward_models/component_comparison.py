@@ -25,6 +25,8 @@ from harness.reward_models.unlike import unlike
 ALPHA = 0.05
 Comparability = Literal["paired", "unpaired", "refused", "failed", "only before", "only after"]
 Word = Literal["learned", "gained", "forgotten", "lost", "within error", "no error", "not compared"]
+WORDS: tuple[Word, ...] = ("learned", "gained", "forgotten", "lost", "within error", "no error", "not compared")
+"""In the order in which they are said."""
 BY_ITEMS: tuple[Comparability, ...] = ("paired", "unpaired")
 """Statuses with a change."""
 

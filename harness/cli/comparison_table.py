@@ -14,7 +14,7 @@ from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.measurement import Interval
 from harness.reward_models.comparison import Comparison
-from harness.reward_models.component_comparison import ALPHA, BY_ITEMS, ComponentComparison, SideValue, Word
+from harness.reward_models.component_comparison import ALPHA, BY_ITEMS, WORDS, ComponentComparison, SideValue, Word
 from harness.reward_models.flips import Flips
 from harness.reward_models.interval import Z
 from harness.reward_models.scalar_comparison import ScalarComparison
@@ -22,7 +22,6 @@ from harness.reward_models.scalar_comparison import ScalarComparison
 COMPARISON_SCHEMA = "harness.comparison/1"
 FLIPS_SHOWN = 6
 """Names of items per direction without --all."""
-ORDER: tuple[Word, ...] = ("learned", "gained", "forgotten", "lost", "within error", "no error", "not compared")
 
 
 def print_comparison(found: Comparison, *, every: bool) -> None:
@@ -188,7 +187,7 @@ def _words(found: Comparison) -> Iterator[str]:
             if row.word != "no error" and row.seed_stderr is not None and abs(row.change or 0.0) <= Z * row.seed_stderr:
                 words += " (but within the spread of its seeds)"
         said.setdefault(row.word, []).append(visible(words))
-    yield from (f"{word}: {', '.join(said[word])}" for word in ORDER if word in said)
+    yield from (f"{word}: {', '.join(said[word])}" for word in WORDS if word in said)
 
 
 def _flip_lines(found: Comparison, *, every: bool) -> Iterator[str]:
