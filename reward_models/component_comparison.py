@@ -13,7 +13,7 @@ from typing import Literal
 from harness.core.measurement import Interval
 from harness.core.vector import Role
 from harness.reward_models.flips import Flips, flips
-from harness.reward_models.interval import Z, stderr, t_tail
+from harness.reward_models.interval import Z, stderr, t_quantile, t_tail
 from harness.reward_models.items import Items, NoItems
 from harness.reward_models.paired import Change, change, differences
 from harness.reward_models.power import detectable
@@ -244,6 +244,7 @@ def _unpaired(
     assert made.before is not None and made.after is not None
     assert made.before.raw is not None and made.after.raw is not None
     error, moved = made.unpaired_stderr, made.after.raw - made.before.raw
+    df = _freedom(made, before, after)
     interval = None
     if len(before) == len(after) == 1:
         b = limits(before[0].measurement, made.before.stderr, z=Z)
@@ -253,16 +254,30 @@ def _unpaired(
             above = math.hypot(a.high - made.after.raw, made.before.raw - b.low)
             interval = Interval(moved - below, moved + above)
     elif error is not None:
-        interval = Interval(moved - Z * error, moved + Z * error)
+        half = (Z if df is None else t_quantile(df)) * error
+        interval = Interval(moved - half, moved + half)
     return replace(
         made,
         status="unpaired",
         change=moved,
         stderr=error,
+        df=df,
         interval=interval,
-        p=None if error is None else p_of(moved, error, None),
-        detectable=None if error is None else detectable(error),
+        p=None if error is None else p_of(moved, error, df),
+        detectable=None if error is None else detectable(error, df),
     )
+
+
+def _freedom(made: ComponentComparison, before: Sequence[Coordinate], after: Sequence[Coordinate]) -> float | None:
+    """Welch's degrees of freedom, of the clusters that both sides say they have; None (normal) where one does not."""
+    terms = []
+    for side, coordinates in ((made.before, before), (made.after, after)):
+        clusters = [one.measurement.n_clusters for one in coordinates if one.measurement.n_clusters is not None]
+        if side is None or side.stderr is None or len(clusters) < len(coordinates) or min(clusters) < 2:
+            return None
+        terms.append((side.stderr**2, min(clusters) - 1))
+    below = math.fsum(variance * variance / df for variance, df in terms)
+    return math.fsum(variance for variance, _ in terms) ** 2 / below if below > 0 else None
 
 
 def p_of(moved: float, error: float, df: float | None) -> float | None:

@@ -12,6 +12,8 @@ from harness.reward_models.side import Coordinate, Side
 
 ACROSS_TOKENIZERS = ("bits_per_byte", "byte_perplexity", "word_perplexity", "logprob_per_byte")
 """Metrics in units of the text, which any tokenizer leaves alone; besides answers and rewards."""
+VARIABLE = "variable "
+"""What the keys of a spec's variables begin with, in what is told about a side."""
 SHOWN = 60
 """Characters of a value in a message."""
 
@@ -31,7 +33,9 @@ def unlike(measured: Sequence[tuple[Side, Coordinate]]) -> str | None:
             return f"another direction: of {labels} one says that higher is better"
         why = _meaning(first.meaning, other.meaning)
         if why is not None:
-            return f"another definition: {why}; measure {labels} by one spec"
+            varied = _differing(first_side.about, side.about, [key for key in side.about if key.startswith(VARIABLE)])
+            hint = f"their spec varies it ({', '.join(varied)})" if varied else f"measure {labels} by one spec"
+            return f"another definition: {why}; {hint}"
         tokenizers = {first_side.tokenizer, side.tokenizer} - {None}
         if len(tokenizers) > 1 and _per_token(first) and _per_token(other):
             return f"another tokenizer, and {first.measurement.metric} is per token; bits_per_byte compares {labels}"
@@ -57,14 +61,19 @@ def _meaning(first: Mapping[str, JsonValue], other: Mapping[str, JsonValue]) -> 
     known = [meaning.get("definition") for meaning in (first, other)]
     if None not in known and known[0] == known[1]:
         return None
-    differ = [
-        f"{key} {_short(first[key])} and {_short(other[key])}"
-        for key in first
-        if key in other and key != "definition" and None not in (first[key], other[key]) and first[key] != other[key]
-    ]
+    differ = _differing(first, other, [key for key in first if key != "definition"])
     if differ:
         return ", ".join(differ)
     return None if None in known else "its template, settings or overflow policy"
+
+
+def _differing(first: Mapping[str, JsonValue], other: Mapping[str, JsonValue], keys: Sequence[str]) -> list[str]:
+    """What is known of both and is not the same, as `key one and other`."""
+    return [
+        f"{key} {_short(first[key])} and {_short(other[key])}"
+        for key in keys
+        if None not in (first.get(key), other.get(key)) and first[key] != other[key]
+    ]
 
 
 def _short(value: Any) -> str:

@@ -17,6 +17,7 @@ from harness.feed.items import items_of
 from harness.feed.lines import FEED_FILE
 from harness.reward_models.seeds import NAMELESS, training_of
 from harness.reward_models.side import Coordinate, Side
+from harness.reward_models.unlike import VARIABLE
 
 if TYPE_CHECKING:
     from harness.lm_eval.samples import ModelSamples
@@ -138,7 +139,7 @@ def _read_side(folder: Path, by_step: Mapping[int | None, RewardVector], step: i
             "engine": provenance.engine,
             "dtype": provenance.dtype,
             "reference": vector.reference.id,
-            **{f"variable {name}": value for name, value in vector.variables.items()},
+            **{f"{VARIABLE}{name}": value for name, value in vector.variables.items()},
         },
     )
 

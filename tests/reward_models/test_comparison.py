@@ -262,6 +262,23 @@ def test_unpaired_intervals_put_both_sides_own_limits_together() -> None:
     assert made.stderr == pytest.approx(math.hypot(1 / 18, 1 / 18)), "as if one had come out otherwise"
 
 
+def test_an_unpaired_comparison_of_few_clusters_has_few_degrees_of_freedom() -> None:
+    rewards = {"metric": "reward", "n_clusters": 9, "stderr": 0.1}
+    before = coordinate("retail", [0.0, 1.0] * 9, measurement=rewards, items=NoItems("gone"))
+    after = coordinate("retail", [1.0] * 14 + [0.0] * 4, measurement=rewards, items=NoItems("gone"))
+    made = compare_sides([side(before)], [side(after)]).components[0]
+    assert made.df == pytest.approx(16) and made.change is not None and made.stderr is not None
+    assert made.p == pytest.approx(2 * stats.t.sf(made.change / made.stderr, 16))
+    assert made.detectable == pytest.approx(made.stderr * (stats.t.ppf(0.975, 16) + stats.t.ppf(0.8, 16)))
+
+
+def test_what_a_spec_varies_is_named() -> None:
+    code = fields()[0]
+    sides = [[side(replace(code, meaning={"definition": str(i)}), about={"variable alpha": i / 2})] for i in range(2)]
+    reason = compare_sides(*sides).components[0].reason
+    assert reason is not None and reason.endswith("their spec varies it (variable alpha 0.0 and 0.5)")
+
+
 def test_the_same_weights_changed_by_nothing_for_certain() -> None:
     found = compare_sides([side(*fields(), fingerprint="f")], [side(*fields(), fingerprint="f")])
     for row in found.components:
