@@ -57,6 +57,8 @@ class Layout:
     """Of each stratum, shape [n_strata]."""
     alike: Floats
     """Items that a unit of each stratum holds, weighted by items: 1 where every item stands alone. Shape [n_strata]."""
+    scope: str = ""
+    """Of what the clusters are."""
 
     @property
     def n_clusters(self) -> int:
@@ -108,6 +110,7 @@ def layout(
         n_items=n_items,
         n_units=np.bincount(unit_strata, minlength=len(weights)),
         alike=np.bincount(unit_strata, sizes * sizes) / n_items,
+        scope=scope,
     )
 
 

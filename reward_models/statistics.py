@@ -65,6 +65,17 @@ def bits_per_byte(
     return Estimate(ratio, None if error is None else error * len(bits) / total)
 
 
+def believable(raw: float | None, stderr: float | None, n_scored: int) -> float | None:
+    """A standard error from which something may be derived: one of 0 is not certainty.
+
+    Answers that are all right or all wrong (a value of exactly 0 or 1) count as if one of them had come out otherwise; any
+    other error of 0 is none.
+    """
+    if stderr is None or stderr > 0:
+        return stderr
+    return 1 / n_scored if raw in (0.0, 1.0) and n_scored > 0 else None
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Mean and population standard deviation (ddof 0), so that the fitted values have standard deviation 1.
 

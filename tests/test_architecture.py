@@ -24,7 +24,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "harness.tau2": ("harness.core", "harness.reward_models", "harness.tasks", "harness.tau2"),
     "harness.lm_eval": (*BELOW, "harness.tau2", "harness.lm_eval"),
     "harness.components": (*BELOW, "harness.tau2", "harness.lm_eval", "harness.components"),
-    "harness.feed": ("harness.core", "harness.reward_models", "harness.feed"),
+    "harness.feed": ("harness.core", "harness.reward_models", "harness.lm_eval", "harness.feed"),
     "harness.spec": ("harness.core", "harness.reward_models", "harness.spec"),
     "harness.run": (
         "harness.core",

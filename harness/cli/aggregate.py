@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from harness.core.measurement import Measurement
     from harness.lm_eval.results import ModelResults
     from harness.reward_models.benchmarks import Average, Averages
 
@@ -36,7 +37,7 @@ def aggregate(
     names = _suites(suite, models)
     made = {
         model.label: averages(
-            names, {n: Score(value=m.raw, stderr=m.stderr) for n, m in model.measurements.items() if m.raw is not None}
+            names, {n: Score(value=m.raw, stderr=_error(m)) for n, m in model.measurements.items() if m.raw is not None}
         )
         for model in models
     }
@@ -75,7 +76,7 @@ def _show(models: list[ModelResults], suites: dict[str, list[str]], made: dict[s
     for suite, names in suites.items():
         for name in names:
             found = [model.measurements.get(name) for model in models]
-            table.add_row(name, *[_percent(m.raw, m.stderr) if m else "-" for m in found])
+            table.add_row(name, *[_percent(m.raw, _error(m)) if m else "-" for m in found])
         table.add_row(
             f"{suite} ({len(names)})", *[_average(made[model.label].suites[suite]) for model in models], style="bold"
         )
@@ -90,6 +91,13 @@ def _show(models: list[ModelResults], suites: dict[str, list[str]], made: dict[s
         for remark in model.remarks:
             said.setdefault(visible(remark), []).append(visible(model.label))
     print_grouped(said)
+
+
+def _error(measurement: Measurement) -> float | None:
+    """lm-eval's standard error; one of 0 of answers is not certainty."""
+    from harness.reward_models.statistics import believable
+
+    return believable(measurement.raw, measurement.stderr, measurement.n_scored)
 
 
 def _percent(value: float | None, stderr: float | None) -> str:

@@ -9,9 +9,11 @@ import typer
 import harness
 from harness.cli import (
     aggregate,
+    compare,
     doctor,
     export,
     fit_reference,
+    gate,
     lm_eval,
     ls,
     schema,
@@ -56,6 +58,8 @@ app.command("doctor")(doctor.doctor)
 app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
 app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
+app.command("compare")(compare.compare)
+app.command("gate")(gate.gate)
 app.command("update")(update.update)
 app.command("export")(export.export)
 app.command("validate")(validate.validate)

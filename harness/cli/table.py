@@ -13,6 +13,7 @@ from rich.table import Table
 from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.vector import ComponentRecord, RewardVector
+from harness.reward_models.component_comparison import WORDS, Word, verdict
 from harness.reward_models.interval import Z
 from harness.reward_models.reference import label
 
@@ -115,21 +116,16 @@ def say(words: str) -> None:
 
 def step_words(vector: RewardVector) -> str:
     """What a step did to each component, where its change has an error: beyond it (1.96 of them), or within."""
-    said: dict[str, list[str]] = {}
+    said: dict[Word, list[str]] = {}
     for component in vector.components:
         if component.change is None or component.change_stderr is None:
             continue
         better = component.change > 0 if component.higher_is_better else component.change < 0
-        if abs(component.change) <= Z * component.change_stderr:
-            verdict = "within error"
-        elif component.role == "target":
-            verdict = "learned" if better else "lost"
-        else:
-            verdict = "gained" if better else "forgotten"
+        beyond = abs(component.change) > Z * component.change_stderr
+        word = verdict(component.role, better=better, beyond=beyond)
         words = f"{component.name} {component.change:+.4f} ± {component.change_stderr:.4f}"
-        said.setdefault(verdict, []).append(words if component.role == "target" else f"{words} (source)")
-    order = ("learned", "gained", "forgotten", "lost", "within error")
-    return "; ".join(f"{verdict} {', '.join(said[verdict])}" for verdict in order if verdict in said)
+        said.setdefault(word, []).append(words if component.role == "target" else f"{words} (source)")
+    return "; ".join(f"{word} {', '.join(said[word])}" for word in WORDS if word in said)
 
 
 def print_unlike(vectors: Sequence[RewardVector]) -> None:

@@ -61,4 +61,8 @@ EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
 EXIT_INCOMPLETE = 8
 """The command finished and wrote every vector, but some are failed or partial."""
+EXIT_NO_GO = 9
+"""`harness gate`: a demand of the policy is broken."""
+EXIT_INCONCLUSIVE = 10
+"""`harness gate`: no demand is broken, but one could not be decided or measured."""
 EXIT_INTERRUPTED = 130

@@ -12,7 +12,7 @@ from harness.core.errors import DataError
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.feed.lines import FEED_FILE, read_vectors
 from harness.reward_models.reference import Reference, definitions_of, label
-from harness.reward_models.statistics import Spread, spread
+from harness.reward_models.statistics import Spread, believable, spread
 from harness.reward_models.vector import standardize
 
 if TYPE_CHECKING:
@@ -234,7 +234,9 @@ def _recorded(vector: RewardVector) -> dict[str, Spread]:
 
 def _error_of(component: ComponentRecord, known: Spread | None, errors: Errors) -> float:
     """A standard error in the unit of z; NaN where it is not known."""
-    error = component.stderr if errors == "items" else component.change_stderr
+    error = component.change_stderr
+    if errors == "items":
+        error = believable(component.raw, component.stderr, component.n_scored)
     if error is None or known is None or known.std <= 0:
         return math.nan
     return error / known.std / (1.0 if errors == "items" else math.sqrt(2))

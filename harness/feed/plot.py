@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from harness.core.errors import DataError, SpecError
 from harness.core.journal import write_atomically
 from harness.feed.feed import Feed
+from harness.reward_models.statistics import believable
 
 FORMATS = (".svg", ".png", ".pdf")
 UNITS = {"logprob_per_token": "nats per token"}
@@ -16,7 +18,7 @@ LEGEND_AT_MOST = 12
 
 
 def plot_feed(feed: Feed, path: Path) -> None:
-    """Draw `feed` into `path`; bands are plus and minus one standard error. Raises SpecError for another format."""
+    """Draw `feed` into `path`; bands are plus and minus one standard error, none where it is not known. Raises SpecError for another format."""
     if path.suffix not in FORMATS:
         raise SpecError(f"cannot plot into {path}: use {', '.join(FORMATS)}")
     if not feed:
@@ -33,14 +35,20 @@ def plot_feed(feed: Feed, path: Path) -> None:
         steps = [position if v.step is None else v.step for position, v in enumerate(vectors)]
         for axis, name in zip(axes, names, strict=False):
             measured = [
-                (step, c.raw, c.stderr or 0.0)
+                (step, c.raw, believable(c.raw, c.stderr, c.n_scored))
                 for step, v in zip(steps, vectors, strict=True)
                 for c in v.components
                 if c.name == name and c.raw is not None
             ]
             x = [step for step, _, _ in measured]
             axis.plot(x, [raw for _, raw, _ in measured], marker="o", markersize=3)
-            axis.fill_between(x, [raw - e for _, raw, e in measured], [raw + e for _, raw, e in measured], alpha=0.15)
+            bands = [math.nan if error is None else error for _, _, error in measured]
+            axis.fill_between(
+                x,
+                [raw - band for (_, raw, _), band in zip(measured, bands, strict=True)],
+                [raw + band for (_, raw, _), band in zip(measured, bands, strict=True)],
+                alpha=0.15,
+            )
         scalars = [(step, v.scalar) for step, v in zip(steps, vectors, strict=True) if v.scalar is not None]
         axes[-1].plot([s for s, _ in scalars], [value for _, value in scalars], marker="o", markersize=3, label=shown)
     for axis, name in zip(axes, [*names, "scalar (Eq. 6)"], strict=True):

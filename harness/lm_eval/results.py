@@ -28,13 +28,24 @@ class ModelResults:
 
 def read_results(paths: Iterable[str | Path]) -> list[ModelResults]:
     """Every `results_*.json` among the paths and below the folders among them; of two of one task, the later. Raises DataError."""
+    found = []
+    for name, documents in documents_by_model(paths).items():
+        model = ModelResults(name)
+        for path, value in documents:
+            _take(model, value, path)
+        found.append(model)
+    return found
+
+
+def documents_by_model(paths: Iterable[str | Path]) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
+    """A model's label -> its result files as (path, content), by date. Raises DataError."""
     files = sorted(((p, _read(p)) for p in _files(paths)), key=lambda pair: (_date(pair[1]), str(pair[0])))
     told = [_model(value, path) for path, value in files]
     names = labels(list(dict.fromkeys(told)))
-    models = {model: ModelResults(names[model]) for model in told}
-    for model, (path, value) in zip(told, files, strict=True):
-        _take(models[model], value, path)
-    return list(models.values())
+    models: dict[str, list[tuple[Path, dict[str, Any]]]] = {names[model]: [] for model in told}
+    for model, document in zip(told, files, strict=True):
+        models[names[model]].append(document)
+    return models
 
 
 def _files(paths: Iterable[str | Path]) -> list[Path]:

@@ -15,14 +15,13 @@ from pydantic import JsonValue
 from harness.core.measurement import Measurement
 from harness.core.place import Place
 from harness.core.vector import ComponentRecord, RewardVector
+from harness.feed.items import read_table
 from harness.reward_models.evidence import Asked
 from harness.reward_models.history import Earlier
-from harness.reward_models.items import CLUSTERS, MEMBER, VALUES, Items, Layout, NoItems, scored_items
+from harness.reward_models.items import Items, Layout, NoItems, scored_items
 from harness.reward_models.residual import Residual, extended
 from harness.run.residuals import NOTHING, Kept, KeptResiduals, linked
 
-COLUMNS = ("id", *VALUES, *CLUSTERS, MEMBER)
-"""Of a table of items, what is computed with."""
 HELD_BYTES = 256 * 2**20
 """Values kept in memory at most, the oldest dropped first; without a run folder an older step is then without errors."""
 Table = Mapping[str, Sequence[Any]]
@@ -183,18 +182,3 @@ class RunEvidence:
         return self._store.residual(
             self._place, self._fingerprint, name, self.now(name), self._measurements[name], earlier
         )
-
-
-def read_table(path: Path) -> dict[str, list[Any]] | None:
-    """Those columns of a Parquet file of items that are computed with; None where it cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-        with file:
-            names = [name for name in COLUMNS if name in file.schema_arrow.names]
-            table = file.read(columns=names, use_threads=False)
-    except (OSError, pa.ArrowException):
-        return None
-    return {name: table[name].to_pylist() for name in table.column_names}

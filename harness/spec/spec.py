@@ -151,17 +151,22 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def load_spec(path: str | Path) -> Spec:
     """Read a spec file; relative paths in it are resolved against its folder. Raises SpecError."""
     path = Path(path)
+    value = read_yaml(path, what="spec", hint="`harness schema --spec` prints the format")
+    return parse_spec(value, where=str(path), folder=path.parent)
+
+
+def read_yaml(path: Path, *, what: str, hint: str) -> Any:
+    """A YAML file in which no key stands twice. `hint`: what to do where there is none. Raises SpecError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise SpecError(f"no spec at {path}; `harness schema --spec` prints the format") from error
+        raise SpecError(f"no {what} at {path}; {hint}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot read spec {path}: {error}") from error
+        raise SpecError(f"cannot read {what} {path}: {error}") from error
     try:
-        value = yaml.load(text, Loader=_UniqueKeyLoader)
+        return yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return parse_spec(value, where=str(path), folder=path.parent)
 
 
 def parse_spec(value: Any, *, where: str = "spec", folder: Path = Path()) -> Spec:

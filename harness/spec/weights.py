@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError
 
 from harness.core.component import ComponentConfig
 from harness.core.errors import SpecError
-from harness.core.measurement import Record
-from harness.spec.spec import Spec, describe
+from harness.core.measurement import Record, describe
+from harness.spec.spec import Spec
 
 WEIGHTS_SCHEMA: Final = "harness.weights/1"
 

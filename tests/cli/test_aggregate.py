@@ -245,3 +245,16 @@ def test_a_standard_error_that_cannot_be_is_remarked_and_not_averaged(
     assert any("PIQA: the standard error" in remark and str(path) in remark for remark in model.remarks) is impossible
     assert run(["aggregate", str(path), "--suite", "general"]) == 0
     assert ("cannot be" in capsys.readouterr().err) is impossible
+
+
+def test_a_standard_error_of_0_is_not_certainty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = document({**PAPER, "GSM8K": 0.0})
+    value["results"]["gsm8k"]["exact_match_stderr,strict-match"] = 0.0
+    write(tmp_path / "m/results_1.json", value)
+    assert run(["aggregate", str(tmp_path), "--json", str(tmp_path / "out.json")]) == 0
+    rows = {line.split("  ")[0].strip(): line.split()[-3:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["GSM8K"] == ["0.00", "±", "1.00"], "as if one of its 100 questions had come out otherwise"
+    assert rows["math (4)"][2] == f"{4**0.5 / 4:.2f}"
+    (model,) = json.loads((tmp_path / "out.json").read_text())["models"]
+    gsm8k = next(component for component in model["components"] if component["name"] == "GSM8K")
+    assert gsm8k["stderr"] == 0.0, "as lm-eval wrote it"

@@ -62,12 +62,38 @@ def test_version(capsys: Capture) -> None:
 def test_help_names_every_verb(arguments: list[str], capsys: Capture) -> None:
     assert run(arguments) == EXIT_OK
     text = capsys.readouterr().out
-    for verb in ("score", "watch", "doctor", "fit-reference", "show", "export", "ls", "schema", "tasks"):
+    for verb in (
+        "score",
+        "watch",
+        "doctor",
+        "fit-reference",
+        "show",
+        "compare",
+        "gate",
+        "export",
+        "ls",
+        "schema",
+        "tasks",
+    ):
         assert f"  {verb} " in text
 
 
 @pytest.mark.parametrize(
-    "verb", ["score", "watch", "doctor", "fit-reference", "show", "export", "ls", "schema", "tasks", "tasks path"]
+    "verb",
+    [
+        "score",
+        "watch",
+        "doctor",
+        "fit-reference",
+        "show",
+        "compare",
+        "gate",
+        "export",
+        "ls",
+        "schema",
+        "tasks",
+        "tasks path",
+    ],
 )
 def test_every_verb_has_help(verb: str, capsys: Capture) -> None:
     assert run([*verb.split(), "--help"]) == EXIT_OK

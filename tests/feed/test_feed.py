@@ -321,3 +321,11 @@ def test_errors_of_the_frame_are_columns_on_request() -> None:
         0,
     )
     assert (last["code.low"], last["code.high"], last["code.n_clusters"]) == (-1.9, -1.1, 10)
+
+
+def test_an_error_of_0_is_no_certainty_in_a_learners_errors() -> None:
+    rows: list[Any] = [{"arc": measurement(value, 0.0, metric="acc")} for value in (0.0, 1.0)]
+    errors = feed(*rows).matrix(errors="items").errors
+    assert errors[:, 0] == pytest.approx([0.2, 0.2]), "one of ten, over a standard deviation of one half"
+    rows = [{"code": measurement(value, 0.0)} for value in (-2.0, -1.0)]
+    assert np.isnan(feed(*rows).matrix(errors="items").errors).all()

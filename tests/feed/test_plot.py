@@ -64,3 +64,13 @@ def test_another_format_is_refused_before_anything_is_drawn(name: str, tmp_path:
 def test_an_empty_feed_has_nothing_to_plot(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to plot"):
         plot_feed(Feed([]), tmp_path / "p.svg")
+
+
+def test_a_band_of_0_is_not_certainty_and_an_unknown_one_is_none(tmp_path: Path) -> None:
+    def drawn(raw: float, error: float | None) -> bytes:
+        rows: list[Any] = [{"arc": measurement(value, error, metric="acc")} for value in (raw, raw)]
+        plot_feed(feed(*rows), tmp_path / "p.svg")
+        return (tmp_path / "p.svg").read_bytes()
+
+    assert drawn(1.0, 0.0) == drawn(1.0, 0.1), "10 of 10 right: as if one had come out otherwise"
+    assert drawn(-1.0, None) == drawn(-1.0, 0.0) != drawn(-1.0, 0.1)

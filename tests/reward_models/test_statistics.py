@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.reward_models.statistics import Spread, clustered_mean, reliability, spread
+from harness.reward_models.statistics import Spread, believable, clustered_mean, reliability, spread
 
 SCORES = st.floats(-1e6, 1e6)
 
@@ -95,3 +95,10 @@ def test_reliability_by_hand() -> None:
     assert reliability(2.0, Spread(0.0, 2.0), n=2) == pytest.approx(0.75)
     assert reliability(9.0, Spread(0.0, 2.0), n=2) == 0.0
     assert reliability(2.0, None, n=2) is None
+
+
+def test_an_error_of_0_is_believed_of_nobody() -> None:
+    assert believable(0.4, 0.05, 100) == 0.05
+    assert believable(0.0, 0.0, 18) == believable(1.0, 0.0, 18) == 1 / 18, "as if one had come out otherwise"
+    assert believable(-2.0, 0.0, 18) is None and believable(0.4, 0.0, 18) is None
+    assert believable(1.0, 0.0, 0) is None and believable(0.0, None, 18) is None

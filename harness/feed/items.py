@@ -1,0 +1,42 @@
+"""The per-item scores beside a feed: Parquet files that its vectors name. Reads; decides nothing about errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.core.vector import ComponentRecord, RewardVector
+from harness.reward_models.items import CLUSTERS, MEMBER, VALUES, Items, NoItems, scored_items
+
+COLUMNS = ("id", *VALUES, *CLUSTERS, MEMBER)
+"""Of a table of items, what is computed with."""
+
+
+def items_of(folder: Path, vector: RewardVector, component: ComponentRecord) -> Items | NoItems:
+    """The scored items of a component of a vector whose feed is in `folder`; or why there are none."""
+    if component.raw is None:
+        return NoItems("it has no value")
+    where = component.detail.get("items")
+    if not isinstance(where, str):
+        return NoItems("the feed names no file of its items")
+    if not (folder / where).exists():
+        return NoItems(f"its items are not beside the feed (no {where})")
+    table = read_table(folder / where)
+    if table is None:
+        return NoItems(f"its items cannot be read ({folder / where})")
+    return scored_items(table, component, vector.provenance.tasks.get(component.name, {}))
+
+
+def read_table(path: Path) -> dict[str, list[Any]] | None:
+    """Those columns of a Parquet file of items that are computed with; None where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        with file:
+            names = [name for name in COLUMNS if name in file.schema_arrow.names]
+            table = file.read(columns=names, use_threads=False)
+    except (OSError, pa.ArrowException):
+        return None
+    return {name: table[name].to_pylist() for name in table.column_names}
