@@ -13,7 +13,7 @@ from rich.table import Table
 from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.vector import ComponentRecord, RewardVector
-from harness.reward_models.interval import Z
+from harness.reward_models.interval import beyond
 from harness.reward_models.reference import label
 
 PIPE_WIDTH = 10_000
@@ -34,12 +34,12 @@ def stdout() -> Console:
 
 
 def cell(component: ComponentRecord) -> str:
-    """`-2.5312 ± 0.0131`; a mark where not every pair was scored; the status where nothing was."""
+    """`-2.5312 ± 0.0131`; a mark where not every pair was scored, `!` at an alarm; the status where nothing was."""
     if component.raw is None:
         return component.status
     error = "" if component.stderr is None else f" ± {component.stderr:.4f}"
     mark = "" if component.status == "ok" else f" ({component.n_scored}/{component.n_items})"
-    return f"{component.raw:.4f}{error}{mark}"
+    return f"{component.raw:.4f}{error}{mark}{' !' if component.alarm else ''}"
 
 
 def number(value: float | None, *, sign: bool = False) -> str:
@@ -53,7 +53,7 @@ def gain_cell(vector: RewardVector) -> str:
     """`+0.1858 ± 0.0094*`; the mark where it is beyond its error, a dash where there is no gain."""
     if vector.gain is None or vector.gain_stderr is None:
         return number(vector.gain, sign=True)
-    mark = "*" if abs(vector.gain) > Z * vector.gain_stderr else ""
+    mark = "*" if beyond(vector.gain, vector.gain_stderr, vector.gain_df) else ""
     return f"{vector.gain:+.4f} ± {vector.gain_stderr:.4f}{mark}"
 
 
@@ -94,6 +94,7 @@ def print_vectors(vectors: Sequence[RewardVector]) -> None:
         for vector in vectors:  # a table squeezed into a narrow terminal would lose its digits
             console.print(summary_line(vector), soft_wrap=True)
     print_steps(vectors)
+    print_alarms(vectors)
     print_unlike(vectors)
 
 
@@ -105,7 +106,24 @@ def print_steps(vectors: Sequence[RewardVector]) -> None:
     if len(last) > STEPS_SHOWN:
         say(f"... and {len(last) - STEPS_SHOWN} more trajectories")
     if any(gain_cell(vector).endswith("*") for vector in vectors):
-        say("* a gain beyond 1.96 of its standard errors")
+        say("* a gain beyond its error, at 95%")
+
+
+def print_alarms(vectors: Sequence[RewardVector]) -> None:
+    """Of each trajectory's component, its last alarm, on stderr."""
+    last = {(vector.trajectory, c.name): alarm_words(vector, c) for vector in vectors for c in vector.alarms}
+    for words in list(last.values())[:STEPS_SHOWN]:
+        say(words)
+    if len(last) > STEPS_SHOWN:
+        say(f"... and {len(last) - STEPS_SHOWN} more alarms")
+
+
+def alarm_words(vector: RewardVector, component: ComponentRecord) -> str:
+    """What was lost, since when, and what is allowed."""
+    return (
+        f"ALARM {visible(vector.trajectory)}, step {vector.step}: source {component.name} has lost {number(component.loss)} "
+        f"since step {component.best_step}, at least {number(component.loss_bound)}; allowed are {component.allowed_loss:g}"
+    )
 
 
 def say(words: str) -> None:
@@ -114,13 +132,13 @@ def say(words: str) -> None:
 
 
 def step_words(vector: RewardVector) -> str:
-    """What a step did to each component, where its change has an error: beyond it (1.96 of them), or within."""
+    """What a step did to each component, where its change has an error: beyond it at 95%, or within."""
     said: dict[str, list[str]] = {}
     for component in vector.components:
         if component.change is None or component.change_stderr is None:
             continue
         better = component.change > 0 if component.higher_is_better else component.change < 0
-        if abs(component.change) <= Z * component.change_stderr:
+        if not beyond(component.change, component.change_stderr, component.change_df):
             verdict = "within error"
         elif component.role == "target":
             verdict = "learned" if better else "lost"

@@ -146,7 +146,7 @@ def test_show_prints_a_gain_with_its_error_and_tells_learned_from_forgotten(tmp_
     assert captured.out.splitlines()[2].endswith("+0.0800 ± 0.0100*")
     assert (
         "a, step 0 to 10: learned code +0.5000 ± 0.0200; forgotten prose -0.2500 ± 0.0200 (source); "
-        "within error sums -0.0100 ± 0.0200 (source)\n* a gain beyond 1.96 of its standard errors"
+        "within error sums -0.0100 ± 0.0200 (source)\n* a gain beyond its error, at 95%"
     ) in captured.err
     assert "unlike units" not in captured.err
     write([before, within], tmp_path / "rewards.jsonl")
