@@ -15,6 +15,7 @@ from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.reward_models.interval import beyond
 from harness.reward_models.reference import label
+from harness.tasks.suites.choices import KINDS
 
 PIPE_WIDTH = 10_000
 """Columns when nobody looks: tables are not wrapped in files."""
@@ -96,6 +97,7 @@ def print_vectors(vectors: Sequence[RewardVector]) -> None:
     print_steps(vectors)
     print_alarms(vectors)
     print_unlike(vectors)
+    print_caveats(vectors)
 
 
 def print_steps(vectors: Sequence[RewardVector]) -> None:
@@ -150,14 +152,34 @@ def step_words(vector: RewardVector) -> str:
     return "; ".join(f"{verdict} {', '.join(said[verdict])}" for verdict in order if verdict in said)
 
 
+SHARES = ("acc", "exact_match", "pass@", "pass_at", "reward", "f1", "mean of benchmarks", *KINDS)
+"""How the names of metrics begin that are shares of 1."""
+
+
+def unit_of(metric: str) -> str:
+    """What a metric's values are added as: shares are alike, whatever of."""
+    return "share" if metric.startswith(SHARES) else metric
+
+
 def print_unlike(vectors: Sequence[RewardVector]) -> None:
     """Say once, on stderr, that a scalar adds unlike units: the largest of them decides it."""
-    metrics = {c.metric: c.name for vector in vectors[-1:] for c in vector.components if c.weight != 0}
-    if len(metrics) > 1:
-        parts = ", ".join(f"{metric} ({name})" for metric, name in metrics.items())
+    found: dict[str, dict[str, None]] = {}
+    names: dict[str, str] = {}
+    for component in (c for vector in vectors for c in vector.components if c.weight != 0):
+        found.setdefault(unit_of(component.metric), {})[component.metric] = None
+        names.setdefault(component.metric, component.name)
+    if len(found) > 1:
+        parts = ", ".join(f"{metric} ({names[metric]})" for metrics in found.values() for metric in list(metrics)[:1])
         say(
             f"scalar and gain add unlike units: {parts}; the largest decides them. gain_standardized adds standard deviations"
         )
+
+
+def print_caveats(vectors: Sequence[RewardVector]) -> None:
+    """Say once, on stderr, what whoever reads a component has to know."""
+    found = {c.name: c.detail["caveat"] for vector in vectors for c in vector.components if "caveat" in c.detail}
+    for name, caveat in found.items():
+        say(f"{name}: {visible(str(caveat))}")
 
 
 def incomplete(vectors: Sequence[RewardVector]) -> int:
