@@ -129,12 +129,12 @@ def _bound_of_values(lost: Items, error: float) -> float | None:
     if known.unknown:
         return None
     u = known.values
-    square = float(u @ u)
-    if square == 0:
+    if not u.any():
         return lost.mean  # all exactly 0: the same weights
+    square = float(u @ u)
     df = len(u) - len(lost.layout.weights)
     y = _normal_quantile(error / SYMMETRIC)
-    if y * y >= df + 1:
+    if y * y >= df + 1 or square == 0:
         return None
     t = y * math.sqrt(df / (df + 1 - y * y))
     scaled = u / np.abs(u).max()  # the smallest numbers have no third power
