@@ -112,10 +112,13 @@ def print_steps(vectors: Sequence[RewardVector]) -> None:
 
 
 def print_alarms(vectors: Sequence[RewardVector]) -> None:
-    """Of each trajectory's component, its last alarm, on stderr."""
-    last = {(vector.trajectory, c.name): alarm_words(vector, c) for vector in vectors for c in vector.alarms}
-    for words in list(last.values())[:STEPS_SHOWN]:
-        say(words)
+    """Of each trajectory's component, its last alarm, on stderr, and whether it is over."""
+    last = {(vector.trajectory, c.name): (vector, c) for vector in vectors for c in vector.alarms}
+    newest = {vector.trajectory: vector for vector in vectors}
+    for vector, component in list(last.values())[:STEPS_SHOWN]:
+        now = newest[vector.trajectory]
+        calm = any(c.name == component.name and c.alarm is False for c in now.components)
+        say(alarm_words(vector, component) + (f"; none any more at step {now.step}" if calm else ""))
     if len(last) > STEPS_SHOWN:
         say(f"... and {len(last) - STEPS_SHOWN} more alarms")
 
