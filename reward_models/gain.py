@@ -31,6 +31,7 @@ class Step:
 
     change: float | None = None
     change_stderr: float | None = None
+    change_df: float | None = None
     n_paired: int | None = None
     before: Items | None = None
     after: Items | None = None
@@ -60,6 +61,7 @@ def step_of(
             return Step(
                 change=made.change,
                 change_stderr=made.stderr,
+                change_df=None if made.stderr is None else made.df or float(made.n_clusters - 1),
                 n_paired=made.n_paired,
                 before=before,
                 after=now,
@@ -106,6 +108,24 @@ def gain_error(components: Sequence[ComponentRecord], steps: Mapping[str, Step])
             return None
         weighted.append((_signed(component), step.before, step.after))
     return gain_stderr(weighted)
+
+
+def gain_df(components: Sequence[ComponentRecord], steps: Mapping[str, Step]) -> float | None:
+    """Degrees of freedom of the gain's error (Welch and Satterthwaite); None where it has none, or is 0."""
+    total, each = 0.0, 0.0
+    for component in components:
+        step = steps[component.name]
+        if component.weight == 0 or step.change_stderr is None or step.change_df is None:
+            continue
+        variance = (component.weight * step.change_stderr) ** 2
+        total += variance
+        each += variance * variance / step.change_df
+    return total * total / each if each > 0 else None
+
+
+def without_error(components: Sequence[ComponentRecord], steps: Mapping[str, Step]) -> list[str]:
+    """Names of the components for which a scalar has no error."""
+    return [c.name for c in components if c.weight != 0 and scalar_error([c], steps) is None]
 
 
 def gain_standardized(

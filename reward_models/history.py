@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from harness.core.vector import CheckpointRecord, RewardVector
@@ -12,13 +12,34 @@ from harness.core.vector import CheckpointRecord, RewardVector
 class Earlier(NamedTuple):
     """What comparable vectors before a step hold: how many there are, and each component's raw values, by step.
 
-    `last`: the highest of them. `vectors`: gives them all, which takes time for each.
+    `last`: the highest of them. `best`: of each component, the first one with its best value, of those with a step.
+    `vectors`: gives them all, which takes time for each.
     """
 
     n: int
     raws: dict[str, list[float]]
     last: RewardVector | None
+    best: Mapping[str, RewardVector]
     vectors: Callable[[], list[RewardVector]]
+
+
+class _Best:
+    """Of each component, the first vector that has its best value. Vectors come by step; one without a step is no candidate."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[str, RewardVector] = {}
+        self._values: dict[str, float] = {}
+
+    def add(self, vector: RewardVector) -> None:
+        """Take in the next vector."""
+        if vector.step is None:
+            return
+        for component in vector.components:
+            if component.raw is None:
+                continue
+            value = component.raw if component.higher_is_better else -component.raw
+            if component.name not in self._values or value > self._values[component.name]:
+                self._values[component.name], self.vectors[component.name] = value, vector
 
 
 class History:
@@ -32,10 +53,11 @@ class History:
         self._orders: list[int] = []
         """Sorted: of every step that is there."""
         self._columns: dict[str, list[float]] = {}
+        self._best = _Best()
         self._specs: set[str] = set()
         self._tokenizers: set[str] = set()
         self._in_order = True
-        """`_columns` hold every vector's values, by step."""
+        """`_columns` and `_best` hold every vector's values, by step."""
         for vector in vectors:
             self.add(vector)
 
@@ -49,9 +71,11 @@ class History:
         self._specs.add(vector.provenance.spec)
         if vector.checkpoint.tokenizer is not None:
             self._tokenizers.add(vector.checkpoint.tokenizer)
-        for component in vector.components if self._in_order else ():
-            if component.raw is not None:
-                self._columns.setdefault(component.name, []).append(component.raw)
+        if self._in_order:
+            self._best.add(vector)
+            for component in vector.components:
+                if component.raw is not None:
+                    self._columns.setdefault(component.name, []).append(component.raw)
 
     def before(self, step: int | None) -> list[RewardVector]:
         """The vectors that come before `step`, by step; all of them where it is None."""
@@ -65,18 +89,20 @@ class History:
         if self._in_order and last and alike:
             order = self._orders[-1] if self._orders else None
             newest = None if order is None else self._vectors[None if order < 0 else order]
-            return Earlier(len(self._vectors), self._columns, newest, lambda: self.before(step))
+            return Earlier(len(self._vectors), self._columns, newest, self._best.vectors, lambda: self.before(step))
         vectors = [
             vector
             for vector in self.before(step)
             if vector.provenance.spec == spec and same_tokenizer(vector.checkpoint, checkpoint)
         ]
         raws: dict[str, list[float]] = {}
+        best = _Best()
         for vector in vectors:
+            best.add(vector)
             for component in vector.components:
                 if component.raw is not None:
                     raws.setdefault(component.name, []).append(component.raw)
-        return Earlier(len(vectors), raws, vectors[-1] if vectors else None, lambda: vectors)
+        return Earlier(len(vectors), raws, vectors[-1] if vectors else None, best.vectors, lambda: vectors)
 
     def has_after(self, step: int) -> bool:
         """Whether a later step is there."""

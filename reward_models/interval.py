@@ -194,12 +194,10 @@ def _skewed(part: Part) -> Interval:
     """Hall's (1992) cubic for skewed values, with the t quantile at the degrees of freedom that the kurtosis leaves."""
     assert part.variance is not None
     error, quantile = math.sqrt(part.variance), t_quantile(part.df)
-    return Interval(
-        part.mean - error * _uncubed(quantile, part.skew), part.mean - error * _uncubed(-quantile, part.skew)
-    )
+    return Interval(part.mean - error * uncubed(quantile, part.skew), part.mean - error * uncubed(-quantile, part.skew))
 
 
-def _uncubed(x: float, skew: float) -> float:
+def uncubed(x: float, skew: float) -> float:
     """The t statistic whose skewness-corrected value is `x`."""
     if abs(skew) < 1e-9:
         return x
@@ -216,6 +214,11 @@ def t_quantile(df: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(df, (1 + LEVEL) / 2))
+
+
+def beyond(value: float, error: float, df: float | None) -> bool:
+    """Whether a value is beyond its standard error at LEVEL; `df` None: not known (a feed of an earlier version)."""
+    return abs(value) > (Z if df is None else t_quantile(df)) * error
 
 
 def t_tail(t: float, df: float) -> float:

@@ -21,8 +21,18 @@ from harness.core.vector import (
     ReferenceRecord,
     RewardVector,
 )
+from harness.reward_models.alarm import watched
 from harness.reward_models.evidence import Evidence
-from harness.reward_models.gain import Step, gain_error, gain_standardized, incomparable, scalar_error, step_of
+from harness.reward_models.gain import (
+    Step,
+    gain_df,
+    gain_error,
+    gain_standardized,
+    incomparable,
+    scalar_error,
+    step_of,
+    without_error,
+)
 from harness.reward_models.history import History
 from harness.reward_models.interval import interval
 from harness.reward_models.items import Items, NoItems
@@ -159,6 +169,8 @@ def build_vector(
     components: list[ComponentRecord] = []
     spreads: dict[str, Spread | None] = {}
     steps: dict[str, Step] = {}
+    unwatched: dict[str, str] = {}
+    n_sources = sum(config.role == "source" for config in configs)
     for config, measurement, weight in zip(configs, measurements, weights, strict=True):
         name = config.name
         measured = [*earlier.raws.get(name, ()), *([] if measurement.raw is None else [measurement.raw])]
@@ -169,6 +181,9 @@ def build_vector(
             warnings.append(f"{name}: standardized is null, {what}")
         now = NoItems("not at hand") if evidence is None else evidence.now(name)
         step_here = steps[name] = step_of(name, measurement, base, now=now, evidence=evidence)
+        guard = watched(config, measurement, earlier, step=step, now=now, evidence=evidence, n_sources=n_sources)
+        if guard.why is not None:
+            unwatched[name] = guard.why
         residual = None if evidence is None else evidence.residual(name, earlier)
         n = len(measured) if standardization.mode == "running" else standardization.n_vectors(0)
         trust = reliability(residual.noise if residual else None, known, n=n)
@@ -185,6 +200,12 @@ def build_vector(
                 change=step_here.change,
                 change_stderr=step_here.change_stderr,
                 n_paired=step_here.n_paired,
+                change_df=step_here.change_df,
+                allowed_loss=guard.allowed_loss,
+                best_step=guard.best_step,
+                loss=guard.loss,
+                loss_bound=guard.loss_bound,
+                alarm=guard.alarm,
             )
         )
     scalar = weighted_sum(components)
@@ -201,8 +222,14 @@ def build_vector(
             standardized_gain = gain_standardized(components, previous, spreads)
         else:
             warnings.append(f"gain is null: {why}")
+    scalar_stderr = None if scalar is None else scalar_error(components, steps)
+    if evidence is not None and scalar is not None and scalar_stderr is None:
+        lacking = ", ".join(without_error(components, steps))
+        warnings.append(f"scalar_stderr is null: {lacking} has no error, its items are too few or all alike")
+    gain_stderr = None if gain is None else gain_error(components, steps)
     if evidence is not None:
-        warnings += _without_errors(steps)
+        reasons = {name: step_here.why for name, step_here in steps.items() if step_here.why is not None}
+        warnings += _grouped("no paired error", reasons) + _grouped("no alarm", unwatched)
     if previous is not None and checkpoint.fingerprint and previous.checkpoint.fingerprint == checkpoint.fingerprint:
         warnings.append(f"the weights are those of step {previous.step}")
     statuses = {c.status for c in components}
@@ -225,10 +252,11 @@ def build_vector(
             n=standardization.n_vectors(earlier.n + 1),
         ),
         scalar=scalar,
-        scalar_stderr=None if scalar is None else scalar_error(components, steps),
+        scalar_stderr=scalar_stderr,
         gain=gain,
-        gain_stderr=None if gain is None else gain_error(components, steps),
+        gain_stderr=gain_stderr,
         gain_standardized=standardized_gain,
+        gain_df=None if gain_stderr is None else gain_df(components, steps),
         previous_step=None if base is None else base.step,
         warnings=warnings,
         provenance=provenance,
@@ -240,10 +268,9 @@ def _seen(now: Items | NoItems) -> dict[str, Any]:
     return {"interval": interval(now), "n_clusters": now.layout.n_clusters} if isinstance(now, Items) else {}
 
 
-def _without_errors(steps: Mapping[str, Step]) -> list[str]:
-    """One warning for the components that have a change without an error."""
-    reasons: dict[str, list[str]] = {}
-    for name, step in steps.items():
-        if step.why is not None:
-            reasons.setdefault(step.why, []).append(name)
-    return [f"no paired error for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+def _grouped(what: str, reasons: Mapping[str, str]) -> list[str]:
+    """One warning for the components that lack something for the same reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{what} for {', '.join(some)}: {reason}" for reason, some in names.items()]

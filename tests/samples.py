@@ -63,8 +63,12 @@ def vector(
     definitions: Mapping[str, str | None] | None = None,
     spec: str = "sha256:spec-1",
     evidence: Evidence | None = None,
+    sources: Mapping[str, float | None] | None = None,
 ) -> RewardVector:
-    """The vector of one checkpoint from raw values (or whole measurements) by component name."""
+    """The vector of one checkpoint from raw values (or whole measurements) by component name.
+
+    `sources`: which of them are, with their allowed loss.
+    """
     place = f"{trajectory}/checkpoint-{step}"
     return build_vector(
         run="test",
@@ -73,7 +77,12 @@ def vector(
         checkpoint=CheckpointRecord(path=place, kind="full", fingerprint=f"sha256:{place}"),
         mixture=None if mixture is None else Mixture.parse(mixture),
         variables={},
-        configs=[ComponentConfig(name=name, kind="logprob") for name in raws],
+        configs=[
+            ComponentConfig(name=name, kind="logprob", role="source", allowed_loss=sources[name])
+            if sources and name in sources
+            else ComponentConfig(name=name, kind="logprob")
+            for name in raws
+        ],
         weights=[1 / len(raws)] * len(raws) if weights is None else weights,
         measurements=[raw if isinstance(raw, Measurement) else measurement(raw) for raw in raws.values()],
         standardization=standardization,

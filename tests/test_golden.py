@@ -78,10 +78,10 @@ def test_the_golden_numbers_follow_from_the_golden_measurements() -> None:
 
 def _as_first_written(vector: RewardVector) -> dict[str, Any]:
     """Without the keys that came later, and those that need items, which are not at hand here."""
-    later = {"scalar_stderr", "gain_stderr", "gain_standardized", "previous_step"}
+    later = {"scalar_stderr", "gain_stderr", "gain_standardized", "gain_df", "previous_step"}
     value = vector.model_dump(exclude=later)
     for component in value["components"]:
-        for key in ("shrunk", "reliability", "change", "change_stderr", "n_paired"):
+        for key in ("shrunk", "reliability", "change", "change_stderr", "change_df", "n_paired", "allowed_loss"):
             del component[key]
     return value
 

@@ -8,10 +8,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.cli.table import summary_line
+from harness.cli.table import alarm_words, summary_line
 from harness.cli.visible import visible
 from harness.core.checkpoint import Checkpoint
-from harness.core.vector import RewardVector
+from harness.core.vector import ComponentRecord, RewardVector
 from harness.run.observer import Observer
 
 stderr = Console(stderr=True)
@@ -45,6 +45,9 @@ class PlainObserver(Observer):
         for component in vector.components:
             if component.reason and new:
                 self.write(f"  {component.name} {component.status}: {visible(component.reason)}")
+
+    def alarm(self, vector: RewardVector, component: ComponentRecord) -> None:
+        self.write(alarm_words(vector, component))
 
     def write(self, text: str) -> None:
         """One line, unwrapped."""

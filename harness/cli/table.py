@@ -14,8 +14,9 @@ from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.reward_models.component_comparison import WORDS, Word, verdict
-from harness.reward_models.interval import Z
+from harness.reward_models.interval import beyond
 from harness.reward_models.reference import label
+from harness.tasks.suites.choices import KINDS
 
 PIPE_WIDTH = 10_000
 """Columns when nobody looks: tables are not wrapped in files."""
@@ -35,12 +36,12 @@ def stdout() -> Console:
 
 
 def cell(component: ComponentRecord) -> str:
-    """`-2.5312 ± 0.0131`; a mark where not every pair was scored; the status where nothing was."""
+    """`-2.5312 ± 0.0131`; a mark where not every pair was scored, `!` at an alarm; the status where nothing was."""
     if component.raw is None:
         return component.status
     error = "" if component.stderr is None else f" ± {component.stderr:.4f}"
     mark = "" if component.status == "ok" else f" ({component.n_scored}/{component.n_items})"
-    return f"{component.raw:.4f}{error}{mark}"
+    return f"{component.raw:.4f}{error}{mark}{' !' if component.alarm else ''}"
 
 
 def number(value: float | None, *, sign: bool = False) -> str:
@@ -54,7 +55,7 @@ def gain_cell(vector: RewardVector) -> str:
     """`+0.1858 ± 0.0094*`; the mark where it is beyond its error, a dash where there is no gain."""
     if vector.gain is None or vector.gain_stderr is None:
         return number(vector.gain, sign=True)
-    mark = "*" if abs(vector.gain) > Z * vector.gain_stderr else ""
+    mark = "*" if beyond(vector.gain, vector.gain_stderr, vector.gain_df) else ""
     return f"{vector.gain:+.4f} ± {vector.gain_stderr:.4f}{mark}"
 
 
@@ -95,7 +96,9 @@ def print_vectors(vectors: Sequence[RewardVector]) -> None:
         for vector in vectors:  # a table squeezed into a narrow terminal would lose its digits
             console.print(summary_line(vector), soft_wrap=True)
     print_steps(vectors)
+    print_alarms(vectors)
     print_unlike(vectors)
+    print_caveats(vectors)
 
 
 def print_steps(vectors: Sequence[RewardVector]) -> None:
@@ -106,7 +109,27 @@ def print_steps(vectors: Sequence[RewardVector]) -> None:
     if len(last) > STEPS_SHOWN:
         say(f"... and {len(last) - STEPS_SHOWN} more trajectories")
     if any(gain_cell(vector).endswith("*") for vector in vectors):
-        say("* a gain beyond 1.96 of its standard errors")
+        say("* a gain beyond its error, at 95%")
+
+
+def print_alarms(vectors: Sequence[RewardVector]) -> None:
+    """Of each trajectory's component, its last alarm, on stderr, and whether it is over."""
+    last = {(vector.trajectory, c.name): (vector, c) for vector in vectors for c in vector.alarms}
+    newest = {vector.trajectory: vector for vector in vectors}
+    for vector, component in list(last.values())[:STEPS_SHOWN]:
+        now = newest[vector.trajectory]
+        calm = any(c.name == component.name and c.alarm is False for c in now.components)
+        say(alarm_words(vector, component) + (f"; none any more at step {now.step}" if calm else ""))
+    if len(last) > STEPS_SHOWN:
+        say(f"... and {len(last) - STEPS_SHOWN} more alarms")
+
+
+def alarm_words(vector: RewardVector, component: ComponentRecord) -> str:
+    """What was lost, since when, and what is allowed."""
+    return (
+        f"ALARM {visible(vector.trajectory)}, step {vector.step}: source {component.name} has lost {number(component.loss)} "
+        f"since step {component.best_step}, at least {number(component.loss_bound)}; allowed are {component.allowed_loss:g}"
+    )
 
 
 def say(words: str) -> None:
@@ -115,27 +138,47 @@ def say(words: str) -> None:
 
 
 def step_words(vector: RewardVector) -> str:
-    """What a step did to each component, where its change has an error: beyond it (1.96 of them), or within."""
+    """What a step did to each component, where its change has an error: beyond it at 95%, or within."""
     said: dict[Word, list[str]] = {}
     for component in vector.components:
         if component.change is None or component.change_stderr is None:
             continue
         better = component.change > 0 if component.higher_is_better else component.change < 0
-        beyond = abs(component.change) > Z * component.change_stderr
-        word = verdict(component.role, better=better, beyond=beyond)
+        surely = beyond(component.change, component.change_stderr, component.change_df)
+        word = verdict(component.role, better=better, beyond=surely)
         words = f"{component.name} {component.change:+.4f} ± {component.change_stderr:.4f}"
         said.setdefault(word, []).append(words if component.role == "target" else f"{words} (source)")
     return "; ".join(f"{word} {', '.join(said[word])}" for word in WORDS if word in said)
 
 
+SHARES = ("acc", "exact_match", "pass@", "pass_at", "reward", "f1", "mean of benchmarks", *KINDS)
+"""How the names of metrics begin that are shares of 1."""
+
+
+def unit_of(metric: str) -> str:
+    """What a metric's values are added as: shares are alike, whatever of."""
+    return "share" if metric.startswith(SHARES) else metric
+
+
 def print_unlike(vectors: Sequence[RewardVector]) -> None:
     """Say once, on stderr, that a scalar adds unlike units: the largest of them decides it."""
-    metrics = {c.metric: c.name for vector in vectors[-1:] for c in vector.components if c.weight != 0}
-    if len(metrics) > 1:
-        parts = ", ".join(f"{metric} ({name})" for metric, name in metrics.items())
+    found: dict[str, dict[str, None]] = {}
+    names: dict[str, str] = {}
+    for component in (c for vector in vectors for c in vector.components if c.weight != 0):
+        found.setdefault(unit_of(component.metric), {})[component.metric] = None
+        names.setdefault(component.metric, component.name)
+    if len(found) > 1:
+        parts = ", ".join(f"{metric} ({names[metric]})" for metrics in found.values() for metric in list(metrics)[:1])
         say(
             f"scalar and gain add unlike units: {parts}; the largest decides them. gain_standardized adds standard deviations"
         )
+
+
+def print_caveats(vectors: Sequence[RewardVector]) -> None:
+    """Say once, on stderr, what whoever reads a component has to know."""
+    found = {c.name: c.detail["caveat"] for vector in vectors for c in vector.components if "caveat" in c.detail}
+    for name, caveat in found.items():
+        say(f"{name}: {visible(str(caveat))}")
 
 
 def incomplete(vectors: Sequence[RewardVector]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from harness.core.defaults import Defaults
 from harness.core.endpoint import Endpoint, How
@@ -18,6 +18,9 @@ from harness.core.vector import Role
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-9, 1e9
 """Sizes of a lambda other than 0: sums of such weights times any score stay numbers, and none is lost beside another."""
 
+ALLOWED_LOSS = 0.02
+"""Of a source component since its best, before an alarm: two points of an accuracy or a reward, 2% of a perplexity."""
+
 
 class ComponentConfig(Record):
     """What every component of a spec has. Kinds add their own keys."""
@@ -26,19 +29,38 @@ class ComponentConfig(Record):
     kind: str
     role: Role = Field(default="target", description="whether the component stands for a source or a target domain")
     weight: float | None = Field(default=None, description="lambda of Eq. 6; default 1/|D|")
+    allowed_loss: float | None = Field(
+        default=None,
+        ge=0,
+        description="of a source component: what it may lose since its best step before an alarm, in the unit of its value; "
+        f"default {ALLOWED_LOSS}",
+    )
+
+    @field_validator("weight", "allowed_loss", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{value!r} is no number; {str(info.field_name).replace('_', ' ')} is one such as 0.25")
+        return value
 
     @field_validator("weight", mode="before")
     @classmethod
-    def _number(cls, value: Any) -> Any:
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{value!r} is no number; a weight is one such as 0.25")
+    def _of_common_size(cls, value: Any) -> Any:
+        if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+            return value
         if math.isfinite(value) and value and not SMALLEST_WEIGHT <= abs(value) <= LARGEST_WEIGHT:
             raise ValueError(
                 f"{value!r} is beyond {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}; give a weight of common size"
             )
         return value
+
+    @model_validator(mode="after")
+    def _only_a_source_is_watched(self) -> Self:
+        if self.allowed_loss is not None and self.role != "source":
+            raise ValueError(
+                "allowed_loss is of a component that must not be forgotten; add role: source, or leave it out"
+            )
+        return self
 
     def allowing_code_execution(self) -> Self:
         """The configuration with programs that a model wrote allowed to run; as it is where the kind runs none."""

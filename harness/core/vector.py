@@ -30,7 +30,11 @@ class ComponentRecord(Measurement, _Identity):
     """One coordinate: the measurement, and what standardisation, the spec and the previous step make of it.
 
     `change` is raw minus raw of the vector's `previous_step`, over the `n_paired` items that both scored, in the unit of
-    `raw`; `change_stderr` is paired.
+    `raw`; `change_stderr` is paired and `change_df` its degrees of freedom.
+
+    Of a source: `loss` since `best_step`, the best one before (positive where it is worse now, in the unit of `raw`), and
+    `loss_bound`, what was lost at least, over all looks at a trajectory. `alarm`: whether that is beyond `allowed_loss`;
+    None where nothing can be said.
     """
 
     standardized: float | None = None
@@ -40,6 +44,12 @@ class ComponentRecord(Measurement, _Identity):
     change: float | None = None
     change_stderr: float | None = Field(default=None, ge=0)
     n_paired: int | None = Field(default=None, ge=1)
+    change_df: float | None = Field(default=None, gt=0)
+    allowed_loss: float | None = Field(default=None, ge=0)
+    best_step: int | None = Field(default=None, ge=0)
+    loss: float | None = None
+    loss_bound: float | None = None
+    alarm: bool | None = None
 
 
 class CheckpointRecord(Record):
@@ -181,6 +191,7 @@ class RewardVector(Record):
     gain: float | None
     gain_stderr: float | None = Field(default=None, ge=0)
     gain_standardized: float | None = None
+    gain_df: float | None = Field(default=None, gt=0)
     previous_step: int | None = Field(default=None, ge=0)
     warnings: list[str] = Field(default_factory=list)
     provenance: Provenance
@@ -203,6 +214,11 @@ class RewardVector(Record):
     def place(self) -> Place:
         """Where the vector stands in its feed."""
         return Place(self.trajectory, self.step)
+
+    @property
+    def alarms(self) -> list[ComponentRecord]:
+        """The source components that have lost more than they may since their best step."""
+        return [component for component in self.components if component.alarm]
 
     def to_line(self) -> str:
         """One line of a feed. Numbers survive the round trip bit for bit."""

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-ERROR_COLUMNS = ("n_clusters", "change", "change_stderr", "n_paired")
+ERROR_COLUMNS = (
+    *("n_clusters", "change", "change_stderr", "change_df", "n_paired"),
+    *("best_step", "loss", "loss_bound", "alarm"),
+)
 """Of a component, with `to_pandas(errors=True)`; besides `low` and `high` of its interval."""
-VECTOR_ERROR_COLUMNS = ("scalar_stderr", "gain_stderr", "gain_standardized", "previous_step")
+VECTOR_ERROR_COLUMNS = ("scalar_stderr", "gain_stderr", "gain_df", "gain_standardized", "previous_step")
 COMPONENT_COLUMNS = ("stderr", "standardized", "shrunk", "reliability", "status", "n_items", "n_scored")
 
 

@@ -23,7 +23,8 @@ from harness.reward_models.residual import Residual, extended
 from harness.run.residuals import NOTHING, Kept, KeptResiduals, linked
 
 HELD_BYTES = 256 * 2**20
-"""Values kept in memory at most, the oldest dropped first; without a run folder an older step is then without errors."""
+"""Values kept in memory at most, what was not asked for longest dropped first (a best step, which is asked for at every
+step, stays); without a run folder what is dropped is gone."""
 Table = Mapping[str, Sequence[Any]]
 
 
@@ -40,8 +41,9 @@ class RunItems:
     `keep_every`: after so many steps of a trajectory its residuals are kept on disk.
     """
 
-    def __init__(self, folder: Path | None, *, keep_every: int = 32) -> None:
+    def __init__(self, folder: Path | None, *, keep_every: int = 32, held_bytes: int = HELD_BYTES) -> None:
         self.folder = folder
+        self._held_bytes = held_bytes
         self._keep_every = keep_every
         self._kept = None if folder is None else KeptResiduals(folder)
         self._held: dict[Asked, Items] = {}
@@ -68,7 +70,7 @@ class RunItems:
             found = replace(found, layout=known)  # held once for all checkpoints
         self._held[asked] = found
         self._bytes += found.values.nbytes
-        while self._bytes > HELD_BYTES and len(self._held) > 1:
+        while self._bytes > self._held_bytes and len(self._held) > 1:
             self._drop(next(iter(self._held)))
         return found
 
@@ -76,7 +78,8 @@ class RunItems:
         """The items of a vector that was assembled before."""
         asked = Asked(vector.trajectory, vector.step, name)
         if asked in self._held:
-            return self._held[asked]
+            self._held[asked] = found = self._held.pop(asked)
+            return found
         return self.take(vector.place, name, None, _component(vector, name), vector.provenance.tasks.get(name, {}))
 
     def evidence(

@@ -173,7 +173,7 @@ def check_run(folder: Path, *, run: str | None, spec_digest: str) -> bool:
     if digest != spec_digest:
         raise StateError(
             f"{folder} holds a run of another spec ({digest[:19]}, this one is {spec_digest[:19]}): "
-            "its components, field contents, weights, overflow, standardisation, dtype or seed differ; use another --out"
+            "its components, field contents, weights, allowed losses, overflow, standardisation, dtype or seed differ; use another --out"
         )
     if run is not None and name != run:
         raise StateError(f"{folder} holds run {name!r}, not {run!r}; use another --out or the same --run")

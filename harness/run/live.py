@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from harness.core.checkpoint import Checkpoint
 from harness.core.endpoint import Endpoint
 from harness.core.errors import DataError, SpecError
 from harness.core.measurement import describe
-from harness.core.vector import CheckpointRecord, Mixture, RewardVector
+from harness.core.vector import CheckpointRecord, ComponentRecord, Mixture, RewardVector
 from harness.feed.feed import Feed
 from harness.run.ledger import Ledger, open_run
 from harness.run.observer import Observer
@@ -22,6 +22,9 @@ from harness.run.pipeline import measure_component
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared, prepare
 from harness.spec.spec import Spec, default_spec, load_spec
+
+OnAlarm = Callable[[RewardVector, ComponentRecord], None]
+"""Told of a vector and the component in it that has lost too much."""
 
 
 def _count(name: str, value: Any) -> int:
@@ -69,11 +72,17 @@ class RewardEnvironment:
 
     `spec` is a Spec, the path of one, or nothing for the offline default. With `out`, measurements and vectors go to
     that folder as `harness score` would write them, and a restarted training continues its feed; without, they are
-    kept in memory. Fields are read on construction. Raises SpecError or DataError.
+    kept in memory. Fields are read on construction. `on_alarm` is called for every source component that has lost more than
+    it may (`allowed_loss`) since its best step. Raises SpecError or DataError.
     """
 
     def __init__(
-        self, spec: Spec | str | Path | None = None, *, out: str | Path | None = None, run: str | None = None
+        self,
+        spec: Spec | str | Path | None = None,
+        *,
+        out: str | Path | None = None,
+        run: str | None = None,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
         if spec is None:
             spec = default_spec()
@@ -90,6 +99,7 @@ class RewardEnvironment:
             )
         self.out = None if out is None else Path(out)
         self.run = run or self.prepared.run
+        self.on_alarm = on_alarm
         self._ledger: Ledger | None = None
         self._vectors = RunVectors(self.prepared, run_name=self.run, feed=None)
 
@@ -183,6 +193,9 @@ class RewardEnvironment:
             ]
             self._vectors.add(row, checkpoint, record, entries)
         self._vectors.settle()
+        for alarming, component in self._vectors.alarms():
+            if self.on_alarm is not None:
+                self.on_alarm(alarming, component)
         vector = self._vectors.at(place)
         assert vector is not None
         return vector

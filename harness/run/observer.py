@@ -6,7 +6,7 @@ from typing import Self
 
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import SilentProgress
-from harness.core.vector import RewardVector
+from harness.core.vector import ComponentRecord, RewardVector
 
 
 class Observer(SilentProgress):
@@ -26,3 +26,6 @@ class Observer(SilentProgress):
 
     def finished(self, vector: RewardVector, *, new: bool) -> None:
         """A vector is in the feed; `new` unless it was there before."""
+
+    def alarm(self, vector: RewardVector, component: ComponentRecord) -> None:
+        """A source component has lost more than it may since its best step; told once for each vector that says so."""

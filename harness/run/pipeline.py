@@ -72,30 +72,35 @@ def run(
         n_vectors = None if n_checkpoints is None else n_checkpoints * len(prepared.rows)
         n_pairs = (n_checkpoints or 0) * prepared.n_items
         observer.starting(checkpoints=n_checkpoints, vectors=n_vectors, pairs=n_pairs)
-        for number, checkpoint in enumerate(checkpoints):
-            observer.opening(checkpoint)
-            rows = []
-            for row in prepared.rows:
-                place = row.place(checkpoint)
-                places.add(place)
-                known = vectors.at(place)
-                if known is None or (retry_failed and any(is_open(c) for c in known.components)):
-                    rows.append(row)
-                    continue
-                _check_same(known, opener, checkpoint, ledger)
-                vectors.mix(known, checkpoint)
-                observer.advance(pairs=row.n_items, tokens=0)
-                observer.finished(known, new=False)
-            if rows:
-                for following in checkpoints[number + 1 : number + 2] if isinstance(checkpoints, Sequence) else ():
-                    opener.models.expect(following)
-                vectors.products = vectors.products or ledger.products(opener.fix_products)
-                record, entries = _measure(rows, opener, ledger, checkpoint, observer)
-                for row, found in zip(rows, entries, strict=True):
-                    observer.finished(vectors.add(row, checkpoint, record, found), new=True)
-            if n_checkpoints is None:
-                vectors.settle()
-        vectors.settle()
+        try:
+            for number, checkpoint in enumerate(checkpoints):
+                observer.opening(checkpoint)
+                rows = []
+                for row in prepared.rows:
+                    place = row.place(checkpoint)
+                    places.add(place)
+                    known = vectors.at(place)
+                    if known is None or (retry_failed and any(is_open(c) for c in known.components)):
+                        rows.append(row)
+                        continue
+                    _check_same(known, opener, checkpoint, ledger)
+                    vectors.mix(known, checkpoint)
+                    observer.advance(pairs=row.n_items, tokens=0)
+                    observer.finished(known, new=False)
+                if rows:
+                    for following in checkpoints[number + 1 : number + 2] if isinstance(checkpoints, Sequence) else ():
+                        opener.models.expect(following)
+                    vectors.products = vectors.products or ledger.products(opener.fix_products)
+                    record, entries = _measure(rows, opener, ledger, checkpoint, observer)
+                    for row, found in zip(rows, entries, strict=True):
+                        observer.finished(vectors.add(row, checkpoint, record, found), new=True)
+                    _tell(vectors, observer)
+                if n_checkpoints is None:
+                    vectors.settle()
+                    _tell(vectors, observer)
+        finally:
+            vectors.settle()  # also where it was stopped: what came early is not in the file yet
+        _tell(vectors, observer)
         return Summary(
             feed=Feed(vectors.all),
             here=Feed([vector for vector in vectors.all if vector.place in places]),
@@ -103,6 +108,11 @@ def run(
             n_new=vectors.n_new,
             n_again=vectors.n_again,
         )
+
+
+def _tell(vectors: RunVectors, observer: Observer) -> None:
+    for vector, component in vectors.alarms():
+        observer.alarm(vector, component)
 
 
 def _check_same(known: RewardVector, opener: Opener, checkpoint: Checkpoint, ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -14,7 +15,7 @@ from harness.core.component import ComponentConfig
 from harness.core.journal import Follower, Journal, write_atomically
 from harness.core.measurement import Measurement
 from harness.core.place import Place
-from harness.core.vector import CheckpointRecord, Mixture, Provenance, RewardVector
+from harness.core.vector import CheckpointRecord, ComponentRecord, Mixture, Provenance, RewardVector
 from harness.feed.lines import parse_lines, uncollected
 from harness.reward_models.history import History
 from harness.reward_models.vector import build_vector, standardization_of
@@ -86,6 +87,17 @@ def assemble(
     )
 
 
+class Alarm(NamedTuple):
+    """A component that has lost more than it may, by the vector that says so."""
+
+    place: Place
+    name: str
+
+
+def _alarms_of(vector: RewardVector) -> list[Alarm]:
+    return [Alarm(vector.place, component.name) for component in vector.alarms]
+
+
 class RunVectors:
     """The vectors of a run, one per place, in memory and (with `feed`) in its file. Live environment and pipeline keep them here."""
 
@@ -104,7 +116,10 @@ class RunVectors:
         self._stale = False
         """Whether the file differs from what is in memory."""
         self._disturbed: set[str] = set()
-        """Trajectories in which an earlier step came in after a later one."""
+        """Trajectories in which an earlier step came in after a later one: their vectors are in the file once settled."""
+        self._told: set[Alarm] = set()
+        self._alarms: list[Alarm] = []
+        """Of which `alarms` has not told yet."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -115,7 +130,10 @@ class RunVectors:
             self._set([])
         with uncollected():
             for vector in parse_lines(self._read.new(), self._read.path):
+                if self._is_early(vector.place):
+                    self._disturbed.add(vector.trajectory)  # left so by an earlier version that was killed
                 self._take(vector)
+                self._told.update(_alarms_of(vector))
 
     def _set(self, vectors: list[RewardVector]) -> None:
         self.all, self._places, self._histories = [], {}, {}
@@ -145,7 +163,10 @@ class RunVectors:
             self._stale = True
 
     def add(self, row: Row, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]) -> RewardVector:
-        """Assemble a vector and append it; in the place of one measured before, it takes that place."""
+        """Assemble a vector and append it; in the place of one measured before, it takes that place.
+
+        An early one changes those after it: the file gets it with them, by `settle`, so that it never holds what is stale.
+        """
         place = row.place(checkpoint)
         history = self._histories.setdefault(place.trajectory, History())
         vector = assemble(
@@ -166,20 +187,38 @@ class RunVectors:
             self.n_again += 1
             self._disturbed.add(place.trajectory)
             return vector
-        if place.step is not None and history.has_after(place.step):
+        if self._is_early(place):
             self._disturbed.add(place.trajectory)
-        if self._feed is not None and self._read is not None:
+        if self._feed is not None and self._read is not None and place.trajectory not in self._disturbed:
             self._feed.append(vector.to_line())
             self._read.skip()
         self._take(vector)
         self.n_new += 1
+        if place.trajectory not in self._disturbed:
+            self._alarms += _alarms_of(vector)
         return vector
+
+    def _is_early(self, place: Place) -> bool:
+        """Whether a later step of the trajectory is there."""
+        known = self._histories.get(place.trajectory)
+        return known is not None and known.has_after(place.order)
+
+    def alarms(self) -> list[tuple[RewardVector, ComponentRecord]]:
+        """Raised since this was asked last, each once; of trajectories that are settled."""
+        found, self._alarms = self._alarms, []
+        told = []
+        for alarm in found:
+            vector = self.all[self._places[alarm.place]]
+            told += [(vector, c) for c in vector.alarms if c.name == alarm.name and alarm not in self._told]
+            self._told.add(alarm)
+        return told
 
     def settle(self) -> None:
         """Write the feed anew where what came in later changes what was written before."""
         if not (self._stale or self._disturbed):
             return
         self._set(rebuilt(self.all, self._items, only=self._disturbed))
+        self._alarms += [a for vector in self.all if vector.trajectory in self._disturbed for a in _alarms_of(vector)]
         if self._feed is not None and self._read is not None:
             write_atomically(self._feed.path, "".join(vector.to_line() + "\n" for vector in self.all).encode())
             self._read.skip()
@@ -222,7 +261,10 @@ def again(vector: RewardVector, history: History, items: RunItems) -> RewardVect
         checkpoint=vector.checkpoint,
         mixture=vector.mixture,
         variables=vector.variables,
-        configs=[ComponentConfig(name=c.name, kind=c.kind, role=c.role) for c in vector.components],
+        configs=[
+            ComponentConfig(name=c.name, kind=c.kind, role=c.role, allowed_loss=c.allowed_loss)
+            for c in vector.components
+        ],
         weights=[component.weight for component in vector.components],
         measurements=[
             Measurement.model_validate(component.model_dump(include=set(Measurement.model_fields)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from harness.core.checkpoint import Checkpoint
-from harness.core.component import Component
+from harness.core.component import ALLOWED_LOSS, Component
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError
 from harness.core.place import Place, suffix
@@ -107,7 +107,11 @@ def _row(spec: Spec, values: Mapping[str, JsonValue]) -> Row:
 def _digest(spec: Spec, rows: tuple[Row, ...], standardization: Standardization) -> str:
     meanings: list[JsonValue] = [
         [
-            [c.config.name, c.config.kind, c.config.role, weight, row.definitions[c.config.name]]
+            [
+                *(c.config.name, c.config.kind, c.config.role, weight, row.definitions[c.config.name]),
+                # Only where it is another one, so that runs of before there was any go on.
+                *([c.config.allowed_loss] if c.config.allowed_loss not in (None, ALLOWED_LOSS) else []),
+            ]
             for c, weight in zip(row.components, spec.weights(), strict=True)
         ]
         for row in rows

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.core.digest import digest_json
 from harness.core.errors import CheckpointError, DataError
@@ -51,6 +51,7 @@ class Conversation:
 class ConversationField:
     """A field of conversations; its pairs depend on the tokenizer's chat template, or on the one given."""
 
+    caveat: ClassVar[str | None] = None
     name: str
     source: dict[str, Any]
     content: tuple[Conversation, ...]

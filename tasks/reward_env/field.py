@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from harness.core.digest import digest_json
 from harness.core.errors import DataError
@@ -17,6 +17,8 @@ class Field(Protocol):
     name: str
     source: dict[str, Any]
     """Where it came from, JSON: data set, revision, file, template."""
+    caveat: ClassVar[str | None]
+    """What whoever reads its score has to know; None where nothing is."""
 
     @property
     def digest(self) -> str:
@@ -34,6 +36,7 @@ class Field(Protocol):
 class PairField:
     """A field whose pairs are plain text."""
 
+    caveat: ClassVar[str | None] = None
     name: str
     source: dict[str, Any]
     content: tuple[Pair, ...]

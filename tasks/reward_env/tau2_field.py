@@ -1,7 +1,7 @@
-"""Teacher-forced reference actions of a tau2 domain as conversations: every reference call is an r. Experimental.
+"""Teacher-forced reference actions of a tau2 domain as conversations: every reference call is an r.
 
 q is the policy, the tools and the scenario through the model's chat template, then the calls so far with the answers that
-the real environment gives; r is the next call. A model too weak to finish a simulation still has a score here.
+the real environment gives; r is the next call. A model too weak to finish a simulation still has a score here. Whether it moves with what simulations reward is not validated, and every measurement says so.
 """
 
 from __future__ import annotations
@@ -45,8 +45,16 @@ class Tau2Definition(BaseModel):
     seed: int = 1234
 
 
+NOT_VALIDATED = (
+    "not validated: nothing shows yet that the log-probability of reference calls predicts tau2's rewards; it may follow the "
+    "format of the calls, so decide nothing by it alone"
+)
+
+
 class ActionsField(ConversationField):
     """A field of reference calls, which a chat template without tools would turn into something else."""
+
+    caveat = NOT_VALIDATED
 
     def pairs(self, tokenizer: Any) -> Sequence[Pair]:
         """One pair per call. Raises CheckpointError where the chat template leaves out the tools or the calls."""

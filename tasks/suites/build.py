@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import DataError, HarnessError, SpecError
+from harness.tasks.suites.choices import CHOICE_METRICS, has_choice_metrics
 from harness.tasks.suites.data_source import DataSource, problems
 from harness.tasks.suites.index import INSTALL, quiet, task_manager
 from harness.tasks.suites.sandbox import protection
@@ -236,6 +237,13 @@ def metrics_of(built: Built) -> list[str]:
     return [
         f"{one.metric},{name}" for one in built.group.aggregate_metric_list or [] for name in one.filter_list or filters
     ]
+
+
+def choice_metrics_of(built: Built) -> list[str]:
+    """What likelihoods of choices give beside lm-eval's own metrics, as "metric,none"; a group's, where it forms a value."""
+    if not all(map(has_choice_metrics, built.tasks.values())):
+        return []
+    return [f"{metric},none" for metric in CHOICE_METRICS] if built.group is None or metrics_of(built) else []
 
 
 def _ks(task: Any) -> list[int]:

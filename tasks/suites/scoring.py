@@ -17,7 +17,8 @@ from typing import Any
 
 from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.errors import SpecError
-from harness.tasks.suites.build import Built, n_docs
+from harness.tasks.suites.build import Built, choice_metrics_of, n_docs
+from harness.tasks.suites.choices import Choice, choice_metrics, has_choice_metrics
 from harness.tasks.suites.index import quiet
 
 BOOTSTRAP = 1000
@@ -129,11 +130,17 @@ def _score_task(task: Any, instances: Sequence[Any], given: Mapping[int, list[An
         gold = _gold(task, some, [given[id(i)][0] for i in some])
         if gold is not None:
             scores.gold[doc] = gold
+        if has_choice_metrics(task):
+            for metric, value in _choices(task, some, [given[id(i)][0] for i in some]).items():
+                scores.values[f"{metric},none"][doc] = value
     if good:
         with quiet():
             for ensemble in task._filters:
                 ensemble.apply([instance for some in good.values() for instance in some])
     _judge(task, good, scores)
+    for doc in scores.failed:  # by a metric that broke
+        for values in scores.values.values():
+            values.pop(doc, None)
     return scores
 
 
@@ -173,29 +180,64 @@ def _own(task: Any, doc: Any) -> Any:
 
 
 def _gold(task: Any, instances: Sequence[Any], answers: Sequence[Answer]) -> Gold | None:
-    """The right continuation's likelihood; null where the task has none."""
+    """The right continuation's likelihood, of several the first one's; None where the task has none."""
     if task.OUTPUT_TYPE == "loglikelihood":
         index = 0
-    elif task.OUTPUT_TYPE == "multiple_choice":
-        doc = instances[0].doc
-        right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
-        if isinstance(right, list):
-            right = right[0] if right else -1
-        if isinstance(right, str):
-            choices = task.doc_to_choice(doc)
-            right = choices.index(right) if right in choices else -1
-        index = int(right)
+    elif has_choice_metrics(task):
+        right = right_choices(task, instances[0].doc)
+        if not right:
+            return None
+        index = right[0]
     else:
         return None
-    if not 0 <= index < len(instances):
-        return None
-    answer = answers[index]
+    answer = answers[index] if index < len(instances) else None
     if not isinstance(answer, Likelihood):
         return None
-    context, continuation = instances[index].args[:2]
-    moved = len(context) - len(context.rstrip())  # lm-eval scores the spaces at a context's end with the continuation
-    n_bytes = len((context[len(context) - moved :] + continuation).encode())
-    return Gold(nats=answer.nats, n_tokens=answer.n_tokens, n_bytes=n_bytes)
+    return Gold(nats=answer.nats, n_tokens=answer.n_tokens, n_bytes=len(_scored_text(instances[index]).encode()))
+
+
+def _scored_text(instance: Any) -> str:
+    """The continuation, with the spaces at its context's end: lm-eval scores them with it."""
+    context, continuation = instance.args[:2]
+    return str(context[len(context.rstrip()) :] + continuation)
+
+
+def right_choices(task: Any, doc: Any) -> list[int]:
+    """Places of a question's right choices, as lm-eval takes them; none where the data name none that is there.
+
+    A task that judges answers by code of its own may have several although its `doc_to_target` names one: then the data
+    have `labels` beside those choices, as TruthfulQA's have.
+    """
+    choices = task.doc_to_choice(doc)
+    if callable(task.config.process_results) and isinstance(doc, Mapping):
+        for column in doc.values():
+            if isinstance(column, Mapping) and list(column.get("choices") or ()) == choices and "labels" in column:
+                return [place for place, label in enumerate(column["labels"]) if label == 1]
+    right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    places = [_place(one, choices) for one in (right if isinstance(right, list) else [right])]
+    return [place for place in dict.fromkeys(places) if 0 <= place < len(choices)]
+
+
+def _place(right: Any, choices: Sequence[str]) -> int:
+    """Of a right choice that is given by its place or its text; -1 where it is none of them."""
+    if isinstance(right, str):
+        return choices.index(right) if right in choices else -1
+    try:
+        return int(right)
+    except (TypeError, ValueError):
+        return -1
+
+
+def _choices(task: Any, instances: Sequence[Any], answers: Sequence[Answer]) -> dict[str, float]:
+    """A question's choice metrics. What lm-eval asks beside the choices (their unconditional likelihoods) comes after them."""
+    doc = instances[0].doc
+    n, right = len(task.doc_to_choice(doc)), right_choices(task, doc)
+    choices = [
+        Choice(nats=answer.nats, n_tokens=answer.n_tokens, n_chars=len(_scored_text(instance)), right=place in right)
+        for place, (instance, answer) in enumerate(zip(instances[:n], answers[:n], strict=True))
+        if isinstance(answer, Likelihood)
+    ]
+    return choice_metrics(choices)
 
 
 def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[str, Any]]:
@@ -215,7 +257,32 @@ def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[
         with quiet():
             for group in [*reversed(built.group.get_all_groups()), built.group]:
                 results[group.name] = group.aggregate({n: r for n, r in results.items() if n in built.tasks})
+        results[built.group.name] |= _choices_of_group(built, scores, results)
     return results
+
+
+def _choices_of_group(
+    built: Built, scores: Mapping[str, TaskScores], results: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The choice metrics of a group, with lm-eval's own formulas: its tasks weighed as its first metric weighs them."""
+    from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
+
+    found: dict[str, Any] = {}
+    for key in choice_metrics_of(built):
+        if key in results[built.name]:
+            continue  # the group has a metric of that name
+        sizes = [len(scores[name].values.get(key, {})) for name in built.tasks]
+        if 0 in sizes:
+            continue
+        by_size = built.group.aggregate_metric_list[0].weight_by_size if built.group else True
+        error = f"{key.removesuffix(',none')}_stderr,none"
+        found[key] = aggregate_subtask_metrics([results[name][key] for name in built.tasks], sizes, by_size)
+        errors = [results[name][error] for name in built.tasks]
+        if "N/A" in errors:
+            found[error] = "N/A"
+        else:
+            found[error] = float(pooled_sample_stderr(errors, sizes) if by_size else unweighted_mean_stderr(errors))
+    return found
 
 
 def _total(total: Callable[[Sequence[Any]], float], items: Sequence[Any]) -> float:

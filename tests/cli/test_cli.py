@@ -172,7 +172,7 @@ def test_show_prints_a_gain_with_its_error_and_tells_learned_from_forgotten(tmp_
     assert captured.out.splitlines()[2].endswith("+0.0800 ± 0.0100*")
     assert (
         "a, step 0 to 10: learned code +0.5000 ± 0.0200; forgotten prose -0.2500 ± 0.0200 (source); "
-        "within error sums -0.0100 ± 0.0200 (source)\n* a gain beyond 1.96 of its standard errors"
+        "within error sums -0.0100 ± 0.0200 (source)\n* a gain beyond its error, at 95%"
     ) in captured.err
     assert "unlike units" not in captured.err
     write([before, within], tmp_path / "rewards.jsonl")
@@ -180,6 +180,40 @@ def test_show_prints_a_gain_with_its_error_and_tells_learned_from_forgotten(tmp_
     captured = capsys.readouterr()
     assert captured.out.splitlines()[2].endswith("+0.0800 ± 0.5000")
     assert "beyond" not in captured.err
+
+
+@pytest.mark.parametrize(("df", "mark"), [(8.0, False), (200.0, True), (None, True)])
+def test_a_gain_is_marked_by_the_t_quantile_of_its_degrees_of_freedom(
+    df: float | None, mark: bool, tmp_path: Path, capsys: Capture
+) -> None:
+    before = vector({"code": -3.0})
+    after = vector({"code": -2.9}, step=10, history=[before])
+    (code,) = after.components
+    known = code.model_copy(update={"change_stderr": 0.1 / 2.2, "change_df": df})
+    told = after.model_copy(update={"components": [known], "gain_stderr": 0.1 / 2.2, "gain_df": df})
+    write([before, told], tmp_path / "rewards.jsonl")
+    assert run(["show", str(tmp_path)]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[2].endswith("*") is mark
+    assert ("learned code" if mark else "within error code") in captured.err
+
+
+@pytest.mark.parametrize(
+    ("metrics", "unlike"),
+    [
+        (("acc", "acc_norm", "reward", "norm_correct_prob_per_char"), None),
+        (("acc", "logprob_per_token", "acc_norm"), "acc (m0), logprob_per_token (m1)"),
+        (("word_perplexity", "pass@1"), "word_perplexity (m0), pass@1 (m1)"),
+    ],
+)
+def test_shares_are_alike_whatever_they_are_of(
+    metrics: tuple[str, ...], unlike: str | None, tmp_path: Path, capsys: Capture
+) -> None:
+    raws = {f"m{i}": measurement(0.5, metric=metric) for i, metric in enumerate(metrics)}
+    write([vector(raws), vector(raws, step=10)], tmp_path / "rewards.jsonl")
+    assert run(["show", str(tmp_path)]) == EXIT_OK
+    said = [line for line in capsys.readouterr().err.splitlines() if "unlike units" in line]
+    assert len(said) == (unlike is not None) and (unlike or "") in "".join(said)
 
 
 def test_a_scalar_that_adds_unlike_units_says_so_once(capsys: Capture) -> None:

@@ -310,8 +310,9 @@ def test_errors_of_the_matrix_are_in_the_unit_of_z_and_on_request() -> None:
 def test_errors_of_the_frame_are_columns_on_request() -> None:
     plain, frame = with_errors().to_pandas(), with_errors().to_pandas(errors=True)
     assert set(frame.columns) - set(plain.columns) == {
-        *("scalar_stderr", "gain_stderr", "gain_standardized", "previous_step"),
-        *(f"code.{key}" for key in ("n_clusters", "change", "change_stderr", "n_paired", "low", "high")),
+        *("scalar_stderr", "gain_stderr", "gain_df", "gain_standardized", "previous_step"),
+        *(f"code.{key}" for key in ("n_clusters", "change", "change_stderr", "change_df", "n_paired", "low", "high")),
+        *(f"code.{key}" for key in ("best_step", "loss", "loss_bound", "alarm")),
     }
     last = frame.iloc[1]
     assert (last["code.change"], last["code.change_stderr"], last["gain_stderr"], last["previous_step"]) == (

@@ -73,6 +73,28 @@ def test_a_gain_has_the_error_of_its_weighted_paired_changes() -> None:
     assert last.previous_step == 10
 
 
+def test_degrees_of_freedom_are_the_changes_and_the_gain_s_of_them() -> None:
+    x = RNG.normal(size=(2, N)) - 5
+    few = [{"code": of(row, "c"), "prose": of(row[:6], "p")} for row in x]
+    last = trajectory(few, weights=[0.5, 0.5])[1]
+    dfs = [c.change_df or 0 for c in last.components]
+    assert 1 <= dfs[0] <= N - 1 and 1 <= dfs[1] <= 5
+    v = [(0.5 * (c.change_stderr or 0)) ** 2 for c in last.components]
+    assert last.gain_df == pytest.approx(sum(v) ** 2 / sum(one * one / df for one, df in zip(v, dfs, strict=True)))
+    assert min(dfs) <= last.gain_df <= sum(dfs)
+    right = [{"acc": of([float(i < k) for i in range(N)], "t")} for k in (10, 14)]
+    assert trajectory(right)[1].components[0].change_df == N - 1, "answers, which McNemar tests without any"
+
+
+def test_a_scalar_without_an_error_says_which_component_has_none() -> None:
+    rows = [{"code": of([-1.0, -2.0, -2.5], "c"), "one": of([-1.0], "o")}] * 2
+    first, second = trajectory(rows)
+    for made in (first, second):
+        assert made.scalar is not None and made.scalar_stderr is None
+        assert "scalar_stderr is null: one has no error, its items are too few or all alike" in made.warnings
+    assert not any("scalar_stderr" in w for v in trajectory(rows, weights=[1.0, 0.0]) for w in v.warnings)
+
+
 def test_two_metrics_of_the_same_questions_are_taken_together() -> None:
     x, y = RNG.normal(size=(2, N)) - 5
     rows = [{"acc": of(x, "t"), "norm": of(x, "t")}, {"acc": of(y, "t"), "norm": of(y, "t")}]

@@ -17,6 +17,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as cli
 from harness.core.vector import RewardVector
 from harness.reward_models.history import History
+from harness.reward_models.items import Items, NoItems
 from harness.run.items import RunItems
 from harness.run.pipeline import run
 from harness.run.vectors import again, rebuilt
@@ -173,6 +174,19 @@ def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tm
 def test_what_is_no_run_folder_is_not_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["update", str(tmp_path)]) != 0
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_what_is_asked_for_at_every_step_stays_in_memory(checkpoints: Path, tmp_path: Path) -> None:
+    """Without a run folder, where what is dropped is gone: the best step of a source, and the step before."""
+    vectors = score(make_spec(tmp_path), checkpoints, tmp_path / "out")
+    held = RunItems(None, held_bytes=3 * 9 * 8)
+    for vector in vectors:
+        component = vector.components[0]
+        table = pq.read_table(tmp_path / "out" / str(component.detail["items"])).to_pydict()
+        held.take(vector.place, "a", table, component, {})
+        assert isinstance(held.of(vectors[0], "a"), Items)
+    assert isinstance(held.of(vectors[3], "a"), Items)
+    assert isinstance(held.of(vectors[1], "a"), NoItems)
 
 
 def kept_run(checkpoints: Path, folder: Path) -> list[RewardVector]:

@@ -76,6 +76,7 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
                 "kind": "logprob",
                 "role": "target",
                 "weight": None,
+                "allowed_loss": None,
                 "field": "code.jsonl",
                 "format": "auto",
                 "chat_template": None,

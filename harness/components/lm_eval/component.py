@@ -17,8 +17,9 @@ from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.core.serving import ServeSettings
 from harness.reward_models.benchmarks import Score, average
-from harness.tasks.suites.build import Built, Wanted, metrics_of
+from harness.tasks.suites.build import Built, Wanted, choice_metrics_of, metrics_of
 from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
+from harness.tasks.suites.choices import CHOICE_METRICS
 from harness.tasks.suites.data_source import DataSource
 from harness.tasks.suites.identity import source
 from harness.tasks.suites.sandbox import protection
@@ -42,7 +43,9 @@ class LmEvalConfig(ComponentConfig):
         json_schema_extra=lambda schema: schema.update(examples=[*suites()]),
     )
     metric: str | None = Field(
-        default=None, description='"acc", "acc_norm", "exact_match,strict-match" (metric,filter); null: the usual one'
+        default=None,
+        description='"acc", "acc_norm", "exact_match,strict-match" (metric,filter), of choices "norm_correct_prob_per_char" and '
+        "others of its kind; null: the usual one",
     )
     num_fewshot: int | None = Field(default=None, ge=0, description="examples in the prompt; null: the task's own")
     limit: int | None = Field(default=None, ge=1, description="only the first so many documents of each task")
@@ -248,12 +251,14 @@ def _asked_of(serve: ServeSettings) -> dict[str, JsonValue]:
 def _metric(built: Built, asked: str | None, usual: Benchmark | None) -> str:
     """lm-eval's "metric,filter": as asked, else the suite's, else the only one there is. Raises SpecError."""
     known = metrics_of(built)
+    choices = [one for one in choice_metrics_of(built) if one not in known]
     if asked is None and usual is not None and usual.metric in known:
         return usual.metric
     if asked is None and len(known) == 1:
         return known[0]
     if asked is not None:
         matching = [one for one in known if one == asked or one.partition(",")[0] == asked]
+        matching = matching or [one for one in choices if asked in (one, one.removesuffix(",none"))]
         if len(matching) == 1 or asked in matching:
             return asked if asked in matching else matching[0]
         if len(matching) > 1:
@@ -261,8 +266,9 @@ def _metric(built: Built, asked: str | None, usual: Benchmark | None) -> str:
                 f"task {built.name}: {asked} comes with several filters; metric is one of {', '.join(matching)}"
             )
     what = f"has no metric {asked!r}" if asked else "has several metrics"
+    also = f", or of its choices' probabilities {', '.join(CHOICE_METRICS)}" if choices else ""
     raise SpecError(
-        f"task {built.name} {what}; metric is one of {', '.join(known) or 'none: the group forms no value'}"
+        f"task {built.name} {what}; metric is one of {', '.join(known) or 'none: the group forms no value'}{also}"
     )
 
 

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 
 from harness.core.measurement import Measurement, failed
 from harness.reward_models.benchmarks import gold_scores
-from harness.tasks.suites.build import Built
+from harness.tasks.suites.build import Built, choice_metrics_of
+from harness.tasks.suites.choices import CHOICE_METRICS
 from harness.tasks.suites.identity import source
 from harness.tasks.suites.scoring import TaskScores, stderr
 
@@ -88,12 +89,12 @@ def report(
         stderr=error,
         n_items=built.n_items,
         n_scored=n_scored if value is not None else 0,
-        reason=_reason(mine, empty, value),
+        reason=_reason(metric, mine, empty, value),
         detail=_detail(built, metric, mine, results),
     )
 
 
-def _reason(mine: Mapping[str, TaskScores], empty: Sequence[str], value: float | None) -> str | None:
+def _reason(metric: str, mine: Mapping[str, TaskScores], empty: Sequence[str], value: float | None) -> str | None:
     causes: dict[str, int] = {}
     for one in mine.values():
         for cause in one.failed.values():
@@ -104,7 +105,20 @@ def _reason(mine: Mapping[str, TaskScores], empty: Sequence[str], value: float |
         n_docs = sum(len(one.docs) for one in mine.values())
         where = f" (none of {empty[0]} has one)" if empty and len(mine) > 1 else ""
         return f"{n_failed} of {n_docs} questions have no answer{where}: {most}"
-    return "the metric has no finite value" if value is None else None
+    return _without_values(metric, mine) or ("the metric has no finite value" if value is None else None)
+
+
+def _without_values(metric: str, mine: Mapping[str, TaskScores]) -> str | None:
+    """Why some questions that were answered have no value."""
+    n_docs = sum(len(one.docs) for one in mine.values())
+    n = n_docs - sum(len(one.values.get(metric, {})) for one in mine.values())
+    return f"{n} of {n_docs} questions have {_lacking(metric)}" if n else None
+
+
+def _lacking(metric: str) -> str:
+    """Why a question that was answered has no value."""
+    why = ": it names no right choice, or no wrong one" if metric.removesuffix(",none") in CHOICE_METRICS else ""
+    return f"no value by {metric.removesuffix(',none')}{why}"
 
 
 def _detail(
@@ -127,12 +141,12 @@ def _detail(
             "gold_logprob_per_token": gold.logprob_per_token,
         }
     error_key = "_stderr,".join(metric.split(",", 1))
-    others = {
-        key: number
-        for key, value in results[built.name].items()
-        if "," in key and key not in (metric, error_key) and (number := _number(value)) is not None
-    }
-    if others:
+    numbers = {key: n for key, v in results[built.name].items() if "," in key and (n := _number(v)) is not None}
+    choices = [key.removesuffix(",none") for key in choice_metrics_of(built)]
+    if found := {name: numbers[f"{name},none"] for name in choices if f"{name},none" in numbers}:
+        detail["choices"] = dict(found)
+    hidden = {metric, error_key, *(f"{name}{error},none" for name in choices for error in ("", "_stderr"))}
+    if others := {key: number for key, number in numbers.items() if key not in hidden}:
         detail["metrics"] = dict(others)
     if built.group is not None:
         detail["tasks"] = {
@@ -156,16 +170,17 @@ def items_of(
             for doc in scores[name].docs:
                 gold = scores[name].gold.get(doc)
                 value = scores[name].values.get(metrics[one.name], {}).get(doc)
+                lost = scores[name].failed.get(doc) or (None if value is not None else _lacking(metrics[one.name]))
                 row = (
                     f"{name}/{doc}",
                     name,
-                    "failed" if doc in scores[name].failed else "ok",
+                    "failed" if lost else "ok",
                     _number(value),
                     gold.nats if gold else None,
                     gold.n_tokens if gold else None,
                     gold.n_bytes if gold else None,
                     scores[name].texts.get(doc),
-                    scores[name].failed.get(doc),
+                    lost,
                 )
                 for key, entry in zip(keys, row, strict=True):
                     columns[key].append(entry)

@@ -118,6 +118,8 @@ class LogprobComponent(BaseComponent):
     def checks(self) -> Iterator[Check]:
         """The field was read when the spec was."""
         yield Check(name=f"field {self.config.field}", ok=True, words=f"{self.n_items} pairs")
+        if self.field.caveat:
+            yield Check(name=f"field {self.config.field}", ok=None, words=self.field.caveat)
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Score every pair of the field. Raises HarnessError."""
@@ -137,6 +139,8 @@ class LogprobComponent(BaseComponent):
             "n_boundary": tokens.n_boundary,
         }
         detail: dict[str, JsonValue] = {key: count for key, count in counts.items() if count}
+        if self.field.caveat:
+            detail["caveat"] = self.field.caveat
         if scores.proof is not None:
             detail["proof"] = scores.proof.as_json()
         measurement = measure_logprob(fitted.pairs, logprob, n_items=len(tokens.pairs), detail=detail)

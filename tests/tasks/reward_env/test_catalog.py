@@ -50,6 +50,11 @@ def test_every_named_field_has_a_description_and_groups_are_not_fields() -> None
     assert not any("\n" in text for text in named_fields().values())
 
 
+def test_fields_of_tool_calls_say_that_they_are_not_validated() -> None:
+    for name, words in named_fields().items():
+        assert ("not validated" in words) == name.endswith("_actions")
+
+
 @pytest.mark.parametrize("name", named_fields())
 def test_every_definition_is_an_lm_eval_task_of_the_same_name(name: str) -> None:
     text = (FOLDER / f"{name}.yaml").read_text()

@@ -121,10 +121,11 @@ def test_the_field_is_scored_like_any_other(tmp_path: Path, capsys: pytest.Captu
         "components:\n- {name: tau2_retail_actions, kind: logprob, field: tau2_retail_actions, role: target, limit: 2}\n"
     )
     assert run(["score", str(checkpoint), "--spec", str(spec), "--out", str(tmp_path / "out")]) == 0
-    capsys.readouterr()
+    assert "tau2_retail_actions: not validated: " in capsys.readouterr().err
     vector = json.loads((tmp_path / "out" / "rewards.jsonl").read_text())
     (component,) = vector["components"]
     assert component["status"] == "ok" and component["raw"] < 0 and component["n_scored"] == component["n_items"] >= 2
+    assert component["detail"]["caveat"].startswith("not validated")
     task = vector["provenance"]["tasks"]["tau2_retail_actions"]
     assert task["tau2"] == "retail" and task["task_revision"].startswith("sha256:") and task["seed"] == 1234
 
