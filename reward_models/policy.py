@@ -49,7 +49,9 @@ class Rule(Record):
 class Policy(Record):
     """A gate's policy file: rules by component, by role for the others, and for the scalar."""
 
-    schema_: Literal["harness.gate_policy/1"] = Field(default=POLICY_SCHEMA, alias="schema")
+    schema_: Literal["harness.gate_policy/1"] = Field(
+        default=POLICY_SCHEMA, alias="schema", description="of the file; this one"
+    )
     roles: dict[Role, Rule] = Field(
         default={}, description="source, target: for components without a rule of their own"
     )

@@ -1,4 +1,4 @@
-"""harness schema: the formats, as JSON Schema."""
+"""harness schema: the formats, as JSON Schema or as tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ import typer
 
 def schema(
     spec: Annotated[bool, typer.Option("--spec", help="Of the spec instead of the reward vector.")] = False,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Every key of a spec and of a policy as Markdown tables instead.")
+    ] = False,
 ) -> None:
     """Print the JSON Schema of a reward vector, or of a spec."""
     import json
 
+    if keys:
+        from harness.spec.keys_page import keys_page
+
+        typer.echo(keys_page(), nl=False)
+        return
     if spec:
         from harness.spec.spec import spec_json_schema
 

@@ -26,7 +26,7 @@ class ComponentConfig(Record):
     """What every component of a spec has. Kinds add their own keys."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="unique in the spec; letters, digits, _.+-")
-    kind: str
+    kind: str = Field(description="which kind of measurement it is; the tables below have the keys of each")
     role: Role = Field(default="target", description="whether the component stands for a source or a target domain")
     weight: float | None = Field(default=None, description="lambda of Eq. 6; default 1/|D|")
     allowed_loss: float | None = Field(

@@ -28,13 +28,23 @@ class ServeSettings(Record):
         default=None, description="a server of your own, http://host:port/v1, instead of a managed one"
     )
     api_key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
-    args: list[str] = Field(default=[], description="further options of `vllm serve`, passed through as they are")
-    env: dict[str, str] = Field(default={}, description="environment variables of the server")
+    args: list[str] = Field(
+        default=[],
+        description="further options of `vllm serve`, as they are; one that we would give too replaces ours, and those that may change an "
+        "answer (`--quantization`, `--dtype`, ...) are a part of what is measured",
+    )
+    env: dict[str, str] = Field(
+        default={},
+        description="environment variables of the server; names that end in _KEY, _TOKEN, _SECRET or _PASSWORD are refused, because a spec "
+        "ends in files",
+    )
     tool_call_parser: str | None = Field(
-        default=None, description="vLLM's name of the parser of tool calls; null: by model"
+        default=None, description="vLLM's name of the parser of tool calls; null: by chat template and model"
     )
     chat_template: str | None = Field(default=None, description="Jinja file; null: the checkpoint's own")
-    max_model_len: int | None = Field(default=None, ge=1, description="tokens; null: the model's own")
+    max_model_len: int | None = Field(
+        default=None, ge=1, description="tokens of prompt and answer together; null: the model's own"
+    )
     startup_timeout_s: float = Field(default=900.0, gt=0, description="seconds until a server must answer")
     parallel: int = Field(default=64, ge=1, description="requests in flight at most")
     max_loras: int = Field(default=4, ge=1, description="adapters beside each other on one server")

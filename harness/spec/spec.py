@@ -28,7 +28,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 class Spec(Record):
     """What a reward vector consists of. Every default is the paper's, or the safest."""
 
-    schema_: Literal["harness.spec/1"] = Field(default=SPEC_SCHEMA, alias="schema")
+    schema_: Literal["harness.spec/1"] = Field(default=SPEC_SCHEMA, alias="schema", description="of the file; this one")
     overflow: Overflow = Field(default="fail", description="a pair longer than the context: fail, skip it, or cut q")
     standardize: str = Field(default="running", description="none, running, or the path of a frozen reference (JSON)")
     dtype: Dtype = Field(default="auto", description="weights are scored in this type; auto: as saved")
@@ -46,7 +46,9 @@ class Spec(Record):
         description="prompt variables and their values: {alpha} in a component's texts is replaced, one vector per value",
     )
     serve: ServeSettings = Field(default=ServeSettings(), description="the server of checkpoints that have to answer")
-    components: list[SerializeAsAny[ComponentConfig]] = Field(min_length=1)
+    components: list[SerializeAsAny[ComponentConfig]] = Field(
+        min_length=1, description="the coordinates of the vector, in order"
+    )
 
     @field_validator("components", mode="before")
     @classmethod

@@ -34,15 +34,20 @@ class AgentConfig(ChatConfig):
 class Participants(Record):
     """Which models take part, and the patience with them."""
 
-    agent: AgentConfig = Field(default=AgentConfig(), description="how the checkpoint is asked")
-    user: ChatConfig | None = Field(default=None, description="the model that plays the user; not with solo")
+    agent: AgentConfig = Field(
+        default=AgentConfig(), description="how the checkpoint is asked: sampling options, and a text in place of ours"
+    )
+    user: ChatConfig | None = Field(
+        default=None, description="the model that plays the user; model: checkpoint is the measured one; none with solo"
+    )
     nl_judge: ChatConfig | None = Field(
         default=None,
         description="the model that judges natural-language assertions; null: tasks that need it stay open",
     )
     reviewer: ChatConfig | None = Field(
         default=None,
-        description="a model that looks for the errors in failed simulations; null: rules say whose they are",
+        description="a model that looks for the errors in failed simulations, which may change whose fault they are, never a reward; null: "
+        "rules say whose they are",
     )
     request_timeout_s: float = Field(default=300.0, gt=0, description="seconds of one answer")
     attempts: int = Field(default=6, ge=1, description="attempts at one answer when an endpoint fails")
@@ -66,7 +71,9 @@ class Tau2Settings(Participants):
     """What is simulated: a domain, some of its tasks, and the rules of the conversation."""
 
     domain: str = Field(description="airline, retail, telecom or mock; banking_knowledge where upstream's package is")
-    trials: int = Field(default=1, ge=1, le=MOST_TRIALS, description="simulations per task")
+    trials: int = Field(
+        default=1, ge=1, le=MOST_TRIALS, description="simulations per task; pass^k for every k up to it"
+    )
     split: str | None = Field(default=None, description="which tasks; null: base, or all of tasks_file")
     task_ids: list[str] = Field(default=[], description="only these tasks")
     num_tasks: int | None = Field(default=None, ge=1, description="only the first so many tasks")
@@ -77,7 +84,10 @@ class Tau2Settings(Participants):
     )
     retrieval: str | None = Field(default=None, description="how banking_knowledge finds documents; null: upstream's")
     solo: bool = Field(default=False, description="no user: a ticket, and the tools of both sides (telecom, mock)")
-    greeting: Greeting = Field(default="send", description="hide: the agent is not shown its own greeting")
+    greeting: Greeting = Field(
+        default="send",
+        description="hide: the agent is not shown its own greeting, for templates that insist on a user first",
+    )
     upstream: list[str] = Field(default=[], description="do this as upstream does: names of docs/tau2.md, or all")
     seed: int = Field(default=DEFAULT_SEED, description="the trials' seeds are drawn from it")
     max_steps: int = Field(default=200, ge=1, description="steps of a simulation")

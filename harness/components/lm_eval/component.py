@@ -45,9 +45,13 @@ class LmEvalConfig(ComponentConfig):
     metric: str | None = Field(
         default=None,
         description='"acc", "acc_norm", "exact_match,strict-match" (metric,filter), of choices "norm_correct_prob_per_char" and '
-        "others of its kind; null: the usual one",
+        "others of its kind; null: the usual one of the benchmark, else the task's only one",
     )
-    num_fewshot: int | None = Field(default=None, ge=0, description="examples in the prompt; null: the task's own")
+    num_fewshot: int | None = Field(
+        default=None,
+        ge=0,
+        description="examples in the prompt; null: the task's own. A task that is defined without keeps none",
+    )
     limit: int | None = Field(default=None, ge=1, description="only the first so many documents of each task")
     include_path: list[str] = Field(
         default=[], description="folders of more lm-eval tasks (YAML), relative to the spec"
@@ -63,7 +67,11 @@ class LmEvalConfig(ComponentConfig):
     gen_kwargs: dict[str, JsonValue] = Field(
         default={}, description="generation options over the task's own: max_gen_toks, temperature, until, ..."
     )
-    seed: int | None = Field(default=None, ge=0, description="few-shot sampling, generation; null: the spec's, or 1234")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="few-shot sampling, generation; null: the spec's, or 1234, lm-eval's, where that is 0",
+    )
     timeout_s: float = Field(default=1800.0, gt=0, description="seconds until a generation must have ended")
     allow_code_execution: bool = Field(
         default=False, description="run programs that the model wrote (HumanEval, MBPP), in a sandbox"
