@@ -138,7 +138,7 @@ def combine_adapter(tensors: Iterable[TensorLine], config: Mapping[str, Any], ba
 
 
 def _without(config: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
-    """A configuration without some keys and without nulls, at every level."""
+    """A configuration without some keys and without None, at every level."""
     return {
         key: _without(value, keys) if isinstance(value, dict) else value
         for key, value in config.items()

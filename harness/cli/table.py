@@ -119,7 +119,7 @@ def print_alarms(vectors: Sequence[RewardVector]) -> None:
     for vector, component in list(last.values())[:STEPS_SHOWN]:
         now = newest[vector.trajectory]
         calm = any(c.name == component.name and c.alarm is False for c in now.components)
-        say(alarm_words(vector, component) + (f"; none any more at step {now.step}" if calm else ""))
+        say(alarm_words(vector, component) + (f"; no alarm at step {now.step}" if calm else ""))
     if len(last) > STEPS_SHOWN:
         say(f"... and {len(last) - STEPS_SHOWN} more alarms")
 

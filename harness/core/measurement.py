@@ -61,8 +61,8 @@ class Interval(NamedTuple):
 class Measurement(Record):
     """Raw value with standard error, counts and status.
 
-    `raw` and `stderr` are in the metric's unit (`logprob_per_token`: nats per token, at most 0). `raw` is null
-    exactly when `status` is `failed`; `stderr` may be null when it cannot be estimated (a single item).
+    `raw` and `stderr` are in the metric's unit (`logprob_per_token`: nats per token, at most 0). `raw` is None
+    exactly when `status` is `failed`; `stderr` may be None when it cannot be estimated (a single item).
     `interval` and `n_clusters` are filled in from the items when a vector is assembled; None where no items are at hand.
     """
 

@@ -63,7 +63,7 @@ class Review:
     summary: str = ""
 
     def fault(self) -> Fault | None:
-        """The first error that decided the outcome, the user's before the agent's; null where none did."""
+        """The first error that decided the outcome, the user's before the agent's; None where none did."""
         hindered = [item for item in self.findings if item.severity == "critical_hindered"]
         decisive = hindered or [item for item in self.findings if item.severity == "critical"]
         first = min(decisive, key=lambda item: (item.turn is None, item.turn or 0), default=None)

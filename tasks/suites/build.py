@@ -58,7 +58,7 @@ class Built:
 
     @property
     def num_fewshot(self) -> int | None:
-        """Examples in a prompt; null where the tasks of a group differ."""
+        """Examples in a prompt; None where the tasks of a group differ."""
         found = {int(task.config.num_fewshot or 0) for task in self.tasks.values()}
         return found.pop() if len(found) == 1 else None
 

@@ -46,7 +46,7 @@ FIRST_S, LONGEST_S = 0.001, 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a program ended: `reason` is null where it passed."""
+    """How a program ended: `reason` is None where it passed."""
 
     passed: bool
     reason: str | None = None

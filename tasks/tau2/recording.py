@@ -50,7 +50,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """The simulations of one file. `tasks` is null where the file does not carry them, `domain` where it does not say.
+    """The simulations of one file. `tasks` is None where the file does not carry them, `domain` where it does not say.
 
     `sources`: whose environments they say they were made with.
     """

@@ -111,7 +111,7 @@ class Records(MutableMapping[str, Any]):
                 self.touched[key] = type(current).model_validate(merged)
 
     def text(self, key: str) -> str | None:
-        """The record as canonical text; null where there is none."""
+        """The record as canonical text; None where there is none."""
         record = self.touched.get(key)
         if record is None:
             return canonical(self._table.shared(key)) if key in self._table.raw else None

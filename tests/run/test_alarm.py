@@ -133,7 +133,7 @@ def test_the_terminal_says_what_was_lost_since_when(
     early = (str(checkpoints / f"checkpoint-{step}") for step in (20, 30, 40))
     assert cli(["score", *early, "--spec", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "early")]) == 0
     below = capsys.readouterr().err.splitlines()[-1]
-    assert below.startswith("ALARM mix-1, step 30: ") and below.endswith("; none any more at step 40")
+    assert below.startswith("ALARM mix-1, step 30: ") and below.endswith("; no alarm at step 40")
 
 
 def test_an_allowed_loss_of_its_own_is_another_run_and_the_default_is_not(checkpoints: Path, tmp_path: Path) -> None:

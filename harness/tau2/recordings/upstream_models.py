@@ -197,7 +197,7 @@ class Document(BaseModel):
 
 
 def problem(value: Mapping[str, Any]) -> str | None:
-    """Why upstream would not load a simulation; null where it would."""
+    """Why upstream would not load a simulation; None where it would."""
     try:
         Document.model_validate_json(json.dumps({"simulations": [value]}))
     except ValidationError as error:
