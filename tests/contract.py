@@ -20,11 +20,11 @@ class Counting(SilentProgress):
     """How many items were said to be finished."""
 
     def __init__(self) -> None:
-        self.pairs = 0
+        self.items = 0
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
-        assert pairs >= 0 and tokens >= 0
-        self.pairs += pairs
+    def advance(self, *, items: int, tokens: int) -> None:
+        assert items >= 0 and tokens >= 0
+        self.items += items
 
 
 def load(kind: str, keys: dict[str, Any], folder: Path) -> Component:
@@ -75,7 +75,7 @@ def check_measurement(component: Component, subject: Any, scratch: Path) -> Outc
     assert 0 <= measurement.n_scored <= measurement.n_items <= component.n_items
     assert measurement.raw is None or math.isfinite(measurement.raw)
     assert Measurement.model_validate_json(measurement.model_dump_json()) == measurement
-    assert progress.pairs == component.n_items, "progress ends where it said it would"
+    assert progress.items == component.n_items, "progress ends where it said it would"
     columns = {name: list(column) for name, column in outcome.items.items()}
     assert columns and len({len(column) for column in columns.values()}) == 1 and "id" in columns
     assert len(set(map(str, columns["id"]))) == len(columns["id"]) == measurement.n_items

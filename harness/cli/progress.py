@@ -21,23 +21,23 @@ class PlainObserver(Observer):
     """One line per finished vector."""
 
     def __init__(self) -> None:
-        self._done = self._tokens = self._pairs = self._all_pairs = 0
+        self._done = self._tokens = self._items = self._all_items = 0
         self._total: int | None = None
         self._clock = 0.0
 
-    def starting(self, *, checkpoints: int | None, vectors: int | None, pairs: int) -> None:
-        self._total, self._all_pairs, self._clock = vectors, pairs, time.perf_counter()
+    def starting(self, *, checkpoints: int | None, vectors: int | None, items: int) -> None:
+        self._total, self._all_items, self._clock = vectors, items, time.perf_counter()
         if checkpoints is not None:
-            self.write(f"scoring {checkpoints} checkpoint(s), {pairs:,} items")
+            self.write(f"scoring {checkpoints} checkpoint(s), {items:,} items")
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
-        self._pairs += pairs
+    def advance(self, *, items: int, tokens: int) -> None:
+        self._items += items
         self._tokens += tokens
 
     def finished(self, vector: RewardVector, *, new: bool) -> None:
         self._done += 1
         seconds = time.perf_counter() - self._clock
-        left = seconds * (self._all_pairs - self._pairs) / self._pairs if self._pairs else 0.0
+        left = seconds * (self._all_items - self._items) / self._items if self._items else 0.0
         known = "" if self._total is None else f", {left:.0f} s left"
         pace = f"{self._tokens / seconds:,.0f} tokens/s{known}" if new else "was there before"
         place = f"[{self._done}]" if self._total is None else f"[{self._done}/{self._total}]"
@@ -55,7 +55,7 @@ class PlainObserver(Observer):
 
 
 class RichObserver(PlainObserver):
-    """A bar over all pairs: done, tokens per second, time left; a line above it per finished checkpoint."""
+    """A bar over all items: done, tokens per second, time left; a line above it per finished checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,18 +78,18 @@ class RichObserver(PlainObserver):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def starting(self, *, checkpoints: int | None, vectors: int | None, pairs: int) -> None:
-        super().starting(checkpoints=checkpoints, vectors=vectors, pairs=pairs)
-        self._bar.update(self._task, total=None if checkpoints is None else pairs)
+    def starting(self, *, checkpoints: int | None, vectors: int | None, items: int) -> None:
+        super().starting(checkpoints=checkpoints, vectors=vectors, items=items)
+        self._bar.update(self._task, total=None if checkpoints is None else items)
 
     def opening(self, checkpoint: Checkpoint) -> None:
         step = "" if checkpoint.step is None else f" step {checkpoint.step}"
         self._bar.update(self._task, description=f"{checkpoint.trajectory}{step}")
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
-        super().advance(pairs=pairs, tokens=tokens)
+    def advance(self, *, items: int, tokens: int) -> None:
+        super().advance(items=items, tokens=tokens)
         seconds = time.perf_counter() - self._clock
-        self._bar.update(self._task, advance=pairs, pace=f"{self._tokens / seconds:,.0f} tokens/s" if seconds else "")
+        self._bar.update(self._task, advance=items, pace=f"{self._tokens / seconds:,.0f} tokens/s" if seconds else "")
 
     def write(self, text: str) -> None:
         self._bar.print(text, markup=False, highlight=False, soft_wrap=True)

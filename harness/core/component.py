@@ -103,15 +103,15 @@ class Subject(Protocol):
 class Progress(Protocol):
     """Told what has been done, so that someone can be shown."""
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
-        """`pairs` items are finished; `tokens` tokens went through the model for them."""
+    def advance(self, *, items: int, tokens: int) -> None:
+        """`items` items are finished; `tokens` tokens went through the model for them."""
         ...
 
 
 class SilentProgress:
     """Shows nothing."""
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
+    def advance(self, *, items: int, tokens: int) -> None:
         """Do nothing."""
 
 

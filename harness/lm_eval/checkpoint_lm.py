@@ -131,7 +131,7 @@ class CheckpointLM:
     def _likelihoods(self, model: Any, requests: Sequence[Any]) -> list[Answer]:
         packed = self.plan(model, requests)
         answers: list[Answer] = [Failure(cause=packed.unfit.get(place, NOTHING)) for place in range(len(requests))]
-        self._progress.advance(pairs=len(packed.unfit), tokens=0)
+        self._progress.advance(items=len(packed.unfit), tokens=0)
         plan = packed.plan
         if plan is None:
             return answers
@@ -156,7 +156,7 @@ class CheckpointLM:
 
     def _roll(self, model: Any, requests: Sequence[Any]) -> list[Answer]:
         totals = self._packing(model).loglikelihood_rolling(requests, disable_tqdm=True)
-        self._progress.advance(pairs=len(requests), tokens=0)
+        self._progress.advance(items=len(requests), tokens=0)
         return [t if math.isfinite(t) else Failure(cause=NOT_FINITE) for t in totals]
 
     def _packing(self, model: Any) -> _Packer:

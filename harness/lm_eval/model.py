@@ -227,8 +227,8 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
-        self._bar.update(pairs)
+    def advance(self, *, items: int, tokens: int) -> None:
+        self._bar.update(items)
 
 
 def token_pair(index: int, request: Request, limit: int) -> TokenPair:

@@ -18,7 +18,7 @@ class Observer(SilentProgress):
     def __exit__(self, *_: object) -> None:
         pass
 
-    def starting(self, *, checkpoints: int | None, vectors: int | None, pairs: int) -> None:
+    def starting(self, *, checkpoints: int | None, vectors: int | None, items: int) -> None:
         """Before the first checkpoint: how much there is to do; None where nobody knows yet."""
 
     def opening(self, checkpoint: Checkpoint) -> None:

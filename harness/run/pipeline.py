@@ -71,7 +71,7 @@ def run(
         n_checkpoints = len(checkpoints) if isinstance(checkpoints, Sequence) else None
         n_vectors = None if n_checkpoints is None else n_checkpoints * len(prepared.rows)
         n_pairs = (n_checkpoints or 0) * prepared.n_items
-        observer.starting(checkpoints=n_checkpoints, vectors=n_vectors, pairs=n_pairs)
+        observer.starting(checkpoints=n_checkpoints, vectors=n_vectors, items=n_pairs)
         try:
             for number, checkpoint in enumerate(checkpoints):
                 observer.opening(checkpoint)
@@ -85,7 +85,7 @@ def run(
                         continue
                     _check_same(known, opener, checkpoint, ledger)
                     vectors.mix(known, checkpoint)
-                    observer.advance(pairs=row.n_items, tokens=0)
+                    observer.advance(items=row.n_items, tokens=0)
                     observer.finished(known, new=False)
                 if rows:
                     for following in checkpoints[number + 1 : number + 2] if isinstance(checkpoints, Sequence) else ():
@@ -160,7 +160,7 @@ def _measure(
     try:
         record = opener.identifier.identify(checkpoint)
     except HarnessError as error:
-        observer.advance(pairs=sum(row.n_items for row in rows), tokens=0)
+        observer.advance(items=sum(row.n_items for row in rows), tokens=0)
         seconds = time.perf_counter() - clock
         return opener.identifier.record(checkpoint), [
             [
@@ -226,7 +226,7 @@ def measure_component(
     try:
         answering = None if served is None else served.answering()
     except HarnessError as error:
-        observer.advance(pairs=component.n_items, tokens=0)
+        observer.advance(items=component.n_items, tokens=0)
         return Entry(
             key="",
             component=component.config.name,
@@ -238,7 +238,7 @@ def measure_component(
     key = entry_key(record.fingerprint or "", record.tokenizer, definition, answering=answering)
     known = ledger.get(key) if ledger else None
     if known is not None:
-        observer.advance(pairs=component.n_items, tokens=0)
+        observer.advance(items=component.n_items, tokens=0)
         return known
     engine, items = None, {}
     try:

@@ -91,7 +91,7 @@ class Dying(Observer):
             os.kill(os.getpid(), signal.SIGKILL)
     def opening(self, checkpoint):
         self.tick()
-    def advance(self, *, pairs, tokens):
+    def advance(self, *, items, tokens):
         self.tick()
     def finished(self, vector, *, new):
         self.tick()

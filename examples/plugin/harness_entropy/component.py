@@ -74,7 +74,7 @@ class EntropyComponent(BaseComponent):
             with torch.no_grad():
                 logprob = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), dim=-1)
             values.append(float(-(logprob.exp() * logprob).sum(dim=-1).mean()))
-            progress.advance(pairs=1, tokens=ids.shape[1])
+            progress.advance(items=1, tokens=ids.shape[1])
         engine = Engine(name="torch", dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
         ids_of = [f"line {number}" for number in range(1, len(values) + 1)]
         return Outcome(

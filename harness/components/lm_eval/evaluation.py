@@ -77,7 +77,7 @@ class Evaluation:
         """The subject's answers. Raises HarnessError, again for every component that shares them."""
         n_items = sum(one.n_items for one in self.built)
         if self._last is not None and self._last[0]() is subject:
-            progress.advance(pairs=n_items, tokens=0)
+            progress.advance(items=n_items, tokens=0)
             known = self._last[1]
             if isinstance(known, HarnessError):
                 raise known
@@ -160,10 +160,10 @@ class _ByItem:
         self._n_requests, self._n_items = n_requests, n_items
         self._done = self._told = 0
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
-        self._done += pairs
+    def advance(self, *, items: int, tokens: int) -> None:
+        self._done += items
         now = self._n_items * min(self._done, self._n_requests) // max(1, self._n_requests)
-        self._progress.advance(pairs=now - self._told, tokens=tokens)
+        self._progress.advance(items=now - self._told, tokens=tokens)
         self._told = now
 
 

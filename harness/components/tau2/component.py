@@ -174,10 +174,10 @@ class _Told(RunObserver):
         self._progress = progress
 
     def starting(self, *, total: int, known: list[Result], concurrency: int) -> None:
-        self._progress.advance(pairs=len(known), tokens=0)
+        self._progress.advance(items=len(known), tokens=0)
 
     def ended(self, result: Result) -> None:
-        self._progress.advance(pairs=1, tokens=result.agent.prompt_tokens + result.agent.completion_tokens)
+        self._progress.advance(items=1, tokens=result.agent.prompt_tokens + result.agent.completion_tokens)
 
 
 async def _reach(model: ChatModel, name: str) -> Check:

@@ -122,7 +122,7 @@ class _Client:
             for _, line in self._journal.read()
         }
         left = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in done}
-        self._progress.advance(pairs=len(keys) - len(left), tokens=0)
+        self._progress.advance(items=len(keys) - len(left), tokens=0)
         self._limiter = asyncio.Semaphore(max(1, self._endpoint.parallel))
         self._renewing, self._writing = asyncio.Lock(), asyncio.Lock()
         try:
@@ -148,7 +148,7 @@ class _Client:
                 async with self._writing:
                     await asyncio.to_thread(self._journal.append, json.dumps(line))
         tokens = len(prompt.ids) + (answer.n_tokens if isinstance(answer, Completion) else 0)
-        self._progress.advance(pairs=1, tokens=tokens)
+        self._progress.advance(items=1, tokens=tokens)
         return answer
 
     async def _asked(self, prompt: Prompt) -> Completion | Failure:

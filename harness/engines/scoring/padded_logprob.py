@@ -77,7 +77,7 @@ def score_padded(
                 budget, rows_budget = max(1, budget // 2), max(1, rows_budget // 2)
                 continue
             del pending[: len(batch)]
-            progress.advance(pairs=len(batch), tokens=sum(len(pairs[i].ids) - 1 for i in batch))
+            progress.advance(items=len(batch), tokens=sum(len(pairs[i].ids) - 1 for i in batch))
         return _collect(done, len(pairs), greedy)
 
 

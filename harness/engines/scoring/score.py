@@ -212,5 +212,5 @@ class _Work:
                 waiting = self._repacked(left, join=join)[::-1]
                 continue
             done.append((pack, *scored))
-            progress.advance(pairs=pack.n_pairs, tokens=pack.n_pair_tokens)
+            progress.advance(items=pack.n_pairs, tokens=pack.n_pair_tokens)
         return done

@@ -241,8 +241,8 @@ class Recorder(SilentProgress):
     def __init__(self) -> None:
         self.pairs = self.tokens = 0
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
-        self.pairs += pairs
+    def advance(self, *, items: int, tokens: int) -> None:
+        self.pairs += items
         self.tokens += tokens
 
 
@@ -418,7 +418,7 @@ def test_training_flags_gradients_hooks_and_random_states_are_left_alone() -> No
 class Interrupting(SilentProgress):
     """Stops the run after the first batch."""
 
-    def advance(self, *, pairs: int, tokens: int) -> None:
+    def advance(self, *, items: int, tokens: int) -> None:
         raise KeyboardInterrupt
 
 
