@@ -50,6 +50,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise write_failure(path, error) from error
 
 
+def json_object(line: bytes, where: str) -> dict[str, Any]:
+    """The JSON object of a line. Raises DataError naming the place."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON ({error}); restore or delete it") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
 class Journal:
     """One JSON-lines file, appended a line at a time. One writer; any number of readers."""
 
@@ -69,7 +80,7 @@ class Journal:
             raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
         committed = content[: content.rfind(b"\n") + 1]
         lines = committed.split(b"\n")[:-1]
-        return [(number, self._object(line, number)) for number, line in enumerate(lines, start=1)]
+        return [(number, json_object(line, f"{self.path} line {number}")) for number, line in enumerate(lines, start=1)]
 
     def stream(self) -> Iterator[dict[str, Any]]:
         """The same objects one after the other, for files that memory should not hold at once. Raises DataError."""
@@ -77,20 +88,11 @@ class Journal:
             with self.path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     if line.endswith(b"\n"):
-                        yield self._object(line, number)
+                        yield json_object(line, f"{self.path} line {number}")
         except FileNotFoundError:
             return
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
-
-    def _object(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{self.path} line {number}: not valid JSON ({error}); restore or delete it") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{self.path} line {number}: expected a JSON object, found {type(value).__name__}")
-        return value
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Every committed line as (number from 1, bytes without its newline), one after the other. Raises DataError."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.core.errors import DataError
-from harness.core.journal import Journal
+from harness.core.journal import Journal, json_object
 from harness.core.measurement import first_problem
 from harness.core.vector import VECTOR_SCHEMA, RewardVector
 
@@ -55,17 +54,7 @@ def _parse(line: bytes, where: str) -> RewardVector:
     try:
         return RewardVector.model_validate_json(line)
     except ValidationError:
-        return parse_vector(_decoded(line, where), where)  # says what is wrong
-
-
-def _decoded(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}); restore or delete it") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
+        return parse_vector(json_object(line, where), where)  # says what is wrong
 
 
 def _shared(vector: RewardVector, known: dict[str, tuple[Any, Any]]) -> RewardVector:
