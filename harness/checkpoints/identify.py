@@ -16,7 +16,7 @@ from harness.core.opening import OpenOptions
 from harness.core.vector import CheckpointRecord
 
 
-class _Identified(NamedTuple):
+class Identified(NamedTuple):
     """The checkpoint that was identified last, and the files that it was identified by, as they were then."""
 
     checkpoint: Checkpoint
@@ -33,7 +33,7 @@ class Identifier:
         self._tokenizers = tokenizers
         self.n_identified = 0
         """How often a checkpoint was identified: what was made of one that was since identified anew is out of date."""
-        self._identified: _Identified | None = None
+        self._identified: Identified | None = None
         self._base_fingerprint: tuple[Path, Identities, str] | None = None
 
     def identify(self, checkpoint: Checkpoint) -> CheckpointRecord:
@@ -48,7 +48,7 @@ class Identifier:
         else:
             fingerprint = self._full_fingerprint(checkpoint.folder)
         tokenizer = self._tokenizers.load(checkpoint).identity
-        self._identified = _Identified(checkpoint, fingerprint, files)
+        self._identified = Identified(checkpoint, fingerprint, files)
         self.n_identified += 1
         self.check_unchanged(checkpoint)
         return self.record(checkpoint, fingerprint=fingerprint, tokenizer=tokenizer)
@@ -100,9 +100,19 @@ class Identifier:
             tokens_seen=checkpoint.tokens_seen,
         )
 
-    def fingerprint(self, checkpoint: Checkpoint) -> str:
-        """Of the weights, as they were identified last. Raises CheckpointError."""
+    def identified(self, checkpoint: Checkpoint) -> Identified:
+        """What it was identified by last. Raises CheckpointError."""
         if self._identified is None or self._identified.checkpoint != checkpoint:
             self.identify(checkpoint)
         assert self._identified is not None
-        return self._identified.fingerprint
+        return self._identified
+
+    def adopt(self, identified: Identified) -> None:
+        """Take over what another process found; nothing is hashed again."""
+        if self._identified != identified:
+            self._identified = identified
+            self.n_identified += 1
+
+    def fingerprint(self, checkpoint: Checkpoint) -> str:
+        """Of the weights, as they were identified last. Raises CheckpointError."""
+        return self.identified(checkpoint).fingerprint

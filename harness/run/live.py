@@ -17,8 +17,8 @@ from harness.core.measurement import describe
 from harness.core.vector import CheckpointRecord, ComponentRecord, Mixture, RewardVector
 from harness.feed.feed import Feed
 from harness.run.ledger import Ledger, open_run
+from harness.run.measure import measure_component
 from harness.run.observer import Observer
-from harness.run.pipeline import measure_component
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared, prepare
 from harness.spec.spec import Spec, default_spec, load_spec

@@ -1,0 +1,260 @@
+"""The driver of a run: decides what is missing of each checkpoint, hands it to an executor, and alone writes down what comes back.
+
+Results come in any order; vectors are added in the order of the checkpoints. What is measured once is in flight once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from harness.checkpoints.open import Opener
+from harness.core.checkpoint import Checkpoint
+from harness.core.component import Component
+from harness.core.digest import digest_bytes
+from harness.core.errors import HarnessError, StateError
+from harness.core.measurement import is_open
+from harness.core.place import Place
+from harness.core.vector import CheckpointRecord, RewardVector
+from harness.reward_models.reference import label
+from harness.run.executors.executor import Ended, Event, Executor, Job, Measured, Progressed
+from harness.run.ledger import Entry, Ledger, entry_key
+from harness.run.measure import ANSWERING, failure, now
+from harness.run.observer import Observer
+from harness.run.vectors import RunVectors
+from harness.spec.prepared import Prepared
+
+
+@dataclass
+class _Turn:
+    """A checkpoint whose vectors are still to be added. `entries`: by (number of the row, component)."""
+
+    number: int
+    checkpoint: Checkpoint
+    rows: list[int]
+    following: Checkpoint | None
+    record: CheckpointRecord | None = None
+    entries: dict[tuple[int, str], Entry] = field(default_factory=dict)
+    keys: dict[tuple[int, str], str] = field(default_factory=dict)
+    """Of what is measured for it now."""
+    ended: bool = False
+
+
+class Driver:
+    """One run's bookkeeping. `places`: of every checkpoint it was given."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        *,
+        opener: Opener,
+        ledger: Ledger,
+        vectors: RunVectors,
+        executor: Executor,
+        observer: Observer,
+    ) -> None:
+        self._prepared = prepared
+        self._opener = opener
+        self._ledger = ledger
+        self._vectors = vectors
+        self._executor = executor
+        self._observer = observer
+        self.places: set[Place] = set()
+        self._turns: dict[int, _Turn] = {}
+        """In the order of the checkpoints: those that are not added yet."""
+        self._held: list[_Turn] = []
+        """Those that wait for a measurement that is in flight for another."""
+        self._flying: set[int] = set()
+        self._n_taken = 0
+
+    def take(self, checkpoint: Checkpoint, *, retry_failed: bool, following: Checkpoint | None) -> None:
+        """Begin with a checkpoint; waits while the executor has enough to do. Raises HarnessError."""
+        self._observer.opening(checkpoint)
+        rows: list[int] = []
+        for number, row in enumerate(self._prepared.rows):
+            place = row.place(checkpoint)
+            self.places.add(place)
+            known = self._vectors.at(place)
+            if known is None or (retry_failed and any(is_open(c) for c in known.components)):
+                rows.append(number)
+                continue
+            self._check_same(known, checkpoint)
+            self._vectors.mix(known, checkpoint)
+            self._observer.advance(items=row.n_items, tokens=0)
+            self._observer.finished(known, new=False)
+        if not rows:
+            return
+        if self._vectors.products is None:
+            self._vectors.products = self._ledger.products(self._opener.fix_products)
+            self._executor.start(self._ledger.folder, self._vectors.products)
+        turn = _Turn(self._n_taken, checkpoint, rows, following)
+        self._n_taken += 1
+        self._turns[turn.number] = turn
+        self._submit(turn)
+        while len(self._flying) + len(self._held) >= self._executor.capacity:
+            self._handle(self._executor.event())
+
+    def catch_up(self) -> None:
+        """Handle what came in the meantime. Raises HarnessError."""
+        while self._flying and (event := self._executor.event(timeout_s=0)) is not None:
+            self._handle(event)
+
+    def finish(self) -> None:
+        """Wait for everything. Raises HarnessError."""
+        while self._flying:
+            self._handle(self._executor.event())
+
+    def tell_alarms(self) -> None:
+        """Each alarm once."""
+        for vector, component in self._vectors.alarms():
+            self._observer.alarm(vector, component)
+
+    def _submit(self, turn: _Turn) -> None:
+        """Look up what is known of a checkpoint and submit the rest; hold it where that is in flight already."""
+        started, clock = now(), time.perf_counter()
+        try:
+            turn.record = self._opener.identifier.identify(turn.checkpoint)
+        except HarnessError as error:
+            turn.record = self._opener.identifier.record(turn.checkpoint)
+            self._give_up(turn, str(error), started=started, seconds=time.perf_counter() - clock)
+            return
+        missing: list[tuple[int, str]] = []
+        for number, component in self._wanted(turn):
+            place = number, component.config.name
+            if place in turn.entries:
+                continue
+            try:
+                answering = self._opener.serving.answering(turn.checkpoint) if component.served else None
+            except HarnessError as error:
+                self._observer.advance(items=component.n_items, tokens=0)
+                turn.entries[place] = self._failed(component, str(error), started, time.perf_counter() - clock)
+                continue
+            definition = self._prepared.rows[number].definitions[component.config.name]
+            key = entry_key(turn.record.fingerprint or "", turn.record.tokenizer, definition, answering=answering)
+            known = self._ledger.get(key)
+            if known is not None:
+                self._observer.advance(items=component.n_items, tokens=0)
+                turn.entries[place] = known
+            else:
+                turn.keys[place] = key
+                missing.append(place)
+        if not missing:
+            self._end(turn)
+            return
+        in_flight = {key for number in self._flying for key in self._turns[number].keys.values()}
+        if in_flight & {turn.keys[place] for place in missing}:
+            turn.keys.clear()
+            self._held.append(turn)
+            return
+        self._flying.add(turn.number)
+        self._executor.submit(
+            Job(
+                number=turn.number,
+                checkpoint=turn.checkpoint,
+                record=turn.record,
+                identified=self._opener.identifier.identified(turn.checkpoint),
+                missing=tuple(missing),
+                following=turn.following,
+                affinity=_affinity(turn.checkpoint),
+            )
+        )
+
+    def _handle(self, event: Event | None) -> None:
+        if isinstance(event, Progressed):
+            self._observer.advance(items=event.items, tokens=event.tokens)
+        elif isinstance(event, Measured):
+            turn = self._turns[event.number]
+            turn.entries[event.row, event.entry.component] = self._ledger.put(event.entry)
+        elif isinstance(event, Ended):
+            turn = self._turns[event.number]
+            self._flying.discard(event.number)
+            turn.keys.clear()
+            if event.error is not None:
+                raise event.error
+            if event.lost is not None:
+                self._give_up(turn, event.lost, started=now(), seconds=0.0)
+            else:
+                self._end(turn)
+            held, self._held = self._held, []
+            for other in held:
+                self._submit(other)
+
+    def _give_up(self, turn: _Turn, cause: str, *, started: str, seconds: float) -> None:
+        """A failed measurement for everything that is missing."""
+        for number, component in self._wanted(turn):
+            if (number, component.config.name) not in turn.entries:
+                self._observer.advance(items=component.n_items, tokens=0)
+                turn.entries[number, component.config.name] = self._failed(component, cause, started, seconds)
+        self._end(turn)
+
+    def _end(self, turn: _Turn) -> None:
+        """Add the vectors of every checkpoint whose turn it is."""
+        turn.ended = True
+        while self._turns and (first := next(iter(self._turns.values()))).ended:
+            del self._turns[first.number]
+            assert first.record is not None
+            for number in first.rows:
+                row = self._prepared.rows[number]
+                entries = [first.entries[number, component.config.name] for component in row.components]
+                vector = self._vectors.add(row, first.checkpoint, first.record, entries)
+                self._observer.finished(vector, new=True)
+            self.tell_alarms()
+
+    def _wanted(self, turn: _Turn) -> Iterator[tuple[int, Component]]:
+        for number in turn.rows:
+            for component in self._prepared.rows[number].components:
+                yield number, component
+
+    @staticmethod
+    def _failed(component: Component, cause: str, started: str, seconds: float) -> Entry:
+        return Entry(
+            key="",
+            component=component.config.name,
+            measurement=failure(component, cause),
+            started=started,
+            seconds=seconds,
+        )
+
+    def _check_same(self, known: RewardVector, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint that was overwritten since its vector was written."""
+        try:
+            now = self._opener.identifier.identify(checkpoint)
+        except HarnessError:
+            return
+        if known.checkpoint.fingerprint is None:
+            return
+        for what, before, here in (
+            ("weights", known.checkpoint.fingerprint, now.fingerprint),
+            ("tokenizer files", known.checkpoint.tokenizer, now.tokenizer),
+            *self._answering_then_and_now(known, checkpoint),
+        ):
+            if before != here:
+                raise StateError(
+                    f"{label(known)} in {self._ledger.feed.path} was measured with other {what} than {checkpoint.label} holds now; "
+                    "use another --out for the new ones"
+                )
+
+    def _answering_then_and_now(
+        self, known: RewardVector, checkpoint: Checkpoint
+    ) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+        """For each component that was asked on a server: what decided the answers. Vectors of earlier versions do not say."""
+        try:
+            now = self._opener.serving.answering(checkpoint)
+        except HarnessError:
+            return
+        for component in known.components:
+            if ANSWERING in component.detail:
+                yield "generation settings or chat template", component.detail[ANSWERING], now
+
+
+def _affinity(checkpoint: Checkpoint) -> str:
+    """Equal for adapters of one base, and for models of one configuration."""
+    if checkpoint.base is not None:
+        return checkpoint.base
+    try:
+        return digest_bytes((checkpoint.folder / "config.json").read_bytes())
+    except OSError:
+        return checkpoint.label

@@ -1,0 +1,1 @@
+"""Where checkpoints are measured: in this process, or by several of them."""

@@ -1,0 +1,86 @@
+"""Measures in this process, one checkpoint after the other: the default, and what every worker does inside."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.checkpoints.open import Opener
+from harness.core.component import Component, Progress
+from harness.core.errors import SpecError, StateError
+from harness.run.executors.executor import Ended, Event, Job, Measured
+from harness.run.ledger import Entry
+from harness.run.measure import Served, measure_component
+from harness.spec.prepared import Prepared
+
+
+class Local:
+    """`progress` is told directly; `opener` is the driver's, or a worker's own."""
+
+    capacity = 1
+
+    def __init__(self, prepared: Prepared, opener: Opener, progress: Progress) -> None:
+        self._prepared = prepared
+        self._opener = opener
+        self._progress = progress
+        self._folder = Path()
+        self._jobs: deque[Iterator[Event]] = deque()
+
+    def start(self, folder: Path, products: str) -> None:
+        """Remember the folder."""
+        self._folder = folder
+
+    def submit(self, job: Job) -> None:
+        """Take a job; it is worked on while events are asked for."""
+        self._jobs.append(self.measured(job))
+
+    def event(self, timeout_s: float | None = None) -> Event | None:
+        """The next event of the job in hand."""
+        while self._jobs:
+            found = next(self._jobs[0], None)
+            if found is not None:
+                return found
+            self._jobs.popleft()
+        return None
+
+    def measured(self, job: Job) -> Iterator[Event]:
+        """Every component that is missing, the cheapest first."""
+        wanted = [(number, self._component(number, name)) for number, name in job.missing]
+        store = _Handed(self._folder)
+        self._opener.identifier.adopt(job.identified)
+        if job.following is not None:
+            self._opener.models.expect(job.following)
+        try:
+            with self._opener.open(job.checkpoint) as subject:
+                for number, component in sorted(wanted, key=lambda one: one[1].rank):
+                    served = Served(self._opener, job.checkpoint) if component.served else None
+                    row = self._prepared.rows[number]
+                    entry = measure_component(row, component, subject, job.record, store, self._progress, served=served)
+                    yield Measured(job.number, number, entry)
+        except (StateError, SpecError) as error:
+            yield Ended(job.number, error=error)
+            return
+        yield Ended(job.number)
+
+    def _component(self, number: int, name: str) -> Component:
+        return next(one for one in self._prepared.rows[number].components if one.config.name == name)
+
+    def close(self) -> None:
+        """Stop in the middle of whatever is in hand."""
+        self._jobs.clear()
+
+
+class _Handed:
+    """A store that hands every measurement back: the driver writes it down."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> Entry | None:
+        """Nothing: the driver asked its ledger before."""
+        return None
+
+    def put(self, entry: Entry) -> Entry:
+        """The entry as it is."""
+        return entry
