@@ -30,19 +30,21 @@ class Watch:
         interval_s: float = 10.0,
         settle_s: float = 10.0,
         idle_timeout_s: float | None = None,
+        ticks: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._find = find
         self._interval_s = interval_s
         self._settle_s = settle_s
         self._idle_timeout_s = idle_timeout_s
+        self._ticks = ticks
         self._sleep = sleep
         self._seen: dict[Path, tuple[State, float]] = {}
         self._done: set[Path] = set()
         self.waiting: dict[str, str] = {}
         self.removed: list[str] = []
 
-    def __iter__(self) -> Iterator[Checkpoint]:
+    def __iter__(self) -> Iterator[Checkpoint | None]:
         idle_since = time.monotonic()
         while True:
             ready = self._ready()
@@ -57,6 +59,8 @@ class Watch:
                 continue  # others may have come while these were measured
             if self._idle_timeout_s is not None and time.monotonic() - idle_since >= self._idle_timeout_s:
                 return
+            if self._ticks:
+                yield None
             self._sleep(self._interval_s)
 
     def _ready(self) -> list[Checkpoint]:

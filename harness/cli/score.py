@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights, Workers
 
 
 def score(
@@ -52,6 +52,7 @@ def score(
         bool, typer.Option("--dry-run", help="Only say what would run: requests, tokens, time. Writes nothing.")
     ] = False,
     code_execution: CodeExecution = False,
+    workers: Workers = None,
     quiet: Quiet = False,
 ) -> int:
     """Score checkpoints: one reward vector each, appended to OUT/rewards.jsonl.
@@ -63,6 +64,7 @@ def score(
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
     from harness.core.errors import SpecError
+    from harness.run.executors.processes import Processes
     from harness.run.forecast import forecast
     from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
@@ -100,7 +102,15 @@ def score(
         return print_forecast(forecast(prepared, found, out=folder, run_name=run))
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
-        summary = run_pipeline(prepared, found, out=folder, run_name=run, retry_failed=retry_failed, observer=observer)
+        summary = run_pipeline(
+            prepared,
+            found,
+            out=folder,
+            run_name=run,
+            retry_failed=retry_failed,
+            observer=observer,
+            executor=Processes(prepared, workers) if workers else None,
+        )
     here = summary.here
     print_vectors(here)
     known = f", {len(here) - summary.n_new} were there before" if summary.n_new < len(here) else ""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights, Workers
 
 
 def watch(
@@ -28,6 +28,7 @@ def watch(
         float | None, typer.Option("--idle-timeout", help="Stop after so many seconds without a new checkpoint.")
     ] = None,
     code_execution: CodeExecution = False,
+    workers: Workers = None,
     quiet: Quiet = False,
 ) -> int:
     """Score checkpoints of a running training as they appear; complete ones only. Ctrl-C ends it and loses nothing."""
@@ -36,6 +37,7 @@ def watch(
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
     from harness.core.errors import CheckpointError
+    from harness.run.executors.processes import Processes
     from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
@@ -59,11 +61,17 @@ def watch(
         interval_s=interval,
         settle_s=settle,
         idle_timeout_s=idle_timeout,
+        ticks=workers is not None,
     )
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(
-            prepared, watched, out=out or Path("results") / folder.resolve().name, run_name=run, observer=observer
+            prepared,
+            watched,
+            out=out or Path("results") / folder.resolve().name,
+            run_name=run,
+            observer=observer,
+            executor=Processes(prepared, workers) if workers else None,
         )
     print_vectors(summary.feed)
     typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}")

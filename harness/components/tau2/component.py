@@ -41,6 +41,7 @@ class Tau2Component(BaseComponent):
     def __init__(self, config: Tau2Config, plan: Plan, serve: ServeSettings) -> None:
         self.config = config
         self.plan = plan
+        self.serve = serve
         self.concurrency = config.max_concurrency or serve.parallel
         self.n_items = len(plan.jobs())
         self.definition: dict[str, JsonValue] = {
@@ -61,6 +62,10 @@ class Tau2Component(BaseComponent):
             "n_tasks": len(plan.tasks),
             "user": config.user.model if config.user else None,
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process as its configuration: a domain's tools are functions of an environment."""
+        return _again, (self.config, self.serve)
 
     @staticmethod
     def resolve(config: Tau2Config, folder: Path) -> Tau2Config:
@@ -165,6 +170,10 @@ class Tau2Component(BaseComponent):
             reviewer=opened(self.config.reviewer),
         )
         return await run(self.plan, models, folder, observer=_Told(progress), max_concurrency=self.concurrency)
+
+
+def _again(config: Tau2Config, serve: ServeSettings) -> Tau2Component:
+    return Tau2Component(config, make_plan(config), serve)
 
 
 class _Told(RunObserver):

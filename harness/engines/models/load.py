@@ -44,6 +44,11 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
+def count_gpus() -> int:
+    """CUDA devices that this process sees."""
+    return torch.cuda.device_count()
+
+
 @contextlib.contextmanager
 def off_the_gpu(model: torch.nn.Module) -> Iterator[None]:
     """The model in host memory while the block runs, and back on its GPU after it; nothing where it is on the CPU."""
