@@ -16,6 +16,7 @@ from harness.cli import (
     gate,
     lm_eval,
     ls,
+    merge,
     schema,
     score,
     serve,
@@ -54,6 +55,7 @@ def _main(
 
 app.command("score")(score.score)
 app.command("watch")(watch.watch)
+app.command("merge")(merge.merge)
 app.command("doctor")(doctor.doctor)
 app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
 app.command("fit-reference")(fit_reference.fit_reference)

@@ -53,6 +53,12 @@ def score(
     ] = False,
     code_execution: CodeExecution = False,
     workers: Workers = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Only every N-th checkpoint, the I-th first; `harness merge` joins them."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Score checkpoints: one reward vector each, appended to OUT/rewards.jsonl.
@@ -68,6 +74,7 @@ def score(
     from harness.run.forecast import forecast
     from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
+    from harness.run.shard import shard_of
     from harness.spec.prepared import prepare
     from harness.spec.spec import allow_code_execution, default_spec, load_spec, override, spec_of_fields
     from harness.spec.weights import read_weights, weighted
@@ -100,6 +107,9 @@ def score(
     folder = out or Path("results") / Path(checkpoints[0].partition("@")[0]).resolve().name
     if dry_run:
         return print_forecast(forecast(prepared, found, out=folder, run_name=run))
+    part = None
+    if shard is not None:
+        part, found = shard_of(shard, prepared, found)
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(
@@ -110,6 +120,7 @@ def score(
             retry_failed=retry_failed,
             observer=observer,
             executor=Processes(prepared, workers) if workers else None,
+            shard=part,
         )
     here = summary.here
     print_vectors(here)

@@ -101,6 +101,11 @@ class Ledger:
             write_atomically(path, json.dumps({**content, "products": choice}, indent=2).encode() + b"\n")
         return choice
 
+    def add(self, line: bytes) -> None:
+        """Commit a measurement that another ledger has, as it stands there. Raises StateError."""
+        self._journal.append(line.decode())
+        self.refresh()
+
     def put(self, entry: Entry) -> Entry:
         """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.
 
@@ -129,14 +134,22 @@ def _parquet(items: Mapping[str, Sequence[Any]]) -> bytes:
 
 @contextlib.contextmanager
 def open_run(
-    folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue], known: Ledger | None = None
+    folder: Path,
+    *,
+    run: str,
+    spec_digest: str,
+    spec: dict[str, JsonValue],
+    shard: dict[str, JsonValue] | None = None,
+    known: Ledger | None = None,
 ) -> Iterator[Ledger]:
     """Take the folder for writing. `known`: the same folder's ledger from before, which then reads only what is new.
+
+    `shard`: which part of a run it is to hold, where it is one.
 
     Raises StateError if the folder is in use, holds another run, or cannot be written.
     """
     with held_folder(folder):
-        _claim(folder, run=run, spec_digest=spec_digest, spec=spec)
+        _claim(folder, run=run, spec_digest=spec_digest, spec=spec, shard=shard)
         if known is None:
             known = Ledger(folder)
         else:
@@ -144,11 +157,23 @@ def open_run(
         yield known
 
 
-def _claim(folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue]) -> None:
-    """Write run.json into a new folder; refuse one that holds another run."""
+def _claim(
+    folder: Path, *, run: str, spec_digest: str, spec: dict[str, JsonValue], shard: dict[str, JsonValue] | None
+) -> None:
+    """Write run.json into a new folder; refuse one that holds another run, or another part of it."""
+    path = folder / "run.json"
+    content: dict[str, JsonValue] = {"schema": RUN_SCHEMA, "run": run, "spec_digest": spec_digest, "spec": spec}
     if not check_run(folder, run=run, spec_digest=spec_digest):
-        content = {"schema": RUN_SCHEMA, "run": run, "spec_digest": spec_digest, "spec": spec}
-        write_atomically(folder / "run.json", json.dumps(content, indent=2).encode() + b"\n")
+        held = content if shard is None else {**content, "shard": shard}
+        write_atomically(path, json.dumps(held, indent=2).encode() + b"\n")
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    before = known.get("shard")
+    if (before and before["number"], before and before["of"]) != (shard and shard["number"], shard and shard["of"]):
+        what = f"shard {before['number']}/{before['of']} of a run" if before else "a whole run"
+        raise StateError(f"{folder} holds {what}; use another --out, one for each shard")
+    if before != shard:  # checkpoints have come since
+        write_atomically(path, json.dumps({**known, "shard": shard}, indent=2).encode() + b"\n")
 
 
 def check_run(folder: Path, *, run: str | None, spec_digest: str) -> bool:

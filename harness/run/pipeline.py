@@ -17,6 +17,7 @@ from harness.run.executors.executor import Executor
 from harness.run.executors.local import Local
 from harness.run.ledger import open_run
 from harness.run.observer import Observer
+from harness.run.shard import Shard
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared
 
@@ -43,12 +44,13 @@ def run(
     retry_failed: bool = False,
     observer: Observer | None = None,
     executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> Summary:
     """Measure every checkpoint that is not in the folder's feed yet and append its vector. Raises HarnessError.
 
     A checkpoint that cannot be scored becomes a vector with status `failed`; the rest are still scored. `checkpoints` may
     yield them as they come into being (None: nothing new so far); then the feed is in order after each. `executor`: who
-    measures; this process by default.
+    measures; this process by default. `shard`: the part of a run that these checkpoints are.
     """
     observer = observer or Observer()
     spec = prepared.spec
@@ -59,7 +61,13 @@ def run(
     dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with (
         contextlib.closing(opener),
-        open_run(out, run=run_name, spec_digest=prepared.digest, spec=dump) as ledger,
+        open_run(
+            out,
+            run=run_name,
+            spec_digest=prepared.digest,
+            spec=dump,
+            shard=None if shard is None else shard.as_json(),
+        ) as ledger,
         contextlib.closing(executor),
     ):
         vectors = RunVectors(prepared, run_name=run_name, feed=ledger.feed)

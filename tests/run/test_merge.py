@@ -1,0 +1,116 @@
+"""Shards put together are the run that was never split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from harness.checkpoints.find import find_checkpoints
+from harness.cli import run as cli
+from harness.core.errors import EXIT_INCOMPLETE, SpecError, StateError
+from harness.run.merge import merge
+from harness.run.shard import shard_of
+from harness.spec.prepared import prepare
+from harness.spec.spec import load_spec
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trajectories with a common first checkpoint, one broken folder, and a spec with two rows."""
+    place = tmp_path_factory.mktemp("merge")
+    first = tiny.save(place / "mix-a" / "checkpoint-0", tiny.llama(9))
+    shutil.copytree(first, place / "mix-b" / "checkpoint-0")
+    for seed, name in enumerate(("mix-a", "mix-b")):
+        for step in (1, 2):
+            tiny.save(place / name / f"checkpoint-{step}", tiny.llama(10 * seed + step))
+    broken = tiny.save(place / "mix-b" / "checkpoint-3", tiny.llama(5)) / "model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-9])
+    rows = [{"q": f"a {i}", "r": f" is {i * i} and {i % 3}"} for i in range(9)]
+    (place / "field.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = {
+        "vary": {"alpha": [0, 1]},
+        "components": [
+            {"name": "a", "kind": "logprob", "field": "field.jsonl", "role": "source", "prompt": "{alpha} {q}"},
+            {"name": "b", "kind": "logprob", "field": "field.jsonl", "limit": 4},
+        ],
+    }
+    (place / "spec.yaml").write_text(json.dumps(spec))
+    return place
+
+
+def score(place: Path, out: Path, *options: str) -> int:
+    folders = [str(place / "mix-a"), str(place / "mix-b")]
+    return cli(["score", *folders, "--spec", str(place / "spec.yaml"), "--out", str(out), "--quiet", *options])
+
+
+def feed(out: Path) -> list[dict[str, Any]]:
+    vectors = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
+    for vector in vectors:
+        vector["provenance"] |= {"started": "", "seconds": 0.0}
+    return vectors
+
+
+@pytest.fixture(scope="module")
+def shards(place: Path) -> list[Path]:
+    for number in (1, 2, 3):
+        score(place, place / f"shard-{number}", "--shard", f"{number}/3")
+    return [place / f"shard-{number}" for number in (3, 1, 2)]
+
+
+def test_merged_shards_are_the_run_that_was_never_split(
+    place: Path, shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score(place, tmp_path / "whole")
+    assert cli(["merge", str(tmp_path / "out"), *map(str, shards)]) == EXIT_INCOMPLETE  # a broken checkpoint
+    assert "14 vector(s) of 3 shard(s)" in capsys.readouterr().out
+    assert feed(tmp_path / "out") == feed(tmp_path / "whole")
+    written = (tmp_path / "out" / "rewards.jsonl").read_bytes()
+    merge(tmp_path / "out", shards)
+    assert (tmp_path / "out" / "rewards.jsonl").read_bytes() == written, "again gives the same"
+    tables = [one["detail"]["items"] for v in feed(tmp_path / "out") for one in v["components"] if one["raw"]]
+    assert all((tmp_path / "out" / path).exists() for path in tables)
+    assert score(place, tmp_path / "out") == EXIT_INCOMPLETE
+    assert feed(tmp_path / "out") == feed(tmp_path / "whole"), "and a run goes on in it"
+
+
+def test_a_shard_measures_only_its_own(place: Path, shards: list[Path]) -> None:
+    assert [len(feed(folder)) for folder in sorted(shards)] == [6, 4, 4]
+    found = find_checkpoints([str(place / "mix-a"), str(place / "mix-b")])
+    parts = [shard_of(f"{i}/3", prepare(load_spec(place / "spec.yaml")), found)[1] for i in (1, 2, 3)]
+    assert sorted(one.label for part in parts for one in part) == sorted(one.label for one in found)
+
+
+def test_what_is_not_whole_is_not_merged(place: Path, shards: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="shard 2 of 3 is missing"):
+        merge(tmp_path / "out", shards[:2])
+    with pytest.raises(StateError, match="a shard is there twice"):
+        merge(tmp_path / "out", [*shards, shards[0]])
+    with pytest.raises(StateError, match="holds no shard"):
+        merge(tmp_path / "out", [place / "mix-a"])
+    torn = shutil.copytree(shards[0], tmp_path / "torn")
+    lines = (torn / "rewards.jsonl").read_text().splitlines(keepends=True)
+    (torn / "rewards.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(StateError, match=r"1 of 14 vector\(s\) are not measured yet"):
+        merge(tmp_path / "out", [torn, *shards[1:]])
+    other = tmp_path / "other"
+    score(place, other, "--shard", "3/3", "--overflow", "skip")
+    with pytest.raises(StateError, match="is a shard of another spec"):
+        merge(tmp_path / "out", [*shards[1:], other])
+    assert not (tmp_path / "out" / "rewards.jsonl").exists()
+
+
+def test_a_folder_holds_one_shard(place: Path, shards: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(place, place / "shard-1", "--shard", "2/3") == StateError.exit_code
+    assert "holds shard 1/3 of a run; use another --out" in capsys.readouterr().err
+    assert score(place, place / "shard-1") == StateError.exit_code
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_what_is_no_shard_is_said(place: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(place, tmp_path, f"--shard={text}") == SpecError.exit_code
+    assert "is no I/N with I from 1 to N" in capsys.readouterr().err
