@@ -56,6 +56,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "litellm": ("harness.engines.chat.litellm_chat",),
     "aiohttp": ("harness.engines",),
     "vllm": (),
+    "ray": ("harness.run.executors.cluster",),
     "inspect_evals": ("harness.tasks.tau2.port",),
     "inspect_ai": ("harness.tasks.tau2.port",),
     "tau2": ("harness.tasks.tau2.upstream",),
@@ -68,6 +69,7 @@ STACKS: dict[str, tuple[str, ...]] = {
 }
 """Foreign stack -> the only places that may import it, at any depth."""
 LAZY = (
+    "ray",
     "litellm",
     "aiohttp",
     "transformers",

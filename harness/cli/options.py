@@ -23,10 +23,4 @@ CodeExecution = Annotated[
     bool,
     typer.Option("--allow-code-execution", help="Run programs that a model wrote (HumanEval, MBPP), in a sandbox."),
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", help="Processes that measure side by side, one per GPU; the cores are shared out.", min=1
-    ),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")]

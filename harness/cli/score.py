@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights, Workers
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.workers import RayAddress, WorkerCpus, WorkerGpus, Workers
 
 
 def score(
@@ -53,6 +54,9 @@ def score(
     ] = False,
     code_execution: CodeExecution = False,
     workers: Workers = None,
+    ray_address: RayAddress = None,
+    worker_gpus: WorkerGpus = None,
+    worker_cpus: WorkerCpus = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -69,8 +73,8 @@ def score(
     from harness.cli.forecast_table import print_forecast
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
+    from harness.cli.workers import executor_of
     from harness.core.errors import SpecError
-    from harness.run.executors.processes import Processes
     from harness.run.forecast import forecast
     from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
@@ -119,7 +123,7 @@ def score(
             run_name=run,
             retry_failed=retry_failed,
             observer=observer,
-            executor=Processes(prepared, workers) if workers else None,
+            executor=executor_of(prepared, workers, ray_address, worker_gpus, worker_cpus),
             shard=part,
         )
     here = summary.here

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights, Workers
+from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.workers import RayAddress, WorkerCpus, WorkerGpus, Workers
 
 
 def watch(
@@ -29,6 +30,9 @@ def watch(
     ] = None,
     code_execution: CodeExecution = False,
     workers: Workers = None,
+    ray_address: RayAddress = None,
+    worker_gpus: WorkerGpus = None,
+    worker_cpus: WorkerCpus = None,
     quiet: Quiet = False,
 ) -> int:
     """Score checkpoints of a running training as they appear; complete ones only. Ctrl-C ends it and loses nothing."""
@@ -36,8 +40,8 @@ def watch(
     from harness.checkpoints.watch import Watch
     from harness.cli.progress import PlainObserver, RichObserver, stderr
     from harness.cli.table import incomplete, print_vectors
+    from harness.cli.workers import executor_of
     from harness.core.errors import CheckpointError
-    from harness.run.executors.processes import Processes
     from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
@@ -71,7 +75,7 @@ def watch(
             out=out or Path("results") / folder.resolve().name,
             run_name=run,
             observer=observer,
-            executor=Processes(prepared, workers) if workers else None,
+            executor=executor_of(prepared, workers, ray_address, worker_gpus, worker_cpus),
         )
     print_vectors(summary.feed)
     typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}")

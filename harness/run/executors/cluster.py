@@ -1,0 +1,254 @@
+"""Warm workers on a Ray cluster: an actor each, on whatever node has room. The run folder lies on a file system that all see."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import platform
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.core.errors import EngineError, SpecError
+from harness.run.executors.executor import Event, Job, Progressed
+from harness.run.executors.pool import Pool, Worker, WorkerDied
+from harness.spec.prepared import Prepared
+
+COMPARED = ("torch", "transformers")
+"""Packages that decide numbers; every node has the driver's versions."""
+WAIT_S = 300.0
+"""Seconds without any worker after which a run is given up."""
+LOOK_EVERY_S = 1.0
+
+
+def versions() -> dict[str, str]:
+    """What decides numbers here."""
+    import harness
+
+    found = {"harness": harness.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
+    return found | {name: version(name) for name in COMPARED}
+
+
+class Hello(NamedTuple):
+    """What a worker says first: where it is, what it has, and whether it sees the run folder."""
+
+    host: str
+    versions: dict[str, str]
+    sees: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """`address`: of the cluster, None: $RAY_ADDRESS or the one of this machine. `gpus`, `cpus`: of each worker."""
+
+    address: str | None = None
+    gpus: float | None = None
+    cpus: float = 1.0
+
+
+class _Told:
+    """Progress of the job in hand, until it is asked for."""
+
+    def __init__(self) -> None:
+        self.items = self.tokens = 0
+
+    def advance(self, *, items: int, tokens: int) -> None:
+        self.items += items
+        self.tokens += tokens
+
+    def taken(self) -> Progressed | None:
+        found = Progressed(self.items, self.tokens) if self.items or self.tokens else None
+        self.items = self.tokens = 0
+        return found
+
+
+class Actor:
+    """What runs on a node."""
+
+    def __init__(self, content: bytes, folder: str, number: int, products: str) -> None:
+        _end_with_the_node()
+        self._content = content
+        self._folder = Path(folder)
+        self._number = number
+        self._products = products
+        self._told = _Told()
+        self._local: Any = None
+
+    def hello(self, nonce: str) -> Hello:
+        """Look around; nothing is loaded yet."""
+        return Hello(platform.node(), versions(), (self._folder / nonce).exists())
+
+    def measure(self, job: Job) -> Iterator[Event]:
+        """The events of a job."""
+        for event in self._made().measured(job):
+            progressed = self._told.taken()
+            if progressed is not None:
+                yield progressed
+            yield event
+
+    def _made(self) -> Any:
+        from harness.checkpoints.open import Opener
+        from harness.run.executors.local import Local
+
+        if self._local is None:
+            prepared = pickle.loads(self._content)
+            opener = Opener(prepared.spec.opening, log_folder=self._folder / "serve" / f"worker-{self._number}")
+            opener.fix_products(self._products)
+            self._local = Local(prepared, opener, self._told)
+            self._local.start(self._folder, self._products)
+        return self._local
+
+
+def _end_with_the_node() -> None:
+    """An idle worker outlives the node's own process by minutes, with its GPU: it ends itself instead."""
+    raylet = int(os.environ.get("RAY_RAYLET_PID") or os.getppid())
+
+    def look() -> None:
+        while True:
+            time.sleep(LOOK_EVERY_S)
+            try:
+                os.kill(raylet, 0)
+            except ProcessLookupError:
+                os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+@dataclass
+class _Handle:
+    actor: Any
+    hello: Any
+    """A reference until the worker is ready, then None."""
+    events: Any = None
+    """The stream of the job in hand."""
+
+
+class Cluster(Pool):
+    """One worker for each share of the cluster's GPUs (of its CPUs where it has none). Raises SpecError without a cluster."""
+
+    def __init__(self, prepared: Prepared, options: ClusterOptions) -> None:
+        ray = _ray()
+        self._options = options
+        self._owns = not ray.is_initialized()
+        if self._owns:
+            try:
+                ray.init(
+                    address=options.address or os.environ.get("RAY_ADDRESS") or "auto",
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
+            except (ConnectionError, ValueError) as error:
+                raise SpecError(
+                    f"no Ray cluster at {options.address or 'auto'} ({str(error).splitlines()[0]}); start one with `ray start`, "
+                    "or name its address with --ray-address"
+                ) from error
+        resources = ray.cluster_resources()
+        self._gpus = options.gpus if options.gpus is not None else (1.0 if resources.get("GPU") else 0.0)
+        room = resources.get("GPU", 0.0) / self._gpus if self._gpus else resources.get("CPU", 0.0) / options.cpus
+        if room < 1:
+            raise SpecError(
+                f"the Ray cluster has no room for a worker ({resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs); "
+                "ask for less with --worker-gpus or --worker-cpus"
+            )
+        super().__init__(prepared, int(room))
+        self.left_out: list[str] = []
+        """Nodes that cannot take part, and why."""
+        self._nonce = f".seen-{uuid.uuid4().hex}"
+        self._content_ref: Any = None
+        self._last = time.monotonic()
+
+    def start(self, folder: Path, products: str) -> None:
+        """Leave a mark in the run folder, and start every worker."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self._nonce).touch()
+        self._last = time.monotonic()
+        super().start(folder, products)
+
+    def started(self, number: int) -> Worker:
+        """A new actor; it takes jobs once it said hello."""
+        ray = _ray()
+        if self._content_ref is None:
+            self._content_ref = ray.put(self.content)
+        made = ray.remote(Actor).options(
+            num_cpus=self._options.cpus,
+            num_gpus=self._gpus,
+            max_restarts=0,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}},
+        )
+        actor = made.remote(self._content_ref, str(self.folder), number, self.products)
+        return Worker(number, _Handle(actor, actor.hello.remote(self._nonce)), ready=False)
+
+    def send(self, worker: Worker, job: Job) -> None:
+        """Ask for the events of a job."""
+        worker.handle.events = worker.handle.actor.measure.options(num_returns="streaming").remote(job)
+
+    def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
+        """Those with an event, or that just came up. Raises EngineError where there is none for WAIT_S."""
+        waited = {id(worker): worker.handle.hello if not worker.ready else worker.handle.events for worker in workers}
+        if not waited:
+            raise EngineError(
+                f"no node of the cluster can take a worker ({'; '.join(self.left_out) or 'none is there'})"
+            )
+        wait_s = LOOK_EVERY_S if timeout_s is None else min(timeout_s, LOOK_EVERY_S)
+        done, _ = _ray().wait(list(waited.values()), timeout=wait_s, fetch_local=False)
+        if done or any(worker.ready for worker in workers):
+            self._last = time.monotonic()
+        elif time.monotonic() - self._last > WAIT_S:
+            raise EngineError(f"no node of the cluster took a worker within {WAIT_S:g} s; is there room for one?")
+        return [worker for worker in workers if waited[id(worker)] in done]
+
+    def receive(self, worker: Worker) -> Event | None:
+        """An event, or a hello. Raises WorkerDied."""
+        ray = _ray()
+        try:
+            if not worker.ready:
+                self._welcome(worker, ray.get(worker.handle.hello))
+                return None
+            event: Event = ray.get(next(worker.handle.events))
+            return event
+        except StopIteration:
+            return None
+        except ray.exceptions.RayTaskError as error:
+            raise WorkerDied(str(error.cause)) from error
+        except ray.exceptions.RayError as error:
+            raise WorkerDied(" ".join(str(error).split())[:200]) from error
+
+    def _welcome(self, worker: Worker, hello: Hello) -> None:
+        mine = versions()
+        other = [
+            f"{name} {hello.versions[name]}, here {mine[name]}" for name in mine if hello.versions[name] != mine[name]
+        ]
+        why = ", ".join(other) if other else None if hello.sees else f"does not see {self.folder}"
+        if why is None:
+            worker.ready = True
+            return
+        self.left_out.append(f"{hello.host}: {why}")
+        self.workers.remove(worker)
+        with contextlib.suppress(Exception):
+            _ray().kill(worker.handle.actor)
+
+    def end(self, workers: Sequence[Worker]) -> None:
+        """Kill the actors; what they served ends with them."""
+        ray = _ray()
+        for worker in workers:
+            with contextlib.suppress(Exception):
+                ray.kill(worker.handle.actor)
+        (self.folder / self._nonce).unlink(missing_ok=True)
+        if self._owns:
+            ray.shutdown()
+            self._owns = False
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise SpecError("--workers ray needs Ray; pip install 'mixture-harness[ray]'") from error
+    return ray

@@ -1,0 +1,167 @@
+"""Warm workers that each measure one job at a time: who gets which job, and what becomes of one whose worker died.
+
+How a worker is started, told and heard is a subclass's: processes of this machine, or actors of a cluster.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import SpecError
+from harness.run.executors.executor import Ended, Event, Job, Measured
+from harness.spec.prepared import Prepared
+
+MOST_DEATHS = 3
+"""Of workers at one job, before it is given up."""
+WINDOW = 2
+"""Jobs a worker: one in hand and one to follow."""
+
+
+class WorkerDied(Exception):  # noqa: N818
+    """A worker is gone; says how it went."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """`handle` is the subclass's. `ready`: it takes jobs; `affinity`: of the job that it had last."""
+
+    number: int
+    handle: Any
+    ready: bool = True
+    job: Job | None = None
+    affinity: str = ""
+
+
+class Pool(ABC):
+    """`n` workers. Raises SpecError for a number or a device that cannot be."""
+
+    def __init__(self, prepared: Prepared, n: int) -> None:
+        if n < 1:
+            raise SpecError(f"workers is {n}; give a number from 1 on")
+        if prepared.spec.device.startswith("cuda:"):
+            raise SpecError(
+                f"device {prepared.spec.device} is one GPU, and workers have one each; set device to cuda or auto"
+            )
+        if prepared.spec.serve.url is not None and prepared.served and n > 1:
+            raise SpecError(
+                "serve.url is one server with one checkpoint, and several workers would ask it for several; leave workers out"
+            )
+        self.prepared = prepared
+        self.n = n
+        self.folder = Path()
+        self.products = ""
+        self.content = b""
+        """The spec made ready, as bytes."""
+        self.workers: list[Worker] = []
+        self._queue: deque[Job] = deque()
+        self._deaths: dict[int, int] = {}
+        self._events: deque[Event] = deque()
+
+    @abstractmethod
+    def started(self, number: int) -> Worker:
+        """Start a worker. Raises EngineError where none can be."""
+
+    @abstractmethod
+    def send(self, worker: Worker, job: Job) -> None:
+        """Give a worker a job; one that died is heard of by `receive`."""
+
+    @abstractmethod
+    def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
+        """Those of the workers that have something to say; blocks until one has, or for `timeout_s`."""
+
+    @abstractmethod
+    def receive(self, worker: Worker) -> Event | None:
+        """What a worker says; None for nothing that concerns the driver. Raises WorkerDied."""
+
+    @abstractmethod
+    def end(self, workers: Sequence[Worker]) -> None:
+        """End the workers and all that they started."""
+
+    @property
+    def capacity(self) -> int:
+        """A job in hand and one to follow for each worker."""
+        return WINDOW * self.n
+
+    def start(self, folder: Path, products: str) -> None:
+        """Start every worker. Raises SpecError for components that cannot be sent to another process, or EngineError."""
+        self.folder, self.products = folder.absolute(), products
+        try:
+            self.content = pickle.dumps(self.prepared)
+        except Exception as error:
+            raise SpecError(
+                f"a component of the spec cannot be sent to a worker ({type(error).__name__}: {error}); leave workers out"
+            ) from error
+        self.workers = [self.started(number) for number in range(self.n)]
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        self._queue.append(job)
+        self._assign()
+
+    def event(self, timeout_s: float | None = None) -> Event | None:
+        """What a worker said first. One that died is started again and its job queued, MOST_DEATHS times at most."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._events:
+            listened = [worker for worker in self.workers if worker.job is not None or not worker.ready]
+            if not self._queue and not any(worker.job for worker in listened):
+                return None
+            found = self.ready(listened, None if end is None else max(0.0, end - time.monotonic()))
+            for worker in found:
+                self._hear(worker)
+            if not found and end is not None and time.monotonic() >= end:
+                return self._events.popleft() if self._events else None
+        return self._events.popleft()
+
+    def close(self) -> None:
+        """End the workers; what is in hand is lost and measured again by the next run. Idempotent."""
+        workers, self.workers = self.workers, []
+        self._queue.clear()
+        self.end(workers)
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            event = self.receive(worker)
+        except WorkerDied as death:
+            self._replace(worker, str(death))
+            return
+        if event is not None:
+            self._events.append(event)
+        if isinstance(event, Measured) and worker.job is not None:
+            done = event.row, event.entry.component
+            worker.job = replace(worker.job, missing=tuple(place for place in worker.job.missing if place != done))
+        elif isinstance(event, Ended):
+            self._deaths.pop(event.number, None)
+            worker.job = None
+        self._assign()
+
+    def _replace(self, worker: Worker, how: str) -> None:
+        """A worker died. What it had measured of its job is with the driver already; the job is done again from there."""
+        job = worker.job
+        self.workers[self.workers.index(worker)] = self.started(worker.number)
+        if job is not None:
+            deaths = self._deaths[job.number] = self._deaths.get(job.number, 0) + 1
+            if deaths >= MOST_DEATHS:
+                self._deaths.pop(job.number)
+                self._events.append(Ended(job.number, lost=f"its worker died {deaths} times (the last by {how})"))
+            elif not job.missing:
+                self._events.append(Ended(job.number))
+            else:
+                self._queue.appendleft(job)
+        self._assign()
+
+    def _assign(self) -> None:
+        """A job for every idle worker: one of those that it takes cheaply, else the one that waits longest."""
+        for worker in self.workers:
+            if worker.job is not None or not worker.ready or not self._queue:
+                continue
+            job = next((one for one in self._queue if one.affinity == worker.affinity), self._queue[0])
+            self._queue.remove(job)
+            worker.job, worker.affinity = job, job.affinity
+            self.send(worker, job)

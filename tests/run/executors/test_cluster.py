@@ -1,0 +1,155 @@
+"""On a real Ray cluster of two nodes on this machine the feed is that of one process, through deaths of workers and nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from harness.checkpoints.find import find_checkpoints
+from harness.cli import run as cli
+from harness.core.errors import EngineError, SpecError
+from harness.run.executors.cluster import Cluster, ClusterOptions, Hello, versions
+from harness.run.observer import Observer
+from harness.run.pipeline import run
+from harness.spec.prepared import prepare
+from harness.spec.spec import parse_spec
+
+ray = pytest.importorskip("ray", reason="ray is not installed")
+from ray.cluster_utils import Cluster as Nodes  # noqa: E402
+
+pytestmark = pytest.mark.slow
+FEW = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
+    for _ in range(2):
+        made.add_node(**FEW)
+    made.wait_for_nodes()
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cluster")
+    for step in range(4):
+        tiny.save(folder / "mix" / f"checkpoint-{step}", tiny.llama(step))
+    base = tiny.save(folder / "base", tiny.llama(1))
+    tiny.save_adapter(folder / "lora" / "checkpoint-1", tiny.lora(tiny.llama(1), 1), base)
+    (folder / "field.jsonl").write_text("".join(f'{{"q": "a {i}", "r": " is {i * i}"}}\n' for i in range(9)))
+    return folder
+
+
+def spec(folder: Path) -> Any:
+    return prepare(parse_spec({"components": [{"name": "a", "kind": "logprob", "field": str(folder / "field.jsonl")}]}))
+
+
+def every(folder: Path) -> list[Any]:
+    return find_checkpoints([str(folder / "mix"), str(folder / "lora")])
+
+
+def feed(out: Path) -> list[str]:
+    import json
+
+    vectors = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
+    for vector in vectors:
+        vector["provenance"] |= {"started": "", "seconds": 0.0}
+    return [json.dumps(vector, sort_keys=True) for vector in vectors]
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    out = tmp_path_factory.mktemp("alone")
+    run(spec(folder), every(folder), out=out)
+    return feed(out)
+
+
+def test_the_feed_is_that_of_one_process(nodes: Any, folder: Path, alone: list[str], tmp_path: Path) -> None:
+    prepared = spec(folder)
+    executor = Cluster(prepared, ClusterOptions())
+    assert executor.n == 2
+    run(prepared, every(folder), out=tmp_path, executor=executor)
+    assert feed(tmp_path) == alone
+    assert not list(tmp_path.glob(".seen-*"))
+
+
+def actors() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::Actor"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_worker_that_is_killed_is_replaced(nodes: Any, folder: Path, alone: list[str], tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    class Killing(Observer):
+        def finished(self, vector: Any, *, new: bool) -> None:
+            if not killed:
+                killed.extend(actors()[:1])
+                os.kill(killed[0], signal.SIGKILL)
+
+    prepared = spec(folder)
+    run(prepared, every(folder), out=tmp_path, executor=Cluster(prepared, ClusterOptions()), observer=Killing())
+    assert killed and feed(tmp_path) == alone
+
+
+def test_a_node_that_goes_costs_nothing_but_time(nodes: Any, folder: Path, alone: list[str], tmp_path: Path) -> None:
+    extra = nodes.add_node(**FEW)
+    nodes.wait_for_nodes()
+    removed: list[bool] = []
+
+    class Removing(Observer):
+        def finished(self, vector: Any, *, new: bool) -> None:
+            if not removed:
+                removed.append(True)
+                nodes.remove_node(extra, allow_graceful=False)
+
+    prepared = spec(folder)
+    run(prepared, every(folder), out=tmp_path, executor=Cluster(prepared, ClusterOptions()), observer=Removing())
+    assert removed and feed(tmp_path) == alone
+    end = time.monotonic() + 60
+    while actors() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not actors()
+
+
+def test_a_node_with_other_versions_is_left_out_by_name(nodes: Any, folder: Path, tmp_path: Path) -> None:
+    prepared = spec(folder)
+    executor = Cluster(prepared, ClusterOptions())
+
+    class Elsewhere(Cluster):
+        def _welcome(self, worker: Any, hello: Hello) -> None:
+            super()._welcome(worker, hello._replace(versions={**versions(), "torch": "1.0"}))
+
+    executor.close()
+    executor = Elsewhere(prepared, ClusterOptions())
+    with pytest.raises(EngineError, match=r"no node of the cluster can take a worker \(.*torch 1\.0, here "):
+        run(prepared, every(folder), out=tmp_path, executor=executor)
+
+
+def test_a_cluster_without_room_or_that_is_not_there_is_said(nodes: Any, folder: Path) -> None:
+    with pytest.raises(SpecError, match="has no room for a worker"):
+        Cluster(spec(folder), ClusterOptions(cpus=64))
+
+
+def test_options_of_ray_go_with_ray(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["score", str(folder / "mix"), "--field", str(folder / "field.jsonl"), "--out", str(tmp_path), "--quiet"]
+    assert cli([*command, "--workers", "2", "--worker-gpus", "1"]) == SpecError.exit_code
+    assert "go with --workers ray" in capsys.readouterr().err
+    assert cli([*command, "--workers", "many"]) == SpecError.exit_code
