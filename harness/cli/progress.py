@@ -6,7 +6,7 @@ import time
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from harness.cli.table import alarm_words, summary_line
 from harness.cli.visible import visible
@@ -71,6 +71,8 @@ class RichObserver(PlainObserver):
         )
         self._task = self._bar.add_task("reading", total=None, pace="")
 
+        self._workers: dict[str, TaskID] = {}
+
     def __enter__(self) -> Self:
         self._bar.start()
         return self
@@ -83,6 +85,8 @@ class RichObserver(PlainObserver):
         self._bar.update(self._task, total=None if checkpoints is None else items)
 
     def opening(self, checkpoint: Checkpoint) -> None:
+        if self._workers:
+            return  # several are in hand
         step = "" if checkpoint.step is None else f" step {checkpoint.step}"
         self._bar.update(self._task, description=f"{checkpoint.trajectory}{step}")
 
@@ -90,6 +94,19 @@ class RichObserver(PlainObserver):
         super().advance(items=items, tokens=tokens)
         seconds = time.perf_counter() - self._clock
         self._bar.update(self._task, advance=items, pace=f"{self._tokens / seconds:,.0f} tokens/s" if seconds else "")
+
+    def working(self, worker: str, checkpoint: Checkpoint | None, *, items: int) -> None:
+        if worker not in self._workers:
+            self._workers[worker] = self._bar.add_task(worker, total=None, pace="")
+            self._bar.update(self._task, description="all")
+        step = "" if checkpoint is None or checkpoint.step is None else f" step {checkpoint.step}"
+        what = "idle" if checkpoint is None else f"{checkpoint.trajectory}{step}"
+        self._bar.reset(self._workers[worker], total=items, description=f"{worker}: {what}")
+
+    def worked(self, worker: str, *, items: int, tokens: int) -> None:
+        super().worked(worker, items=items, tokens=tokens)
+        if worker in self._workers:
+            self._bar.update(self._workers[worker], advance=items)
 
     def write(self, text: str) -> None:
         self._bar.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from harness.core.measurement import is_open
 from harness.core.place import Place
 from harness.core.vector import CheckpointRecord, RewardVector
 from harness.reward_models.reference import label
-from harness.run.executors.executor import Ended, Event, Executor, Job, Measured, Progressed
+from harness.run.executors.executor import Began, Ended, Event, Executor, Job, Measured, Progressed
 from harness.run.ledger import Entry, Ledger, entry_key
 from harness.run.measure import ANSWERING, failure, now
 from harness.run.observer import Observer
@@ -68,6 +68,8 @@ class Driver:
         self._held: list[_Turn] = []
         """Those that wait for a measurement that is in flight for another."""
         self._flying: set[int] = set()
+        self._workers: dict[int, str] = {}
+        """Who has which job in hand."""
         self._n_taken = 0
 
     def take(self, checkpoint: Checkpoint, *, retry_failed: bool, following: Checkpoint | None) -> None:
@@ -164,7 +166,15 @@ class Driver:
 
     def _handle(self, event: Event | None) -> None:
         if isinstance(event, Progressed):
-            self._observer.advance(items=event.items, tokens=event.tokens)
+            if event.worker is None:
+                self._observer.advance(items=event.items, tokens=event.tokens)
+            else:
+                self._observer.worked(event.worker, items=event.items, tokens=event.tokens)
+        elif isinstance(event, Began):
+            turn = self._turns[event.number]
+            self._workers[event.number] = event.worker
+            items = sum(c.n_items for n, c in self._wanted(turn) if (n, c.config.name) in turn.keys)
+            self._observer.working(event.worker, turn.checkpoint, items=items)
         elif isinstance(event, Measured):
             turn = self._turns[event.number]
             turn.entries[event.row, event.entry.component] = self._ledger.put(event.entry)
@@ -172,6 +182,8 @@ class Driver:
             turn = self._turns[event.number]
             self._flying.discard(event.number)
             turn.keys.clear()
+            if (worker := self._workers.pop(event.number, None)) is not None:
+                self._observer.working(worker, None, items=0)
             if event.error is not None:
                 raise event.error
             if event.lost is not None:

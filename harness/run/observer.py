@@ -24,6 +24,13 @@ class Observer(SilentProgress):
     def opening(self, checkpoint: Checkpoint) -> None:
         """A checkpoint's turn has come."""
 
+    def working(self, worker: str, checkpoint: Checkpoint | None, *, items: int) -> None:
+        """One of several workers begins a checkpoint of so many items; None: it has ended its last one."""
+
+    def worked(self, worker: str, *, items: int, tokens: int) -> None:
+        """One of several workers finished items; by default as `advance`."""
+        self.advance(items=items, tokens=tokens)
+
     def finished(self, vector: RewardVector, *, new: bool) -> None:
         """A vector is in the feed; `new` unless it was there before."""
 

@@ -227,7 +227,7 @@ class Cluster(Pool):
         ]
         why = ", ".join(other) if other else None if hello.sees else f"does not see {self.folder}"
         if why is None:
-            worker.ready = True
+            worker.ready, worker.host = True, hello.host
             return
         self.left_out.append(f"{hello.host}: {why}")
         self.workers.remove(worker)

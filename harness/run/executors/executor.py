@@ -30,11 +30,20 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """A worker has taken a job."""
+
+    number: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progressed:
-    """Items are finished, and tokens went through a model for them."""
+    """Items are finished, and tokens went through a model for them. `worker`: whose, where there are several."""
 
     items: int
     tokens: int
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class Ended:
     error: Exception | None = None
 
 
-Event = Progressed | Measured | Ended
+Event = Began | Progressed | Measured | Ended
 
 
 class Executor(Protocol):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SpecError
-from harness.run.executors.executor import Ended, Event, Job, Measured
+from harness.run.executors.executor import Began, Ended, Event, Job, Measured, Progressed
 from harness.spec.prepared import Prepared
 
 MOST_DEATHS = 3
@@ -30,13 +30,19 @@ class WorkerDied(Exception):  # noqa: N818
 
 @dataclass(eq=False)
 class Worker:
-    """`handle` is the subclass's. `ready`: it takes jobs; `affinity`: of the job that it had last."""
+    """`handle` is the subclass's. `ready`: it takes jobs; `affinity`: of the job that it had last; `host`: where it is."""
 
     number: int
     handle: Any
+    host: str = ""
     ready: bool = True
     job: Job | None = None
     affinity: str = ""
+
+    @property
+    def name(self) -> str:
+        """As people see it."""
+        return f"{self.host} {self.number}".strip() if self.host else f"worker {self.number}"
 
 
 class Pool(ABC):
@@ -131,6 +137,8 @@ class Pool(ABC):
         except WorkerDied as death:
             self._replace(worker, str(death))
             return
+        if isinstance(event, Progressed):
+            event = replace(event, worker=worker.name)
         if event is not None:
             self._events.append(event)
         if isinstance(event, Measured) and worker.job is not None:
@@ -164,4 +172,5 @@ class Pool(ABC):
             job = next((one for one in self._queue if one.affinity == worker.affinity), self._queue[0])
             self._queue.remove(job)
             worker.job, worker.affinity = job, job.affinity
+            self._events.append(Began(job.number, worker.name))
             self.send(worker, job)

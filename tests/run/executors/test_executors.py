@@ -144,14 +144,21 @@ def test_a_job_that_is_lost_is_a_failed_measurement_with_its_cause_and_is_made_u
 def test_two_processes_write_the_same_feed(folder: Path, alone: list[dict[str, Any]], tmp_path: Path) -> None:
     prepared = make(folder)
     told: list[int] = []
+    seen: dict[str, list[str]] = {}
 
     class Counting(Observer):
         def advance(self, *, items: int, tokens: int) -> None:
             told.append(items)
 
+        def working(self, worker: str, checkpoint: Any, *, items: int) -> None:
+            seen.setdefault(worker, []).append("idle" if checkpoint is None else f"{checkpoint.label} {items}")
+
     run(prepared, every(folder), out=tmp_path, executor=Processes(prepared, 2), observer=Counting())
     assert feed(tmp_path) == alone
     assert sum(told) == 14 * len(every(folder)), "progress ends where it said it would"
+    assert set(seen) == {"worker 0", "worker 1"} and sum(map(len, seen.values())) == 2 * 7
+    assert all(names[1::2] == ["idle"] * (len(names) // 2) for names in seen.values())
+    assert all(name.endswith(" 14") for names in seen.values() for name in names[::2])
 
 
 class Deadly(ComponentConfig):
