@@ -26,6 +26,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "harness.components": (*BELOW, "harness.tau2", "harness.lm_eval", "harness.components"),
     "harness.feed": ("harness.core", "harness.reward_models", "harness.lm_eval", "harness.feed"),
     "harness.spec": ("harness.core", "harness.reward_models", "harness.spec"),
+    "harness.mixing": ("harness.core", "harness.reward_models", "harness.feed", "harness.mixing"),
     "harness.run": (
         "harness.core",
         "harness.reward_models",
@@ -45,7 +46,7 @@ GONE = (
 )
 """Modules below `harness` whose contents live in a room now."""
 STACKS: dict[str, tuple[str, ...]] = {
-    "torch": ("harness.engines",),
+    "torch": ("harness.engines", "harness.mixing"),
     "peft": ("harness.engines",),
     "accelerate": (),
     "lm_eval": (

@@ -26,6 +26,7 @@ from harness.cli import (
     validate,
     watch,
 )
+from harness.cli.mix.app import app as mix_app
 from harness.cli.tau2.app import app as tau2_app
 
 app = typer.Typer(
@@ -80,3 +81,4 @@ app.command(
     },
 )(lm_eval.lm_eval)
 app.add_typer(tau2_app, name="tau2")
+app.add_typer(mix_app, name="mix")
