@@ -11,12 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness.checkpoints.foreign import foreign_format
 from harness.checkpoints.hub import fetch, looks_like_hub_id
+from harness.checkpoints.step_names import is_unfinished, step_of
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
 from harness.core.vector import Mixture
 
-STEP = re.compile(r"^(?:checkpoint|step|global_step|iter)[-_]?(\d+)$")
 REVISION_STEP = re.compile(r"(?:checkpoint|step|iter)[-_]?(\d+)")
 """A revision may say more: `stage1-step1000-tokens3B`."""
 MIXTURE_FILE = "mixture.json"
@@ -46,7 +47,11 @@ def find_checkpoints(
             here = _below(path, base)
             if not here:
                 raise CheckpointError(
-                    f"no checkpoint in {path}: expected config.json or adapter_config.json, or folders checkpoint-<step>"
+                    f"no checkpoint in {path}: "
+                    + (
+                        foreign_format(path)
+                        or "expected config.json or adapter_config.json, or folders checkpoint-<step>"
+                    )
                 )
             found += here
         elif looks_like_hub_id(argument):
@@ -57,7 +62,9 @@ def find_checkpoints(
                     raise
                 found.append(_missing_from_hub(argument, str(error)))
         else:
-            what = "it is a file; name its folder" if path.exists() else "the folder does not exist"
+            what = "the folder does not exist"
+            if path.exists():
+                what = foreign_format(path) or "it is a file; name its folder"
             raise CheckpointError(f"no checkpoint at {argument}: {what}")
     unique = list({(str(item.folder.resolve()), item.trajectory, item.step): item for item in found}.values())
     named = [replace(item, trajectory=trajectory) for item in unique] if trajectory else _distinct(unique)
@@ -119,12 +126,13 @@ def _below(folder: Path, base: str | None, above: frozenset[Path] = frozenset())
         children = sorted((child for child in folder.iterdir() if child.is_dir()), key=_natural)
     except OSError as error:
         raise CheckpointError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    steps = sorted((child for child in children if STEP.match(child.name)), key=_step)
+    children = [child for child in children if not is_unfinished(child.name)]
+    steps = sorted((child for child in children if step_of(child.name) is not None), key=_step)
     if is_checkpoint(folder) and not any(is_checkpoint(step) for step in steps):
         return [_checkpoint(folder, base)]  # what training frameworks keep inside (global_step500/) is no checkpoint
-    found = [_checkpoint(step, base) for step in steps]
+    found = [_checkpoint(_inside(step), base, step=step) for step in steps]
     if not is_checkpoint(folder):
-        others = [child for child in children if child not in steps and not child.name.startswith(".")]
+        others = [child for child in children if child not in steps]
         found += [item for child in others if child.resolve() not in above for item in _below(child, base, above)]
     return found
 
@@ -140,21 +148,36 @@ def _printable(path: object) -> str:
 
 
 def _step(folder: Path) -> int:
-    match = STEP.match(folder.name)
-    return int(match.group(1)) if match else -1
+    found = step_of(folder.name)
+    return -1 if found is None else found
 
 
-def _checkpoint(folder: Path, base: str | None) -> Checkpoint:
-    """Describe one folder. What is wrong with it is remembered, not raised: it becomes a failed vector."""
-    resolved = folder.resolve()
-    step = _step(resolved)
-    numbered = step >= 0
+def _inside(step: Path) -> Path:
+    """Where a step's model is: in the folder itself, or in the one below it that is one (verl: actor/huggingface)."""
+    if is_checkpoint(step):
+        return step
+    depths = ("*", "*/*", "*/*/*")
+    found = next(
+        (below for depth in depths if (below := [one for one in sorted(step.glob(depth)) if is_checkpoint(one)])), []
+    )
+    actors = [one for one in found if "actor" in one.relative_to(step).parts]
+    chosen = actors if len(actors) == 1 else found
+    return chosen[0] if len(chosen) == 1 else step
+
+
+def _checkpoint(folder: Path, base: str | None, *, step: Path | None = None) -> Checkpoint:
+    """Describe one folder. What is wrong with it is remembered, not raised: it becomes a failed vector. `step`: the folder that is
+    named for its step, where that is another.
+    """
+    resolved = (step or folder).resolve()
+    number = _step(resolved)
+    numbered = number >= 0
     item = Checkpoint(
         label=_printable(folder),
         folder=folder,
         kind="full",
         trajectory=_printable((resolved.parent if numbered else resolved).name),
-        step=step if numbered else None,
+        step=number if numbered else None,
     )
     try:
         mixture, tokens_seen = _mixture(folder)
@@ -163,7 +186,9 @@ def _checkpoint(folder: Path, base: str | None) -> Checkpoint:
             item = replace(item, kind="lora")
             return replace(item, base=base or _named_base(folder))
         if not (folder / "config.json").exists():
-            raise CheckpointError(f"no config.json or adapter_config.json in {folder}; is it still being written?")
+            raise CheckpointError(
+                f"no config.json or adapter_config.json in {folder}; {foreign_format(folder) or 'is it still being written?'}"
+            )
     except CheckpointError as error:
         return replace(item, problem=str(error))
     except OSError as error:
@@ -208,12 +233,21 @@ def _mixture(folder: Path) -> tuple[Mixture | None, int | None]:
         raise CheckpointError(f"{path}: {error}") from error
 
 
+def _home(item: Checkpoint) -> Path:
+    """The folder that a checkpoint's trajectory is named for: above the one that is named for its step."""
+    resolved = item.folder.resolve()
+    if item.step is None:
+        return resolved
+    return next(
+        (path.parent for path in (resolved, *resolved.parents) if step_of(path.name) == item.step), resolved.parent
+    )
+
+
 def _distinct(found: list[Checkpoint]) -> list[Checkpoint]:
     """Trajectory names made unique by as much of the path as it takes. Hub ids are unique already."""
     homes: dict[int, tuple[str, ...]] = {}
     for index, item in enumerate(found):
-        resolved = item.folder.resolve()
-        home = (resolved.parent if item.step is not None else resolved).parts
+        home = _home(item).parts
         homes[index] = home if item.revision is None else (item.trajectory,)
     for depth in range(1, max((len(parts) for parts in homes.values()), default=0) + 1):
         names: dict[str, set[tuple[str, ...]]] = {}

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from harness.checkpoints.foreign import foreign_format
 from harness.core.digest import digest_bytes, digest_json
 from harness.core.errors import CheckpointError
 from harness.core.safetensors_header import TensorEntry, read_header
@@ -75,9 +76,8 @@ def full_fingerprint(folder: Path, *, allow_pickle: bool = False, code: bool = F
             return combine(content, _config(folder, code))
         if pickles:
             raise only_pickled(folder, pickles[0])
-        raise CheckpointError(
-            f"no weights in {folder} (expected {SINGLE} or {INDEX}); is the checkpoint still being written?"
-        )
+        hint = foreign_format(folder) or "is the checkpoint still being written?"
+        raise CheckpointError(f"no weights in {folder} (expected {SINGLE} or {INDEX}); {hint}")
     lines = [line for path in files for line in read_tensors(path)]
     return combine(lines, _config(folder, code))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checkpoints.fingerprint import ADAPTER, PICKLES, only_pickled, read_json, weight_files
+from harness.checkpoints.foreign import foreign_format
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
 from harness.core.safetensors_header import read_header
@@ -44,7 +45,9 @@ def _pickled(folder: Path, *, allow_pickle: bool) -> Size:
     """Weights that say nothing of themselves: 2 bytes a number, as most are saved today."""
     files = sorted(path for pattern in PICKLES for path in folder.glob(pattern.replace(".bin", "*.bin")))
     if not files:
-        raise CheckpointError(f"no weights in {folder}; is the checkpoint still being written?")
+        raise CheckpointError(
+            f"no weights in {folder}; {foreign_format(folder) or 'is the checkpoint still being written?'}"
+        )
     if not allow_pickle:
         raise only_pickled(folder, files[0])
     n_bytes = sum(path.stat().st_size for path in set(files))

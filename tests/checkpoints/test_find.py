@@ -51,6 +51,89 @@ def test_steps_are_in_numeric_order_and_a_final_model_beside_them_is_left_out(tm
     assert places(find(run)) == [("mix-1", 0), ("mix-1", 2), ("mix-1", 10), ("mix-1", 100)]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("checkpoint-300", "ckpt-300", "ckpt_300", "hf_ckpt_300", "step300", "step-00000300", "step_300", "step=300"),
+        *(
+            "step300-hf",
+            "step300-unsharded",
+            "global_step300",
+            "global_step_300_hf",
+            "global_step300_hf",
+            "iter_0000300",
+        ),
+        *("iteration_300", "iter_300_hf", "epoch_300", "ba300", "ep0-ba300", "epoch=1-step=300", "Checkpoint-300"),
+    ],
+)
+def test_the_steps_of_the_fields_trainers_are_one_trajectory(tmp_path: Path, name: str) -> None:
+    folder(tmp_path / "mix-1" / name)
+    folder(tmp_path / "mix-1" / name.replace("300", "1000").replace("0001000", "001000"))
+    assert places(find(tmp_path / "mix-1")) == [("mix-1", 300), ("mix-1", 1000)]
+
+
+@pytest.mark.parametrize("name", ["llama-3", "qwen2.5-7b", "v2", "mix-1", "2024-01-01", "checkpoint-best", "step"])
+def test_other_numbers_are_no_steps(tmp_path: Path, name: str) -> None:
+    (item,) = find(folder(tmp_path / name))
+    assert item.step is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tmp-checkpoint-40", "checkpoint-40.tmp", "checkpoint-40.partial", "checkpoint-40.tmp-1234", ".checkpoint-40"],
+)
+def test_a_folder_that_is_still_written_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    folder(tmp_path / "mix-1" / "checkpoint-20")
+    folder(tmp_path / "mix-1" / name)
+    assert places(find(tmp_path / "mix-1")) == [("mix-1", 20)]
+
+
+def test_a_model_inside_its_steps_folder_is_found(tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        for step in (10, 20):
+            folder(tmp_path / run / f"global_step_{step}" / "actor" / "huggingface")
+            folder(tmp_path / run / f"global_step_{step}" / "critic" / "huggingface")
+    found = find(tmp_path)
+    assert places(found) == [("a", 10), ("a", 20), ("b", 10), ("b", 20)]
+    assert found[0].folder == tmp_path / "a" / "global_step_10" / "actor" / "huggingface"
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("__0_0.distcp", "shards of FSDP"),
+        ("pytorch_model_fsdp_0/__0_0.distcp", "accelerate merge-weights"),
+        ("zero_to_fp32.py", "shards of DeepSpeed"),
+        ("global_step3/mp_rank_00_model_states.pt", "zero_to_fp32.py"),
+        ("mp_rank_00/model_optim_rng.pt", "Megatron"),
+        ("model_and_optim/.metadata", "OLMo-core"),
+        ("lit_model.pth", "litgpt convert_from_litgpt"),
+        ("model_world_size_8_rank_0.pt", "verl.model_merger"),
+        ("model-Q4_K_M.gguf", "GGUF"),
+        ("_CHECKPOINT_METADATA", "Orbax"),
+    ],
+)
+def test_shards_of_other_formats_are_named_with_their_converter(tmp_path: Path, file: str, words: str) -> None:
+    path = tmp_path / "mix-1" / "checkpoint-3" / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    (item,) = find(tmp_path / "mix-1")
+    assert item.problem is not None and words in item.problem and "convert it with" in item.problem
+
+
+@pytest.mark.parametrize("file", ["__0_0.distcp", "lit_model.pth", "model-Q4_K_M.gguf"])
+def test_a_folder_that_holds_nothing_else_is_said_to(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).touch()
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .*: it holds .*; convert it with"):
+        find(tmp_path)
+
+
+def test_a_file_of_another_format_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    with pytest.raises(CheckpointError, match=r"it holds a GGUF file of llama\.cpp; convert it with"):
+        find(tmp_path / "model.gguf")
+
+
 def test_steps_named_one_by_one_are_sorted_too(tmp_path: Path) -> None:
     """The shell expands checkpoint-* in alphabetic order, and gains need the order of training."""
     steps = [folder(tmp_path / "a" / f"checkpoint-{step}") for step in (10, 100, 2)]

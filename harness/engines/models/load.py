@@ -39,7 +39,7 @@ def choose_device(device: str) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise SpecError(
-            f"device {device!r} is not available here ({_first_line(error)}); use cpu, cuda or auto"
+            f"device {device!r} is not available here ({_first_line(error)}); use {'cpu, cuda or auto' if torch.cuda.is_available() else 'cpu or auto'}"
         ) from error
     return chosen
 

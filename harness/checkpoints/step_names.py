@@ -1,0 +1,32 @@
+"""How trainers name the folders of their steps, and those that they are still writing. Names alone; no files."""
+
+from __future__ import annotations
+
+import re
+
+STEP = re.compile(
+    r"(?:hf[-_])?"
+    r"(?:checkpoint|ckpt|global[-_]?step|step|iteration|iter|epoch|(?:ep\d+[-_])?ba)[-_=]?(\d+)"
+    r"(?:[-_.](?:hf|huggingface|merged|unsharded|safetensors|bf16|fp16|fp32))?",
+    re.IGNORECASE,
+)
+"""transformers, TRL, LLaMA-Factory, axolotl: checkpoint-100. torchtune: epoch_0. open-instruct, OLMo: step1000-hf, step1000-unsharded.
+verl, DeepSpeed: global_step100. Megatron, NeMo: iter_0000100. Composer, llm-foundry: ba500, ep0-ba500. XTuner: iter_500_hf.
+"""
+NAMED_STEP = re.compile(r"(?:^|[-_])step=(\d+)(?:$|[-_.])")
+"""Lightning: epoch=1-step=200, step=200."""
+UNFINISHED = re.compile(
+    r"(?:tmp|temp)[-_.].*|.*[-_.](?:tmp|temp|partial|incomplete|in[-_]?progress)(?:[-_.]?\d*)?", re.IGNORECASE
+)
+"""tmp-checkpoint-40 (transformers, while it writes), checkpoint-40.tmp, checkpoint-40.partial."""
+
+
+def step_of(name: str) -> int | None:
+    """The step that a folder's name says; None where it says none."""
+    found = STEP.fullmatch(name) or NAMED_STEP.search(name)
+    return int(found[1]) if found else None
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a folder of this name is one that a trainer has not finished, or nobody's."""
+    return name.startswith(".") or UNFINISHED.fullmatch(name) is not None
