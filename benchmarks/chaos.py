@@ -104,7 +104,7 @@ def main() -> None:
                     driver.wait()
                     break
                 driver.wait()
-                time.sleep(1.5)
+                time.sleep(5)
                 n_left += len(processes(out))
             n_runs += 1
             n_other += feed(out) != alone
@@ -114,7 +114,7 @@ def main() -> None:
     kills = ", ".join(f"{count} of a {who}" for who, count in sorted(hit.items()))
     print(
         f"{sum(hit.values())} kills ({kills}) over {n_runs} runs of {CHECKPOINTS} checkpoints on {arguments.workers} workers: "
-        f"{n_other} feeds differ, {n_twice} measurements stand twice, {n_left} workers left 1.5 s after their driver"
+        f"{n_other} feeds differ, {n_twice} measurements stand twice, {n_left} workers left 5 s after their driver"
     )
 
 

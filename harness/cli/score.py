@@ -8,7 +8,25 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.spec_options import (
+    AllowPickle,
+    BatchTokens,
+    Device,
+    Dtype,
+    Field,
+    Overflow,
+    Standardize,
+    TrustRemoteCode,
+)
 from harness.cli.workers import RayAddress, WorkerCpus, WorkerGpus, Workers
+
+
+def default_out(checkpoint: str) -> Path:
+    """results/<folder>, for a single step results/<training>-<step>: every training has a checkpoint-100."""
+    from harness.checkpoints.step_names import step_of
+
+    path = Path(checkpoint.partition("@")[0]).resolve()
+    return Path("results") / (path.name if step_of(path.name) is None else f"{path.parent.name}-{path.name}")
 
 
 def score(
@@ -21,34 +39,26 @@ def score(
     ],
     spec: SpecFile = None,
     weights: Weights = None,
-    field: Annotated[
-        list[str] | None,
-        typer.Option("--field", "-f", help="Instead of a spec: a named field or a data file. Repeatable."),
-    ] = None,
+    field: Field = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder. Default: results/<name of the first checkpoint>.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Run folder. Default: results/<name of the first checkpoint>, with its training's for a step.",
+        ),
     ] = None,
     base: Base = None,
     run: RunName = None,
     trajectory: Trajectory = None,
-    standardize: Annotated[
-        str | None, typer.Option("--standardize", help="none, running, or a reference file.")
-    ] = None,
-    overflow: Annotated[
-        str | None, typer.Option("--overflow", help="A pair longer than the context: fail, skip or truncate.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16, float16 or float64.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = None,
-    batch_tokens: Annotated[
-        int | None, typer.Option("--batch-tokens", help="Tokens per pack, or per padded batch.")
-    ] = None,
+    standardize: Standardize = None,
+    overflow: Overflow = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    batch_tokens: BatchTokens = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed components again.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run model code that comes with a checkpoint.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Load .bin weights, which can run code.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run: requests, tokens, time. Writes nothing.")
     ] = False,
@@ -72,34 +82,28 @@ def score(
     from harness.checkpoints.find import find_checkpoints
     from harness.cli.forecast_table import print_forecast
     from harness.cli.progress import PlainObserver, RichObserver, stderr
+    from harness.cli.spec_options import chosen_spec
     from harness.cli.table import incomplete, print_vectors
     from harness.cli.workers import executor_of
-    from harness.core.errors import SpecError
     from harness.run.forecast import forecast
     from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
     from harness.run.shard import shard_of
     from harness.spec.prepared import prepare
-    from harness.spec.spec import allow_code_execution, default_spec, load_spec, override, spec_of_fields
-    from harness.spec.weights import read_weights, weighted
 
-    if spec is not None and field:
-        raise SpecError("--spec and --field exclude each other; name the field in the spec")
-    chosen = load_spec(spec) if spec else spec_of_fields(field) if field else default_spec()
-    chosen = override(
-        chosen,
+    chosen = chosen_spec(
+        spec,
+        field,
+        weights=weights,
         standardize=standardize,
         overflow=overflow,
         dtype=dtype,
         device=device,
         batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code or None,
-        allow_pickle=allow_pickle or None,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        code_execution=code_execution,
     )
-    if weights is not None:
-        chosen = weighted(chosen, read_weights(weights), where=str(weights))
-    if code_execution:
-        chosen = allow_code_execution(chosen)
     found = find_checkpoints(
         checkpoints,
         base=base,
@@ -108,7 +112,7 @@ def score(
         trust_remote_code=chosen.trust_remote_code,
     )
     prepared = prepare(chosen)
-    folder = out or Path("results") / Path(checkpoints[0].partition("@")[0]).resolve().name
+    folder = out or default_out(checkpoints[0])
     if dry_run:
         return print_forecast(forecast(prepared, found, out=folder, run_name=run))
     part = None

@@ -8,6 +8,16 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.spec_options import (
+    AllowPickle,
+    BatchTokens,
+    Device,
+    Dtype,
+    Field,
+    Overflow,
+    Standardize,
+    TrustRemoteCode,
+)
 from harness.cli.workers import RayAddress, WorkerCpus, WorkerGpus, Workers
 
 
@@ -15,6 +25,7 @@ def watch(
     folder: Annotated[Path, typer.Argument(help="Where checkpoint-* appear, or a folder of such folders.")],
     spec: SpecFile = None,
     weights: Weights = None,
+    field: Field = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder. Default: results/<folder's name>.")
     ] = None,
@@ -28,6 +39,13 @@ def watch(
     idle_timeout: Annotated[
         float | None, typer.Option("--idle-timeout", help="Stop after so many seconds without a new checkpoint.")
     ] = None,
+    standardize: Standardize = None,
+    overflow: Overflow = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    batch_tokens: BatchTokens = None,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     code_execution: CodeExecution = False,
     workers: Workers = None,
     ray_address: RayAddress = None,
@@ -39,21 +57,29 @@ def watch(
     from harness.checkpoints.find import find_checkpoints
     from harness.checkpoints.watch import Watch
     from harness.cli.progress import PlainObserver, RichObserver, stderr
+    from harness.cli.spec_options import chosen_spec
     from harness.cli.table import incomplete, print_vectors
     from harness.cli.workers import executor_of
-    from harness.core.errors import CheckpointError
     from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
-    from harness.spec.spec import allow_code_execution, default_spec, load_spec
-    from harness.spec.weights import read_weights, weighted
 
+    chosen = chosen_spec(
+        spec,
+        field,
+        weights=weights,
+        standardize=standardize,
+        overflow=overflow,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        code_execution=code_execution,
+    )
+    prepared = prepare(chosen)
     if not folder.is_dir():
-        raise CheckpointError(f"no folder at {folder}; the training that is watched must have made it")
-    chosen = load_spec(spec) if spec else default_spec()
-    if weights is not None:
-        chosen = weighted(chosen, read_weights(weights), where=str(weights))
-    prepared = prepare(allow_code_execution(chosen) if code_execution else chosen)
+        typer.echo(f"waiting for the training to make {folder}", err=True)
     watched = Watch(
         lambda: find_checkpoints(
             [str(folder)],

@@ -266,7 +266,7 @@ def _device(opener: Opener, largest: int) -> Iterator[Check]:
 def _run_folder(prepared: Prepared, out: Path) -> Iterator[Check]:
     """Whether the folder is new, or holds a run of this very spec (whatever the run's name)."""
     try:
-        known = check_run(out, run=None, spec_digest=prepared.digest)
+        known = check_run(out, run=None, spec_digest=prepared.digest, spec=prepared.spec.as_json())
     except HarnessError as error:
         yield Check(name="run folder", ok=False, words=str(error))
         return

@@ -80,7 +80,11 @@ class Driver:
             place = row.place(checkpoint)
             self.places.add(place)
             known = self._vectors.at(place)
-            if known is None or (retry_failed and any(is_open(c) for c in known.components)):
+            if (
+                known is None
+                or (retry_failed and any(is_open(c) for c in known.components))
+                or self._cured(known, checkpoint)
+            ):
                 rows.append(number)
                 continue
             self._check_same(known, checkpoint)
@@ -98,6 +102,17 @@ class Driver:
         self._submit(turn)
         while len(self._flying) + len(self._held) >= self._executor.capacity:
             self._handle(self._executor.event())
+
+    def _cured(self, known: RewardVector, checkpoint: Checkpoint) -> bool:
+        """Whether something failed for want of an option that is given now."""
+        spec = self._prepared.spec
+        given = {
+            "--allow-pickle": spec.allow_pickle,
+            "--trust-remote-code": spec.trust_remote_code,
+            "--base": checkpoint.base is not None and checkpoint.problem is None,
+        }
+        reasons = [one.reason for one in known.components if one.status == "failed" and one.reason]
+        return any(f"pass {option}" in reason for option, there in given.items() if there for reason in reasons)
 
     def catch_up(self) -> None:
         """Handle what came in the meantime. Raises HarnessError."""

@@ -62,7 +62,7 @@ def forecast(
     stopped_by = None
     try:
         opener.check(served=prepared.served)
-        check_run(out, run=run_name or prepared.run, spec_digest=prepared.digest)
+        check_run(out, run=run_name or prepared.run, spec_digest=prepared.digest, spec=spec.as_json())
     except (SpecError, StateError) as error:  # a plan may be made on another machine than the one that serves
         stopped_by = str(error)
     places = {vector.place for vector in read_vectors(out / FEED_FILE)}

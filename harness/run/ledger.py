@@ -29,6 +29,8 @@ from harness.core.measurement import Measurement, Record, is_open
 from harness.feed.lines import FEED_FILE
 
 RUN_SCHEMA = "harness.run/1"
+UNCOUNTED = ("device", "batch_tokens", "trust_remote_code", "allow_pickle", "serve")
+"""Keys of a spec that are no part of what is measured, or only of components that are served."""
 
 
 class Entry(Record):
@@ -163,7 +165,7 @@ def _claim(
     """Write run.json into a new folder; refuse one that holds another run, or another part of it."""
     path = folder / "run.json"
     content: dict[str, JsonValue] = {"schema": RUN_SCHEMA, "run": run, "spec_digest": spec_digest, "spec": spec}
-    if not check_run(folder, run=run, spec_digest=spec_digest):
+    if not check_run(folder, run=run, spec_digest=spec_digest, spec=spec):
         held = content if shard is None else {**content, "shard": shard}
         write_atomically(path, json.dumps(held, indent=2).encode() + b"\n")
         return
@@ -176,10 +178,30 @@ def _claim(
         write_atomically(path, json.dumps({**known, "shard": shard}, indent=2).encode() + b"\n")
 
 
-def check_run(folder: Path, *, run: str | None, spec_digest: str) -> bool:
+def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
+    """What differs between two specs, by key, with both values where they are short; components by name."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            if where or key not in UNCOUNTED:
+                yield from _differences(before.get(key), now.get(key), f"{where}.{key}" if where else str(key))
+        return
+    if where == "components" and isinstance(before, list) and isinstance(now, list):
+        then, here = ({one["name"]: one for one in some} for some in (before, now))
+        for name in dict.fromkeys([*then, *here]):
+            if name not in here or name not in then:
+                yield f"component {name} ({'not here' if name not in here else 'new'})"
+            else:
+                yield from _differences(then[name], here[name], f"{name}")
+        return
+    if before != now:
+        values = [json.dumps(one) for one in (before, now)]
+        yield where if max(map(len, values)) > 40 else f"{where} {values[0]}, here {values[1]}"
+
+
+def check_run(folder: Path, *, run: str | None, spec_digest: str, spec: Mapping[str, JsonValue] | None = None) -> bool:
     """Whether the folder holds this run already; false for a new folder. Raises StateError for one with another run.
 
-    `run` None: whatever its name.
+    `run` None: whatever its name. `spec`: to say what of it differs.
     """
     path = folder / "run.json"
     if not path.exists():
@@ -196,10 +218,10 @@ def check_run(folder: Path, *, run: str | None, spec_digest: str) -> bool:
     if schema != RUN_SCHEMA:
         raise StateError(f"{folder} was written by another version ({schema}); use another --out")
     if digest != spec_digest:
-        raise StateError(
-            f"{folder} holds a run of another spec ({digest[:19]}, this one is {spec_digest[:19]}): "
-            "its components, field contents, weights, allowed losses, overflow, standardisation, dtype or seed differ; use another --out"
-        )
+        other = [] if spec is None else list(_differences(known.get("spec"), spec))
+        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        what = f"{', '.join(other[:4])}{more}" if other else "the content of its data, or of its reference"
+        raise StateError(f"{folder} holds a run of another spec; what differs: {what}. Use another --out")
     if run is not None and name != run:
         raise StateError(f"{folder} holds run {name!r}, not {run!r}; use another --out or the same --run")
     return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from harness.checkpoints.fingerprint import live_fingerprint
 from harness.core.checkpoint import Checkpoint
@@ -167,7 +167,7 @@ class RewardEnvironment:
         subject = LiveSubject(model, tokenizer, tokenizer_id)
         if self.out is None:
             return self._feedback(subject, checkpoint, record, None)
-        dump: dict[str, JsonValue] = self.prepared.spec.model_dump(mode="json", by_alias=True)
+        dump = self.prepared.spec.as_json()
         known = self._ledger
         with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump, known=known) as ledger:
             if known is None:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from harness.checkpoints.open import Opener
 from harness.core.checkpoint import Checkpoint
 from harness.feed.feed import Feed
@@ -58,14 +56,13 @@ def run(
     opener = Opener(spec.opening, log_folder=out / "serve")
     opener.check(served=prepared.served)
     executor = executor or Local(prepared, opener, observer)
-    dump: dict[str, JsonValue] = spec.model_dump(mode="json", by_alias=True)
     with (
         contextlib.closing(opener),
         open_run(
             out,
             run=run_name,
             spec_digest=prepared.digest,
-            spec=dump,
+            spec=spec.as_json(),
             shard=None if shard is None else shard.as_json(),
         ) as ledger,
         contextlib.closing(executor),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from harness.core.component import ComponentConfig
 from harness.core.defaults import Defaults
@@ -84,6 +84,10 @@ class Spec(Record):
             type(config).model_validate({**_filled(config.model_dump(), values), "name": config.name})
             for config in self.components
         ]
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """As run.json keeps it."""
+        return self.model_dump(mode="json", by_alias=True)
 
     @property
     def opening(self) -> OpenOptions:

@@ -20,7 +20,7 @@ from harness.checkpoints.open import Opener
 from harness.run.executors.executor import Progressed
 from harness.run.executors.local import Local
 
-GRACE_S = 10.0
+GRACE_S = 3.0
 """Seconds to end by itself once the driver is gone."""
 LOOK_EVERY_S = 0.5
 
