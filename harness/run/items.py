@@ -16,6 +16,8 @@ from harness.core.measurement import Measurement
 from harness.core.place import Place
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.feed.items import read_table
+from harness.reward_models.completed import COLUMNS as COMPLETING
+from harness.reward_models.completed import completed, is_complete
 from harness.reward_models.evidence import Asked
 from harness.reward_models.history import Earlier
 from harness.reward_models.items import Items, Layout, NoItems, scored_items
@@ -73,6 +75,18 @@ class RunItems:
         while self._bytes > self._held_bytes and len(self._held) > 1:
             self._drop(next(iter(self._held)))
         return found
+
+    def completed(self, measurement: Measurement) -> Measurement:
+        """With what an earlier version left out of its detail, from its items in the run folder; else as it is."""
+        if is_complete(measurement.detail):
+            return measurement
+        path = measurement.detail.get("items")
+        if path is None and measurement.n_scored == 0:
+            return completed(measurement, {})  # nothing was scored, so there are no items to ask
+        if self.folder is None or not isinstance(path, str):
+            return measurement
+        table = read_table(self.folder / path, COMPLETING)
+        return measurement if table is None else completed(measurement, table)
 
     def of(self, vector: RewardVector, name: str) -> Items | NoItems:
         """The items of a vector that was assembled before."""

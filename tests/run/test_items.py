@@ -149,6 +149,7 @@ def test_an_older_run_is_brought_up_to_date_by_one_command(
             component.update(reliability=0.0, shrunk=0.0)
             for key in set(LATER) - {"reliability", "shrunk"}:
                 del component[key]
+            del component["detail"]["bits_per_byte_stderr"]
     (out / "rewards.jsonl").write_text("".join(json.dumps(vector) + "\n" for vector in older))
     assert read_feed(out)[3].gain_stderr is None
     assert cli(["update", str(out)]) == 0
@@ -156,6 +157,19 @@ def test_an_older_run_is_brought_up_to_date_by_one_command(
     assert capsys.readouterr().out.startswith("4 of 4 vector(s) brought up to date")
     assert cli(["update", str(out)]) == 0
     assert capsys.readouterr().out.startswith("0 of 4")
+
+
+def test_an_older_ledger_makes_the_vectors_that_this_version_makes(checkpoints: Path, tmp_path: Path) -> None:
+    """Measured by an earlier version and not yet in the feed, as after a kill."""
+    out, spec = tmp_path / "out", make_spec(tmp_path)
+    whole = score(spec, checkpoints, out)
+    entries = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+    for entry in entries:
+        del entry["measurement"]["detail"]["bits_per_byte_stderr"]
+    (out / "ledger.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    (out / "rewards.jsonl").unlink()
+    again = score(spec, checkpoints, out)
+    assert [[c.detail for c in v.components] for v in again] == [[c.detail for c in v.components] for v in whole]
 
 
 def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tmp_path: Path) -> None:
