@@ -23,7 +23,8 @@ class Change:
     """A component's difference, later minus earlier, over the items that both scored; in the unit of its values.
 
     `stderr`, `interval` (95%) and `p` (two-sided, of no change) are None with fewer than two clusters. `p` is McNemar's
-    exact one for 0/1 items without clusters, which has no `df`.
+    exact one for 0/1 items without clusters, which has no `df`. `n_answers`: of answers, how many of one weight would tell as
+    much: all of them, fewer where members of a suite weigh unlike; None of anything else.
     """
 
     change: float
@@ -33,6 +34,7 @@ class Change:
     p: float | None
     n_paired: int
     n_clusters: int
+    n_answers: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,13 @@ def change(found: Items) -> Change:
         p=p,
         n_paired=len(found.values),
         n_clusters=found.layout.n_clusters,
+        n_answers=_n_answers(found) if all(part.proportion for part in every) else None,
     )
+
+
+def _n_answers(found: Items) -> float:
+    where = found.layout
+    return 1 / math.fsum((where.weights * where.weights / where.n_items).tolist())
 
 
 def _significance(found: Items, every: Sequence[Part]) -> tuple[float | None, float | None]:
