@@ -89,7 +89,7 @@ def test_where_no_answer_flipped_the_change_that_would_be_found_is_not_that_of_a
     rng = np.random.default_rng(n)
     draws = rng.random((1500, n)) < effect
     found = np.mean([(compared(one).p or 0.0) <= 0.05 for one in draws])
-    low, high = (0.76, 0.84) if per == 1 else (0.72, 0.9)  # flips that share a cluster say less
+    low, high = (0.76, 0.84) if per == 1 else (0.7, 0.9)  # flips that share a cluster say less
     assert low < found < high
 
 
