@@ -172,6 +172,26 @@ def test_an_older_ledger_makes_the_vectors_that_this_version_makes(checkpoints: 
     assert [[c.detail for c in v.components] for v in again] == [[c.detail for c in v.components] for v in whole]
 
 
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_update_does_not_take_the_errors_of_a_run_whose_items_are_gone(
+    torn: bool, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    vectors = score(make_spec(tmp_path), checkpoints, out)
+    before = (out / "rewards.jsonl").read_bytes()
+    path = out / str(vectors[2].components[1].detail["items"])
+    if torn:
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        path.unlink()
+    assert cli(["update", str(out)]) != 0
+    said = capsys.readouterr().err
+    assert (
+        "the items of 1 measurement(s) are gone or cannot be read, b of trajectory" in said and "step 30 first" in said
+    )
+    assert (out / "rewards.jsonl").read_bytes() == before
+
+
 def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tmp_path: Path) -> None:
     spec = make_spec(tmp_path)
     score(spec, checkpoints, tmp_path / "first")
