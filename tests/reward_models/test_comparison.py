@@ -404,3 +404,10 @@ def test_the_scalars_interval_holds_its_true_change_in_95_percent() -> None:
         assert limits is not None
         hits += limits.low <= 0.3 * 0.2 - 0.7 * 0.1 <= limits.high
     assert 0.935 < hits / 1500 < 0.965, "nine items have eight degrees of freedom"
+
+
+def test_seeds_of_the_same_weights_show_no_spread_and_that_is_said() -> None:
+    befores = [side(*fields(seed=i), label=f"b{i}", fingerprint=f"b{i}") for i in range(2)]
+    afters = [side(*fields(seed=5), label=f"a{i}", fingerprint="f") for i in range(2)]
+    said = [remark for remark in compare_sides(befores, afters).remarks if "same weights" in remark]
+    assert said == ["a0, a1 have the same weights, so they show no spread between seeds"]
