@@ -205,6 +205,24 @@ def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tm
     assert (tmp_path / "out" / "rewards.jsonl").read_bytes() == before
 
 
+def test_of_a_step_that_stands_twice_in_a_feed_the_last_is_updated_by_its_own_items(
+    checkpoints: Path, tmp_path: Path
+) -> None:
+    """A training that went on from an earlier step, in a feed that only grew."""
+    spec, out = make_spec(tmp_path), tmp_path / "out"
+    whole = score(spec, checkpoints, out)
+    again = tmp_path / "again" / checkpoints.name
+    for step, seed in ((10, 10), (20, 99), (30, 30)):
+        tiny.save(again / f"checkpoint-{step}", tiny.llama(seed), tiny.tokenizer())
+    other = score(spec, again, tmp_path / "other", 10, 20, 30)
+    shutil.copytree(tmp_path / "other" / "items", out / "items", dirs_exist_ok=True)
+    lines = [whole[0].to_line(), other[1].to_line(), whole[2].to_line(), whole[1].to_line(), whole[3].to_line()]
+    (out / "rewards.jsonl").write_text("".join(line + "\n" for line in lines))
+    assert cli(["update", str(out)]) == 0
+    assert errors(list(read_feed(out).latest())) == errors(whole)
+    assert len(read_feed(out)) == 5
+
+
 def test_what_is_no_run_folder_is_not_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["update", str(tmp_path)]) != 0
     assert "holds no run" in capsys.readouterr().err
