@@ -81,7 +81,8 @@ def main() -> None:
     for n in (8, 16, 32):
         for r in (0.0, 0.6, 0.9):
             print(row(Study(n, r, 0.5), options.draws), flush=True)
-    print(row(Study(16, 0.6, 0.2), options.draws), flush=True)
+    for study in (Study(16, 0.6, 0.2), Study(5, 0.9, 0.1), Study(6, 0.9, 0.1)):
+        print(row(study, options.draws), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Whether a cheap score orders mixtures as the target does: decision accuracy and rank correlation. Pure arithmetic.
 
-Errors are over mixtures, by bootstrap. Noise in either score draws both measures towards chance; they are corrected for that
+Errors are over mixtures, by bootstrap; draws of mixtures in perfect order are all in perfect order, which is no certainty. Noise in either score draws both measures towards chance; they are corrected for that
 through the correlation of two normal variables that would give them: Spearman's r_s = 6/pi asin(r/2), and the share of pairs
 in one order 1/2 + asin(r)/pi, with r divided by the root of both reliabilities (Spearman 1904).
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.core.measurement import Interval
-from harness.reward_models.interval import LEVEL
+from harness.reward_models.interval import LEVEL, Z
 from harness.reward_models.items import Floats
 from harness.reward_models.signal import MixtureScores, reliabilities, signal_of
 
@@ -70,8 +70,8 @@ def agreement(score: MixtureScores, target: MixtureScores, *, seed: int = 0, dra
     right = _in_one_order(score.mean, target.mean, rows) if varies else None
     return Agreement(
         n_mixtures=n,
-        decisions=None if right is None else _estimated(right, shrinkage, _r_of_decisions, _decisions_of_r),
-        rank=None if ranks is None else _estimated(ranks, shrinkage, _r_of_spearman, _spearman_of_r),
+        decisions=None if right is None else _estimated(right, shrinkage, _r_of_decisions, _decisions_of_r, n=n),
+        rank=None if ranks is None else _estimated(ranks, shrinkage, _r_of_spearman, _spearman_of_r, n=n),
         score_reliability=float(of_score[0]),
         target_reliability=float(of_target[0]),
     )
@@ -120,17 +120,39 @@ def _decisions_of_r(r: Floats) -> Floats:
     return 0.5 + np.arcsin(r) / math.pi
 
 
-def _estimated(values: Floats, shrinkage: Floats, to_r: Turn, from_r: Turn) -> Estimated:
-    """The first is of the mixtures themselves, the others of draws of them."""
+def _estimated(values: Floats, shrinkage: Floats, to_r: Turn, from_r: Turn, *, n: int) -> Estimated:
+    """The first is of the `n` mixtures themselves, the others of draws of them."""
     with np.errstate(divide="ignore", invalid="ignore"):
         corrected = from_r(np.clip(to_r(values) / shrinkage, -1.0, 1.0))
     known = bool(shrinkage[0] > 0)  # the draws' own may be 0: chance then, and an interval as wide as there is
+    interval, of_corrected = _percentiles(values[1:]), _percentiles(corrected[1:]) if known else None
+    r = float(to_r(values[:1])[0])
+    if abs(r) > 1 - 1e-9:
+        limit = np.array([math.copysign(_least_of_perfect(n), r) if n > FEWEST else -r])
+        interval = _with(interval, from_r(limit))
+        if of_corrected is not None:
+            of_corrected = _with(of_corrected, from_r(np.clip(limit / shrinkage[0], -1.0, 1.0)))
     return Estimated(
         seen=float(values[0]),
-        interval=_percentiles(values[1:]),
+        interval=interval,
         corrected=float(corrected[0]) if known else None,
-        corrected_interval=_percentiles(corrected[1:]) if known else None,
+        corrected_interval=of_corrected,
     )
+
+
+def _least_of_perfect(n: int) -> float:
+    """The normal correlation that `n` mixtures in perfect order leave room for, at LEVEL.
+
+    As if two neighbours had changed places: Spearman's 1 - 12 / (n (n^2 - 1)), with its error 1.06 / sqrt(n - 3) on Fisher's
+    scale (Fieller 1957).
+    """
+    one_swap = 1 - 12 / (n * (n * n - 1))
+    return math.tanh(math.atanh(one_swap) - Z * 1.06 / math.sqrt(n - 3))
+
+
+def _with(interval: Interval, limit: Floats) -> Interval:
+    value = float(limit[0])
+    return Interval(min(interval.low, value), max(interval.high, value))
 
 
 def _percentiles(values: Floats) -> Interval:

@@ -69,6 +69,16 @@ def _remarks(before: Sequence[Side], after: Sequence[Side]) -> list[str]:
     weights = [{side.fingerprint for side in sides if side.fingerprint is not None} for sides in (before, after)]
     if weights[0] & weights[1]:
         said.append("both have the same weights")
+    for sides in (before, after):
+        known: dict[str, list[str]] = {}
+        for side in sides:
+            if side.fingerprint is not None:
+                known.setdefault(side.fingerprint, []).append(side.label)
+        said += [
+            f"{', '.join(labels)} have the same weights, so they show no spread between seeds"
+            for labels in known.values()
+            if len(labels) > 1
+        ]
     roles = [{name: one.role for side in sides for name, one in side.coordinates.items()} for sides in (before, after)]
     said += [
         f"{name} is a {roles[0][name]} before and a {role} after, which counts"

@@ -16,7 +16,7 @@ from harness.reward_models.flips import Flips, flips
 from harness.reward_models.interval import Z, stderr, t_quantile, t_tail
 from harness.reward_models.items import Items, NoItems
 from harness.reward_models.paired import Change, change, differences
-from harness.reward_models.power import detectable
+from harness.reward_models.power import detectable, detectable_answers
 from harness.reward_models.seeds import SeedSpread, mean_items, seed_error, seed_spread
 from harness.reward_models.side import Coordinate, Side, limits
 from harness.reward_models.statistics import believable
@@ -230,11 +230,19 @@ def _paired(made: ComponentComparison, found: Change) -> ComponentComparison:
         df=found.df,
         interval=interval,
         p=p,
-        detectable=None if found.stderr is None else detectable(found.stderr, found.df),
+        detectable=_detectable(found),
         n_paired=found.n_paired,
         n_clusters=found.n_clusters,
         reason="too few clusters, or differences that are all equal" if found.stderr is None else None,
     )
+
+
+def _detectable(found: Change) -> float | None:
+    if found.stderr is None:
+        return None
+    if found.n_answers is None:
+        return detectable(found.stderr, found.df)
+    return detectable_answers(found.stderr, found.df, n_answers=found.n_answers, n_clusters=found.n_clusters)
 
 
 def _unpaired(

@@ -36,7 +36,7 @@ class Step:
     before: Items | None = None
     after: Items | None = None
     why: str | None = None
-    """Why there is no error, where there is a previous value."""
+    """Why there is no change, or no error of one, where this step has a value."""
 
 
 def step_of(
@@ -50,8 +50,10 @@ def step_of(
     """The paired change; without items the difference of the values, where both scored every item."""
     after = now if isinstance(now, Items) else None
     old = None if previous is None else next((c for c in previous.components if c.name == name), None)
-    if previous is None or old is None or old.raw is None or measurement.raw is None:
+    if previous is None or old is None or measurement.raw is None:
         return Step(after=after)
+    if old.raw is None:
+        return Step(after=after, why=f"{label(previous)} has no value of it")
     found: Items | NoItems = NoItems("not at hand")
     before: Items | NoItems = found if evidence is None else evidence.of(previous, name)
     if isinstance(now, Items) and isinstance(before, Items):

@@ -43,11 +43,14 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """NO-GO where any ruling is; else INCONCLUSIVE where any is; else GO. `unruled`: components without a rule."""
+    """NO-GO where any ruling is; else INCONCLUSIVE where any is; else GO. `unruled`: components without a rule; `unknown`:
+    names that the policy ignores and no component has.
+    """
 
     comparison: Comparison
     rulings: tuple[Ruling, ...]
     unruled: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def decision(self) -> Decision:
@@ -77,7 +80,8 @@ def decide(comparison: Comparison, policy: Policy) -> GateResult:
     if policy.scalar is not None:
         rulings.append(_scalar(comparison, policy.scalar))
     unruled = tuple(name for name in by_name if name not in ruled)
-    return GateResult(comparison=comparison, rulings=tuple(rulings), unruled=unruled)
+    unknown = tuple(name for name in policy.ignore if name not in by_name)
+    return GateResult(comparison=comparison, rulings=tuple(rulings), unruled=unruled, unknown=unknown)
 
 
 def _absent(comparison: Comparison, policy: Policy) -> Iterator[Ruling]:
@@ -87,8 +91,9 @@ def _absent(comparison: Comparison, policy: Policy) -> Iterator[Ruling]:
             reason = f"neither side has it; there is {', '.join(names)}"
             yield Ruling(name=name, rule=str(rule), threshold=rule.threshold, decision="INCONCLUSIVE", reason=reason)
     for role, rule in policy.roles.items():
-        if not any(component.role == role for component in comparison.components):
-            reason = "no component has this role"
+        of_role = [component.name for component in comparison.components if component.role == role]
+        if all(name in policy.ignore for name in of_role):
+            reason = f"ignore leaves none of {', '.join(of_role)}" if of_role else "no component has this role"
             yield Ruling(
                 name=f"role {role}", rule=str(rule), threshold=rule.threshold, decision="INCONCLUSIVE", reason=reason
             )

@@ -15,7 +15,7 @@ import numpy as np
 from harness.core.errors import DataError
 from harness.core.measurement import Interval
 from harness.reward_models.interval import Part, cubed, interval, parts, stderr, t_tail, terms
-from harness.reward_models.items import Items, NoItems, layout
+from harness.reward_models.items import Floats, Ints, Items, NoItems, layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class Change:
     """A component's difference, later minus earlier, over the items that both scored; in the unit of its values.
 
     `stderr`, `interval` (95%) and `p` (two-sided, of no change) are None with fewer than two clusters. `p` is McNemar's
-    exact one for 0/1 items without clusters, which has no `df`.
+    exact one for 0/1 items without clusters, which has no `df`. `n_answers`: of answers, how many of one weight would tell as
+    much: all of them, fewer where members of a suite weigh unlike; None of anything else.
     """
 
     change: float
@@ -33,6 +34,7 @@ class Change:
     p: float | None
     n_paired: int
     n_clusters: int
+    n_answers: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def differences(before: Items, after: Items) -> Items | NoItems:
     if bounded is None:
         return NoItems("its members are others")
     if before.layout.same(after.layout):
-        values, where = after.values - before.values, after.layout
+        values, where = _difference(after.values, before.values, after.layout.strata), after.layout
     else:
         at = {identity: row for row, identity in enumerate(before.layout.ids)}
         rows = [row for row, identity in enumerate(after.layout.ids) if identity in at]
@@ -79,7 +81,7 @@ def differences(before: Items, after: Items) -> Items | NoItems:
         if len(set(strata.tolist())) < len(after.layout.weights):
             return NoItems("no item was scored both times" if not rows else "a member has no item scored both times")
         earlier = [at[after.layout.ids[row]] for row in rows]
-        values = after.values[rows] - before.values[earlier]
+        values = _difference(after.values[rows], before.values[earlier], strata)
         where = layout(
             [after.layout.ids[row] for row in rows],
             [after.layout.clusters[row] for row in rows],
@@ -87,6 +89,17 @@ def differences(before: Items, after: Items) -> Items | NoItems:
             weights=after.layout.weights.tolist(),
         )
     return Items(layout=where, values=values, unit_interval=bounded, are_differences=True)
+
+
+def _difference(after: Floats, before: Floats, strata: Ints) -> Floats:
+    """after - before; in a stratum where they are equal but for rounding, equal: rounding is no spread."""
+    values = after - before
+    n_strata = int(strata.max()) + 1
+    for rows in [slice(None)] if n_strata == 1 else [strata == stratum for stratum in range(n_strata)]:
+        rounding = 4 * np.finfo(np.float64).eps * max(np.abs(after[rows]).max(), np.abs(before[rows]).max())
+        if 0 < np.ptp(values[rows]) <= rounding:
+            values[rows] = 0.0 if np.abs(values[rows]).max() <= rounding else values[rows].min()
+    return values
 
 
 def change(found: Items) -> Change:
@@ -101,7 +114,13 @@ def change(found: Items) -> Change:
         p=p,
         n_paired=len(found.values),
         n_clusters=found.layout.n_clusters,
+        n_answers=_n_answers(found) if all(part.proportion for part in every) else None,
     )
+
+
+def _n_answers(found: Items) -> float:
+    where = found.layout
+    return 1 / math.fsum((where.weights * where.weights / where.n_items).tolist())
 
 
 def _significance(found: Items, every: Sequence[Part]) -> tuple[float | None, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.reward_models.interval import Z, t_quantile
+from harness.reward_models.interval import LEVEL, Z, t_quantile
 
 POWER = 0.8
 MOST_TIMES = 1e6
@@ -23,6 +23,38 @@ def detectable(stderr: float, df: float | None = None) -> float:
     from scipy.special import stdtrit
 
     return (t_quantile(df) + float(stdtrit(df, POWER))) * stderr
+
+
+def detectable_answers(stderr: float, df: float | None, *, n_answers: float, n_clusters: int) -> float | None:
+    """The same of `n_answers` answers in `n_clusters` clusters; None where no change is found that often.
+
+    An error that few flips gave, or none, says little of the one that a change would come with: so at least the rate at which
+    as many answers become right, and none wrong, as the test takes for a finding, in POWER of all comparisons.
+    """
+    from scipy.special import betaincinv
+
+    flips = _fewest_flips(df, n_clusters)
+    if flips is None or flips > n_clusters:
+        return None
+    apart = min(n_answers, n_clusters)
+    of_clusters = float(betaincinv(flips, apart - flips + 1, POWER))  # so many clusters have a flip
+    found = max(detectable(stderr, df), 1 - (1 - of_clusters) ** (apart / n_answers))
+    return found if found <= 1 else None
+
+
+def _fewest_flips(df: float | None, n_clusters: int) -> int | None:
+    """How many answers, each of another cluster, have to flip one way to be a finding; None where that many cannot.
+
+    By McNemar's exact test (`df` None), whose p is 2 / 2^flips, or by Student's t of the clusters' sums.
+    """
+    if df is None:
+        return math.ceil(math.log2(2 / (1 - LEVEL)))
+    quantile = t_quantile(df)
+    for flips in range(1, n_clusters):
+        variance = n_clusters / (n_clusters - 1) * (flips - flips * flips / n_clusters)
+        if flips >= quantile * math.sqrt(variance):
+            return flips
+    return None
 
 
 def times_to_decide(distance: float, stderr: float) -> float | None:

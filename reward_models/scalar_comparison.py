@@ -80,8 +80,16 @@ def compare_scalars(
         df=df,
         interval=Interval(moved - half, moved + half),
         p=p_of(moved, error, df),
-        detectable=detectable(error, df),
+        detectable=detectable(error, df) * _hidden(counted),
     )
+
+
+def _hidden(counted: Sequence[ComponentComparison]) -> float:
+    """By how much the components' errors hide what it takes to find a change in them (`power.detectable_answers`); 1: not at all."""
+    rows = [row for row in counted if row.stderr]
+    usual = [_signed(row) * detectable(row.stderr or 0.0, row.df) for row in rows]
+    needed = [_signed(row) * (row.detectable or 0.0) for row in rows]
+    return max(1.0, math.hypot(*needed) / math.hypot(*usual)) if rows else 1.0
 
 
 def _weighted_sum(counted: Sequence[ComponentComparison], side: Side) -> float:

@@ -17,6 +17,7 @@ from harness.checkpoints.step_names import is_unfinished, step_of
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
 from harness.core.vector import Mixture
+from harness.core.written_json import read_json
 
 REVISION_STEP = re.compile(r"(?:checkpoint|step|iter)[-_]?(\d+)")
 """A revision may say more: `stage1-step1000-tokens3B`."""
@@ -218,18 +219,18 @@ def _mixture(folder: Path) -> tuple[Mixture | None, int | None]:
     """What the trainer left in mixture.json beside the weights: the mixture, and optionally `tokens_seen`."""
     path = folder / MIXTURE_FILE
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         if not isinstance(value, dict):
             raise ValueError('expected a JSON object such as {"code": 0.3, "prose": 0.7}')
         tokens = value.pop("tokens_seen", None)
-        if tokens is not None and (not isinstance(tokens, int) or tokens < 0):
+        if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
             raise ValueError("tokens_seen must be a non-negative integer")
         return (Mixture.parse(value) if value else None), tokens
     except FileNotFoundError:
         return None, None
     except ValidationError as error:
         raise CheckpointError(f"{path}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 

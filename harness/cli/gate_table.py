@@ -61,6 +61,7 @@ def as_document(found: Sequence[GateResult]) -> str:
             "decision": one.decision,
             "rulings": [asdict(ruling) for ruling in one.rulings],
             "unruled": one.unruled,
+            "unknown": one.unknown,
             "comparison": comparison_document(one.comparison),
         }
         for one in found
@@ -105,6 +106,8 @@ def _said(found: GateResult) -> Iterator[str]:
             yield visible(f"{SCALAR}: {', '.join(names)} entered unpaired, so the error is too wide")
     if found.unruled:
         yield visible(f"no rule for: {', '.join(found.unruled)}")
+    if found.unknown:
+        yield visible(f"ignore names what neither side has: {', '.join(found.unknown)}")
 
 
 def _decision(found: GateResult) -> str:

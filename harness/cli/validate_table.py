@@ -12,19 +12,25 @@ from harness.core.measurement import Interval
 from harness.reward_models.agreement import Agreement, Estimated
 from harness.reward_models.signal import Signal
 from harness.reward_models.steering import Verdict, words_of
+from harness.run.scale import Scale
 from harness.run.validation import Validated, Validation
+
+
+def _runs(scale: Scale) -> str:
+    n_mixtures = len(scale.recipes)
+    return f"{scale.n_runs} run{'s' * (scale.n_runs != 1)} of {n_mixtures} mixture{'s' * (n_mixtures != 1)}"
 
 
 def print_validation(made: Validation) -> None:
     """Signal and noise of the proxies, of the targets, and how the proxies decide."""
     console = stdout()
     small, large = made.proxies, made.against
-    console.print(f"proxies: {small.n_runs} runs of {len(small.recipes)} mixtures", soft_wrap=True)
+    console.print(f"proxies: {_runs(small)}", soft_wrap=True)
     verdicts = {one.name: one.verdict for one in made.components}
     console.print(_signals({one.name: one.signal for one in made.components}, None if large else verdicts))
     if large is not None:
         console.print(
-            f"\ntargets: {large.n_runs} runs of {len(large.recipes)} mixtures, {made.n_matched} of them the proxies' too",
+            f"\ntargets: {_runs(large)}, {made.n_matched} of them the proxies' too",
             soft_wrap=True,
         )
         console.print(_signals(made.targets, None))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from harness.core.endpoint import How
 from harness.core.measurement import Measurement, Record, Status
@@ -90,6 +90,14 @@ class Mixture(Record):
         if unknown := [str(name) for name in sizes if name not in names]:
             raise ValueError(f"sizes: {', '.join(unknown)} has no weight; a weight of 0 says that it was not used")
         return {**value, "sizes": [sizes[name] for name in names]}
+
+    @field_validator("weights", "sizes", mode="before")
+    @classmethod
+    def _are_numbers(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list) else ():
+            if isinstance(one, bool):
+                raise ValueError(f"expected a number, found {str(one).lower()}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

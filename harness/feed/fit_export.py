@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from harness.core.errors import DataError
 from harness.core.journal import write_atomically
 from harness.core.vector import ComponentRecord, RewardVector
+from harness.core.written_json import read_json
 from harness.feed.export import Rows, refuse_empty
 from harness.feed.feed import Feed
 from harness.feed.runs import NoShares, Shares, check_alike, runs_of, shares_up_to
@@ -213,7 +214,7 @@ def _write(folder: Path, files: Mapping[str, list[dict[str, Any]]]) -> list[Path
 def read_sizes(path: Path) -> dict[str, float]:
     """Sizes of domains from a JSON file: `{"code": 3000000, "prose": 9000000}`. Raises DataError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read sizes {path}: {error}") from error
     if not isinstance(value, dict) or not value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from harness.core.vector import ComponentRecord, RewardVector
 from harness.reward_models.items import CLUSTERS, MEMBER, VALUES, Items, NoItems, scored_items
 
 COLUMNS = ("id", *VALUES, *CLUSTERS, MEMBER)
-"""Of a table of items, what is computed with."""
+"""Of a table of items, what changes and errors are computed with."""
 
 
 def items_of(folder: Path, vector: RewardVector, component: ComponentRecord) -> Items | NoItems:
@@ -27,15 +28,15 @@ def items_of(folder: Path, vector: RewardVector, component: ComponentRecord) -> 
     return scored_items(table, component, vector.provenance.tasks.get(component.name, {}))
 
 
-def read_table(path: Path) -> dict[str, list[Any]] | None:
-    """Those columns of a Parquet file of items that are computed with; None where it cannot be read."""
+def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> dict[str, list[Any]] | None:
+    """Those `columns` of a Parquet file of items that it has; None where it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
         with file:
-            names = [name for name in COLUMNS if name in file.schema_arrow.names]
+            names = [name for name in columns if name in file.schema_arrow.names]
             table = file.read(columns=names, use_threads=False)
     except (OSError, pa.ArrowException):
         return None

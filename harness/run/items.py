@@ -16,6 +16,8 @@ from harness.core.measurement import Measurement
 from harness.core.place import Place
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.feed.items import read_table
+from harness.reward_models.completed import COLUMNS as COMPLETING
+from harness.reward_models.completed import completed, is_complete
 from harness.reward_models.evidence import Asked
 from harness.reward_models.history import Earlier
 from harness.reward_models.items import Items, Layout, NoItems, scored_items
@@ -35,6 +37,13 @@ class _Seen(NamedTuple):
     kept: Kept
 
 
+class _Held(NamedTuple):
+    """Items in memory, with the file they are in (None: in no run folder): at one place several may have been measured."""
+
+    path: JsonValue
+    items: Items
+
+
 class RunItems:
     """Items by place and component. `folder`: the run folder; None where nothing is written.
 
@@ -46,7 +55,7 @@ class RunItems:
         self._held_bytes = held_bytes
         self._keep_every = keep_every
         self._kept = None if folder is None else KeptResiduals(folder)
-        self._held: dict[Asked, Items] = {}
+        self._held: dict[Asked, _Held] = {}
         self._bytes = 0
         self._layouts: dict[str, Layout] = {}
         self._residuals: dict[tuple[str, str], _Seen] = {}
@@ -68,19 +77,34 @@ class RunItems:
         known = self._layouts.setdefault(name, found.layout)
         if known.same(found.layout):
             found = replace(found, layout=known)  # held once for all checkpoints
-        self._held[asked] = found
+        self._held[asked] = _Held(path, found)
         self._bytes += found.values.nbytes
         while self._bytes > self._held_bytes and len(self._held) > 1:
             self._drop(next(iter(self._held)))
         return found
 
+    def completed(self, measurement: Measurement) -> Measurement:
+        """With what an earlier version left out of its detail, from its items in the run folder; else as it is."""
+        if is_complete(measurement.detail):
+            return measurement
+        path = measurement.detail.get("items")
+        if path is None and measurement.n_scored == 0:
+            return completed(measurement, {})  # nothing was scored, so there are no items to ask
+        if self.folder is None or not isinstance(path, str):
+            return measurement
+        table = read_table(self.folder / path, COMPLETING)
+        return measurement if table is None else completed(measurement, table)
+
     def of(self, vector: RewardVector, name: str) -> Items | NoItems:
-        """The items of a vector that was assembled before."""
+        """The items of a vector that was assembled before: its own, not those of another one of its step."""
         asked = Asked(vector.trajectory, vector.step, name)
-        if asked in self._held:
-            self._held[asked] = found = self._held.pop(asked)
-            return found
-        return self.take(vector.place, name, None, _component(vector, name), vector.provenance.tasks.get(name, {}))
+        component = _component(vector, name)
+        held = self._held.pop(asked, None)
+        if held is not None:
+            self._held[asked] = held  # asked for last
+            if held.path == component.detail.get("items"):
+                return held.items
+        return self.take(vector.place, name, None, component, vector.provenance.tasks.get(name, {}))
 
     def evidence(
         self,
@@ -147,7 +171,7 @@ class RunItems:
     def _drop(self, asked: Asked) -> None:
         old = self._held.pop(asked, None)
         if old is not None:
-            self._bytes -= old.values.nbytes
+            self._bytes -= old.items.values.nbytes
 
 
 def _component(vector: RewardVector, name: str) -> ComponentRecord:

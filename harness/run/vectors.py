@@ -46,6 +46,7 @@ def assemble(
         else entry.measurement
         for entry in entries
     ]
+    measurements = [items.completed(one) for one in measurements]  # a ledger's entry may be of an earlier version
     now = {
         component.config.name: items.take(place, component.config.name, entry.table, measurement, component.task)
         for component, entry, measurement in zip(row.components, entries, measurements, strict=True)
@@ -267,7 +268,7 @@ def again(vector: RewardVector, history: History, items: RunItems) -> RewardVect
         ],
         weights=[component.weight for component in vector.components],
         measurements=[
-            Measurement.model_validate(component.model_dump(include=set(Measurement.model_fields)))
+            items.completed(Measurement.model_validate(component.model_dump(include=set(Measurement.model_fields))))
             for component in vector.components
         ],
         standardization=standardization_of(vector),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from harness.core.component import ComponentConfig
 from harness.core.errors import SpecError
 from harness.core.measurement import Record, describe
+from harness.core.written_json import read_json
 from harness.spec.spec import Spec
 
 WEIGHTS_SCHEMA: Final = "harness.weights/1"
@@ -23,14 +23,22 @@ class Weights(Record):
     schema_: Literal["harness.weights/1"] = Field(default=WEIGHTS_SCHEMA, alias="schema")
     weights: dict[str, float] = Field(min_length=1)
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _are_numbers(cls, value: Any) -> Any:
+        for name, weight in value.items() if isinstance(value, Mapping) else ():
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise ValueError(f"the weight of {name} is {weight!r}; it must be a number such as 0.25")
+        return value
+
 
 def read_weights(path: Path) -> dict[str, float]:
     """From a file. Raises SpecError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except FileNotFoundError as error:
         raise SpecError(f"no weights at {path}; `harness validate ... -o {path}` writes them") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise SpecError(f"cannot read weights {path}: {error}") from error
     if not isinstance(value, dict) or value.get("schema") != WEIGHTS_SCHEMA:
         raise SpecError(f'{path}: expected {{"schema": "{WEIGHTS_SCHEMA}", "weights": {{"code": 0.7, "prose": 0.3}}}}')

@@ -94,6 +94,11 @@ def test_components_without_a_rule_are_named(folder: Path, capsys: Capture) -> N
     assert "no rule for: prose" in capsys.readouterr().out
 
 
+def test_an_ignored_name_that_nobody_has_is_said(folder: Path, capsys: Capture) -> None:
+    assert gate(folder, "{roles: {target: {min_gain: 0.1}}, ignore: [prosa]}") == EXIT_OK
+    assert "ignore names what neither side has: prosa" in capsys.readouterr().out
+
+
 def test_seeds_are_judged_together_and_several_trainings_by_the_worst(tmp_path: Path, capsys: Capture) -> None:
     base = write_run(tmp_path / "base", {"sft": {5: fields(0)}})
     seeds = write_run(tmp_path / "seeds", {f"new-seed{i}": {5: fields(i, code=0.4 + 0.1 * i)} for i in (1, 2)})

@@ -170,6 +170,8 @@ def test_a_vector_that_contradicts_itself_is_refused(place: tuple[str | int, ...
         ({"domains": ["a", "a"], "weights": [0.5, 0.5]}, "named twice"),
         ({"a": -0.1, "b": 1.1}, "non-negative"),
         ({"a": 0.0}, "not all zero"),
+        ({"a": True, "b": 1}, "expected a number, found true"),
+        ({"a": 1, "b": 1, "sizes": [True, 2]}, "expected a number, found true"),
         ({"a": float("nan")}, "finite number"),
         ({}, "at least 1 item"),
         (["a"], "valid dictionary"),

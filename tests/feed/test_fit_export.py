@@ -137,6 +137,13 @@ def test_sizes_of_domains_come_from_a_file_or_from_multipliers(tmp_path: Path) -
     assert list(json.loads(relative[-1].read_text())) == ["relative_sizes"]
 
 
+@pytest.mark.parametrize("text", ['{"code": 100, "prose": 200, "code": 300}', "[" * 100_000, "{"])
+def test_sizes_that_cannot_be_read_as_meant_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sizes.json").write_text(text)
+    with pytest.raises(DataError, match=r"cannot read sizes .*sizes\.json"):
+        read_sizes(tmp_path / "sizes.json")
+
+
 def test_sizes_that_are_missing_or_differ_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no size for domain web"):
         write_olmix(RUNS, tmp_path, sizes={"code": 1, "prose": 1})

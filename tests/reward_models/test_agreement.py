@@ -151,3 +151,33 @@ def test_weights_are_slopes_of_what_steers_and_sum_to_one() -> None:
     assert suggested["noise"] == 0.0 and sum(suggested.values()) == pytest.approx(1)
     assert suggested["small"] == pytest.approx(10 * suggested["large"]), "units are taken in"
     assert weights({"noise": made["noise"]}) is None
+
+
+@pytest.mark.parametrize("n", [5, 6, 8])
+def test_few_mixtures_in_perfect_order_are_no_certainty(n: int) -> None:
+    """Bootstrap draws of a perfect order are perfect: their interval alone is a point, and missed in a fifth of studies of 5."""
+    rng = np.random.default_rng(n)
+    rank, right = 6 / math.pi * math.asin(0.45), 0.5 + math.asin(0.9) / math.pi
+    held, n_perfect = [], 0
+    for _ in range(250):
+        truth = rng.normal(size=n)
+        goal = 0.9 * truth + math.sqrt(1 - 0.81) * rng.normal(size=n)
+        found = agreement(scores(truth.tolist()), scores(goal.tolist()), draws=300)
+        assert found.rank is not None and found.decisions is not None
+        if found.rank.seen == pytest.approx(1.0):
+            n_perfect += 1
+            assert found.rank.interval.low < 0.95 and found.rank.interval.high == pytest.approx(1.0)
+            assert found.decisions.interval.low < 0.95
+        held.append(found.rank.interval.low <= rank <= found.rank.interval.high)
+        held.append(found.decisions.interval.low <= right <= found.decisions.interval.high)
+    assert n_perfect > 1
+    assert np.mean(held) > 0.92
+
+
+def test_a_perfect_contrary_order_is_no_certainty_either() -> None:
+    found = agreement(scores([1.0, 2.0, 3.0, 4.0, 5.0]), scores([5.0, 4.0, 3.0, 2.0, 1.0]))
+    assert found.rank is not None and found.decisions is not None
+    assert found.rank.seen == pytest.approx(-1.0) and found.rank.interval.high > -0.1
+    assert found.decisions.seen == 0.0 and found.decisions.interval.high > 0.4
+    least = agreement(scores([1.0, 2.0, 3.0]), scores([1.0, 2.0, 3.0])).rank
+    assert least is not None and least.interval == pytest.approx((-1.0, 1.0)), "three mixtures say nothing"

@@ -185,6 +185,15 @@ def test_items_that_do_not_explain_a_value_are_said_in_a_warning() -> None:
     assert "no paired error for code: not at hand" in after.warnings
 
 
+def test_after_a_step_where_it_failed_a_component_has_no_change_and_that_is_said() -> None:
+    now = of([-1.0, -2.0])
+    before = vector({"code": None}, step=0)
+    evidence = HeldItems(current={"code": now}, known={})
+    after = vector({"code": measured(now)}, step=10, history=[before], evidence=evidence)
+    assert after.components[0].change is None
+    assert "no paired error for code: trajectory a step 0 has no value of it" in after.warnings
+
+
 def test_what_cannot_be_compared_has_no_change() -> None:
     before = vector({"code": -2.0}, step=0)
     after = vector({"code": -1.0}, step=10, history=[before], spec="sha256:other")

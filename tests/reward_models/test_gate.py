@@ -131,6 +131,14 @@ def test_a_rule_that_nothing_answers_to_is_inconclusive() -> None:
     assert decide(compared(row(role=None)), Policy(roles={"target": Rule(max_loss=1)})).decision == "INCONCLUSIVE"
 
 
+def test_a_role_that_ignore_leaves_nothing_of_is_no_pass() -> None:
+    policy = Policy(roles={"target": Rule(max_loss=1)}, ignore=["code", "cod"])
+    made = decide(compared(row()), policy)
+    assert made.decision == "INCONCLUSIVE"
+    assert [(one.name, one.reason) for one in made.rulings] == [("role target", "ignore leaves none of code")]
+    assert made.unknown == ("cod",)
+
+
 def test_a_components_own_rule_comes_before_its_roles() -> None:
     policy = Policy(
         roles={"target": Rule(min_gain=0.1), "source": Rule(max_loss=0.1)},

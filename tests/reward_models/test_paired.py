@@ -201,3 +201,20 @@ def test_differences_of_other_members_are_refused() -> None:
     found = differences(items(alone(2), [0.0, 1.0]), items(one, [0.0, 1.0]))
     assert found == NoItems("its members are others")
     assert change(differences(items(one, [0.0, 1.0]), items(one, [1.0, 1.0]))).stderr is None  # type: ignore[arg-type]
+
+
+def test_rounding_is_no_spread() -> None:
+    """0.3 - 0.1 is not 0.2: differences that are equal but for that have no error, and are no finding."""
+    grid = [0.1, 0.0, 0.7, 1.1, 2.3]
+    moved = changed(items(alone(5), grid), items(alone(5), [value + 0.2 for value in grid]))
+    assert moved.change == pytest.approx(0.2)
+    assert (moved.stderr, moved.interval, moved.p) == (None, None, None)
+    up = [0.5 * value / 2.3 for value in grid]
+    bounded = changed(items(alone(5), up), items(alone(5), [value + 0.2 for value in up]))
+    assert bounded.stderr == pytest.approx(1 / 5), "as if one had come out otherwise"
+
+
+def test_values_that_are_equal_but_for_rounding_are_those_of_the_same_weights() -> None:
+    before = RNG.normal(size=9) - 3
+    same = changed(items(alone(9), before), items(alone(9), np.nextafter(before, 0.0)))
+    assert (same.change, same.stderr) == (0.0, 0.0)

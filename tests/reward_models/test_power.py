@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.reward_models.items import Items, items, layout
-from harness.reward_models.paired import change, differences
-from harness.reward_models.power import detectable, items_to_decide, times_to_decide
+from harness.reward_models.paired import Change, change, differences
+from harness.reward_models.power import detectable, detectable_answers, items_to_decide, times_to_decide
 
 DRAWS = 3000
 
@@ -67,3 +67,36 @@ def test_on_the_threshold_no_number_of_items_decides() -> None:
     assert items_to_decide(0.0, 0.1, 100) is None
     assert times_to_decide(0.1 + 0.2 - 0.3, 0.1) is None, "within rounding of it"
     assert times_to_decide(1e-300, 0.1) is None
+
+
+@pytest.mark.parametrize(("n", "per"), [(12, 1), (164, 1), (1319, 1), (18, 2), (200, 4)])
+def test_where_no_answer_flipped_the_change_that_would_be_found_is_not_that_of_an_error_of_nearly_0(
+    n: int, per: int
+) -> None:
+    """Answers that become right, each by itself: 80% of such changes are a finding. 2.80 errors would be one in 6%."""
+    where = layout([str(i) for i in range(n)], alone(n, per=per))
+    wrong = items(where, np.zeros(n))
+
+    def compared(right: np.ndarray) -> Change:
+        made = differences(wrong, items(where, right.astype(float)))
+        assert isinstance(made, Items)
+        return change(made)
+
+    still = compared(np.zeros(n))
+    assert still.stderr is not None and still.n_answers == n
+    effect = detectable_answers(still.stderr, still.df, n_answers=n, n_clusters=n // per)
+    assert effect is not None
+    rng = np.random.default_rng(n)
+    draws = rng.random((1500, n)) < effect
+    found = np.mean([(compared(one).p or 0.0) <= 0.05 for one in draws])
+    low, high = (0.76, 0.84) if per == 1 else (0.7, 0.9)  # flips that share a cluster say less
+    assert low < found < high
+
+
+@pytest.mark.parametrize(("n", "df"), [(1, None), (5, None), (2, 1.0), (3, 2.0)])
+def test_so_few_answers_cannot_show_any_change(n: int, df: float | None) -> None:
+    assert detectable_answers(1 / n, df, n_answers=n, n_clusters=n) is None
+
+
+def test_where_many_flipped_it_is_two_point_eight_errors() -> None:
+    assert detectable_answers(0.02, None, n_answers=1000, n_clusters=1000) == detectable(0.02)

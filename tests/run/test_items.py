@@ -149,6 +149,7 @@ def test_an_older_run_is_brought_up_to_date_by_one_command(
             component.update(reliability=0.0, shrunk=0.0)
             for key in set(LATER) - {"reliability", "shrunk"}:
                 del component[key]
+            del component["detail"]["bits_per_byte_stderr"]
     (out / "rewards.jsonl").write_text("".join(json.dumps(vector) + "\n" for vector in older))
     assert read_feed(out)[3].gain_stderr is None
     assert cli(["update", str(out)]) == 0
@@ -156,6 +157,39 @@ def test_an_older_run_is_brought_up_to_date_by_one_command(
     assert capsys.readouterr().out.startswith("4 of 4 vector(s) brought up to date")
     assert cli(["update", str(out)]) == 0
     assert capsys.readouterr().out.startswith("0 of 4")
+
+
+def test_an_older_ledger_makes_the_vectors_that_this_version_makes(checkpoints: Path, tmp_path: Path) -> None:
+    """Measured by an earlier version and not yet in the feed, as after a kill."""
+    out, spec = tmp_path / "out", make_spec(tmp_path)
+    whole = score(spec, checkpoints, out)
+    entries = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+    for entry in entries:
+        del entry["measurement"]["detail"]["bits_per_byte_stderr"]
+    (out / "ledger.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    (out / "rewards.jsonl").unlink()
+    again = score(spec, checkpoints, out)
+    assert [[c.detail for c in v.components] for v in again] == [[c.detail for c in v.components] for v in whole]
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_update_does_not_take_the_errors_of_a_run_whose_items_are_gone(
+    torn: bool, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    vectors = score(make_spec(tmp_path), checkpoints, out)
+    before = (out / "rewards.jsonl").read_bytes()
+    path = out / str(vectors[2].components[1].detail["items"])
+    if torn:
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        path.unlink()
+    assert cli(["update", str(out)]) != 0
+    said = capsys.readouterr().err
+    assert (
+        "the items of 1 measurement(s) are gone or cannot be read, b of trajectory" in said and "step 30 first" in said
+    )
+    assert (out / "rewards.jsonl").read_bytes() == before
 
 
 def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tmp_path: Path) -> None:
@@ -169,6 +203,24 @@ def test_a_frozen_reference_stays_what_it_was_in_an_update(checkpoints: Path, tm
     (tmp_path / "reference.json").unlink()
     assert cli(["update", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "rewards.jsonl").read_bytes() == before
+
+
+def test_of_a_step_that_stands_twice_in_a_feed_the_last_is_updated_by_its_own_items(
+    checkpoints: Path, tmp_path: Path
+) -> None:
+    """A training that went on from an earlier step, in a feed that only grew."""
+    spec, out = make_spec(tmp_path), tmp_path / "out"
+    whole = score(spec, checkpoints, out)
+    again = tmp_path / "again" / checkpoints.name
+    for step, seed in ((10, 10), (20, 99), (30, 30)):
+        tiny.save(again / f"checkpoint-{step}", tiny.llama(seed), tiny.tokenizer())
+    other = score(spec, again, tmp_path / "other", 10, 20, 30)
+    shutil.copytree(tmp_path / "other" / "items", out / "items", dirs_exist_ok=True)
+    lines = [whole[0].to_line(), other[1].to_line(), whole[2].to_line(), whole[1].to_line(), whole[3].to_line()]
+    (out / "rewards.jsonl").write_text("".join(line + "\n" for line in lines))
+    assert cli(["update", str(out)]) == 0
+    assert errors(list(read_feed(out).latest())) == errors(whole)
+    assert len(read_feed(out)) == 5
 
 
 def test_what_is_no_run_folder_is_not_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,11 @@ def test_weights_that_do_not_fit_the_spec_are_refused_by_name(weights: dict[str,
         {"schema": "harness.weights/1", "weights": {}},
         {"schema": "harness.weights/1", "weights": {"code": "much"}},
         {"schema": "harness.weights/1", "weight": {"code": 1.0}},
+        {"schema": "harness.weights/1", "weights": {"code": True}},
+        {"schema": "harness.weights/1", "weights": {"code": "0.7"}},
         '{"schema": "harness.weights/1", "weights": {"code": NaN}}',
+        '{"schema": "harness.weights/1", "weights": {"code": 0.7, "prose": 0.3, "code": 0.1}}',
+        "[" * 100_000,
     ],
 )
 def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, value: Any) -> None:

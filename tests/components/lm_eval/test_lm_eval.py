@@ -28,6 +28,7 @@ from harness.core.errors import DataError, HarnessError, SpecError
 from harness.engines.chat.transformers_completer import TransformersCompleter
 from harness.engines.scripted.server import TextAnswer
 from harness.lm_eval.results import read_results
+from harness.reward_models.completed import completed
 from harness.reward_models.items import Items, scored_items
 from harness.reward_models.logprob import measure_logprob
 from harness.run.live import RewardEnvironment
@@ -533,6 +534,10 @@ def test_the_general_suite_has_all_eight_with_their_bits_per_byte(ran: Ran, tmp_
     for task in ("piqa", "mmlu"):
         (row,) = [row for row in breakdown.values() if row["task"] == task]
         assert row["value"] == pytest.approx(ran.results[task][f"{LIKELIHOODS[task]},none"], abs=1e-9)
+    older = {name: {k: v for k, v in row.items() if k != "bits_per_byte_stderr"} for name, row in breakdown.items()}
+    before = made.model_copy(update={"detail": {**made.detail, "breakdown": older}})
+    assert before != made
+    assert completed(before, outcome.items) == made, "what an earlier version left out is in the items"
 
 
 def suite_tasks(suite: str) -> list[str]:
