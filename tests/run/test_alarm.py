@@ -139,7 +139,7 @@ def test_the_terminal_says_what_was_lost_since_when(
 def test_an_allowed_loss_of_its_own_is_another_run_and_the_default_is_not(checkpoints: Path, tmp_path: Path) -> None:
     assert prepare(make_spec(tmp_path, allowed_loss=0.02)).digest == prepare(make_spec(tmp_path)).digest
     score(make_spec(tmp_path), checkpoints, tmp_path / "out", 10)
-    with pytest.raises(StateError, match="allowed losses"):
+    with pytest.raises(StateError, match="allowed_loss"):
         score(make_spec(tmp_path, allowed_loss=0.1), checkpoints, tmp_path / "out", 20)
 
 
