@@ -40,7 +40,7 @@ class Identifier:
         """Who this is, by weights and tokenizer. Raises CheckpointError for what cannot be scored."""
         if checkpoint.problem:
             raise CheckpointError(checkpoint.problem)
-        files = identities(self._files(checkpoint))
+        files = self.files(checkpoint)
         if checkpoint.kind == "lora":
             fingerprint = adapter_fingerprint(
                 checkpoint.folder, self.fingerprint_of_base(self._bases.folder(checkpoint))
@@ -99,6 +99,10 @@ class Identifier:
             tokenizer=tokenizer,
             tokens_seen=checkpoint.tokens_seen,
         )
+
+    def files(self, checkpoint: Checkpoint) -> Identities:
+        """The files that decide what is scored, as they are now. Raises CheckpointError."""
+        return identities(self._files(checkpoint))
 
     def identified(self, checkpoint: Checkpoint) -> Identified:
         """What it was identified by last. Raises CheckpointError."""

@@ -39,9 +39,10 @@ class Opener:
 
     def check(self, *, served: bool = False) -> None:
         """Refuse a device that is not there, and where checkpoints are to be served what of `serve` cannot do. Raises SpecError."""
-        from harness.engines.models.load import choose_device
+        if self.options.device not in ("auto", "cpu"):  # those are there without a look
+            from harness.engines.models.load import choose_device
 
-        choose_device(self.options.device)
+            choose_device(self.options.device)
         if served:
             from harness.engines.vllm.settings import check_settings
 

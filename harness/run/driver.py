@@ -24,7 +24,8 @@ from harness.run.executors.executor import Began, Ended, Event, Executor, Job, M
 from harness.run.ledger import Entry, Ledger, entry_key
 from harness.run.measure import ANSWERING, failure, now
 from harness.run.observer import Observer
-from harness.run.vectors import RunVectors
+from harness.run.seen import Seen
+from harness.run.vectors import RunVectors, package_versions
 from harness.spec.prepared import Prepared
 
 
@@ -71,6 +72,9 @@ class Driver:
         self._workers: dict[int, str] = {}
         """Who has which job in hand."""
         self._n_taken = 0
+        self._seen = Seen(
+            ledger.folder, {**package_versions(), "trust_remote_code": str(prepared.spec.trust_remote_code)}
+        )
 
     def take(self, checkpoint: Checkpoint, *, retry_failed: bool, following: Checkpoint | None) -> None:
         """Begin with a checkpoint; waits while the executor has enough to do. Raises HarnessError."""
@@ -124,6 +128,10 @@ class Driver:
         while self._flying:
             self._handle(self._executor.event())
 
+    def remember(self) -> None:
+        """Keep what was compared, for the next run. Raises StateError."""
+        self._seen.write()
+
     def tell_alarms(self) -> None:
         """Each alarm once."""
         for vector, component in self._vectors.alarms():
@@ -166,13 +174,15 @@ class Driver:
             turn.keys.clear()
             self._held.append(turn)
             return
+        identified = self._opener.identifier.identified(turn.checkpoint)
+        self._seen.keep(turn.checkpoint.label, identified.fingerprint, identified.files)
         self._flying.add(turn.number)
         self._executor.submit(
             Job(
                 number=turn.number,
                 checkpoint=turn.checkpoint,
                 record=turn.record,
-                identified=self._opener.identifier.identified(turn.checkpoint),
+                identified=identified,
                 missing=tuple(missing),
                 following=turn.following,
                 affinity=_affinity(turn.checkpoint),
@@ -248,7 +258,9 @@ class Driver:
     def _check_same(self, known: RewardVector, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint that was overwritten since its vector was written."""
         try:
-            now = self._opener.identifier.identify(checkpoint)
+            files = {} if checkpoint.problem else self._opener.identifier.files(checkpoint)
+            seen = bool(files) and self._seen.same(checkpoint.label, known.checkpoint.fingerprint, files)
+            now = known.checkpoint if seen else self._opener.identifier.identify(checkpoint)
         except HarnessError:
             return
         if known.checkpoint.fingerprint is None:
@@ -263,6 +275,7 @@ class Driver:
                     f"{label(known)} in {self._ledger.feed.path} was measured with other {what} than {checkpoint.label} holds now; "
                     "use another --out for the new ones"
                 )
+        self._seen.keep(checkpoint.label, now.fingerprint, files)
 
     def _answering_then_and_now(
         self, known: RewardVector, checkpoint: Checkpoint

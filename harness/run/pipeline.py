@@ -85,6 +85,7 @@ def run(
                     vectors.settle()
                     driver.tell_alarms()
             driver.finish()
+            driver.remember()
         finally:
             vectors.settle()  # also where it was stopped: what came early is not in the file yet
         driver.tell_alarms()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -81,3 +83,19 @@ def test_watch_waits_for_a_training_and_takes_what_score_takes(place: Path, caps
     (vector,) = read_feed(place / "out")
     assert (vector.trajectory, vector.step, vector.provenance.dtype) == ("late", 100, "float64")
     assert json.loads((place / "out" / "run.json").read_text())["spec"]["device"] == "cpu"
+
+
+AGAIN = "import sys; from harness.cli import run; code = run(sys.argv[1:]); print(code, 'torch' in sys.modules, 'transformers' in sys.modules)"
+
+
+def test_a_run_with_nothing_to_do_reads_no_weights_and_imports_no_torch(place: Path) -> None:
+    tiny.save_adapter(place / "sft-7" / "checkpoint-200", tiny.lora(tiny.llama(1)), place / "sft-7" / "checkpoint-100")
+    command = ["score", str(place / "sft-7"), "--field", str(place / "a.jsonl"), "--out", str(place / "out"), "--quiet"]
+    assert cli(command) == EXIT_OK
+    again = subprocess.run([sys.executable, "-c", AGAIN, *command], capture_output=True, text=True, check=True)
+    assert again.stdout.splitlines()[-1] == "0 False False"
+    tiny.save(place / "sft-7" / "checkpoint-100", tiny.llama(2))
+    other = subprocess.run([sys.executable, "-c", AGAIN, *command], capture_output=True, text=True, check=True)
+    assert "was measured with other weights" in other.stderr, (
+        "of a base too, what was seen is not trusted once it changed"
+    )
