@@ -19,7 +19,7 @@ def check_tasks(tasks: Sequence[Task], domain: str, environment: Environment) ->
             if not environment.has_tool(action.name):
                 raise DataError(
                     f"{where}: reference action {action.action_id!r} calls the tool {action.name!r}, "
-                    "which does not exist; correct the task file, or name the right --domain"
+                    "which does not exist; correct the task file, or name the right `domain`"
                 )
         for name in task.user_tools or ():
             if environment.user is None or name not in environment.user.tools:
@@ -33,5 +33,5 @@ def check_tasks(tasks: Sequence[Task], domain: str, environment: Environment) ->
             if side is None or side.function(call.func_name) is None:
                 raise DataError(
                     f"{where}: the {call.env_type} side has no function {call.func_name!r}; "
-                    "correct the task file, or name the right --domain"
+                    "correct the task file, or name the right `domain`"
                 )

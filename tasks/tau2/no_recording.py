@@ -16,13 +16,13 @@ def of_array(values: list[Any]) -> str:
     """What is to be said of a file that is a bare JSON array."""
     first = _mapping(values[0]) if values else {}
     if "user_scenario" in first:
-        return "a JSON array of tasks, and no recording; name it with --tasks-file, and the simulations as FILE"
+        return "a JSON array of tasks, and no recording; name it with `tasks_file`, and the simulations as FILE"
     if "traj" in first:
         return f"a JSON array of results of the first tau-bench, which has other tasks and tools; expected {FORMATS}"
     if "messages" in first or "ticks" in first:
         return (
             "a bare JSON array of simulations, without domain and tasks; write one simulation to a line, and name the "
-            "domain: jq -c '.[]' FILE > NAME.jsonl; then NAME.jsonl with --domain"
+            "domain: jq -c '.[]' FILE > NAME.jsonl; then NAME.jsonl with `domain`"
         )
     return f"a bare JSON array with no simulations in it; expected {FORMATS}"
 

@@ -63,7 +63,7 @@ def open_domain(
             f"; {name} comes with tau2-bench's own package{upstream_package.unrelated()}" if name in THEIRS else ""
         )
         raise DataError(
-            f"unknown tau2 domain {name!r}; this version has {', '.join(DOMAINS)}; name one with --domain{elsewhere}"
+            f"unknown tau2 domain {name!r}; this version has {', '.join(DOMAINS)}; name one with `domain`{elsewhere}"
         )
     return _open(name, data and data.resolve(), file, switches)
 

@@ -107,10 +107,12 @@ def rescore(
 
 
 def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
+    from harness.components.tau2.open_models import open_model
     from harness.core.chat_config import ChatConfig
-    from harness.engines.chat.open import open_named
+    from harness.tau2.settings import Participants
 
-    return open_named(ChatConfig(model=model, api_base=base, api_key_env=key_env), timeout_s=600.0)
+    chat = ChatConfig(model=model, api_base=base, api_key_env=key_env)
+    return open_model(chat, Participants(reviewer=chat, request_timeout_s=600.0))
 
 
 async def _reviewed(

@@ -109,19 +109,16 @@ def run(
 ) -> int:
     """Run simulations of a domain's tasks and say what they are worth."""
     import asyncio
-    from functools import partial
 
     from harness.cli.progress import stderr
     from harness.cli.tau2.progress import PlainRun, RichRun
     from harness.cli.tau2.summary import print_plan, print_report
+    from harness.components.tau2.open_models import open_models
     from harness.core.errors import SpecError
-    from harness.engines.chat.open import open_named
-    from harness.engines.chat.retry import Backoff
     from harness.tau2.flat import nested
     from harness.tau2.plan import make_plan
     from harness.tau2.runs.folder import open_run
     from harness.tau2.runs.observer import RunObserver
-    from harness.tau2.runs.run import Models
     from harness.tau2.runs.run import run as run_plan
     from harness.tau2.settings import settings_of
 
@@ -167,19 +164,7 @@ def run(
     if wrong := settings.user_problem():
         raise SpecError(wrong)
     plan = make_plan(settings)
-    opened = partial(
-        open_named,
-        timeout_s=settings.request_timeout_s,
-        backoff=Backoff(attempts=settings.attempts),
-        transport=settings.transport,
-    )
-    others = {part: opened(chat) for part, chat in settings.others().items()}
-    models = Models(
-        agent=opened(settings.agent),
-        user=others.get("user"),
-        judge=others.get("nl_judge"),
-        reviewer=others.get("reviewer"),
-    )
+    models = open_models(settings)
     plan.check_judge(there=settings.nl_judge is not None)
     with open_run(out, identity={**plan.identity(), **settings.identity()}) as folder:
         print_plan(plan, judge=nl_judge)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from harness.components.tau2.config import Tau2Config
+from harness.components.tau2.open_models import open_model
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointError
 from harness.core.chat_config import ChatConfig
 from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
@@ -90,16 +91,8 @@ class Tau2Component(BaseComponent):
 
     def open_model(self, chat: ChatConfig, *, attempts: int | None = None) -> ChatModel:
         """A model that takes part, by its own endpoint; it is called by nobody yet. Raises SpecError."""
-        from harness.engines.chat.open import open_named
-        from harness.engines.chat.retry import Backoff
-
         try:
-            return open_named(
-                chat,
-                timeout_s=self.config.request_timeout_s,
-                backoff=Backoff(attempts=attempts or self.config.attempts),
-                transport=self.config.transport,
-            )
+            return open_model(chat, self.config, attempts=attempts)
         except SpecError as error:
             raise SpecError(f"{self.config.name}: {error}") from error
 

@@ -41,7 +41,7 @@ class Upstream:
 
 MEANING: dict[str, str] = {
     "instructions": "the agent's instructions are upstream's words (its package, or a text of your own as agent.instructions)",
-    "exclusions": "what agent or user broke is tried four times and left out (the same as --upstream-exclusions)",
+    "exclusions": "what agent or user broke is tried four times and left out",
     "numbers": "NaN and infinity in arguments are read as Python reads them",
     "bounds": "an answer may have any number of calls and characters, and arguments nested 500 levels deep",
     "solo-stop": "a solo message that stops keeps its calls, which then have no answers and cannot be judged",

@@ -49,7 +49,7 @@ def written(raw: Raw, out: Path, *, domain: str | None, data: Path | None) -> Co
     """A recording's values as the content for `out`. Raises DataError."""
     name = domain or raw.domain
     if not name:
-        raise DataError(f"{raw.path} does not say which domain it is of; name it with --domain")
+        raise DataError(f"{raw.path} does not say which domain it is of; name it with `domain`")
     values, left_out = _readable(raw)
     tasks = _tasks(raw, name, values, data)
     if out.name.endswith(LINES):

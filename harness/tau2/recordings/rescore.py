@@ -151,7 +151,7 @@ def prepare(
     recording = read_recording(path)
     name = domain or recording.domain
     if not name:
-        raise DataError(f"{path} does not say which domain it is of; name it with --domain")
+        raise DataError(f"{path} does not say which domain it is of; name it with `domain`")
     opened = open_domain(name, data=data, source=source, upstream=upstream, retrieval=retrieval, scoring=True)
     if tasks_file is not None:
         tasks, whence = tuple(read_tasks(tasks_file)), str(tasks_file)

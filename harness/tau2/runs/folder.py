@@ -50,7 +50,7 @@ class RunFolder:
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise StateError(
                     f"{self.path} line {number} is no simulation of a run ({type(error).__name__}: {error}); "
-                    "it was written by another version or edited; use another --out"
+                    "it was written by another version or edited; use another folder"
                 ) from error
             self.results[result.key] = result
 
@@ -103,7 +103,7 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
     content = {"schema": SCHEMA, "settings": dict(identity)}
     if not path.exists():
         if (folder / SIMULATIONS).exists() or (folder / "ledger.jsonl").exists():
-            raise StateError(f"{folder} has results in it but no run.json of this kind; use another --out")
+            raise StateError(f"{folder} has results in it but no run.json of this kind; use another folder")
         write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
         return
     try:
@@ -111,9 +111,9 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
         schema = known["schema"]
         settings = identity_as_now(known["settings"]) if schema == SCHEMA else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StateError(f"cannot read {path} ({error}); restore it or use another --out") from error
+        raise StateError(f"cannot read {path} ({error}); restore it or use another folder") from error
     if schema != SCHEMA:
-        raise StateError(f"{folder} holds something else ({schema}); use another --out")
+        raise StateError(f"{folder} holds something else ({schema}); use another folder")
     names = sorted(settings.keys() | identity.keys())
     other = [name for name in names if settings.get(name) != identity.get(name)]
     added = all(name in ADDABLE and settings.get(name) is None for name in other)
@@ -121,7 +121,7 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
         write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
     elif other:
         shown = ", ".join(f"{name} {_short(settings.get(name))}, here {_short(identity.get(name))}" for name in other)
-        raise StateError(f"{folder} holds a run with other settings ({shown}); use another --out")
+        raise StateError(f"{folder} holds a run with other settings ({shown}); use another folder")
 
 
 def _is_empty(folder: Path) -> bool:

@@ -64,7 +64,7 @@ NONE: dict[str, tuple[Any, str]] = {
     "a voice run": ({**results(), "info": {"audio_native_config": {"provider": "x"}}}, "a voice simulation"),
     "an array of simulations": ([recorded()], "a bare JSON array of simulations, without domain and tasks; write one"),
     "an array of voice": ([SPOKEN], "a bare JSON array of simulations"),
-    "tasks": ([task_value()], "a JSON array of tasks, and no recording; name it with --tasks-file"),
+    "tasks": ([task_value()], "a JSON array of tasks, and no recording; name it with `tasks_file`"),
     "the first tau-bench": (
         [{"task_id": 0, "reward": 1.0, "traj": []}],
         "a JSON array of results of the first tau-bench",

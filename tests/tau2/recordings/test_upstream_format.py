@@ -179,7 +179,7 @@ def test_a_name_says_the_format_and_a_domain_is_needed(tmp_path: Path) -> None:
     source.write_text(json.dumps(results(recorded(), domain=None)))
     with pytest.raises(SpecError, match=r"name it \.jsonl for JSON lines or \.json"):
         convert(source, tmp_path / "out.txt")
-    with pytest.raises(DataError, match="name it with --domain"):
+    with pytest.raises(DataError, match="name it with `domain`"):
         convert(source, tmp_path / "out.jsonl")
     assert convert(source, tmp_path / "out.jsonl", domain="mock").n == 1
 

@@ -212,7 +212,7 @@ def test_other_settings_are_refused(
     before = (undisturbed / "simulations.jsonl").read_bytes()
     assert harness(command(endpoint, undisturbed, *option)) == 7
     err = capsys.readouterr().err
-    assert named in err and "use another --out" in err and err.count("\n") == 1
+    assert named in err and "use another folder" in err and err.count("\n") == 1
     assert (undisturbed / "simulations.jsonl").read_bytes() == before
 
 
