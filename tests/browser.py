@@ -60,6 +60,10 @@ class Browser:
         """What a script returns."""
         return self._post("execute/sync", {"script": script, "args": list(arguments)})
 
+    def run_async(self, script: str, *arguments: Any) -> Any:
+        """What a script hands to its last argument."""
+        return self._post("execute/async", {"script": script, "args": list(arguments)})
+
     def text(self, selector: str) -> str:
         """The text of the first element that a selector finds."""
         return str(self.run("return document.querySelector(arguments[0]).innerText", selector))

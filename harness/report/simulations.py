@@ -16,6 +16,7 @@ from harness.report import numbers
 from harness.report.keep import Keep
 from harness.report.places import Standing
 from harness.report.questions import Strings
+from harness.report.records import Replays
 from harness.report.source import SIMULATIONS, Simulated
 from harness.tasks.tau2.recording import read_raw
 
@@ -69,10 +70,13 @@ def simulations(of: Sequence[Group], *, keep: Keep, at_most: int) -> dict[str, A
     wanted = [row for row, reward in enumerate(rewards) if keep is Keep.ALL or not succeeded(reward)]
     wanted = [] if keep is Keep.NONE else sorted(wanted, key=lambda row: succeeded(rewards[row]))
     kept = set(wanted[:at_most])
+    replays = [Replays(group.path) for group in of]
     scenarios: dict[tuple[int, str], int] = {}
     made = []
     for row, (index, line) in enumerate(lines):
         one = _simulation(line, index, rewards[row], strings)
+        if rewards[row] is not None and not succeeded(rewards[row]):
+            _explained(one, line, replays[index], strings)
         if row in kept:
             key = (index, one["task"])
             if key not in scenarios:
@@ -80,6 +84,11 @@ def simulations(of: Sequence[Group], *, keep: Keep, at_most: int) -> dict[str, A
             one["scenario"] = scenarios[key]
             one["messages"] = list(_messages(line.get("messages"), strings))
         made.append(one)
+    notes += [
+        f"{group.name}: which records differ is not known here ({replay.why_not})"
+        for group, replay in zip(of, replays, strict=True)
+        if replay.why_not
+    ]
     return {
         "groups": [{"name": one.name, "component": one.component, "places": one.places} for one in of],
         "all": made,
@@ -165,6 +174,15 @@ def _simulation(line: Mapping[str, Any], group: int, reward: float | None, strin
             for kind, what, met, said in _checks(info)
         ],
     }
+
+
+def _explained(one: dict[str, Any], line: Mapping[str, Any], replays: Replays, strings: Strings) -> None:
+    """Adds the cause of a failure where the file names none, and the records that are not as they should be."""
+    if one["fault"] is None and (fault := replays.fault(line)) is not None:
+        one["fault"] = [fault.cause, fault.rule, strings.number(fault.words, WORDS), fault.turn]
+        one["replayed"] = True
+    if one["parts"].get("DB") == 0.0:
+        one["records"] = [strings.number(words, WORDS) for words in replays.records(line)]
 
 
 def _parts(info: Mapping[str, Any]) -> dict[str, float]:

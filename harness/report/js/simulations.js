@@ -119,7 +119,7 @@ function transcript(simulations, at) {
   const facts = [
     h("h3", { class: "text" }, "Task " + one.task + (one.trial === null ? "" : ", trial " + one.trial)),
     h("p", null, h("strong", null, verdictOf(one) + (one.reward === null ? "" : ", reward " + one.reward)), " · ended by " + one.end + " · " + count(one.n, "message") + " · ", h("span", { class: "quiet" }, simulations.groups[one.group].name)),
-    one.fault ? h("p", { class: "text" }, h("span", { class: "bad" }, "Cause: " + one.fault[0]), " (" + one.fault[1] + (one.fault[3] === null ? "" : ", turn " + one.fault[3]) + "): " + said(one.fault[2])) : one.reward !== null && verdictOf(one) === "failed" ? h("p", { class: "quiet" }, "The file names no cause; `harness tau2 rescore` finds it.") : null,
+    one.fault ? h("p", { class: "text" }, h("span", { class: "bad" }, "Cause: " + one.fault[0]), " (" + one.fault[1] + (one.fault[3] === null ? "" : ", turn " + one.fault[3]) + "): " + said(one.fault[2]), one.replayed ? h("span", { class: "quiet" }, " (found by replaying; the file names none)") : null) : one.reward !== null && verdictOf(one) === "failed" ? h("p", { class: "quiet" }, "The file names no cause; `harness tau2 rescore` finds it.") : null,
     one.reason ? h("p", { class: "text" }, said(one.reason)) : null,
     parts.length ? h("p", null, "Components: " + parts.join(", ")) : null,
     failed.length ? [h("h4", null, "What failed"), h("ul", { class: "checks" }, failed.map((check) => checkLine(check, said, gates)))] : null,
