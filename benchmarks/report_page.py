@@ -47,7 +47,26 @@ def feed(folder: Path, *, trajectories: int, steps: int, components: int, items:
                 for c in range(components)
             }
         made[f"t{trajectory}"] = of
-    return write_run(folder, made, mixtures={name: {"code": 0.25, "prose": 0.75} for name in made})
+    write_run(folder, made, mixtures={name: {"code": 0.25, "prose": 0.75} for name in made})
+    path = folder / "rewards.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(_with_changes(line, rng) for line in lines), encoding="utf-8")
+    return folder
+
+
+def _with_changes(line: str, rng: np.random.Generator) -> str:
+    """The line with errors of its changes, as a run writes them: other digits in each."""
+    vector = json.loads(line)
+    if vector["step"]:
+        vector["previous_step"] = vector["step"] - 1
+        vector["gain_stderr"] = float(rng.uniform(0.005, 0.02))
+        for component in vector["components"]:
+            component |= {
+                "change": 0.01,
+                "change_stderr": float(rng.uniform(0.01, 0.03)),
+                "n_paired": component["n_items"],
+            }
+    return json.dumps(vector) + "\n"
 
 
 def simulations(folder: Path, n: int) -> Path:
@@ -62,7 +81,7 @@ def simulations(folder: Path, n: int) -> Path:
     play = ReferencePlay(made.tasks)
 
     def agent(request: ChatRequest) -> object:
-        lazy = hash(str(request.messages[-1])) % 16 == 0
+        lazy = len(str(request.messages[-1])) % 16 == 0
         return "I cannot do that." if lazy else play(request)
 
     run_plan(made, folder, ScriptedChat(agent), ScriptedChat(play))  # type: ignore[arg-type]

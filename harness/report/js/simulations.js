@@ -104,7 +104,7 @@ function listRow(simulations, at, several) {
   const one = simulations.all[at];
   const verdict = verdictOf(one);
   const look = { solved: "better", failed: "worse", "no reward": "bad" }[verdict] || "quiet";
-  const cells = [one.task, one.trial === null ? "–" : String(one.trial), one.reward === null ? "–" : String(one.reward), h("span", { class: look }, verdict), one.fault ? one.fault[0] + (one.fault[1] ? " (" + one.fault[1] + ")" : "") : "", one.end, String(one.n)];
+  const cells = [one.task, one.trial === null ? "–" : String(one.trial), one.reward === null ? "–" : String(one.reward), h("span", { class: look }, verdict), one.fault ? h("span", { title: one.fault[1] || null }, one.fault[0]) : "", one.end, String(one.n)];
   if (several) cells.push(simulations.groups[one.group].name);
   return h("tr", { "aria-label": "task " + one.task + ", " + verdict }, cells.map((cell) => h("td", { class: "text" }, cell)));
 }
