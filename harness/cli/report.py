@@ -20,8 +20,15 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="Its title. Default: the runs' names.")] = None,
     last: Annotated[
-        int, typer.Option("--last", "-n", min=2, max=60, help="Checkpoints that are compared with each other.")
-    ] = 24,
+        int | None,
+        typer.Option(
+            "--last",
+            "-n",
+            min=2,
+            max=60,
+            help="Checkpoints compared with each other. Default: 24, of many components fewer.",
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="PLACE", help="One more to compare with, as `harness compare` names it."),
@@ -37,15 +44,18 @@ def report(
 
     A run that still goes on is shown as far as it has come.
     """
+    from harness.core.errors import SpecError
     from harness.core.journal import write_atomically
     from harness.report.data import Wanted
     from harness.report.page import write_page
 
-    wanted = Wanted(paths=tuple(runs), title=title, last=last, against=against, keep=simulations)
-    content = write_page(wanted, max_bytes=int(max_mb * 1e6))
     first = runs[0] if runs[0].is_dir() else runs[0].parent
     path = output or first / "report.html"
     if path.is_dir():
         path = path / "report.html"
+    if path.suffix not in (".html", ".htm"):
+        raise SpecError(f"a report is HTML and {path} does not say so; name a file that ends in .html")
+    wanted = Wanted(paths=tuple(runs), title=title, last=last, against=against, keep=simulations)
+    content = write_page(wanted, max_bytes=int(max_mb * 1e6))
     write_atomically(path, content)
     typer.echo(f"{path} ({len(content) / 1000:,.0f} kB)")

@@ -21,8 +21,9 @@ from harness.report.source import Run, Simulated, read_sources
 from harness.report.summary import summary
 from harness.reward_models.side import Side
 
-LAST = 24
-"""Checkpoints that are compared with each other, without another number."""
+LAST, COMPARISONS = 24, 2_500
+"""Checkpoints that are compared with each other, without another number: so many, as long as all their components come to
+no more comparisons than that (a second or two)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Wanted:
 
     paths: tuple[Path, ...]
     title: str | None = None
-    last: int = LAST
+    last: int | None = None
     against: str | None = None
     keep: Keep = Keep.ALL
 
@@ -76,7 +77,7 @@ class Reading:
         return simulations(self._groups, keep=self.wanted.keep, at_most=at_most)
 
     def _compared(self) -> dict[str, Any]:
-        picked = chosen(self._places, at_most=self.wanted.last)
+        picked = chosen(self._places, at_most=self.wanted.last or self._last())
         standing: list[Standing] = [self._places[index] for index in picked]
         sides = [_labelled(place.track.side(place.vector.step), place.label) for place in standing]
         names = list(dict.fromkeys(name for side in sides for name in side.coordinates))
@@ -94,6 +95,13 @@ class Reading:
             "strings": strings.all,
             "n_places": len(self._places),
         }
+
+    def _last(self) -> int:
+        most = max((len(place.vector.components) for place in self._places), default=1)
+        n = LAST
+        while n > 4 and most * n * (n - 1) // 2 > COMPARISONS:
+            n -= 1
+        return n
 
 
 def _labelled(side: Side, label: str) -> Side:

@@ -6,6 +6,7 @@ A recording may hold anything: what is not of the expected type is passed over, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,7 +253,10 @@ def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
 def _scenario(task: Any) -> str:
     """Everything that the task tells the simulated user, as one text."""
     scenario = _mapping(_mapping(task).get("user_scenario"))
-    return "\n".join(_texts([scenario.get("persona"), scenario.get("instructions"), _mapping(task).get("ticket")]))
+    try:
+        return "\n".join(_texts([scenario.get("persona"), scenario.get("instructions"), _mapping(task).get("ticket")]))
+    except RecursionError:
+        return ""
 
 
 def _texts(value: Any) -> list[str]:
@@ -283,4 +287,10 @@ def _list(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

@@ -13,7 +13,7 @@ from tau2_lines import simulation, write_lines
 
 from harness import read_feed
 from harness.cli import run
-from harness.core.errors import EXIT_OK, DataError
+from harness.core.errors import EXIT_OK, DataError, SpecError
 from harness.feed.compare import compare
 from harness.report.data import Wanted
 from harness.report.keep import Keep
@@ -195,6 +195,13 @@ def test_of_many_checkpoints_lasts_and_firsts_are_compared_and_the_page_says_how
     assert {places[index].vector.step for index in chosen(places, at_most=4)} == {0, 4}
 
 
+def test_of_many_components_fewer_checkpoints_are_compared(tmp_path: Path) -> None:
+    many = {f"c{i}": Values(values=[0.0, 1.0, 1.0], weight=0.0) for i in range(60)}
+    page = page_of(write_run(tmp_path / "run", {"sft": dict.fromkeys(range(12), many)}))
+    assert len(read_block(page, "compared")["labels"]) == 9  # 60 x 36 comparisons
+    assert any(said.startswith("9 of 12 checkpoints") for said in read_block(page, "more")["left_out"])
+
+
 def test_another_run_can_be_compared_against(folder: Path, tmp_path: Path) -> None:
     base = write_run(tmp_path / "base", {"base": steps(0.5)})
     compared = read_block(page_of(folder, against=f"{base}@0"), "compared")
@@ -250,8 +257,33 @@ def test_the_command_writes_the_page_and_refuses_what_is_no_run(
     first = (folder / "report.html").read_bytes()
     assert first.startswith(b"<!DOCTYPE html>")
     assert run(["report", str(folder), "-o", str(tmp_path / "other.html"), "--last", "2"]) == EXIT_OK
+    feed = (folder / "rewards.jsonl").read_bytes()
+    assert run(["report", str(folder), "-o", str(folder / "rewards.jsonl")]) == SpecError.exit_code
+    assert (folder / "rewards.jsonl").read_bytes() == feed
+    capsys.readouterr()
     assert run(["report", str(tmp_path / "nothing")]) == DataError.exit_code
     assert "nothing at" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run(["report", str(tmp_path / "empty")]) == DataError.exit_code
     assert "is no run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"task_id": 7, "trial": True, "reward_info": {"reward": 10**400}, "messages": [None, 3, {"role": None}]},
+        {
+            "reward_info": [1],
+            "messages": {"role": "user"},
+            "fault": "agent",
+            "task": {"user_scenario": {"instructions": [1]}},
+        },
+        {"task_id": None, "reward_info": {"reward": 0.5, "action_checks": [None, {"action": 3}], "env_assertions": {}}},
+        {"messages": [{"role": "constructor", "content": [{"type": "text"}], "tool_calls": [None, {"name": {}}]}]},
+        {"fault": {"cause": None, "turn": "x"}, "reward_info": {"reward": "1", "reward_breakdown": {"DB": {}}}},
+    ],
+)
+def test_a_line_of_anything_costs_only_itself(tmp_path: Path, line: dict[str, Any]) -> None:
+    path = write_lines(tmp_path / "simulations.jsonl", simulation("a", 1.0), line)
+    every = read_block(page_of(path), "simulations")["all"]
+    assert len(every) == 2 and every[0]["task"] == "a" and every[1]["n"] >= 0

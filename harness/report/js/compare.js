@@ -12,13 +12,12 @@ function showCompare(page) {
 }
 
 function pairTable(page) {
-  const { compared, feed, pair } = page;
+  const { compared, pair } = page;
   const { before, after } = pair;
   if (before === after) return h("p", { class: "note" }, "Both are the same checkpoint; choose another.");
-  const roles = Object.fromEntries(feed.components.map((one) => [one.name, one]));
   const rows = compared.names.map((name) => {
     const found = page.compare(name, before, after);
-    const one = roles[name] || { role: "", higher: true };
+    const one = page.known(name);
     const raw = compared.raw[name];
     if (!found || found.status === null) return [name, "–", text(raw[before]), text(raw[after]), "–", "–", "", "–", "–", "–", ""];
     const [sign, look] = LOOKS[found.word] || ["", "quiet"];

@@ -4,6 +4,7 @@ const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
 const N_COLOURS = 6;
 const SHOWN_IN_READOUT = 5;
 const BANDS_AT_MOST = 6;
+const DOMAINS = 12;
 
 function css(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -47,11 +48,11 @@ function showCurves(page) {
   const explain = h("p", { class: "quiet" }, "Drag to zoom, all panels follow; a click on a trajectory puts it in focus. The paired band is one standard error of the difference between neighbouring steps, shared by the two: the items are common to all checkpoints, so what they have in common is no error of a difference. The other band is for another sample of items.");
   const panels = h("div", { class: "panels" });
   const mixture = h("div", { class: "panels" });
-  put(home, legend, bar, panels, feed.domains.length ? [h("h3", null, "Mixture that each step was trained on"), mixture] : null, explain);
+  put(home, legend, bar, panels, feed.domains.length ? [h("h3", null, "Mixture that each step was trained on"), mixture, feed.domains.length > DOMAINS ? h("p", { class: "quiet" }, "The " + DOMAINS + " domains whose share varies most, of " + feed.domains.length + "; the table has all.") : null] : null, explain);
   const shown = [
     { name: "scalar", sub: "Σ weight × component", raw: feed.scalar.raw, between: feed.scalar.between, sample: feed.scalar.sample, into: panels },
     ...feed.components.map((one) => ({ ...one, sub: one.unit + " · " + one.role + (one.higher ? "" : " · lower is better"), into: panels })),
-    ...feed.domains.map((name, at) => ({ name: "share of " + name, sub: "mixture", raw: feed.shares[at], into: mixture })),
+    ...widest(feed.shares).map((at) => ({ name: "share of " + feed.domains[at], sub: "mixture", raw: feed.shares[at], into: mixture })),
   ];
   const frames = shown.map((one) => {
     const readout = h("div", { class: "readout" });
@@ -76,6 +77,16 @@ function showCurves(page) {
   page.onTheme(() => { readColours(); rebuild(); });
   page.onEscape(() => zoomOut(view));
   window.addEventListener("beforeprint", resize);
+}
+
+/** Which domains have a panel, in their order: those whose share varies most. */
+function widest(shares) {
+  const range = (share) => {
+    const known = share.filter((x) => x !== null);
+    return known.length ? known.reduce((a, b) => Math.max(a, b)) - known.reduce((a, b) => Math.min(a, b)) : 0;
+  };
+  const order = shares.map((_, at) => at).sort((a, b) => range(shares[b]) - range(shares[a]));
+  return order.slice(0, DOMAINS).sort((a, b) => a - b);
 }
 
 function filterBox(buttons, names) {
@@ -107,7 +118,7 @@ function byLane(feed, grid, values) {
 function draw({ one, frame, plot, readout }, grid, view, feed, lit) {
   const values = byLane(feed, grid, one.raw);
   const errors = view.band && one[view.band] ? byLane(feed, grid, one[view.band]) : null;
-  const widest = errors ? Math.max(0, ...one[view.band].filter((e) => e !== null)) : 0;
+  const widest = errors ? one[view.band].reduce((most, e) => Math.max(most, e === null ? 0 : e), 0) : 0;
   const ink = css("--quiet"), lines = css("--grid");
   const axis = { stroke: ink, grid: { stroke: lines, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const alpha = (lane) => (lit(lane) ? 1 : 0.12);

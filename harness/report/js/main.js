@@ -5,14 +5,14 @@ function state(blocks) {
   const told = { pair: [], component: [], theme: [], key: [], escape: [], address: [] };
   const tell = (what, ...words) => told[what].forEach((listener) => listener(...words));
   const n = compared.labels.length;
-  const known = Object.fromEntries(feed.components.map((one) => [one.name, one]));
+  const known = new Map(feed.components.map((one) => [one.name, one]));
   const index = simulationIndex(blocks);
   const boxes = { before: [], after: [], component: [] };
   const page = {
     ...blocks,
     pair: firstPair(blocks),
     component: compared.names[0] || null,
-    higher: (name) => !known[name] || known[name].higher,
+    known: (name) => known.get(name) || { role: "", higher: true },
     compare: (name, before, after) => comparison(compared.pairs.components[name], compared.pairs.words, compared.pairs.texts, n, before, after),
     compareScalar: (before, after) => comparison(compared.pairs.scalar, null, compared.pairs.texts, n, before, after),
     moved: (name, before, after) => moved(compared.items[name], before, after),

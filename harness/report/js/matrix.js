@@ -17,7 +17,7 @@ function showMatrix(page) {
 function matrix(page, detail) {
   const { compared, component } = page;
   const n = compared.labels.length;
-  const better = page.higher(component) ? 1 : -1;
+  const better = page.known(component).higher ? 1 : -1;
   const pairs = compared.pairs.components[component];
   const size = (of) => Math.max(1e-300, ...of.filter((x) => x !== null).map(Math.abs));
   const widest = size(pairs.change), coarsest = size(pairs.detectable);

@@ -1,7 +1,7 @@
 // tau2 simulations: a list with verdict and cause, and the transcript of one beside it.
 
 const ROWS = 300;
-const NAMES = { assistant: "agent", user: "user", system: "system", tool: "answer", unreadable: "unreadable" };
+const NAMES = new Map([["assistant", "agent"], ["user", "user"], ["system", "system"], ["tool", "answer"], ["unreadable", "unreadable"]]);
 
 function verdictOf(one) {
   if (one.excluded) return "left out";
@@ -137,8 +137,8 @@ function checkLine([component, what, met, judge], said, gates) {
 
 function messageBox([role, ofUser, content, calls, error], turn, one, said) {
   const faulty = one.fault && one.fault[3] === turn;
-  const who = (NAMES[role] || role) + (role === "tool" && ofUser ? " to the user" : "") + (error ? ", an error" : "");
-  return h("div", { class: "message " + (NAMES[role] ? role : "") + (faulty ? " fault" : "") },
+  const who = (NAMES.get(role) || role) + (role === "tool" && ofUser ? " to the user" : "") + (error ? ", an error" : "");
+  return h("div", { class: "message " + (NAMES.has(role) ? role : "") + (faulty ? " fault" : "") },
     h("div", { class: "who" }, turn + " " + who, faulty ? h("span", { class: "bad" }, " ← " + one.fault[0] + " at fault") : null),
     content ? h("div", { class: "text" + (role === "tool" ? " mono" : "") }, said(content)) : calls.length ? null : h("div", { class: "quiet" }, "(empty)"),
     calls.map(([name, args, byUser]) => h("div", { class: "text mono" }, (byUser ? "user calls " : "calls ") + name + " " + said(args))));

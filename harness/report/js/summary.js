@@ -27,9 +27,9 @@ function showSummary(page) {
 }
 
 function components({ feed }) {
-  const sources = Object.assign({}, ...feed.runs.map((run) => run.sources));
+  const sources = new Map(feed.runs.flatMap((run) => Object.entries(run.sources)));
   const rows = feed.components.map((one) => {
-    const source = Object.entries(sources[one.name] || {}).map(([key, value]) => key + " " + value).join(", ");
+    const source = Object.entries(sources.get(one.name) || {}).map(([key, value]) => key + " " + value).join(", ");
     return [one.name, one.kind, one.role, one.metric + (one.higher ? "" : " (lower is better)"), text(one.weight), one.n_items.toLocaleString("en"), [source, "text quiet"]];
   });
   return h("div", { class: "scroll" }, table([["component"], ["kind"], ["role"], ["metric"], ["weight", true], ["items", true], ["of"]], rows));
