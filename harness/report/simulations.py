@@ -5,7 +5,6 @@ A recording may hold anything: what is not of the expected type is passed over, 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from harness.report.questions import Strings
 from harness.report.records import Replays
 from harness.report.source import SIMULATIONS, Simulated
 from harness.tasks.tau2.recording import read_raw
+from harness.tau2.recordings.checks import checks, compact, text_of
 
 MESSAGE, ANSWER, ARGUMENTS, WORDS = 4_000, 1_500, 1_000, 1_000
 """Characters shown of a message, a tool's answer, a call's arguments, and of what is said of a verdict."""
@@ -172,7 +172,7 @@ def _simulation(line: Mapping[str, Any], group: int, reward: float | None, strin
         "basis": [str(name) for name in _list(info.get("reward_basis"))],
         "checks": [
             [kind, strings.number(what, WORDS), met, strings.number(said, WORDS)]
-            for kind, what, met, said in _checks(info)
+            for kind, what, met, said in checks(info)
         ],
     }
 
@@ -194,49 +194,18 @@ def _parts(info: Mapping[str, Any]) -> dict[str, float]:
     return {name: part for name, part in found.items() if part is not None}
 
 
-def _checks(info: Mapping[str, Any]) -> Iterator[tuple[str, str, bool, str]]:
-    """Each check by itself: (component, what it asks, whether it was met, what a judge said)."""
-    database = _mapping(info.get("db_check"))
-    if isinstance(database.get("db_match"), bool):
-        yield "DB", "the databases at the end equal those after the reference actions", database["db_match"], ""
-    for one in map(_mapping, _list(info.get("env_assertions"))):
-        asked = _mapping(one.get("env_assertion"))
-        expected = "" if asked.get("assert_value", True) is True else " is false"
-        yield "ENV_ASSERTION", f"{_call(asked, 'func_name')}{expected}", one.get("met") is True, ""
-    for one in map(_mapping, _list(info.get("action_checks"))):
-        action = _mapping(one.get("action"))
-        who = "the user: " if action.get("requestor") == "user" else ""
-        kind = one.get("tool_type")
-        said = f"a {kind} action" if isinstance(kind, str) else ""
-        yield "ACTION", f"{who}{_call(action, 'name')}", one.get("action_match") is True, said
-    for one in map(_mapping, _list(info.get("communicate_checks"))):
-        yield (
-            "COMMUNICATE",
-            f"the agent says {_text(one.get('info'))}",
-            one.get("met") is True,
-            _text(one.get("justification")),
-        )
-    for one in map(_mapping, _list(info.get("nl_assertions"))):
-        yield "NL_ASSERTION", _text(one.get("nl_assertion")), one.get("met") is True, _text(one.get("justification"))
-
-
-def _call(value: Mapping[str, Any], name: str) -> str:
-    arguments = _mapping(value.get("arguments"))
-    return f"{value.get(name)}({', '.join(f'{key}={_compact(one)}' for key, one in arguments.items())})"
-
-
 def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
     """(role, whether the user's, text, calls, error) of each message in order; what is no message is said to be none."""
     for message in _list(messages):
         if not isinstance(message, Mapping):
-            yield ["unreadable", 0, strings.number(f"no message: {_compact(message)}", MESSAGE), [], 0]
+            yield ["unreadable", 0, strings.number(f"no message: {compact(message)}", MESSAGE), [], 0]
             continue
         role = str(message.get("role"))
         limit = ANSWER if role == "tool" else MESSAGE
         calls = [
             [
                 numbers.cut(str(_mapping(call).get("name")), ARGUMENTS),
-                strings.number(_compact(_mapping(call).get("arguments")), ARGUMENTS),
+                strings.number(compact(_mapping(call).get("arguments")), ARGUMENTS),
                 int(_mapping(call).get("requestor") == "user"),
             ]
             for call in _list(message.get("tool_calls"))[:50]
@@ -244,7 +213,7 @@ def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
         yield [
             numbers.cut(role, 40),
             int(message.get("requestor") == "user"),
-            strings.number(_text(message.get("content")), limit),
+            strings.number(text_of(message.get("content")), limit),
             calls,
             int(message.get("error") is True),
         ]
@@ -265,17 +234,6 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         value = [text for key, text in value.items() if key != "domain"]
     return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
-
-
-def _compact(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (ValueError, TypeError, RecursionError) as error:
-        return f"({type(error).__name__})"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else _compact(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

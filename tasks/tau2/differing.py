@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+SHOWN = 120
+"""Characters of a value in a sentence."""
 ABSENT = "nothing"
 """What stands for a field or record that is not there."""
 
@@ -15,6 +18,14 @@ class Differing(NamedTuple):
     path: str
     expected: Any
     found: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {_said(self.found)}, expected {_said(self.expected)}"
+
+
+def _said(value: Any) -> str:
+    text = ABSENT if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def differing(expected: Any, found: Any, path: str) -> Iterator[Differing]:
