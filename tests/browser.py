@@ -87,10 +87,12 @@ class Browser:
         events = [json.loads(entry["message"])["message"] for entry in self._post("se/log", {"type": "performance"})]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
-    def media(self, **features: str) -> None:
-        """What the page is told of the user's wishes, such as prefers_color_scheme="dark"."""
+    def media(self, *, media: str = "", **features: str) -> None:
+        """What the page is told of the user's wishes, such as prefers_color_scheme="dark", and what it is shown on ("print")."""
         wishes = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
-        self._post("goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": wishes}})
+        self._post(
+            "goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": media, "features": wishes}}
+        )
 
     def size(self, width: int, height: int) -> None:
         """The window's size in pixels."""

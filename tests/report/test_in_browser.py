@@ -254,3 +254,17 @@ def test_a_page_of_simulations_alone_and_one_of_nothing_yet_are_drawn(web: Brows
         web.open(tmp_path / name)
         assert web.console() == []
     assert "Nothing is measured yet" in web.text("main")
+
+
+def test_print_is_light_and_says_which_pair_it_shows(web: Browser, made: tuple[Path, Path]) -> None:
+    web.media(prefers_color_scheme="dark")
+    web.open(made[1], "#compare?before=mix-0%400&after=mix-0%4020")
+    web.media(media="print", prefers_color_scheme="dark")
+    web.run("dispatchEvent(new Event('beforeprint'))")
+    found = web.run(
+        """const seen = (e) => e.getBoundingClientRect().height > 0;
+        return [getComputedStyle(document.body).backgroundColor, seen(document.querySelector('nav')),
+          [...document.querySelectorAll('#compare select')].filter(seen).map((e) => e.selectedOptions[0].text)];"""
+    )
+    assert found == ["rgb(255, 255, 255)", False, ["mix-0@0", "mix-0@20"]]
+    web.media(media="", prefers_color_scheme="light")
