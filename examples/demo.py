@@ -206,9 +206,10 @@ def main() -> None:
     harness("export", out, "--format", "olmix", "-o", out / "olmix")
     feed = read_feed(out)
     plot_feed(feed, out / "reward.svg")
+    harness("report", out)
     print(f"\n{compare(feed)}")
     print(f"learner's array [rho ; standardised]: shape {feed.matrix(read_reference(out / 'reference.json')).shape}")
-    print(f"feed: {out / 'rewards.jsonl'}, plot: {out / 'reward.svg'}")
+    print(f"feed: {out / 'rewards.jsonl'}, plot: {out / 'reward.svg'}, all of it to read: {out / 'report.html'}")
 
 
 def compare(feed: Feed) -> str:

@@ -30,13 +30,13 @@ def flips(before: Sequence[Items], after: Sequence[Items], *, higher_is_better: 
     side and in no seed of the other. Right is full marks: a reward of 1, an error of 0.
     """
     every = [*before, *after]
-    if not before or not after or not all(map(_are_answers, every)):
+    if not before or not after or not all(map(are_answers, every)):
         return None
     where = after[0].layout
     common = _common(every)
     if common is None:
         return None
-    rows, right = common, [_right(found, higher_is_better) for found in every]
+    rows, right = common, [full_marks(found, higher_is_better=higher_is_better) for found in every]
     at = [mine[picked] for mine, picked in zip(right, rows, strict=True)]
     was, now = np.stack(at[: len(before)]), np.stack(at[len(before) :])
     up = ~was.any(axis=0) & now.all(axis=0)
@@ -49,12 +49,14 @@ def flips(before: Sequence[Items], after: Sequence[Items], *, higher_is_better: 
     )
 
 
-def _are_answers(found: Items) -> bool:
+def are_answers(found: Items) -> bool:
+    """Whether values are answers or rewards: within [0, 1], and half of them or more 0 or 1."""
     whole = int(((found.values == 0) | (found.values == 1)).sum())
     return bool(found.unit_interval.all()) and 2 * whole >= len(found.values)
 
 
-def _right(found: Items, higher_is_better: bool) -> npt.NDArray[np.bool_]:
+def full_marks(found: Items, *, higher_is_better: bool = True) -> npt.NDArray[np.bool_]:
+    """Of each item, whether it is right: a reward of 1, an error of 0."""
     return found.values >= 1 - ALMOST if higher_is_better else found.values <= ALMOST
 
 

@@ -25,6 +25,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "harness.lm_eval": (*BELOW, "harness.tau2", "harness.lm_eval"),
     "harness.components": (*BELOW, "harness.tau2", "harness.lm_eval", "harness.components"),
     "harness.feed": ("harness.core", "harness.reward_models", "harness.lm_eval", "harness.feed"),
+    "harness.report": (
+        "harness.core",
+        "harness.reward_models",
+        "harness.tasks",
+        "harness.tau2",
+        "harness.feed",
+        "harness.report",
+    ),
     "harness.spec": ("harness.core", "harness.reward_models", "harness.spec"),
     "harness.mixing": ("harness.core", "harness.reward_models", "harness.feed", "harness.mixing"),
     "harness.run": (

@@ -17,6 +17,7 @@ from harness.cli import (
     lm_eval,
     ls,
     merge,
+    report,
     schema,
     score,
     serve,
@@ -63,6 +64,7 @@ app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)
 app.command("compare")(compare.compare)
 app.command("gate")(gate.gate)
+app.command("report")(report.report)
 app.command("update")(update.update)
 app.command("export")(export.export)
 app.command("validate")(validate.validate)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from harness.cli.visible import visible
@@ -20,6 +21,8 @@ from harness.tasks.suites.choices import KINDS
 
 PIPE_WIDTH = 10_000
 """Columns when nobody looks: tables are not wrapped in files."""
+GAP = 2
+"""Columns of the terminal between two of a table."""
 STEPS_SHOWN = 12
 """Trajectories whose last step is told in words."""
 
@@ -65,40 +68,84 @@ def summary_line(vector: RewardVector) -> str:
     return f"{label(vector)}: {parts}, scalar {number(vector.scalar)}, gain {gain_cell(vector)}"
 
 
-def print_vectors(vectors: Sequence[RewardVector]) -> None:
-    """A row per vector, with a column per component of any of them."""
-    names = list(dict.fromkeys(component.name for vector in vectors for component in vector.components))
-    standardized = any(value is not None for vector in vectors for value in vector.standardized)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trajectory", overflow="fold")
-    table.add_column("step", justify="right")
-    for name in names:
-        table.add_column(name, justify="right")
-        if standardized:
-            table.add_column("z", justify="right")
-    table.add_column("scalar", justify="right")
-    table.add_column("gain", justify="right")
-    for vector in vectors:
-        components = {component.name: component for component in vector.components}
-        row = [vector.trajectory, "-" if vector.step is None else str(vector.step)]
-        for name in names:
-            component = components.get(name)
-            row.append("-" if component is None else cell(component))
-            if standardized:
-                row.append(
-                    "-" if component is None or component.standardized is None else f"{component.standardized:+.2f}"
-                )
-        table.add_row(*row, number(vector.scalar), gain_cell(vector))
-    console = stdout()
-    if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum <= console.width:
-        console.print(table)
-    else:
-        for vector in vectors:  # a table squeezed into a narrow terminal would lose its digits
+class Group(NamedTuple):
+    """Columns that stay together: (heading, cells) each."""
+
+    columns: list[tuple[str, list[str]]]
+
+    @property
+    def width(self) -> int:
+        """With the gap before each column."""
+        return sum(GAP + max(map(cell_len, (heading, *cells))) for heading, cells in self.columns)
+
+
+def print_vectors(vectors: Sequence[RewardVector], console: Console | None = None) -> None:
+    """A row per vector, with a column per component of any of them; in a narrow terminal several tables below each other.
+
+    No number is ever broken or left out: where not even one component fits beside the trajectory, a line per vector.
+    """
+    place = Group(
+        [
+            ("trajectory", [visible(vector.trajectory) for vector in vectors]),
+            ("step", ["-" if vector.step is None else str(vector.step) for vector in vectors]),
+        ]
+    )
+    groups = [*_component_groups(vectors), _scalar_group(vectors)]
+    console = console or stdout()
+    left = console.width - (place.width - GAP)
+    if any(group.width > left for group in groups):
+        for vector in vectors:
             console.print(summary_line(vector), soft_wrap=True)
+    else:
+        for at, block in enumerate(_blocks(groups, left)):
+            if at:
+                console.print()
+            console.print(_table([*place.columns, *(column for group in block for column in group.columns)]))
     print_steps(vectors)
     print_alarms(vectors)
     print_unlike(vectors)
     print_caveats(vectors)
+
+
+def _component_groups(vectors: Sequence[RewardVector]) -> Iterator[Group]:
+    """Value and z of each component."""
+    standardized = any(value is not None for vector in vectors for value in vector.standardized)
+    by_name = [{component.name: component for component in vector.components} for vector in vectors]
+    for name in dict.fromkeys(name for of in by_name for name in of):
+        every = [of.get(name) for of in by_name]
+        columns = [(name, ["-" if one is None else cell(one) for one in every])]
+        if standardized:
+            columns.append(("z", [_z_cell(one) for one in every]))
+        yield Group(columns)
+
+
+def _scalar_group(vectors: Sequence[RewardVector]) -> Group:
+    scalars = [number(vector.scalar) for vector in vectors]
+    return Group([("scalar", scalars), ("gain", [gain_cell(vector) for vector in vectors])])
+
+
+def _z_cell(component: ComponentRecord | None) -> str:
+    return "-" if component is None or component.standardized is None else f"{component.standardized:+.2f}"
+
+
+def _blocks(groups: Sequence[Group], width: int) -> Iterator[list[Group]]:
+    """Groups in order, as many to a table as fit."""
+    block: list[Group] = []
+    for group in groups:
+        if block and sum(one.width for one in block) + group.width > width:
+            yield block
+            block = []
+        block.append(group)
+    yield block
+
+
+def _table(columns: Sequence[tuple[str, list[str]]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for at, (heading, _) in enumerate(columns):
+        table.add_column(heading, justify="left" if at == 0 else "right", no_wrap=True)
+    for row in zip(*(cells for _, cells in columns), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def print_steps(vectors: Sequence[RewardVector]) -> None:

@@ -11,6 +11,10 @@ from harness.reward_models.items import CLUSTERS, MEMBER, VALUES, Items, NoItems
 
 COLUMNS = ("id", *VALUES, *CLUSTERS, MEMBER)
 """Of a table of items, what changes and errors are computed with."""
+TEXTS = ("prompt", "target")
+"""What is the same for every checkpoint, for people: kept once, in a file that the tables of items name."""
+LINK = b"texts"
+"""The key in a table's metadata under which that file's path stands, relative to the run folder."""
 
 
 def items_of(folder: Path, vector: RewardVector, component: ComponentRecord) -> Items | NoItems:
@@ -28,8 +32,20 @@ def items_of(folder: Path, vector: RewardVector, component: ComponentRecord) -> 
     return scored_items(table, component, vector.provenance.tasks.get(component.name, {}))
 
 
+def read_texts(folder: Path, where: str) -> dict[str, list[Any]] | None:
+    """`id`, and of a prompt and a target what is there, beside a table of items; None where there is nothing of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        linked = (pq.read_schema(folder / where).metadata or {}).get(LINK)
+    except (OSError, pa.ArrowException):
+        return None
+    return None if linked is None else read_table(folder / linked.decode(), ("id", *TEXTS))
+
+
 def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> dict[str, list[Any]] | None:
-    """Those `columns` of a Parquet file of items that it has; None where it cannot be read."""
+    """Those columns of a Parquet file of items that it has; None where it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

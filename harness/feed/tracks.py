@@ -86,7 +86,10 @@ class Track:
 def read_tracks(path: Path) -> list[Track]:
     """Every trajectory of a run folder or feed, or every model of a result folder of lm-eval. Raises DataError."""
     if (path / FEED_FILE).exists() or (path.is_file() and path.suffix != ".json"):
-        return _of_feed(path)
+        feed = read_feed(path).latest()
+        if not feed:
+            raise DataError(f"the feed at {path} is empty; there is nothing to compare")
+        return tracks_of(path, feed)
     if path.is_file() or any(path.rglob("results*.json")):
         return _of_lm_eval(path)
     raise DataError(
@@ -95,10 +98,8 @@ def read_tracks(path: Path) -> list[Track]:
     )
 
 
-def _of_feed(path: Path) -> list[Track]:
-    feed = read_feed(path).latest()
-    if not feed:
-        raise DataError(f"the feed at {path} is empty; there is nothing to compare")
+def tracks_of(path: Path, feed: Feed) -> list[Track]:
+    """Every trajectory of a feed that was read from `path` (or the run folder it is in), as `latest` gives it."""
     folder = path if path.is_dir() else path.parent
     alone = len(feed.trajectories) == 1
     return [_of_trajectory(path, folder, feed.trajectory(name), name, alone=alone) for name in feed.trajectories]

@@ -2,7 +2,7 @@
 
 run.json         which run this is: schema, run, spec digest, spec
 ledger.jsonl     one line per finished measurement, written before any vector uses it
-items/           per-item scores, Parquet, one folder per measurement
+items/           per-item scores, Parquet, one folder per measurement; items/texts/ has what was asked, once
 residuals/       the item x checkpoint residuals of long trajectories, a cache
 work/            what a measurement in progress keeps, one folder each
 rewards.jsonl    the feed, one line per checkpoint
@@ -26,11 +26,13 @@ from harness.core.errors import StateError
 from harness.core.held_folder import held_folder
 from harness.core.journal import Follower, Journal, write_atomically
 from harness.core.measurement import Measurement, Record, is_open
+from harness.feed.items import LINK, TEXTS
 from harness.feed.lines import FEED_FILE
 
 RUN_SCHEMA = "harness.run/1"
 UNCOUNTED = ("device", "batch_tokens", "trust_remote_code", "allow_pickle", "serve")
 """Keys of a spec that are no part of what is measured, or only of components that are served."""
+Table = Mapping[str, Sequence[Any]]
 
 
 class Entry(Record):
@@ -116,7 +118,7 @@ class Ledger:
         """
         if entry.table:
             where = f"items/{entry.key.removeprefix('sha256:')[:16]}/{entry.component}.parquet"
-            write_atomically(self.folder / where, _parquet(entry.table))
+            write_atomically(self.folder / where, _parquet(*self._without_texts(entry.table)))
             entry = entry.model_copy(update={"items": where})
         if not is_open(entry.measurement):
             self._journal.append(entry.model_dump_json())
@@ -124,13 +126,27 @@ class Ledger:
             self._entries[entry.key] = entry.model_copy(update={"table": None})
         return entry
 
+    def _without_texts(self, table: Table) -> tuple[Table, str | None]:
+        """A table without what is the same for every checkpoint, and the file that has it."""
+        texts = {name: table[name] for name in ("id", *TEXTS) if name in table}
+        if not texts.keys() - {"id"} or "id" not in texts:
+            return table, None
+        digest = digest_json([[name, list(column)] for name, column in texts.items()])
+        where = f"items/texts/{digest.removeprefix('sha256:')[:16]}.parquet"
+        if not (self.folder / where).exists():
+            write_atomically(self.folder / where, _parquet(texts))
+        return {name: column for name, column in table.items() if name not in TEXTS}, where
 
-def _parquet(items: Mapping[str, Sequence[Any]]) -> bytes:
+
+def _parquet(items: Table, texts: str | None = None) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(pa.table({name: pa.array(list(column)) for name, column in items.items()}), buffer)
+    made = pa.table({name: pa.array(list(column)) for name, column in items.items()})
+    if texts is not None:
+        made = made.replace_schema_metadata({LINK: texts.encode()})
+    pq.write_table(made, buffer)
     return buffer.getvalue()
 
 

@@ -20,6 +20,7 @@ from harness.core.errors import SpecError
 from harness.tasks.suites.build import Built, choice_metrics_of, n_docs
 from harness.tasks.suites.choices import Choice, choice_metrics, has_choice_metrics
 from harness.tasks.suites.index import quiet
+from harness.tasks.suites.texts import Texts, limit_of, question_texts
 
 BOOTSTRAP = 1000
 """Draws for the standard error of a metric that is no mean."""
@@ -44,6 +45,9 @@ class TaskScores:
     failed: dict[int, str] = field(default_factory=dict)
     gold: dict[int, Gold] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
+    nats: dict[int, list[float]] = field(default_factory=dict)
+    """Of every request of a document that was answered by a likelihood, in order."""
+    questions: Texts = field(default_factory=dict)
 
 
 class Questions:
@@ -53,6 +57,7 @@ class Questions:
         """`seed`: of the examples' choice. `prompting`: what lm-eval's `build_all_requests` takes of chat templates."""
         self.asked: dict[str, list[Any]] = defaultdict(list)
         self._of: dict[str, list[Any]] = {}
+        self._texts: dict[str, Texts] = {}
         for one in built:
             for name, task in one.tasks.items():
                 _remember(task)
@@ -70,10 +75,18 @@ class Questions:
             for instance, answer in zip(instances, answers[kind], strict=True):
                 given[id(instance)].append(answer)
         return {
-            name: _score_task(task, self._of[name], given, n=n_docs(task, one.limit))
+            name: _score_task(task, self._of[name], given, self._texts_of(name, task), n=n_docs(task, one.limit))
             for one in built
             for name, task in one.tasks.items()
         }
+
+    def _texts_of(self, name: str, task: Any) -> Texts:
+        """For people, made once."""
+        if name not in self._texts:
+            limit = limit_of(sum(len({instance.doc_id for instance in of}) for of in self._of.values()))
+            with quiet():
+                self._texts[name] = question_texts(task, self._of[name], limit=limit)
+        return self._texts[name]
 
 
 RENDERED = ("doc_to_text", "doc_to_target", "doc_to_choice")
@@ -103,13 +116,15 @@ def _remember(task: Any) -> None:
             setattr(task, name, _Remembered(getattr(task, name)))
 
 
-def _score_task(task: Any, instances: Sequence[Any], given: Mapping[int, list[Answer]], *, n: int) -> TaskScores:
+def _score_task(
+    task: Any, instances: Sequence[Any], given: Mapping[int, list[Answer]], texts: Texts, *, n: int
+) -> TaskScores:
     """`n`: documents that there are; one of which nothing was asked has failed."""
     by_doc: dict[int, list[Any]] = defaultdict(list)
     for instance in instances:
         by_doc[instance.doc_id].append(instance)
     silent = [doc for doc in range(n) if doc not in by_doc]
-    scores = TaskScores(name=task.task_name, docs=[*by_doc, *silent])
+    scores = TaskScores(name=task.task_name, docs=[*by_doc, *silent], questions=texts)
     scores.failed.update(
         dict.fromkeys(silent, "nothing is asked of it: it has no choices, or its task makes no request")
     )
@@ -127,6 +142,8 @@ def _score_task(task: Any, instances: Sequence[Any], given: Mapping[int, list[An
         first = given[id(some[0])][0]
         if isinstance(first, str):
             scores.texts[doc] = first
+        elif isinstance(first, Likelihood):
+            scores.nats[doc] = [a.nats for i in some if isinstance(a := given[id(i)][0], Likelihood)]
         gold = _gold(task, some, [given[id(i)][0] for i in some])
         if gold is not None:
             scores.gold[doc] = gold

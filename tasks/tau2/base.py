@@ -13,6 +13,7 @@ from harness.core.tau2.message import Message
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2.check import check_tasks
+from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.end import EndStates
 from harness.tasks.tau2.environment import Environment
 from harness.tasks.tau2.files import DomainFiles
@@ -85,3 +86,7 @@ class BaseDomain:
     def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
         """Replay a recorded simulation. Raises TranscriptError, or whatever an assertion raises."""
         return self._end_states(task, messages, solo=solo)
+
+    def differing(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> Sequence[Differing]:
+        """Where the databases at the end are not those after the reference actions. Raises as `end_state` does."""
+        return self._end_states.differing(task, messages, solo=solo)

@@ -6,9 +6,10 @@ Owns opening, merging and comparing. Knows nothing of what records mean.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from harness.tasks.tau2.differing import Differing, differing
 from harness.tasks.tau2.merge import deep_merge
 from harness.tasks.tau2.records import Table, View, canonical
 
@@ -26,6 +27,10 @@ class Database(Protocol):
 
     def same(self, one: Any, other: Any) -> bool:
         """Whether two opened databases hold equal records."""
+        ...
+
+    def differing(self, expected: Any, found: Any) -> Iterator[Differing]:
+        """Where one is not as the other, which is how it should be."""
         ...
 
 
@@ -48,6 +53,10 @@ class Shared:
     def same(self, one: View, other: View) -> bool:
         """Compares touched records only."""
         return one.same_as(other)
+
+    def differing(self, expected: View, found: View) -> Iterator[Differing]:
+        """Looks at touched records only."""
+        return expected.differing(found)
 
 
 class Whole:
@@ -73,6 +82,11 @@ class Whole:
     def same(self, one: Any, other: Any) -> bool:
         """Compares everything."""
         return canonical(one) == canonical(other)
+
+    def differing(self, expected: Any, found: Any) -> Iterator[Differing]:
+        """Looks at everything."""
+        for key, value in json.loads(canonical(expected)).items():
+            yield from differing(value, json.loads(canonical(found)).get(key), key)
 
 
 def _lost(given: Any, kept: Any) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from harness.core.tau2.end_state import EndState
 from harness.core.tau2.message import Message
 from harness.core.tau2.task import Task
+from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.environment import Environment
 from harness.tasks.tau2.tool import Tool
 
@@ -73,6 +74,10 @@ class Domain(Protocol):
 
     def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
         """Replay a recorded simulation of a task. Raises TranscriptError, UnfitEnd, or whatever the task's own data raise."""
+        ...
+
+    def differing(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> Sequence[Differing]:
+        """Where the databases at the end are not those after the reference actions. Raises as `end_state` does."""
         ...
 
 

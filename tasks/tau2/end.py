@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from harness.core.tau2.end_state import EndState
 from harness.core.tau2.message import Message
 from harness.core.tau2.task import Criteria, Task
+from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.environment import Environment
 
 KEPT = 4096
@@ -59,6 +60,19 @@ class EndStates:
                 raise UnfitEnd(f"its end cannot be judged: {type(error).__name__}: {error}") from error
             raise
         return EndState(database_matches=matches, assertions_met=met, differences=differences)
+
+    def differing(self, task: Task, messages: Sequence[Message], *, solo: bool) -> list[Differing]:
+        """Where the databases at the end are not those after the reference actions; nothing where a task has none of these.
+
+        Raises TranscriptError, or what comparing such records raises.
+        """
+        criteria = task.evaluation_criteria or Criteria()
+        if criteria.actions is None and criteria.env_assertions is None:
+            return []
+        environment = self._environment(solo, task)
+        environment.initialize(task.initial_state)
+        environment.replay(messages)
+        return list(self._reference(task, criteria).differing(environment))
 
     def _can_be_evaluated(self, task: Task, criteria: Criteria) -> bool:
         """Whether comparison and assertions work after the reference actions, so that the task is not to blame."""

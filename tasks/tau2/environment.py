@@ -14,6 +14,7 @@ from harness.core.tau2.end_state import Difference
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import Action, Assertion, FunctionCall, InitialState
 from harness.tasks.tau2.content import as_text
+from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.toolkit import Toolkit
 
 HANDED_ON = "Environment.make_tool_call() got multiple values"
@@ -150,6 +151,12 @@ class Environment:
         if not self.agent.same_database(other.agent):
             return False
         return self.user is None or other.user is None or self.user.same_database(other.user)
+
+    def differing(self, found: Environment) -> Iterator[Differing]:
+        """Where another environment's databases are not as these, which are how they should be."""
+        yield from self.agent.differing(found.agent)
+        if self.user is not None and found.user is not None:
+            yield from (Differing(f"user: {one.path}", *one[1:]) for one in self.user.differing(found.user))
 
 
 def _refuse_taken(arguments: Mapping[str, Any]) -> None:

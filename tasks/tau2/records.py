@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
+from harness.tasks.tau2.differing import Differing, differing
 from harness.tasks.tau2.merge import deep_merge
 
 Validate = Callable[[Any], Any]
@@ -157,3 +158,12 @@ class View:
                 if mine.text(key) != theirs.text(key):
                     return False
         return True
+
+    def differing(self, found: View) -> Iterator[Differing]:
+        """Where another view's records are not as these are, which are how they should be."""
+        for name, mine in self._records.items():
+            theirs = found._records[name]
+            for key in sorted(mine.touched.keys() | theirs.touched.keys()):
+                texts = [records.text(key) for records in (mine, theirs)]
+                expected, there = (None if text is None else json.loads(text) for text in texts)
+                yield from differing(expected, there, f"{name}.{key}")

@@ -5,11 +5,12 @@ Owns running one call. Knows nothing of the other side, of messages or of verdic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 from harness.tasks.tau2.database import Database
+from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.records import View
 from harness.tasks.tau2.tool import Tool
 
@@ -33,6 +34,10 @@ class Toolkit:
     def same_database(self, other: Toolkit) -> bool:
         """Whether the databases of two toolkits hold equal records."""
         return self.database.same(self.target.db, other.target.db)
+
+    def differing(self, found: Toolkit) -> Iterator[Differing]:
+        """Where another toolkit's database is not as this one, which is how it should be."""
+        return self.database.differing(self.target.db, found.target.db)
 
     def use(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Run a tool. Raises ValueError for an unknown one, and whatever the tool raises."""

@@ -22,6 +22,7 @@ from harness.tasks.tau2 import upstream as package
 from harness.tasks.tau2.check import check_tasks
 from harness.tasks.tau2.content import as_text
 from harness.tasks.tau2.database import Database, Shared, Whole
+from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.end import EndStates
 from harness.tasks.tau2.environment import Environment
 from harness.tasks.tau2.records import Table
@@ -190,6 +191,10 @@ class UpstreamDomain:
     def end_state(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> EndState:
         """Replay a recorded simulation of a task. Raises TranscriptError, UnfitEnd, or whatever the task's own data raise."""
         return self._end_states(task, messages, solo=solo)
+
+    def differing(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> Sequence[Differing]:
+        """Where the databases at the end are not those after the reference actions. Raises as `end_state` does."""
+        return self._end_states.differing(task, messages, solo=solo)
 
 
 def _keep_apart(toolkit: Any) -> None:

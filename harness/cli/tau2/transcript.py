@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -16,6 +16,7 @@ from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.simulation import Simulation, Unreadable
 from harness.core.tau2.task import REWARD_TYPES, Task
 from harness.reward_models.tau2.scenario import scenario_text
+from harness.tau2.recordings.checks import Check
 from harness.tau2.recordings.rescore import Rescored
 
 COLOURS = {"assistant": "cyan", "user": "green", "tool": "dim", "system": "magenta"}
@@ -82,9 +83,18 @@ def _call(call: ToolCall, limits: Limits) -> Text:
 
 
 def verdict(
-    simulation: Simulation | Unreadable, task: Task | None, now: Rescored | None, limits: Limits
+    simulation: Simulation | Unreadable,
+    task: Task | None,
+    now: Rescored | None,
+    limits: Limits,
+    *,
+    unmet: Sequence[Check] = (),
+    records: Sequence[str] = (),
 ) -> RenderableType:
-    """What there is to know beside the transcript: how it ended, reward, components, fault, scenario."""
+    """What there is to know beside the transcript: how it ended, reward, components, fault, what failed, scenario.
+
+    `unmet`: checks that were not met; `records`: what differs at the end, a sentence each.
+    """
     lines = [_row("task", simulation.task_id), _row("simulation", simulation.id)]
     if isinstance(simulation, Simulation):
         trial = "-" if simulation.trial is None else str(simulation.trial)
@@ -100,6 +110,13 @@ def verdict(
         where = "" if now.fault.turn is None else f", turn {now.fault.turn}"
         lines.append(_row("fault", f"{now.fault.cause} ({now.fault.rule}{where})", bold=True))
         lines.append(_row("", now.fault.words))
+    for title, words in (
+        ("not met", [f"{one.component}: {one.asked}{f' ({one.said})' if one.said else ''}" for one in unmet]),
+        ("records that differ at the end", records),
+    ):
+        if words:
+            lines.append(Text(title, style="dim"))
+            lines += [Text(f"  {visible(cut(one, limits.answer))}", style="red") for one in words]
     scenario = scenario_text(task).strip() if task is not None else ""
     if scenario:
         lines.append(Text("scenario", style="dim"))

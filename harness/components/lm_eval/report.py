@@ -15,6 +15,7 @@ from harness.tasks.suites.build import Built, choice_metrics_of
 from harness.tasks.suites.choices import CHOICE_METRICS
 from harness.tasks.suites.identity import source
 from harness.tasks.suites.scoring import TaskScores, stderr
+from harness.tasks.suites.texts import taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +163,10 @@ def _detail(
 def items_of(
     built: Sequence[Built], metrics: Mapping[str, str], scores: Mapping[str, TaskScores]
 ) -> dict[str, list[Any]]:
-    """One row per question: its task, its place in the data, its value, the right answer's likelihood, or what was written."""
-    keys = ("id", "task", "status", "value", "gold_logprob", "gold_n_tokens", "gold_n_bytes", "answer", "reason")
+    """One row per question: its task, its place in the data, its value, the right answer's likelihood, what was written or
+    which choice was taken, and for people what was asked and what is right."""
+    scored = ("id", "task", "status", "value", "gold_logprob", "gold_n_tokens", "gold_n_bytes")
+    keys = (*scored, "answer", "reason", "prompt", "target")
     columns: dict[str, list[Any]] = {key: [] for key in keys}
     for one in built:
         for name in one.tasks:
@@ -171,6 +174,9 @@ def items_of(
                 gold = scores[name].gold.get(doc)
                 value = scores[name].values.get(metrics[one.name], {}).get(doc)
                 lost = scores[name].failed.get(doc) or (None if value is not None else _lacking(metrics[one.name]))
+                asked = scores[name].questions.get(doc)
+                nats = scores[name].nats.get(doc)
+                choice = taken(metrics[one.name], asked.choices, nats) if asked and nats else None
                 row = (
                     f"{name}/{doc}",
                     name,
@@ -179,8 +185,10 @@ def items_of(
                     gold.nats if gold else None,
                     gold.n_tokens if gold else None,
                     gold.n_bytes if gold else None,
-                    scores[name].texts.get(doc),
+                    scores[name].texts.get(doc, choice),
                     lost,
+                    asked.prompt if asked else None,
+                    asked.target if asked else None,
                 )
                 for key, entry in zip(keys, row, strict=True):
                     columns[key].append(entry)

@@ -23,6 +23,7 @@ from harness.tasks.reward_env.field import PairField
 from harness.tasks.reward_env.file_field import FileFormat
 from harness.tasks.reward_env.hub_field import expand_files
 from harness.tasks.reward_env.token_store import stored_tokens
+from harness.tasks.suites.texts import end_of, limit_of
 
 if TYPE_CHECKING:
     from harness.engines.scoring.packs import PackPlan
@@ -75,6 +76,7 @@ class LogprobComponent(BaseComponent):
         self.task: dict[str, JsonValue] = {**field.source, "content": field.digest}
         self._token_sets: dict[str, TokenSet] = {}
         self._plans: dict[tuple[str, int], tuple[PackPlan, Fitted]] = {}
+        self._shown: dict[str, list[Any]] = {}
 
     @staticmethod
     def resolve(config: LogprobConfig, folder: Path) -> LogprobConfig:
@@ -153,8 +155,19 @@ class LogprobComponent(BaseComponent):
                 n_items=len(tokens.pairs),
             )
         return Outcome(
-            measurement=measurement, engine=engine, items=_items(tokens, fitted.skipped, fitted.pairs, logprob)
+            measurement=measurement,
+            engine=engine,
+            items={**_items(tokens, fitted.skipped, fitted.pairs, logprob), **self._texts(tokens)},
         )
+
+    def _texts(self, tokens: TokenSet) -> dict[str, list[Any]]:
+        """For people, the ends of the questions and the responses, in field order; none where a template makes them."""
+        if not isinstance(self.field, PairField) or len(self.field.content) != len(tokens.pairs):
+            return {}
+        if not self._shown:
+            pairs, limit = self.field.content, limit_of(len(self.field.content))
+            self._shown = {"prompt": [end_of(p.q, limit) for p in pairs], "target": [p.r[:limit] for p in pairs]}
+        return self._shown
 
     def _tokens(self, subject: Subject) -> TokenSet:
         """The field under the subject's tokenizer: from memory, from disk, or encoded now."""

@@ -8,8 +8,11 @@ from pathlib import Path
 from harness.core.errors import DataError
 from harness.core.tau2.simulation import Simulation, Unreadable
 from harness.core.tau2.task import Task
+from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.recording import Recording, read_recording
+from harness.tau2.recordings.checks import Check, checks
 from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored, prepare, rescore_one
+from harness.tau2.recordings.upstream_format import reward_info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,23 @@ class Opened:
         """The task of a simulation, where it is known."""
         tasks = self.prepared.tasks.values() if self.prepared else self.recording.tasks or ()
         return next((task for task in tasks if task.id == simulation.task_id), None)
+
+    def unmet(self, simulation: Simulation | Unreadable) -> list[Check]:
+        """The checks of a simulation that it does not meet now; none where nothing can be judged."""
+        now, task = self.verdict(simulation), self.task(simulation)
+        if now is None or now.verdict.reward is None or task is None or not isinstance(simulation, Simulation):
+            return []
+        return [one for one in checks(reward_info(task, simulation, now.verdict, end=now.end)) if not one.met]
+
+    def differing(self, simulation: Simulation | Unreadable) -> list[Differing]:
+        """Where the databases at its end are not those after the reference actions; nothing where that cannot be said."""
+        task = None if self.prepared is None else self.prepared.tasks.get(simulation.task_id)
+        if self.prepared is None or task is None or not isinstance(simulation, Simulation):
+            return []
+        try:
+            return list(self.prepared.domain.differing(task, simulation.messages, solo=self.recording.solo))
+        except Exception:  # noqa: BLE001 - what a recording makes tools and comparisons raise is its own
+            return []
 
     def find(
         self, *, task_id: str | None = None, trial: int | None = None, identity: str | None = None

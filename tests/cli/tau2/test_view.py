@@ -16,16 +16,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from run_folders import Values, write_run
 from tau2_samples import needs_port, recorded, results, simulation
 
 import harness
+from harness import read_feed
 from harness.cli import run
 from harness.cli.tau2.transcript import FULL, SHORT, transcript, verdict
-from harness.cli.tau2.view import WIDE
+from harness.cli.tau2.view import WIDE, list_simulations
 from harness.cli.visible import cut, visible, visible_lines
+from harness.core.errors import DataError
 from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.task import Task
+from harness.tau2.recordings.read import open_recording
 
 pytestmark = needs_port
 View = Callable[..., tuple[int, str, str]]
@@ -139,6 +143,53 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path: Path, view: Vie
     assert "unreadable" in view(path)[1]
     code, out, _ = view(path, "--id", "bad")
     assert code == 0 and "it cannot be judged: messages.0" in out
+
+
+def failing() -> dict[str, Any]:
+    """A simulation whose agent did nothing."""
+    messages = [{"role": "user", "content": "Create a task."}, {"role": "assistant", "content": "Done. ###STOP###"}]
+    return recorded(trial=2, id="idle", messages=messages, reward_info={"reward": 0.0})
+
+
+def test_what_was_not_met_and_the_records_that_differ_are_named(tmp_path: Path, view: View) -> None:
+    _, out, _ = view(write(tmp_path, recorded(trial=0), failing()), "--id", "idle")
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert "not met" in lines and "  DB: the databases at the end equal those after the reference actions" in lines
+    assert any(line.startswith("  ACTION: create_task(") for line in lines)
+    at = lines.index("records that differ at the end")
+    assert "tasks.task_2: nothing, expected" in lines[at + 1]
+    _, out, _ = view(write(tmp_path, recorded(trial=0), failing()), "--id", "good")
+    assert "not met" not in out and "records that differ" not in out
+
+
+def test_of_a_run_folder_its_simulations_are_opened_or_named(tmp_path: Path, view: View) -> None:
+    steps = {n: {"mock": Values(values=[1.0], kind="tau2", metric="reward", task_ids=["a"])} for n in range(2)}
+    folder = write_run(tmp_path / "run", {"sft": steps})
+    assert "is a run without simulations" in view(folder)[2]
+    lines = []
+    for vector in read_feed(folder):
+        work = folder / "work" / str(vector.step)
+        work.mkdir(parents=True)
+        (work / "results.json").write_text(json.dumps(results(recorded(trial=0))))
+        detail = {**vector.components[0].detail, "files": [f"work/{vector.step}/results.json"]}
+        component = vector.components[0].model_copy(update={"detail": detail})
+        lines.append(vector.model_copy(update={"components": [component]}).to_line() + "\n")
+    (folder / "rewards.jsonl").write_text("".join(lines))
+    code, _, err = view(folder)
+    assert code == DataError.exit_code and "simulations of 2 measurements" in err and "(mock of sft@1)" in err
+    (folder / "rewards.jsonl").write_text(lines[0])
+    assert "simulation      good" in view(folder, "--id", "good")[1]
+
+
+def test_a_list_at_80_columns_has_a_line_for_each(tmp_path: Path) -> None:
+    long = [recorded(trial=n, id=f"{n}-49cd-8aa8-249b8d5fd8ec-4b6d") for n in range(2)]
+    opened = open_recording(write(tmp_path, *long, failing()), domain=None, data=None, tasks_file=None)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    list_simulations(opened, opened.find(), console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 4 and max(map(len, lines)) <= 80
+    assert lines[0].split() == ["task", "trial", "reward", "ended", "by", "fault"]
+    assert lines[3].split() == ["create_task_1", "2", "0", "user_stop", "agent"]
 
 
 @pytest.mark.parametrize("width", [20, 60, 200])

@@ -152,6 +152,20 @@ def test_each_question_has_lm_evals_value_and_its_right_answers_likelihood(ran: 
         assert items["gold_n_bytes"][place] == len(continuation.encode())
 
 
+@pytest.mark.parametrize("task", LIKELIHOODS)
+def test_the_choice_that_was_taken_is_the_right_one_exactly_where_lm_eval_says_so(
+    ran: Ran, task: str, tmp_path: Path
+) -> None:
+    items = measure(load(task=task, data={task: ran.data[task]}, **shots(task)), local(ran.model()), tmp_path).items
+    rows = zip(items["answer"], items["target"], items["value"], strict=True)
+    assert all((answer == target) == (value == 1.0) for answer, target, value in rows)
+    assert all(items["answer"]) and all(items["target"])
+    if task in ran.samples:
+        asked = {f"{task}/{one['doc_id']}": one["arguments"]["gen_args_0"]["arg_0"] for one in ran.samples[task]}
+        for identity, prompt in zip(items["id"], items["prompt"], strict=True):
+            assert asked[identity].endswith(prompt.removeprefix("… "))
+
+
 def test_bits_per_byte_of_the_right_answers_is_what_a_logprob_field_of_them_has(ran: Ran, tmp_path: Path) -> None:
     from harness.core.pair import Pair
     from harness.core.tokens import fit_context
@@ -181,6 +195,9 @@ def test_generation_through_a_server_gives_the_texts_and_values_of_lm_evals_hf(r
         outcome = measure(component, subject, tmp_path)
     theirs = [s for s in ran.samples["gsm8k"] if s["filter"] == "strict-match"]
     assert [s["resps"][0][0] for s in sorted(theirs, key=lambda s: s["doc_id"])] == outcome.items["answer"]
+    asked = {one["doc_id"]: one["arguments"]["gen_args_0"]["arg_0"] for one in theirs}
+    assert all(asked[doc].endswith(text.removeprefix("… ")) for doc, text in enumerate(outcome.items["prompt"]))
+    assert outcome.items["target"] == [one["target"] for one in sorted(theirs, key=lambda s: s["doc_id"])]
     made = outcome.measurement
     assert made.raw == ran.results["gsm8k"]["exact_match,strict-match"]
     assert made.stderr == ran.results["gsm8k"]["exact_match_stderr,strict-match"]

@@ -1,0 +1,126 @@
+"""What single items came to under the chosen checkpoints, with their texts where a component keeps any. Compares nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.feed.items import TEXTS, read_table, read_texts
+from harness.report import numbers
+from harness.report.places import Standing
+from harness.reward_models.flips import are_answers, full_marks
+from harness.reward_models.items import Items
+from harness.reward_models.side import Side
+
+MOST = 400
+"""Items of a component that are listed: those whose value differs most between the chosen checkpoints."""
+COLUMNS = ("id", *TEXTS, "answer", "reason")
+PROMPT, TARGET, ANSWER = 4_000, 1_000, 2_000
+"""Characters shown of each."""
+
+
+class Strings:
+    """Texts that many items share, each once; 0 is none."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, int] = {"": 0}
+
+    def number(self, text: Any, limit: int) -> int:
+        """Of a text, which is cut at `limit` characters; 0 for what is no text."""
+        return self._at.setdefault(numbers.cut(text, limit), len(self._at)) if isinstance(text, str) and text else 0
+
+    @property
+    def all(self) -> list[str]:
+        """By number."""
+        return list(self._at)
+
+
+def questions(name: str, places: Sequence[Standing], sides: Sequence[Side], strings: Strings) -> dict[str, Any]:
+    """A component's items under the checkpoints of `sides`, which stand at `places`. `why`: why there are none."""
+    found = [side.coordinates[name].items if name in side.coordinates else None for side in sides]
+    known = [one for one in found if isinstance(one, Items)]
+    if not known:
+        reasons = [one.reason for one in found if one is not None and not isinstance(one, Items)]
+        return {"n": 0, "why": reasons[0] if reasons else "it was not measured"}
+    higher = next(side.coordinates[name].measurement.higher_is_better for side in sides if name in side.coordinates)
+    answers = all(map(are_answers, known))
+    ids = list(dict.fromkeys(identity for one in known for identity in one.layout.ids))
+    row = {identity: index for index, identity in enumerate(ids)}
+    values = np.full((len(found), len(ids)), np.nan)
+    right = np.full((len(found), len(ids)), -1)
+    for index, one in enumerate(found):
+        if isinstance(one, Items):
+            at = [row[identity] for identity in one.layout.ids]
+            values[index, at] = one.values
+            right[index, at] = full_marks(one, higher_is_better=higher)
+    kept = _most_moved(values, right if answers else None)
+    texts = [_texts(place, name, {ids[index] for index in kept}) for place in places]
+    return {
+        "n": len(ids),
+        "answers": answers,
+        "ids": [ids[index] for index in kept],
+        "values": [[numbers.error(number) for number in values[index, kept].tolist()] for index in range(len(found))],
+        "right": [right[index, kept].tolist() for index in range(len(found))] if answers else None,
+        "prompt": _shared(texts, "prompt", [ids[index] for index in kept], strings, PROMPT),
+        "target": _shared(texts, "target", [ids[index] for index in kept], strings, TARGET),
+        "answer": _each(texts, "answer", [ids[index] for index in kept], strings),
+        "reason": _each(texts, "reason", [ids[index] for index in kept], strings),
+    }
+
+
+def _most_moved(values: np.ndarray[Any, Any], right: np.ndarray[Any, Any] | None) -> list[int]:
+    """Columns that differ between rows, those with the widest range first, at most MOST; in the items' order.
+
+    Of answers one that was scored under some checkpoints only differs too.
+    """
+    lowest = np.fmin.reduce(values, axis=0)
+    spread = np.fmax.reduce(values, axis=0) - lowest
+    moved = spread > 0
+    if right is not None:
+        moved |= right.min(axis=0) != right.max(axis=0)
+    spread = np.where(np.isfinite(spread), spread, 0.0)
+    order = [index for index in np.argsort(-spread, kind="stable").tolist() if moved[index]]
+    return sorted(order[:MOST])
+
+
+def _texts(place: Standing, name: str, wanted: set[str]) -> dict[str, dict[str, Any]]:
+    """Column -> item -> text, of one checkpoint's table."""
+    component = next((c for c in place.vector.components if c.name == name), None)
+    where = None if component is None else component.detail.get("items")
+    if not isinstance(where, str) or not wanted:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for table in (read_table(place.run.folder / where, COLUMNS), read_texts(place.run.folder, where)):
+        if table is None or "id" not in table:
+            continue
+        rows = [(index, str(identity)) for index, identity in enumerate(table["id"]) if str(identity) in wanted]
+        found |= {
+            column: {identity: table[column][index] for index, identity in rows}
+            for column in COLUMNS[1:]
+            if column in table
+        }
+    return found
+
+
+def _shared(
+    texts: Sequence[dict[str, dict[str, Any]]], column: str, ids: Sequence[str], strings: Strings, limit: int
+) -> list[int] | None:
+    """What an item has in common under all checkpoints: of the last that says it. None where no table has the column."""
+    having = [of[column] for of in texts if column in of]
+    if not having:
+        return None
+    return [
+        strings.number(next((of[identity] for of in reversed(having) if of.get(identity)), None), limit)
+        for identity in ids
+    ]
+
+
+def _each(
+    texts: Sequence[dict[str, dict[str, Any]]], column: str, ids: Sequence[str], strings: Strings
+) -> list[list[int]] | None:
+    """A text per checkpoint and item; None where no table has the column."""
+    if not any(column in of for of in texts):
+        return None
+    return [[strings.number(of.get(column, {}).get(identity), ANSWER) for identity in ids] for of in texts]

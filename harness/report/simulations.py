@@ -1,0 +1,254 @@
+"""tau2 simulations as the page lists and shows them: verdict, cause, what failed, transcript. Judges nothing.
+
+A recording may hold anything: what is not of the expected type is passed over, and all of it is text to the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import DataError
+from harness.report import numbers
+from harness.report.keep import Keep
+from harness.report.places import Standing
+from harness.report.questions import Strings
+from harness.report.records import Replays
+from harness.report.source import SIMULATIONS, Simulated
+from harness.tasks.tau2.recording import read_raw
+from harness.tau2.recordings.checks import checks, compact, text_of
+
+MESSAGE, ANSWER, ARGUMENTS, WORDS = 4_000, 1_500, 1_000, 1_000
+"""Characters shown of a message, a tool's answer, a call's arguments, and of what is said of a verdict."""
+ALMOST = 1e-6
+"""A reward this near to 1 is a success, as upstream counts it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Simulations of one file. `places`: the checkpoints that it was measured on; none where it was named by itself."""
+
+    name: str
+    path: Path
+    component: str | None = None
+    places: tuple[int, ...] = ()
+
+
+def groups(places: Sequence[Standing], simulated: Sequence[Simulated]) -> list[Group]:
+    """Of every tau2 component of every checkpoint, and of every file that was named. One file is one group."""
+    found: dict[Path, Group] = {}
+    for index, place in enumerate(places):
+        for component in place.vector.components:
+            files = component.detail.get("files")
+            for name in files if component.kind == "tau2" and isinstance(files, list) else ():
+                path = (place.run.folder / str(name)).parent
+                known = found.get(path)
+                found[path] = Group(
+                    name=known.name if known else f"{component.name} of {place.label}",
+                    path=path,
+                    component=component.name,
+                    places=(*(known.places if known else ()), index),
+                )
+    return [*found.values(), *(Group(name=one.label, path=one.path) for one in simulated)]
+
+
+def simulations(of: Sequence[Group], *, keep: Keep, at_most: int) -> dict[str, Any]:
+    """Every simulation, the transcripts of `keep` (failures before others, `at_most` of them), and what was left out."""
+    strings = Strings()
+    lines: list[tuple[int, Mapping[str, Any]]] = []
+    notes = []
+    for index, group in enumerate(of):
+        try:
+            lines += [(index, line) for line in _lines(group.path)]
+        except DataError as error:
+            if not group.places:
+                raise
+            notes.append(f"{group.name}: {error}")
+    rewards = [_number(_mapping(line.get("reward_info")).get("reward")) for _, line in lines]
+    wanted = [row for row, reward in enumerate(rewards) if keep is Keep.ALL or not succeeded(reward)]
+    wanted = [] if keep is Keep.NONE else sorted(wanted, key=lambda row: succeeded(rewards[row]))
+    kept = set(wanted[:at_most])
+    replays = [Replays(group.path) for group in of]
+    scenarios: dict[tuple[int, str], int] = {}
+    made = []
+    for row, (index, line) in enumerate(lines):
+        one = _simulation(line, index, rewards[row], strings)
+        if rewards[row] is not None and not succeeded(rewards[row]):
+            _explained(one, line, replays[index], strings)
+        if row in kept:
+            key = (index, one["task"])
+            if key not in scenarios:
+                scenarios[key] = strings.number(_scenario(line.get("task")), MESSAGE)
+            one["scenario"] = scenarios[key]
+            one["messages"] = list(_messages(line.get("messages"), strings))
+        made.append(one)
+    notes += [
+        f"{group.name}: which records differ is not known here ({replay.why_not})"
+        for group, replay in zip(of, replays, strict=True)
+        if replay.why_not
+    ]
+    return {
+        "groups": [{"name": one.name, "component": one.component, "places": one.places} for one in of],
+        "all": made,
+        "strings": strings.all,
+        "n_kept": len(kept),
+        "notes": notes,
+    }
+
+
+def succeeded(reward: float | None) -> bool:
+    """Full marks."""
+    return reward is not None and reward >= 1 - ALMOST
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The simulations of a folder or file; of ours also those without a reward, each simulation once. Raises DataError."""
+    named: list[tuple[str, Any]] = []
+    if path.is_file():
+        named = list(read_raw(path).simulations)
+    else:
+        seen: set[tuple[str, Any]] = set()
+        for name in SIMULATIONS:
+            one = path / name
+            if not one.exists() or not one.stat().st_size:
+                continue
+            if not _committed(one):  # the first line is still being written
+                continue
+            read = list(read_raw(one).simulations)
+            last = {_key(value): row for row, (_, value) in enumerate(read) if isinstance(value, Mapping)}
+            rows = [row for key, row in last.items() if key not in seen]
+            seen |= last.keys()
+            broken = [row for row, (_, value) in enumerate(read) if not isinstance(value, Mapping)]
+            named += [read[row] for row in sorted([*rows, *broken])]
+    for name, value in named:
+        if isinstance(value, Mapping):
+            yield value
+        else:
+            yield {
+                "id": name,
+                "task_id": "",
+                "termination_reason": "unreadable",
+                "reason": f"{name} cannot be read: {value}",
+            }
+
+
+def _committed(path: Path) -> bool:
+    if path.suffix != ".jsonl":
+        return True
+    with path.open("rb") as stream:
+        return stream.readline().endswith(b"\n")
+
+
+def _key(line: Mapping[str, Any]) -> tuple[str, Any]:
+    trial = line.get("trial")
+    return str(line.get("task_id")), trial if isinstance(trial, int) else str(line.get("id"))
+
+
+def _simulation(line: Mapping[str, Any], group: int, reward: float | None, strings: Strings) -> dict[str, Any]:
+    info = _mapping(line.get("reward_info"))
+    fault = _mapping(line.get("fault")) or _mapping(_mapping(info.get("info")).get("fault"))
+    return {
+        "group": group,
+        "id": numbers.cut(str(line.get("id", "")), WORDS),
+        "task": numbers.cut(str(line.get("task_id", "")), WORDS),
+        "trial": line["trial"] if isinstance(line.get("trial"), int) else None,
+        "reward": numbers.error(reward),
+        "end": numbers.cut(str(line.get("termination_reason") or "not said"), WORDS),
+        "n": len(line["messages"]) if isinstance(line.get("messages"), list) else 0,
+        "reason": strings.number(line.get("reason"), WORDS),
+        "fault": [
+            numbers.cut(str(fault.get("cause")), WORDS),
+            numbers.cut(str(fault.get("rule") or ""), WORDS),
+            strings.number(fault.get("words"), WORDS),
+            fault["turn"] if isinstance(fault.get("turn"), int) else None,
+        ]
+        if fault
+        else None,
+        "excluded": bool(line.get("excluded")),
+        "parts": _parts(info),
+        "basis": [str(name) for name in _list(info.get("reward_basis"))],
+        "checks": [
+            [kind, strings.number(what, WORDS), met, strings.number(said, WORDS)]
+            for kind, what, met, said in checks(info)
+        ],
+    }
+
+
+def _explained(one: dict[str, Any], line: Mapping[str, Any], replays: Replays, strings: Strings) -> None:
+    """Adds the cause of a failure where the file names none, and the records that are not as they should be."""
+    if one["fault"] is None and (fault := replays.fault(line)) is not None:
+        one["fault"] = [fault.cause, fault.rule, strings.number(fault.words, WORDS), fault.turn]
+        one["replayed"] = True
+    if one["parts"].get("DB") == 0.0:
+        one["records"] = [strings.number(words, WORDS) for words in replays.records(line)]
+
+
+def _parts(info: Mapping[str, Any]) -> dict[str, float]:
+    found = {str(name): _number(part) for name, part in _mapping(info.get("reward_breakdown")).items()}
+    database = _number(_mapping(info.get("db_check")).get("db_reward"))
+    if database is not None:
+        found.setdefault("DB", database)
+    return {name: part for name, part in found.items() if part is not None}
+
+
+def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
+    """(role, whether the user's, text, calls, error) of each message in order; what is no message is said to be none."""
+    for message in _list(messages):
+        if not isinstance(message, Mapping):
+            yield ["unreadable", 0, strings.number(f"no message: {compact(message)}", MESSAGE), [], 0]
+            continue
+        role = str(message.get("role"))
+        limit = ANSWER if role == "tool" else MESSAGE
+        calls = [
+            [
+                numbers.cut(str(_mapping(call).get("name")), ARGUMENTS),
+                strings.number(compact(_mapping(call).get("arguments")), ARGUMENTS),
+                int(_mapping(call).get("requestor") == "user"),
+            ]
+            for call in _list(message.get("tool_calls"))[:50]
+        ]
+        yield [
+            numbers.cut(role, 40),
+            int(message.get("requestor") == "user"),
+            strings.number(text_of(message.get("content")), limit),
+            calls,
+            int(message.get("error") is True),
+        ]
+
+
+def _scenario(task: Any) -> str:
+    """Everything that the task tells the simulated user, as one text."""
+    scenario = _mapping(_mapping(task).get("user_scenario"))
+    try:
+        return "\n".join(_texts([scenario.get("persona"), scenario.get("instructions"), _mapping(task).get("ticket")]))
+    except RecursionError:
+        return ""
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        value = [text for key, text in value.items() if key != "domain"]
+    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float | None:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
