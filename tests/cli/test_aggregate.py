@@ -220,6 +220,10 @@ def test_a_file_without_model_args_is_named_as_lm_eval_names_it(tmp_path: Path) 
         (0.345, float("inf"), True),
         (0.345, -0.01, True),
         (0.345, 0.7, True),
+        (0.345, 0.06, True),  # of 100 questions it is 0.048 at most
+        (0.0, 0.02, True),
+        (1.0, 0.02, True),
+        (0.345, 0.048, False),
         (0.345, "0.01?", True),
         (0.345, True, True),
         (0.0, 0.0, False),
