@@ -246,7 +246,7 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
         return Unreadable(id=name, task_id="", reason=f"not valid JSON ({value})")
     if not isinstance(value, dict):
         return Unreadable(id=name, task_id="", reason=f"expected a JSON object, found {type(value).__name__}")
-    identity = value["id"] if isinstance(value.get("id"), str) else name
+    identity = identity_of(value, name)
     task_id = value["task_id"] if isinstance(value.get("task_id"), str) else ""
     recorded = _recorded(_mapping(value.get("reward_info")))
     if is_voice(value):
@@ -259,12 +259,24 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
             task_id=task_id,
             termination_reason=value["termination_reason"],
             messages=_messages().validate_python(tuple(_flat(value.get("messages")))),
-            trial=value["trial"] if isinstance(value.get("trial"), int) else None,
+            trial=_trial(value.get("trial")),
             recorded=recorded,
             review=value["review"] if isinstance(value.get("review"), dict) else None,
         )
     except (ValueError, RecursionError) as error:
         return Unreadable(id=identity, task_id=task_id, reason=_first(error), recorded=recorded)
+
+
+def identity_of(value: Mapping[str, Any], name: str) -> str:
+    """The id of a simulation, which may be a number; `name` where it has none."""
+    identity = value.get("id")
+    return str(identity) if isinstance(identity, str | int) and not isinstance(identity, bool) else name
+
+
+def _trial(value: Any) -> int | None:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _flat(messages: Any) -> Iterator[Any]:
