@@ -200,8 +200,8 @@ def main() -> None:
     # A trace function could jump in the frames around the program, and change what stands in them; through the garbage collector
     # a program finds every object, this hook among them.
     sys.addaudithook(
-        lambda event, _: (
-            event  # constants alone: the program may have given names another meaning
+        lambda event, _: (  # constants alone: the program may have given names another meaning
+            event
             in (
                 "sys.settrace",
                 "sys.setprofile",
@@ -210,8 +210,8 @@ def main() -> None:
                 "gc.get_referrers",
                 "gc.get_referents",
             )
-            and ().refused
-        )  # type: ignore[attr-defined]
+            and ().refused  # type: ignore[attr-defined]
+        )
     )
     # Where the program failed, nothing of Python runs in this thread any more, no handler of a signal and no hook of an exception,
     # which would run at any depth the program likes: the statement leaves through C code that never comes back.

@@ -107,10 +107,18 @@ def rescore(
 
 
 def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
+    from pydantic import ValidationError
+
     from harness.core.chat_config import ChatConfig
+    from harness.core.errors import SpecError
+    from harness.core.measurement import first_problem
     from harness.engines.chat.open import open_named
 
-    return open_named(ChatConfig(model=model, api_base=base, api_key_env=key_env), timeout_s=600.0)
+    try:
+        config = ChatConfig(model=model, api_base=base, api_key_env=key_env)
+    except ValidationError as error:
+        raise SpecError(f"--reviewer: {first_problem(error)}") from None
+    return open_named(config, timeout_s=600.0)
 
 
 async def _reviewed(
