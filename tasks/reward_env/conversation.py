@@ -80,7 +80,8 @@ class ConversationField:
                 "set chat_template: FILE in the spec or score a checkpoint that has one"
             )
         ends = _special_tokens(tokenizer)
-        if why := endless(template):
+        content = [(item.messages, item.tools or None, item.turns) for item in self.content]
+        if why := endless(template, content):
             where = (
                 "chat_template of the spec"
                 if self.chat_template

@@ -66,3 +66,27 @@ def test_whoever_renders_asks_first(tmp_path: Path) -> None:
     assert isinstance(field, ConversationField)
     with pytest.raises(CheckpointError, match="the chat template ends in MemoryError"):
         field.pairs(tokenizer)
+
+
+LONG = [{"role": "assistant" if turn % 2 else "user", "content": f"zebra {turn}"} for turn in range(12)]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if messages | length > 7 %}{{ 'a' * 3000000000 }}{% endif %}",
+        "{{ messages[0].content }}{% if 'zebra' in messages[0].content %}{{ 'a'.ljust(3000000000) }}{% endif %}",
+        "{% if tools and tools | length > 1 %}{{ 'a' * 3000000000 }}{% endif %}x",
+    ],
+)
+def test_a_template_that_is_endless_for_the_data_alone_is_refused(template: str) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
+    assert endless(template) is None
+    assert endless(template, [(LONG[:2], None, [1])]) is None or "zebra" in template
+    assert "for a conversation of the data" in (endless(template, [(LONG, tools, [1, 11])]) or "")
+
+
+def test_a_template_that_is_harmless_for_the_data_is_rendered() -> None:
+    template = "{% for m in messages %}{{ loop.index0 % 2 }}{{ m.content }}{% endfor %}"
+    assert not is_plain(template)
+    assert endless(template, [(LONG, None, [1, 11])] * 3) is None

@@ -679,3 +679,11 @@ def test_arguments_that_parquet_holds_and_json_cannot_are_refused(tmp_path: Path
     )
     with pytest.raises(DataError, match="row 1: arguments of tool call 'f': holds what JSON does not have"):
         read(parquet_of(tmp_path / "data.parquet", table))
+
+
+def test_a_template_that_is_endless_for_these_conversations_alone_renders_nothing(tmp_path: Path) -> None:
+    bomb = TEMPLATE + "{% if messages | length > 7 %}{{ 'a' * 3000000000 }}{% endif %}"
+    short, long = {"messages": [USER, ANSWER]}, {"messages": [USER, ANSWER] * 5}
+    assert len(texts(read(records(tmp_path, short)), bomb)) == 1
+    with pytest.raises(CheckpointError, match="ends in MemoryError for a conversation of the data"):
+        texts(read(records(tmp_path, long)), bomb)
