@@ -166,6 +166,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
     most = MEMORY_BYTES + 20 * len(content)  # the conversations are no fault of the template's
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if (what := _folded(template)) is not None:
+        print(f"the chat template ends in {what} when it is compiled")  # noqa: T201
+        return
     for messages, tools, turns in conversations:
         longest = LONGEST + 100 * len(json.dumps([messages, tools]))
         for end, prompt in [each for turn in turns for each in ((turn, True), (turn + 1, False))]:
@@ -187,6 +190,31 @@ def main() -> None:
             if len(made[0]) > longest:
                 print(f"the chat template makes {len(made[0])} characters of {of}")  # noqa: T201
                 return
+
+
+def _folded(template: str) -> str | None:
+    """The error that constants of a template end in. Jinja computes them when it compiles, in whatever branch they stand, and under
+    limits it passes over what goes wrong there; without limits nothing would."""
+    from jinja2 import nodes
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    try:
+        tree = _compile_jinja_template(template).environment.parse(template)
+    except (MemoryError, RecursionError, OverflowError) as error:
+        return type(error).__name__
+    except Exception:  # noqa: BLE001 - no template, which whoever renders it will say
+        return None
+    for node in tree.find_all(nodes.Expr):
+        try:
+            node.as_const()
+        except nodes.Impossible as error:
+            if isinstance(error.__cause__, MemoryError | OverflowError):
+                return type(error.__cause__).__name__
+        except (MemoryError, OverflowError) as error:
+            return type(error).__name__
+        except Exception:  # noqa: BLE001 - left as it is, as Jinja leaves it
+            continue
+    return None
 
 
 if __name__ == "__main__":
