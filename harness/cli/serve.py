@@ -51,9 +51,12 @@ def serve(
     import tempfile
     import time
 
+    from pydantic import ValidationError
+
     from harness.checkpoints.find import find_checkpoints
     from harness.checkpoints.open import Opener
-    from harness.core.errors import EXIT_INTERRUPTED, CheckpointError, EngineError
+    from harness.core.errors import EXIT_INTERRUPTED, CheckpointError, EngineError, SpecError
+    from harness.core.measurement import first_problem
     from harness.core.opening import OpenOptions
     from harness.core.serving import ServeSettings
     from harness.engines.vllm.checkpoint_server import launch_for
@@ -62,15 +65,18 @@ def serve(
     found = find_checkpoints([checkpoint], base=base)
     if len(found) != 1:
         raise CheckpointError(f"{checkpoint} holds {len(found)} checkpoints; name the one to serve")
-    settings = ServeSettings(
-        command=command,
-        args=list(context.args),
-        api_key_env=api_key_env,
-        tool_call_parser=tool_call_parser,
-        chat_template=chat_template,
-        max_model_len=max_model_len,
-        startup_timeout_s=startup_timeout,
-    )
+    try:
+        settings = ServeSettings(
+            command=command,
+            args=list(context.args),
+            api_key_env=api_key_env,
+            tool_call_parser=tool_call_parser,
+            chat_template=chat_template,
+            max_model_len=max_model_len,
+            startup_timeout_s=startup_timeout,
+        )
+    except ValidationError as error:
+        raise SpecError(first_problem(error)) from None
     servable = Opener(OpenOptions(dtype=dtype, device="cpu")).serving.servable(found[0])
     folder = servable.adapter or servable.model
     own_name = name or folder.name

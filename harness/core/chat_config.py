@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from harness.core.credential import Address, Variable, shown_variable
 from harness.core.errors import SpecError
 from harness.core.measurement import Record
 from harness.core.sampling import unfit_sampling
@@ -27,8 +28,8 @@ class ChatConfig(Record):
     """Which model, where it answers, and how it is asked. Its key is in the environment and in no record."""
 
     model: str = Field(min_length=1, description="hosted_vllm/NAME, openai/NAME, any of litellm's; or checkpoint")
-    api_base: str | None = Field(default=None, description="address of its endpoint, ending in /v1")
-    api_key_env: str | None = Field(default=None, description="environment variable that holds its key")
+    api_base: Address | None = Field(default=None, description="address of its endpoint, ending in /v1")
+    api_key_env: Variable | None = Field(default=None, description="environment variable that holds its key")
     args: Sampling = Field(default=GREEDY, description="sampling options sent with every request")
 
     @model_validator(mode="before")
@@ -47,7 +48,7 @@ class ChatConfig(Record):
         key = os.environ.get(self.api_key_env)
         if not key:
             raise SpecError(
-                f"the environment variable {self.api_key_env} is not set; export the key of {self.model} in it"
+                f"the environment variable {shown_variable(self.api_key_env)} is not set; export the key of {self.model} in it"
             )
         return key
 

@@ -18,6 +18,7 @@ class Record(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         validate_by_name=True,
+        hide_input_in_errors=True,  # what was given may be a key
         json_schema_serialization_defaults_required=True,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, JsonValue, model_validator
 
+from harness.core.credential import Address, Variable
 from harness.core.digest import digest_bytes
 from harness.core.errors import SpecError
 from harness.core.measurement import Record
@@ -24,10 +25,10 @@ class ServeSettings(Record):
         description="the vllm executable, or the folder of an environment that has it; null: $HARNESS_VLLM, this "
         "environment's, or the one on PATH",
     )
-    url: str | None = Field(
+    url: Address | None = Field(
         default=None, description="a server of your own, http://host:port/v1, instead of a managed one"
     )
-    api_key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
+    api_key_env: Variable | None = Field(default=None, description="environment variable that holds the server's key")
     args: list[str] = Field(
         default=[],
         description="further options of `vllm serve`, as they are; one that we would give too replaces ours, and those that may change an "

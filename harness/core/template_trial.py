@@ -7,15 +7,18 @@ Most templates only put texts together, which their text shows: those cost nothi
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 TIME_S = 10
 """Processor seconds for a few short conversations."""
+RENDER_S = 0.5
+"""The same for each turn of the conversations that are to be rendered."""
 WALL_S = 120.0
 MEMORY_BYTES = 2**31
 """Address space of the trial, the interpreter's included."""
@@ -25,8 +28,9 @@ REPLACES = 12
 """Replacements in a row that may double a text."""
 GROWING = {"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "translate"}
 """Methods and filters that make a long text of a number."""
-CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]] = [
-    ([{"role": "user", "content": "Where is it?"}], None),
+Messages = Sequence[Mapping[str, Any]]
+CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None, list[int]]] = [
+    ([{"role": "user", "content": "Where is it?"}], None, [0, 1]),
     (
         [
             {"role": "system", "content": "You help."},
@@ -52,34 +56,54 @@ CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]] = 
                 },
             }
         ],
+        [5, 6],
     ),
 ]
 
 
-def endless(template: str | Mapping[str, str] | None) -> str | None:
-    """In words, why nothing may be rendered with a template (of several, by name, with any); None for one that will do."""
+def endless(
+    template: str | Mapping[str, str] | None, conversations: Sequence[tuple[Messages, Messages | None, list[int]]] = ()
+) -> str | None:
+    """In words, why nothing may be rendered with a template (of several, by name, with any); None for one that will do.
+
+    A template may be harmless for the conversations of the trial alone. `conversations` are those that it is to render: their
+    messages, the tools, and the positions of the messages before and with which they are rendered.
+    """
     texts = [] if template is None else [template] if isinstance(template, str) else list(template.values())
-    return next((why for text in texts if (why := _endless(text))), None)
+    why = next((why for text in texts if (why := _endless(text))), None)
+    if why is not None or not conversations:
+        return why
+    return next((why for text in texts if not is_plain(text) and (why := _tried(text, conversations))), None)
 
 
 @lru_cache(maxsize=256)
 def _endless(template: str) -> str | None:
-    if is_plain(template):
-        return None
+    return None if is_plain(template) else _tried(template, CONVERSATIONS, of="a short conversation")
+
+
+def _tried(
+    template: str,
+    conversations: Sequence[tuple[Messages, Messages | None, list[int]]],
+    *,
+    of: str = "",
+) -> str | None:
+    n = sum(len(turns) for _, _, turns in conversations)
+    time_s = TIME_S + math.ceil(n * RENDER_S)
     try:
         done = subprocess.run(
             [sys.executable, "-I", __file__],
-            input=json.dumps(template).encode(),
+            input=json.dumps([template, conversations, time_s, of or "a conversation of the data"]).encode(),
             capture_output=True,
-            timeout=WALL_S,
+            timeout=WALL_S + 10 * time_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"the chat template does not come to an end within {WALL_S:g} s"
+        return f"the chat template does not come to an end within {WALL_S + 10 * time_s:g} s"
     if done.returncode == 0:
         said = done.stdout.decode("utf-8", "replace").strip()
         return said or None
-    return f"the chat template takes more than {TIME_S} s or {MEMORY_BYTES // 2**30} GiB for a short conversation"
+    what = of or f"{len(conversations)} conversation(s)"
+    return f"the chat template takes more than {time_s} s or {MEMORY_BYTES // 2**30} GiB for {what}"
 
 
 def is_plain(template: str) -> bool:
@@ -134,18 +158,23 @@ def main() -> None:
     """Render the template on standard input under limits; say what is wrong, or nothing. A template's own refusals are none."""
     import resource
 
-    template = json.load(sys.stdin)
+    template, conversations, time_s, of = json.loads(content := sys.stdin.buffer.read())
     from transformers.utils.chat_template_utils import render_jinja_template
 
     used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = int(used.ru_utime + used.ru_stime) + 1 + TIME_S
+    cpu = int(used.ru_utime + used.ru_stime) + 1 + time_s
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    for messages, tools in CONVERSATIONS:
-        for prompt in (True, False):
+    most = MEMORY_BYTES + 20 * len(content)  # the conversations are no fault of the template's
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if (what := _folded(template)) is not None:
+        print(f"the chat template ends in {what} when it is compiled")  # noqa: T201
+        return
+    for messages, tools, turns in conversations:
+        longest = LONGEST + 100 * len(json.dumps([messages, tools]))
+        for end, prompt in [each for turn in turns for each in ((turn, True), (turn + 1, False))]:
             try:
                 made, _ = render_jinja_template(
-                    conversations=[messages],
+                    conversations=[messages[:end]],
                     tools=tools,
                     chat_template=template,
                     add_generation_prompt=prompt,
@@ -154,13 +183,38 @@ def main() -> None:
                     pad_token="<pad>",
                 )
             except (MemoryError, RecursionError, OverflowError) as error:
-                print(f"the chat template ends in {type(error).__name__} for a short conversation")  # noqa: T201
+                print(f"the chat template ends in {type(error).__name__} for {of}")  # noqa: T201
                 return
             except Exception:  # noqa: BLE001 - a template may refuse what it likes
                 continue
-            if len(made[0]) > LONGEST:
-                print(f"the chat template makes {len(made[0])} characters of a short conversation")  # noqa: T201
+            if len(made[0]) > longest:
+                print(f"the chat template makes {len(made[0])} characters of {of}")  # noqa: T201
                 return
+
+
+def _folded(template: str) -> str | None:
+    """The error that constants of a template end in. Jinja computes them when it compiles, in whatever branch they stand, and under
+    limits it passes over what goes wrong there; without limits nothing would."""
+    from jinja2 import nodes
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    try:
+        tree = _compile_jinja_template(template).environment.parse(template)
+    except (MemoryError, RecursionError, OverflowError) as error:
+        return type(error).__name__
+    except Exception:  # noqa: BLE001 - no template, which whoever renders it will say
+        return None
+    for node in tree.find_all(nodes.Expr):
+        try:
+            node.as_const()
+        except nodes.Impossible as error:
+            if isinstance(error.__cause__, MemoryError | OverflowError):
+                return type(error.__cause__).__name__
+        except (MemoryError, OverflowError) as error:
+            return type(error).__name__
+        except Exception:  # noqa: BLE001 - left as it is, as Jinja leaves it
+            continue
+    return None
 
 
 if __name__ == "__main__":

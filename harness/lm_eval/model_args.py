@@ -35,6 +35,8 @@ _DEFAULTS = {
     **dict.fromkeys(("load_in_8bit", "load_in_4bit", "autogptq", "gptqmodel", "truncation"), "false"),
 }
 _ALIASES = {"torch_dtype": "dtype"}
+_DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
+"""Torch's other names of its types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Model:
 def model_of(arguments: Any, otherwise: str) -> Model:
     """The model that model_args (text or a mapping) describe; `otherwise` is its name where they name none."""
     given = {_ALIASES.get(key, key): _plain(value) for key, value in _parsed(arguments).items()}
+    if "dtype" in given:
+        given["dtype"] = _DTYPES.get(given["dtype"], given["dtype"])
     name_key = next((key for key in NAMES if given.get(key)), None)
     name = given[name_key] if name_key else otherwise
     told = {
@@ -83,16 +87,24 @@ def labels(models: Sequence[Model]) -> dict[Model, str]:
 def _parsed(arguments: Any) -> Mapping[str, Any]:
     if isinstance(arguments, Mapping):
         return {str(key): value for key, value in arguments.items()}
+    if isinstance(arguments, list):
+        return {key: value for part in arguments for key, value in _parsed(part).items()}
     if not isinstance(arguments, str):
         return {}
     if arguments.lstrip().startswith("{"):
         try:
             value = json.loads(arguments)
         except (ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
-    parts = [part.partition("=") for part in _split(arguments)]
-    return {key.strip(): value.strip() for key, _, value in parts if key.strip()}
+            return {"model_args": arguments}  # unread, and still not those of another model
+        return value if isinstance(value, dict) else {"model_args": arguments}
+    found: dict[str, str] = {}
+    for part in _split(arguments):
+        key, is_given, value = (piece.strip() for piece in part.partition("="))
+        if is_given and key:
+            found[key] = value
+        elif key and found:  # a comma inside a value
+            found[next(reversed(found))] += f", {key}"
+    return found
 
 
 def _split(text: str) -> list[str]:

@@ -155,8 +155,9 @@ def _error(found: Any) -> float | None:
 def _impossible(benchmark: Benchmark, task: str, value: dict[str, Any], made: Measurement) -> str | None:
     """What the file says of a standard error, where no answers can have it: in words; None where it may be right.
 
-    `N/A` is lm-eval's word for none. A share that is neither 0 nor 1 is made of answers that differ, so its error is above 0;
-    from two answers between 0 and 1 on it is 0.5 at most.
+    `N/A` is lm-eval's word for none. A share that is neither 0 nor 1 is made of answers that differ, so its error is above 0.
+    n answers of share p spread by sqrt(p (1 - p) n / (n - 1)) at most, and their mean by that over sqrt(n); a group's error pools
+    the spreads of its k tasks (0.5 at most) with n - k. A tenth is left for errors that were drawn by bootstrap.
     """
     metric, _, filter_name = benchmark.metric.partition(",")
     found = value["results"][task].get(f"{metric}_stderr,{filter_name}")
@@ -166,10 +167,14 @@ def _impossible(benchmark: Benchmark, task: str, value: dict[str, Any], made: Me
     if _error(found) is None:
         return words
     assert made.raw is not None
-    share = 0 <= made.raw <= 1
-    if found == 0 and share and made.raw not in (0, 1):
-        return f"{words} of the value {made.raw:g}"
-    return f"{words} of the value {made.raw:g}" if share and found > 0.5 and made.n_items >= 2 else None
+    if not 0 <= made.raw <= 1:
+        return None
+    tasks = len(_leaves(value, task))
+    spread = 0.5 if tasks > 1 else math.sqrt(made.raw * (1 - made.raw))
+    most = 1.1 * spread / math.sqrt(made.n_items - tasks) if made.n_items > tasks else math.inf
+    if found > most:
+        return f"{words} of the value {made.raw:g} over {made.n_items} questions"
+    return f"{words} of the value {made.raw:g}" if found == 0 and made.raw not in (0, 1) else None
 
 
 def _text(value: dict[str, Any], table: str, task: str) -> str | None:

@@ -6,25 +6,21 @@ Opening calls nobody. Knows no game.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness.core.chat import ChatModel
 from harness.core.chat_config import ChatConfig
-from harness.core.errors import SpecError
-from harness.core.measurement import describe
 from harness.engines.chat.open import open_named
 from harness.engines.chat.retry import Backoff
 from harness.lm_eval.players import Players
 from harness.lm_eval.simulated_agent import Agent, served_agent
 from harness.tau2.flat import KEYS, named, nested
 from harness.tau2.runs.run import Models
-from harness.tau2.settings import CHECKPOINT, Participants
+from harness.tau2.settings import CHECKPOINT, Participants, participants_of
 
 OF_MODELS = {name for name, key in KEYS.items() if key.split(".")[0] in Participants.model_fields} - {
     "agent_instructions",
@@ -50,7 +46,9 @@ class SimulationArgs:
         taken = {name: arguments.pop(name) for name in list(arguments) if name in KEYS and name != "domain"}
         with named(str):
             return cls(
-                participants=_participants({name: value for name, value in taken.items() if name in OF_MODELS}),
+                participants=participants_of(
+                    nested({name: value for name, value in taken.items() if name in OF_MODELS})
+                ),
                 simulations=arguments.pop("simulations", None),
                 vllm=arguments.pop("vllm", None),
                 pretrained=pretrained,
@@ -109,10 +107,3 @@ class SimulationArgs:
         them = self.participants
         with named(str):
             return open_named(chat, timeout_s=them.request_timeout_s, backoff=Backoff(attempts=them.attempts))
-
-
-def _participants(values: Mapping[str, Any]) -> Participants:
-    try:
-        return Participants.model_validate(nested(values))
-    except ValidationError as error:
-        raise SpecError(describe(error, Participants)) from error

@@ -124,6 +124,14 @@ class Tau2Settings(Participants):
         )
 
 
+def participants_of(values: Mapping[str, Any]) -> Participants:
+    """The participants that these values are. Raises SpecError naming the keys that are wrong."""
+    try:
+        return Participants.model_validate(dict(values))
+    except ValidationError as error:
+        raise SpecError(describe(error, Participants)) from error
+
+
 def settings_of(values: Mapping[str, Any]) -> Tau2Settings:
     """The settings that these values are. Raises SpecError naming the keys that are wrong."""
     try:

@@ -17,7 +17,7 @@ from harness.core.digest import digest_json
 from harness.core.errors import CheckpointError, DataError
 from harness.core.pair import Pair
 from harness.core.template_trial import endless
-from harness.tasks.reward_env.message import ANSWER_PARTS
+from harness.tasks.reward_env.message import answer_parts
 
 TEMPLATE_DATE = "26 Jul 2024"
 """Templates that print today's date would change a score from day to day; those that ask get this one."""
@@ -81,7 +81,8 @@ class ConversationField:
                 "set chat_template: FILE in the spec or score a checkpoint that has one"
             )
         ends = _special_tokens(tokenizer)
-        if why := endless(template):
+        content = [(item.messages, item.tools or None, item.turns) for item in self.content]
+        if why := endless(template, content):
             where = (
                 "chat_template of the spec"
                 if self.chat_template
@@ -104,10 +105,15 @@ class ConversationField:
 def _render(
     conversation: Conversation, tokenizer: Any, template: str | dict[str, str], ends: tuple[str, ...]
 ) -> list[Pair]:
-    def text(messages: Sequence[dict[str, Any]], *, generation_prompt: bool = False) -> str:
+    def text(
+        messages: Sequence[dict[str, Any]],
+        *,
+        generation_prompt: bool = False,
+        tools: Sequence[dict[str, Any]] = conversation.tools,
+    ) -> str:
         rendered: str = tokenizer.apply_chat_template(
             list(messages),
-            tools=list(conversation.tools) or None,
+            tools=list(tools) or None,
             chat_template=template if isinstance(template, str) else None,
             add_generation_prompt=generation_prompt,
             tokenize=False,
@@ -146,7 +152,7 @@ def _render(
                 "scored; set a chat_template that renders it, or remove the turn"
             )
         if not pairs:
-            _check_functions(conversation, before, text)
+            _check_context(conversation, text)
         pairs.append(Pair(id=f"{conversation.id}.{turn}", q=q, r=r, cluster=conversation.id))
     return pairs
 
@@ -156,28 +162,43 @@ def _left_out(message: dict[str, Any], r: str, differs: Callable[[dict[str, Any]
 
     `differs` says whether the conversation is rendered differently with another message in the answer's place.
     """
-    for call in message.get("tool_calls", ()):
-        if call["function"]["name"] not in r:
+    calls = message.get("tool_calls", ())
+    for position, call in enumerate(calls):
+        before, after = calls[:position], calls[position + 1 :]
+        if call["function"]["name"] not in r or not differs({**message, "tool_calls": [*before, *after]}):
             return f"the tool call {call['function']['name']!r}"
-    if any(call["function"]["arguments"] for call in message.get("tool_calls", ())):
-        without = [{**call, "function": {**call["function"], "arguments": {}}} for call in message["tool_calls"]]
-        if not differs({**message, "tool_calls": without}):
+        bare = {**call, "function": {**call["function"], "arguments": {}}}
+        if call["function"]["arguments"] and not differs({**message, "tool_calls": [*before, bare, *after]}):
             return "the arguments of a tool call"
     printed = _black(r)
     # A template may put a thought that stands in the content on lines of its own, or into marks of its own.
     if not all(_black(piece) in printed for piece in re.split(r"</?think(?:ing)?>", message["content"])):
         return "text of the content"
-    for key in ANSWER_PARTS:
-        part = message.get(key)
-        if not part:
-            continue
-        if isinstance(part, str):
-            shown = all(_black(piece) in printed for piece in re.split(r"</?think(?:ing)?>", part))
-        else:
-            shown = differs({name: value for name, value in message.items() if name != key})
-        if not shown:
+    for key in answer_parts(message):
+        if not _shown(key, message, printed, differs):
             return repr(key)
     return None
+
+
+def _shown(key: str, message: dict[str, Any], printed: str, differs: Callable[[dict[str, Any]], bool]) -> bool:
+    """Whether a part of an answer is printed, under its own key or where its text stands a second time: in another part
+    (LiteLLM), or at the beginning of the content (SWE-agent)."""
+    if differs({name: value for name, value in message.items() if name != key}):
+        return _thought(message[key]) in printed
+    thought = _thought(message[key])
+    content = _black(message["content"])
+    if any(content.removeprefix(mark).startswith(thought or MARK) for mark in ("", "<think>", "<thinking>")):
+        return True
+    copies = [name for name in answer_parts(message) if name != key and thought and _thought(message[name]) == thought]
+    return any(differs({name: value for name, value in message.items() if name not in (key, copy)}) for copy in copies)
+
+
+def _thought(part: Any) -> str:
+    """The text of a thought, which may be a list of blocks, without white space and marks; empty where there is none."""
+    if isinstance(part, list):
+        texts = [block.get(name) for block in part if isinstance(block, dict) for name in ("thinking", "text", "value")]
+        part = "".join(text for text in texts if isinstance(text, str))
+    return _black(re.sub(r"</?think(?:ing)?>", "", part)) if isinstance(part, str) else ""
 
 
 def _differs(
@@ -186,27 +207,49 @@ def _differs(
     whole: str,
     message: dict[str, Any],
 ) -> bool:
+    return _rendered(partial(text, [*before, message])) != whole
+
+
+def _rendered(render: Callable[[], str]) -> str | None:
     from jinja2 import TemplateError
 
     try:
-        return text([*before, message]) != whole
+        return render()
     except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        return True  # a template that fails without a part does read it
+        return None  # a template that fails without a part does read it
 
 
-def _check_functions(
-    conversation: Conversation, before: Sequence[dict[str, Any]], text: Callable[[Sequence[dict[str, Any]]], str]
-) -> None:
-    """Refuse a template that does not show the functions that a message before the answer puts on offer."""
-    for position, message in enumerate(before):
-        if not message.get("functions"):
-            continue
-        without = {key: value for key, value in message.items() if key != "functions"}
-        if text([*before[:position], without, *before[position + 1 :]]) == text(before):
+def _check_context(conversation: Conversation, text: Callable[..., str]) -> None:
+    """Refuse a template that prints nothing of what the data put before an answer: tools, functions, a system prompt, the
+    result of a tool. One of each is tried, before the user's next turn: some templates print it only there."""
+    before = conversation.messages[: conversation.turns[-1]]
+    users = [position for position, message in enumerate(before) if message["role"] == "user"]
+    tried: set[str] = set()
+
+    def check(what: str, name: str, position: int, without: Sequence[dict[str, Any]], **options: Any) -> None:
+        end = (
+            position + 1 if what == "tool" else next((user for user in users if user >= position), len(before) - 1) + 1
+        )
+        if what in tried or not end:
+            return
+        tried.add(what)
+        if _rendered(partial(text, without[:end], **options)) == text(before[:end]):
             raise CheckpointError(
-                f"{conversation.where}: the chat template leaves out the 'functions' of message {position + 1}; "
-                "set a chat_template that shows them, or give them as 'tools'"
+                f"{conversation.where}: the chat template leaves out {name}, which the answer follows from; "
+                "set a chat_template that shows it, or remove it from the data"
             )
+
+    if conversation.tools:
+        check("tools", "the tools on offer", 0, before, tools=())
+    for position, message in enumerate(before):
+        around = before[:position], before[position + 1 :]
+        if message.get("functions"):
+            bare = {key: value for key, value in message.items() if key != "functions"}
+            name = f"the 'functions' of message {position + 1}"
+            check("functions", name, position, [*around[0], bare, *around[1]])
+        if message["role"] not in ("user", "assistant") and message["content"]:
+            other = [*around[0], {**message, "content": MARK}, *around[1]]
+            check(message["role"], f"message {position + 1} ({message['role']})", position, other)
 
 
 def _black(text: str) -> str:

@@ -15,7 +15,7 @@ from harness.core.errors import DataError
 from harness.core.pair import Pair
 from harness.tasks.reward_env.marks import check_record, wanted
 from harness.tasks.reward_env.message import read_message, text_of
-from harness.tasks.reward_env.reading import TOOLS, Reading, conversation
+from harness.tasks.reward_env.reading import TOOLS, Reading, conversation, other_system
 from harness.tasks.reward_env.records import Located, parse_json
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -70,12 +70,25 @@ def read_record(record: Located, index: int, form: str) -> Reading:
             f"{record.where}: key {missing[0]!r} is missing; every record of a {form} file has {expected(form)}"
         )
     check_record(record)
+    _check_alone(record)
     if form != "pairs" and _is_preference(record):
         return replace(_preference(record, index), n_rejected=1)
     item = _READERS[form](record, index)
     if wanted(record) is False:
         return Reading(item=None, n_undesired=1)
     return item
+
+
+def _check_alone(record: Located) -> None:
+    """Refuse one of a pair of answers without the other: whether it is the answer is not clear."""
+    given = [
+        key for key in KEYS["preference"] if isinstance(record.value.get(key), str | list | dict) and record.value[key]
+    ]
+    if len(given) == 1 and str(record.value[given[0]]).strip().lower() not in ("true", "false", "0", "1"):
+        raise DataError(
+            f"{record.where}: {given[0]!r} stands without its counterpart, so what is compared is not clear; give both, or "
+            "rename the key"
+        )
 
 
 def _is_preference(record: Located) -> bool:
@@ -87,7 +100,7 @@ def _pairs(record: Located, index: int) -> Reading:
 
 
 def _pair(record: Located, index: int, question: str, answer: str) -> Reading:
-    beside = next((key for key in ("system", "system_prompt", "history", *TOOLS) if record.value.get(key)), None)
+    beside = next((key for key in ("system", "history", *TOOLS) if record.value.get(key)), other_system(record))
     if beside is not None and question != "q":
         raise DataError(
             f"{record.where}: {beside!r} goes with messages, but {question!r} and {answer!r} are text; give messages, or put "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import glob
 import hashlib
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ def _render(definition: HubDefinition, name: str, rows: Any, chosen: Sequence[in
     from jinja2 import StrictUndefined, TemplateError
     from jinja2.sandbox import SandboxedEnvironment
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_not_null)
+    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printed)
     try:
         q_template, r_template = environment.from_string(definition.q), environment.from_string(definition.r)
     except TemplateError as error:
@@ -105,9 +106,17 @@ def _render(definition: HubDefinition, name: str, rows: Any, chosen: Sequence[in
     return tuple(pairs)
 
 
-def _not_null(value: Any) -> Any:
+def _printed(value: Any) -> Any:
     if value is None:
         raise ValueError("a column it prints is null, which would be scored as the word None")
+    if isinstance(value, bytes | bytearray):
+        raise ValueError("a column it prints holds bytes, which is no text; save it as text")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(
+            f"a column it prints is {value}, which is no number; remove the row, or save the column as text"
+        )
+    if isinstance(value, datetime.timedelta):
+        raise ValueError("a column it prints was read as a duration, which is not the file's text; save it as text")
     if isinstance(value, datetime.date | datetime.time):
         raise ValueError("a column it prints was read as a date, which is not the file's text; format it with strftime")
     return value

@@ -17,6 +17,50 @@ from harness.tasks.reward_env.records import Located
 WANTED = ("kto_tag", "label", "kto_label", "desirable", "is_desirable", "desired", "is_desired")
 """Keys of a record that say whether its answer is a wanted one; `label` also names classes and is read where it is yes or no."""
 
+_LIKE_WANTED = frozenset(
+    [
+        *(
+            "label",
+            "kto_tag",
+            "kto_label",
+            "completion_label",
+            "desirable",
+            "is_desirable",
+            "desired",
+            "is_desired",
+            "wanted",
+        ),
+        *(
+            "is_wanted",
+            "chosen",
+            "is_chosen",
+            "accepted",
+            "is_accepted",
+            "preferred",
+            "is_preferred",
+            "thumbs_up",
+            "good",
+        ),
+        *("is_good", "liked", "is_liked"),
+    ]
+)
+_LIKE_UNWANTED = frozenset(
+    [
+        *(
+            "undesirable",
+            "is_undesirable",
+            "undesired",
+            "is_undesired",
+            "unwanted",
+            "is_unwanted",
+            "rejected",
+            "is_rejected",
+        ),
+        *("dispreferred", "is_dispreferred", "thumbs_down", "bad", "is_bad", "disliked", "is_disliked"),
+    ]
+)
+"""Keys that may say the same, and that no trainer reads."""
+
 TRAINED = frozenset(
     [
         *("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "compute_loss", "calculate_loss", "with_loss"),
@@ -108,13 +152,23 @@ def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
         _check_question(turn, where)
         return None
     found: dict[str, bool] = {}
+    for part in turn["content"] if isinstance(turn.get("content"), list) else ():
+        mark = (
+            next((key for key in part if _may_be_mark(snake(key).split("_"), part[key])), None)
+            if isinstance(part, dict)
+            else None
+        )
+        if mark is not None and part[mark] is not None:
+            raise DataError(
+                f"{where}: {mark!r} marks a part of a turn, and a turn is scored as a whole; remove the key"
+            )
     for key, value in turn.items():
         if value is None or value == []:
             continue
         spans = isinstance(value, list) and any(isinstance(one, dict) and "begin_offset" in one for one in value)
         if key in PARTS_OF_TURN or spans:
             raise DataError(f"{where}: {key!r} marks parts of a turn, and a turn is scored as a whole; remove the key")
-        name = _snake(key)
+        name = snake(key)
         if name in TRAINED or name in MASKED:
             found[key] = _flag(value, key, where) is (name in TRAINED)
         elif name in ON_INPUT and _flag(value, key, where) is False:
@@ -134,7 +188,7 @@ def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
 def _check_question(turn: dict[str, Any], where: str) -> None:
     """Refuse a turn that is not the assistant's and that the data train. `weight` means nothing there."""
     for key, value in turn.items():
-        asked = _snake(key) in (TRAINED | ON_INPUT) - {"weight"}
+        asked = snake(key) in (TRAINED | ON_INPUT) - {"weight"}
         if asked and value is not None and value != [] and _flag(value, key, where):
             raise DataError(
                 f"{where}: {key!r} marks a turn that is not the assistant's as trained, and only answers are scored; remove it"
@@ -158,13 +212,18 @@ def check_record(record: Located) -> None:
     for role in _names(value.get("mask")):
         if role.lower() in ("assistant", "gpt", "model", "chatgpt"):
             raise DataError(f"{where}: 'mask' is {value['mask']!r}, so the answers are not trained; remove the record")
-    for key in sorted(TRAINED | MASKED):
-        mark = value.get(key)
-        number = isinstance(mark, int | float) and key in OF_A_RECORD
-        if mark is (key in MASKED) or (number and mark == (key in MASKED)):
+    for key, mark in value.items():
+        name = snake(key)
+        if name in TRAINED | MASKED and _says(mark, name in MASKED, number=name in OF_A_RECORD):
             raise DataError(f"{where}: {key!r} is {mark!r}, so the record is not trained; remove it")
-    for key in sorted(ON_INPUT):
-        if value.get(key) in (True, 1):
+        if (key not in WANTED and name in _LIKE_WANTED and _says(mark, False)) or (
+            name in _LIKE_UNWANTED and _says(mark, True)
+        ):
+            raise DataError(
+                f"{where}: {key!r} is {mark!r}, which looks like an answer that is not wanted; write 'label': false, or remove "
+                "the key"
+            )
+        if name in ON_INPUT and _says(mark, True, number=True):
             raise DataError(f"{where}: {key!r} is true, but only answers are scored, not questions; remove the key")
     if value.get("type") in ("VALUE_TO_TEXT", "TEXT_TO_VALUE"):
         raise DataError(
@@ -177,10 +236,29 @@ def check_record(record: Located) -> None:
             )
 
 
+def _says(mark: Any, yes: bool, *, number: bool = False) -> bool:
+    """Whether a mark of a record says yes, or no: as true or false or their words, where `number` as 1 or 0 as well (in the
+    cell of a table they are text)."""
+    if isinstance(mark, str):
+        word = mark.strip().lower()
+        return word == str(yes).lower() or (number and word in (("1", "1.0") if yes else ("0", "0.0")))
+    return mark is yes or (number and isinstance(mark, int | float) and mark == yes)
+
+
 def _may_be_unwanted(label: Any) -> bool:
     if isinstance(label, str):
-        return label.strip().lower() in ("0", "undesirable", "undesired", "unwanted", "rejected", "dispreferred")
-    return isinstance(label, int | float) and label == 0
+        return label.strip().lower() in (
+            "0",
+            "0.0",
+            "-1",
+            "-1.0",
+            "undesirable",
+            "undesired",
+            "unwanted",
+            "rejected",
+            "dispreferred",
+        )
+    return isinstance(label, int | float) and label in (0, -1)
 
 
 def _may_be_mark(words: list[str], value: Any) -> bool:
@@ -212,6 +290,6 @@ def _names(value: Any) -> list[str]:
     return re.findall(r"\w+", value) if isinstance(value, str) else []
 
 
-def _snake(key: str) -> str:
+def snake(key: str) -> str:
     """A key as the tables write it: isTrained, is-trained and IS_TRAINED are is_trained."""
     return "_".join(word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+", key))

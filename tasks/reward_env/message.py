@@ -7,10 +7,12 @@ content, reasoning under its own key, and tool calls with their arguments as obj
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from harness.core.errors import DataError
-from harness.tasks.reward_env.records import parse_json
+from harness.tasks.reward_env.marks import snake
+from harness.tasks.reward_env.records import check_json, parse_json
 
 SHAREGPT_ROLES = {
     "human": "user",
@@ -36,12 +38,29 @@ REASONING = (
     "thinking_content",
     "reasoning_details",
 )
-ANSWER_PARTS = (*REASONING, "function_calls", "refusal", "tool_plan", "chain_of_thought", "cot")
-"""Parts of an assistant's turn beside content and tool calls: a template that leaves one out does not print the answer."""
+_PARTS = (*REASONING, "function_calls", "refusal", "tool_plan", "chain_of_thought", "cot")
+_THOUGHT = re.compile(
+    r"reason|(.+_)?(reasoning|think|thinking|thoughts?|cot|scratch_?pad|rationale|monologue|reflection|deliberation|analysis)"
+    r"(_(content|text|trace|process|chain|block|blocks|steps?|details))?"
+)
+"""Other names of a thought; not those of its size, price or signature (`reasoning_tokens`, `thinking_signature`)."""
 MEDIA = ("image", "images", "image_url", "input_image", "video", "videos", "video_url", "audio", "audios", "audio_url")
 _TEXT_TYPES = (None, "text", "input_text", "output_text")
 _REASONING_TYPES = ("reasoning", "thinking", "thought", "think")
 _CALL_TYPES = ("tool_call", "tool_calls", "function_call", "tool_use")
+_OF_A_CALL = ("id", "type", "index", "function", "tool_call_id", "call_id", "status")
+_OF_A_FUNCTION = (
+    "name",
+    "arguments",
+    "id",
+    "type",
+    "index",
+    "description",
+    "strict",
+    "tool_call_id",
+    "call_id",
+    "status",
+)
 _NOT_TEXT = "message content must be text or text parts; images and audio are not scored"
 
 
@@ -53,6 +72,18 @@ class Parts(NamedTuple):
     calls: list[Any]
 
 
+def answer_parts(turn: dict[str, Any]) -> list[str]:
+    """The keys of an assistant's turn, beside content and tool calls, that hold a part of the answer: a template that prints
+    none of one does not print the answer. `channel` (gpt-oss) is one where it says that the text is no final answer."""
+    parts = [key for key in _PARTS if turn.get(key)]
+    for key, value in turn.items():
+        if key in _PARTS or not value or not isinstance(value, str | list | dict):
+            continue
+        if _THOUGHT.fullmatch(snake(key)) or (key == "channel" and value != "final"):
+            parts.append(key)
+    return parts
+
+
 def read_message(turn: dict[str, Any], where: str) -> dict[str, Any]:
     """One message in the form chat templates expect. Raises DataError.
 
@@ -61,6 +92,14 @@ def read_message(turn: dict[str, Any], where: str) -> dict[str, Any]:
     for key in (*MEDIA, "input_audio"):
         if turn.get(key):
             raise DataError(f"{where}: a turn has {key!r}; images, video and audio are not scored")
+    if (
+        turn.get("role") is not None
+        and turn.get("from") is not None
+        and _speaker(turn["role"]) != _speaker(turn["from"])
+    ):
+        raise DataError(f"{where}: a turn has 'role' {turn['role']!r} and 'from' {turn['from']!r}; remove one of them")
+    if turn.get("value") and turn.get("content") and turn["value"] != turn["content"]:
+        raise DataError(f"{where}: a turn has 'value' and 'content', and they differ; remove one of them")
     if turn.get("role") is None and turn.get("from") is not None:
         return _from_sharegpt(turn, where)
     role = turn.get("role")
@@ -76,6 +115,10 @@ def read_message(turn: dict[str, Any], where: str) -> dict[str, Any]:
     return _finished({**clean, "content": content}, _ALIASES[name], where)
 
 
+def _speaker(name: Any) -> Any:
+    return _ALIASES.get(name.lower(), name) if isinstance(name, str) else name
+
+
 def _from_sharegpt(turn: dict[str, Any], where: str) -> dict[str, Any]:
     speaker, value = turn["from"], turn.get("value")
     if value is None and (turn.get("content") is not None or turn.get("tool_calls")):
@@ -85,7 +128,9 @@ def _from_sharegpt(turn: dict[str, Any], where: str) -> dict[str, Any]:
         raise DataError(
             f"{where}: a ShareGPT turn needs 'from' ({', '.join(SHAREGPT_ROLES)}) and a text 'value', found from={speaker!r}"
         )
-    kept = {key: turn[key] for key in (*ANSWER_PARTS, "functions", "tool_calls", "function_call") if turn.get(key)}
+    kept = {
+        key: turn[key] for key in (*answer_parts(turn), "functions", "tool_calls", "function_call") if turn.get(key)
+    }
     if name == "function_call" and isinstance(value, str):
         return _finished(_before_call(kept, value, where), "assistant", where)
     return _finished({**kept, "content": value}, SHAREGPT_ROLES[name], where)
@@ -193,7 +238,9 @@ def _part(part: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
 
 def _part_calls(part: dict[str, Any], where: str) -> list[Any]:
     if isinstance(part.get("name"), str):
-        return [{"name": part["name"], "arguments": part.get("input", part.get("arguments", {}))}]
+        return [
+            {("arguments" if key == "input" else key): value for key, value in part.items() if key != "cache_control"}
+        ]
     value = next((part[key] for key in ("value", "tool_call", "tool_calls", "function") if part.get(key)), None)
     if isinstance(value, str):
         value = parse_json(value, f"{where}: a part of type {part['type']!r}")
@@ -204,8 +251,20 @@ def _call(call: Any, where: str) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise DataError(f"{where}: a tool call needs a function with a name")
+    beside = {} if call is function else {key: value for key, value in call.items() if key not in _OF_A_CALL}
+    beside |= {key: value for key, value in function.items() if key not in _OF_A_FUNCTION}
+    other = next((key for key, value in beside.items() if value not in (None, "", [], {})), None)
+    if other is not None:
+        raise DataError(
+            f"{where}: tool call {function['name']!r} has the key {other!r}, which no template prints; give what is called "
+            "with as 'arguments', or remove the key"
+        )
     arguments = function.get("arguments", {})
+    place = f"{where}: arguments of tool call {function['name']!r}"
     if isinstance(arguments, str):
-        arguments = parse_json(arguments or "{}", f"{where}: arguments of tool call {function['name']!r}")
+        arguments = parse_json(arguments or "{}", place)
+    if isinstance(arguments, str | int | float):
+        raise DataError(f"{place} are {type(arguments).__name__}; they must be an object, or one as JSON text")
+    check_json(arguments, place)
     shell = {key: call[key] for key in ("id", "type") if key in call}
     return {"type": "function", **shell, "function": {"name": function["name"], "arguments": arguments}}

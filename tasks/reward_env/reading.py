@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import DataError
 from harness.core.pair import Pair
 from harness.tasks.reward_env.conversation import Conversation
-from harness.tasks.reward_env.marks import trained, wanted
-from harness.tasks.reward_env.message import ANSWER_PARTS, read_message, text_of
+from harness.tasks.reward_env.marks import snake, trained, wanted
+from harness.tasks.reward_env.message import answer_parts, read_message, text_of
 from harness.tasks.reward_env.records import Located, parse_json
 
+_SYSTEM = re.compile(
+    r"sys|(sys|system|developer)_(prompt|message|instructions?|text|content)|system|developer|preamble"
+)
 TOOLS = ("tools", "functions", "available_tools")
 """Where the tools on offer stand: everywhere, OpenAI's older form, Toucan."""
 
@@ -46,10 +50,10 @@ def conversation(
         if own is None:
             messages = [read_message({"role": "system", "content": system}, record.where), *messages]
             marks, first = [None, *marks], first + 1
-    prompted = record.value.get("system_prompt")
-    if prompted and prompted not in [message["content"] for message in messages[:1]]:
+    prompted = other_system(record)
+    if prompted and record.value[prompted] not in [message["content"] for message in messages[:1]]:
         raise DataError(
-            f"{record.where}: 'system_prompt' is not the first turn, and whether it is trained with is not clear; "
+            f"{record.where}: {prompted!r} is not the first turn, and whether it is trained with is not clear; "
             "rename it 'system', or remove the key"
         )
     every = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
@@ -65,7 +69,7 @@ def conversation(
     kept = [position for position in answers if marks[position] is not False]
     for position in kept:
         message = messages[position]
-        if not message["content"] and not any(message.get(key) for key in ("tool_calls", *ANSWER_PARTS)):
+        if not message["content"] and not message.get("tool_calls") and not answer_parts(message):
             raise DataError(f"{record.where}: an assistant turn is empty (no content, no tool_calls); remove it")
     identity = record.value.get("id")
     conversation = Conversation(
@@ -76,6 +80,14 @@ def conversation(
         answers=None if kept == every else tuple(kept),
     )
     return Reading(item=conversation if kept else None, n_masked=len(answers) - len(kept))
+
+
+def other_system(record: Located) -> str | None:
+    """The key of a system prompt under a name that no trainer reads as one."""
+    keys = (
+        key for key, value in record.value.items() if key != "system" and value and isinstance(value, str | list | dict)
+    )
+    return next((key for key in keys if _SYSTEM.fullmatch(snake(key))), None)
 
 
 def _check_labels(record: Located, turns: list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:

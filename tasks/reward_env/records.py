@@ -115,9 +115,7 @@ def _table(path: Path, content: bytes, delimiter: str) -> Iterator[Located]:
     finally:
         csv.field_size_limit(limit)
     header = rows[0] if rows else []
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise DataError(f"{path}: column {twice[0]!r} stands twice; rename one of them")
+    _check_columns(path, header)
     for number, row in enumerate(rows[1:], start=1):
         where = f"{path} row {number}"
         if len(row) != len(header):
@@ -128,18 +126,28 @@ def _table(path: Path, content: bytes, delimiter: str) -> Iterator[Located]:
         yield Located(where, {name: cell for name, cell in cells if cell or name not in ("id", "cluster")})
 
 
+def _check_columns(path: Path, names: list[str]) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}: column {twice[0]!r} stands twice; rename one of them")
+
+
 def _parquet(path: Path, content: bytes) -> Iterator[Located]:
     """Rows of a Parquet file. A null inside a struct is a key that the record does not have: Parquet cannot tell."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        batches = parquet.ParquetFile(io.BytesIO(content)).iter_batches()
+        file = parquet.ParquetFile(io.BytesIO(content))
+        _check_columns(path, file.schema_arrow.names)
+        batches = file.iter_batches()
         number = 0
         for batch in batches:
-            for row in batch.to_pylist():
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
                 number += 1
                 yield Located(f"{path} row {number}", {name: _plain(value) for name, value in row.items()})
+    except KeyError as error:
+        raise DataError(f"{path}: a map holds a key twice ({error}); remove one of them") from error
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         cause = " ".join(str(error).split())
         raise DataError(f"cannot read {path}: not a whole Parquet file ({cause}); copy it again") from error
@@ -166,12 +174,14 @@ def _decode(data: bytes, where: str) -> str:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """A strict JSON value: no NaN, no infinity, no unpaired surrogate. Raises DataError that begins with `where`."""
+    """A strict JSON value: no NaN, no infinity, no unpaired surrogate, no key twice. Raises DataError that begins with `where`."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_once)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except RecursionError as error:
         raise DataError(f"{where}: JSON is nested too deeply; flatten it") from error
+    except _TwiceError as error:
+        raise DataError(f"{where}: key {error.args[0]!r} stands twice in one object; remove one of them") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}" if "\n" in text.rstrip() else f"column {error.colno}"
         raise DataError(f"{where}: not valid JSON ({error.msg} at {place}); correct or remove it") from error
@@ -182,6 +192,26 @@ def parse_json(text: str, where: str) -> Any:
     except ValueError as error:
         raise DataError(f"{where}: holds a number that JSON does not have ({error}); correct or remove it") from error
     return value
+
+
+class _TwiceError(Exception):
+    """A key that stands twice in one object: readers differ in which of the two they take."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return value
+
+
+def check_json(value: Any, where: str) -> None:
+    """Refuse what a table can hold inside a list or an object and JSON cannot: bytes, NaN. Raises DataError."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: holds what JSON does not have ({error}); correct or remove it") from error
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

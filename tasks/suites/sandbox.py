@@ -3,7 +3,8 @@ without other processes, and with nothing to write to but a temporary folder. Li
 
 What holds is enforced by the kernel from sandbox_child.py. That a program passed is seen from here, in the kernel's account of its
 process, and never believed of the process itself. It is meant for programs that are wrong, that do damage by accident, or that
-cheat in Python; whoever expects attacks in machine code adds a container or a virtual machine.
+cheat in Python; whoever expects attacks in machine code, or on the interpreter's memory through ctypes, adds a container or a
+virtual machine.
 """
 
 from __future__ import annotations

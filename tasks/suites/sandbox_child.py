@@ -16,6 +16,8 @@ import struct
 import sys
 from collections import deque
 from functools import partial
+from itertools import repeat
+from types import MethodType
 from typing import Any
 
 NUMBERS: dict[str, tuple[int | None, int | None]] = {
@@ -195,13 +197,26 @@ def main() -> None:
         partial(signal.setitimer, signal.ITIMER_REAL, 0),
         partial(os.read, control, 2),
     )
-    # A trace function could jump in the frames around the program, and change what stands in them.
-    sys.addaudithook(lambda event, _: event in ("sys.settrace", "sys.setprofile") and ().refused)  # type: ignore[attr-defined]
-    try:
+    # A trace function could jump in the frames around the program, and change what stands in them; through the garbage collector
+    # a program finds every object, this hook among them.
+    sys.addaudithook(
+        lambda event, _: (  # constants alone: the program may have given names another meaning
+            event
+            in (
+                "sys.settrace",
+                "sys.setprofile",
+                "sys.monitoring.register_callback",
+                "gc.get_objects",
+                "gc.get_referrers",
+                "gc.get_referents",
+            )
+            and ().refused  # type: ignore[attr-defined]
+        )
+    )
+    # Where the program failed, nothing of Python runs in this thread any more, no handler of a signal and no hook of an exception,
+    # which would run at any depth the program likes: the statement leaves through C code that never comes back.
+    with type("Forever", (), {"__enter__": frozenset().copy, "__exit__": MethodType(frozenset().union, repeat(0))})():
         deque(map(operator.call, steps), 0)
-    except:  # noqa: E722 - no name is looked up from here on: the program may have given it another meaning
-        while True:
-            pass
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness.core.errors import DataError
 from harness.core.tau2.message import Message
-from harness.core.tau2.simulation import Recorded, Simulation, Unreadable
+from harness.core.tau2.simulation import Recorded, Simulation, Termination, Unreadable
 from harness.core.tau2.task import REWARD_TYPES, RewardType, Task
 from harness.tasks.tau2.checks import recorded_checks
 from harness.tasks.tau2.document import load_document
@@ -27,6 +27,9 @@ IN_FOLDER = ("results.json", "simulations.jsonl")
 """What holds the simulations of a folder: upstream's, ours."""
 BESIDE = "simulations"
 """In upstream's directory format the simulations lie in this folder, one to a file, and results.json has the rest."""
+
+ENDS = (*get_args(Termination), "context_window_exceeded")
+"""The ends that upstream knows; ours has no name of its own for the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +249,7 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
         return Unreadable(id=name, task_id="", reason=f"not valid JSON ({value})")
     if not isinstance(value, dict):
         return Unreadable(id=name, task_id="", reason=f"expected a JSON object, found {type(value).__name__}")
-    identity = value["id"] if isinstance(value.get("id"), str) else name
+    identity = identity_of(value, name)
     task_id = value["task_id"] if isinstance(value.get("task_id"), str) else ""
     recorded = _recorded(_mapping(value.get("reward_info")))
     if is_voice(value):
@@ -257,14 +260,34 @@ def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
         return Simulation(
             id=identity,
             task_id=task_id,
-            termination_reason=value["termination_reason"],
+            termination_reason=_end(value["termination_reason"]),
             messages=_messages().validate_python(tuple(_flat(value.get("messages")))),
-            trial=value["trial"] if isinstance(value.get("trial"), int) else None,
+            trial=_trial(value.get("trial")),
             recorded=recorded,
             review=value["review"] if isinstance(value.get("review"), dict) else None,
         )
     except (ValueError, RecursionError) as error:
         return Unreadable(id=identity, task_id=task_id, reason=_first(error), recorded=recorded)
+
+
+def identity_of(value: Mapping[str, Any], name: str) -> str:
+    """The id of a simulation, which may be a number; `name` where it has none."""
+    identity = value.get("id")
+    return str(identity) if isinstance(identity, str | int) and not isinstance(identity, bool) else name
+
+
+def _trial(value: Any) -> int | None:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _end(value: str) -> str:
+    """How it ended, also as Python prints upstream's enumeration. Raises ValueError for any other word: it would be worth 0."""
+    word = value.rpartition(".")[2].lower()
+    if word not in ENDS:
+        raise ValueError(f"termination_reason {value!r} is none of {', '.join(ENDS)}")
+    return word
 
 
 def _flat(messages: Any) -> Iterator[Any]:

@@ -196,6 +196,8 @@ def test_whatever_model_args_tell_apart_is_another_column(tmp_path: Path, one: A
         ({"chat_template_args": {"b": 1, "a": 2}}, 'chat_template_args={"a": 2, "b": 1}'),
         ({"token": "secret", "openai_api_key": "secret"}, {}),
         ({"max_length": 2048}, '{"pretrained": "base", "max_length": 2048}'),
+        ({"dtype": "half"}, "dtype=float16"),
+        ({"peft": "A"}, ["pretrained=base", "peft=A"]),
     ],
 )
 def test_one_model_is_one_column_however_its_arguments_are_written(tmp_path: Path, one: Any, other: Any) -> None:
@@ -205,6 +207,18 @@ def test_one_model_is_one_column_however_its_arguments_are_written(tmp_path: Pat
         other = {"pretrained": "base", **other}
     (label,) = two_files(tmp_path, {"pretrained": "base", **one}, other)
     assert label == ("base, peft=A" if "peft" in one else "base")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["pretrained=base,peft=A"], ["pretrained=base,peft=B"]),
+        ("pretrained=base,system_instruction=Hello, sun", "pretrained=base,system_instruction=Hello, moon"),
+        ('{"pretrained": "base", "peft": A}', '{"pretrained": "base", "peft": B}'),
+    ],
+)
+def test_models_are_told_apart_in_every_spelling(tmp_path: Path, one: Any, other: Any) -> None:
+    assert len(set(two_files(tmp_path, one, other))) == 2
 
 
 def test_a_file_without_model_args_is_named_as_lm_eval_names_it(tmp_path: Path) -> None:
@@ -220,6 +234,10 @@ def test_a_file_without_model_args_is_named_as_lm_eval_names_it(tmp_path: Path) 
         (0.345, float("inf"), True),
         (0.345, -0.01, True),
         (0.345, 0.7, True),
+        (0.345, 0.06, True),  # of 100 questions it is 0.048 at most
+        (0.0, 0.02, True),
+        (1.0, 0.02, True),
+        (0.345, 0.048, False),
         (0.345, "0.01?", True),
         (0.345, True, True),
         (0.0, 0.0, False),

@@ -66,3 +66,34 @@ def test_whoever_renders_asks_first(tmp_path: Path) -> None:
     assert isinstance(field, ConversationField)
     with pytest.raises(CheckpointError, match="the chat template ends in MemoryError"):
         field.pairs(tokenizer)
+
+
+LONG = [{"role": "assistant" if turn % 2 else "user", "content": f"zebra {turn}"} for turn in range(12)]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% set n = 300000000 %}{% for m in messages %}{{ m.content }}{% endfor %}"
+        "{% if messages | length > 7 %}{{ messages[0].role * n }}{% endif %}",
+        "{{ messages[0].content }}{% if 'zebra' in messages[0].content %}{{ messages[0].role.ljust(3000000000) }}{% endif %}",
+        "{% if tools and tools | length > 1 %}{{ messages[0].role * 3000000000 }}{% endif %}x",
+    ],
+)
+def test_a_template_that_is_endless_for_the_data_alone_is_refused(template: str) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
+    assert endless(template) is None
+    assert endless(template, [(LONG[:2], None, [1])]) is None or "zebra" in template
+    assert "for a conversation of the data" in (endless(template, [(LONG, tools, [1, 11])]) or "")
+
+
+@pytest.mark.parametrize("bomb", ["'a' * 3000000000", "'a' | center(3000000000)", "'%3000000000d' % 1"])
+def test_constants_that_jinja_would_compute_when_it_compiles_are_refused_in_any_branch(bomb: str) -> None:
+    template = "{{ messages[0].content }}{% if messages | length > 1000 %}{{ " + bomb + " }}{% endif %}"
+    assert endless(template) == "the chat template ends in MemoryError when it is compiled"
+
+
+def test_a_template_that_is_harmless_for_the_data_is_rendered() -> None:
+    template = "{% for m in messages %}{{ loop.index0 % 2 }}{{ m.content }}{% endfor %}"
+    assert not is_plain(template)
+    assert endless(template, [(LONG, None, [1, 11])] * 3) is None

@@ -108,11 +108,14 @@ def rescore(
 
 def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
     from harness.components.tau2.open_models import open_model
-    from harness.core.chat_config import ChatConfig
-    from harness.tau2.settings import Participants
+    from harness.core.errors import SpecError
+    from harness.tau2.flat import nested
+    from harness.tau2.settings import participants_of
 
-    chat = ChatConfig(model=model, api_base=base, api_key_env=key_env)
-    return open_model(chat, Participants(reviewer=chat, request_timeout_s=600.0))
+    them = participants_of(nested({"reviewer": model, "reviewer_api_base": base, "reviewer_api_key_env": key_env}))
+    if them.reviewer is None:
+        raise SpecError("--reviewer names no model")
+    return open_model(them.reviewer, them.model_copy(update={"request_timeout_s": 600.0}))
 
 
 async def _reviewed(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from harness.core.chat import ChatModel
 from harness.core.chat_config import ChatConfig
+from harness.core.credential import check_address
 from harness.core.errors import SpecError
 from harness.engines.chat.retry import Backoff, RetryingChat
 
@@ -60,6 +61,11 @@ def open_chat(settings: ChatSettings) -> ChatModel:
     """A chat model that retries. Raises SpecError for a name that no transport can be found for."""
     provider, _, model = settings.model.partition("/")
     base = settings.api_base or _from_environment(BASES.get(provider, ()))
+    if base:
+        try:
+            check_address(base)
+        except ValueError as error:
+            raise SpecError(f"the api base of {settings.model} {error}") from None
     if not settings.model or settings.model.isspace():
         raise SpecError("a model needs a name, such as hosted_vllm/my-model")
     if settings.transport not in TRANSPORTS:

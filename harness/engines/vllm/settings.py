@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from harness.core.credential import shown_variable
 from harness.core.errors import SpecError
 from harness.core.serving import ServeSettings
 from harness.engines.vllm.command import check_args
@@ -26,5 +27,7 @@ def key_of(settings: ServeSettings) -> str | None:
         return None
     key = os.environ.get(settings.api_key_env)
     if not key:
-        raise SpecError(f"serve.api_key_env names {settings.api_key_env}, which is not set; export the key there")
+        raise SpecError(
+            f"serve.api_key_env names a variable, {shown_variable(settings.api_key_env)}, which is not set; export the key there"
+        )
     return key

@@ -11,7 +11,7 @@ from typing import Any
 from harness.core.tau2.simulation import Simulation
 from harness.reward_models.tau2.reward import Verdict
 from harness.tasks.tau2.domain import kinds
-from harness.tasks.tau2.recording import read_raw
+from harness.tasks.tau2.recording import identity_of, read_raw
 from harness.tasks.tau2.task_file import task_value
 from harness.tau2.recordings.convert import Converted, written
 from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored
@@ -34,7 +34,7 @@ def rescored_file(prepared: Prepared, rescored: Sequence[Rescored], out: Path, *
         if not isinstance(value, Mapping):
             values.append((name, value))
             continue
-        identity = value["id"] if isinstance(value.get("id"), str) else name
+        identity = identity_of(value, name)
         if waiting[identity]:
             item = waiting[identity].popleft()
             values.append((name, {**value, **_verdict(prepared, item, simulations[id(item)], value, named, nl_judge)}))

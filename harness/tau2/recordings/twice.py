@@ -1,7 +1,8 @@
 """Simulations that stand twice: in one file counted once, in several said. Pure, over recordings.
 
 A copy is the same conversation under the same task and trial, or under the same id, whatever verdict stands beside it; of
-copies the last one counts. Two conversations under one id are refused: which of them is meant is not known.
+copies the last one counts. Two conversations under one id are refused: which of them is meant is not known. The same
+conversation under another id and trial may be a copy that was renumbered, or a model that answers alike: it is said.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def counted_once(recording: Recording) -> CountedOnce:
 
 def shared_remarks(recordings: Sequence[Recording]) -> list[str]:
     """What is to be said of simulations that stand in two files, which makes their rewards one measurement, not two."""
-    keys = [[_keys(one) for one in recording.simulations] for recording in recordings]
+    keys = [[[*_keys(one), _content(one)] for one in recording.simulations] for recording in recordings]
     every = [{key for own in of_file for key in own} for of_file in keys]
     return [
         f"{recordings[before].path} and {recordings[index].path} hold {common} simulation(s) in common: together they are "
@@ -65,14 +66,29 @@ def _keys(simulation: Simulation | Unreadable) -> list[Any]:
     """What a copy has in common with its original: the conversation, under its id and, where it is known, its trial."""
     if isinstance(simulation, Unreadable):
         return [(simulation.id, simulation.task_id, simulation.reason)]
-    content = digest_bytes(repr(replace(simulation, id="", trial=None, recorded=Recorded(), review=None)).encode())
+    content = _content(simulation)
     trial = [] if simulation.trial is None else [(simulation.trial, content)]
     return [(simulation.id, content), *trial]
+
+
+def _content(simulation: Simulation | Unreadable) -> str:
+    """Task, end and messages: what is left of a simulation without its names and verdicts."""
+    if isinstance(simulation, Unreadable):
+        return digest_bytes(repr((simulation.id, simulation.task_id, simulation.reason)).encode())
+    return digest_bytes(repr(replace(simulation, id="", trial=None, recorded=Recorded(), review=None)).encode())
 
 
 def _remarks(recording: Recording, copies: int, kept: Sequence[Simulation | Unreadable]) -> Iterator[str]:
     if copies:
         yield f"{recording.path}: {copies} simulation(s) stand there once more; each is counted once"
+    contents = Counter(_content(one) for one in kept)
+    if len(contents) < len(kept):
+        example = next(one for one in reversed(kept) if contents[_content(one)] > 1)
+        yield (
+            f"{recording.path}: {len(kept) - len(contents)} simulation(s) repeat another of their task word for word under another "
+            f"id or trial (first {example.id}, task {example.task_id!r}); each is counted as a trial of its own, so remove those "
+            "that are copies"
+        )
     trials = Counter((one.task_id, one.trial) for one in kept if isinstance(one, Simulation) and one.trial is not None)
     again = {key: n for key, n in trials.items() if n > 1}
     if again:

@@ -298,3 +298,39 @@ def test_what_two_files_share_is_said_and_other_runs_of_a_trial_are_not(tmp_path
     other = write(tmp_path / "other.json", results(recorded(trial=0, **OTHER)))
     assert f"{one} and {two} hold 1 simulation(s) in common: together they are no more trials" in rescore(one, two)[2]
     assert "in common" not in rescore(one, other)[2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"id": "a", "trial": 0}, {"id": "b", "trial": 1}),
+        ({"id": None, "trial": None}, {"id": None, "trial": None}),
+        ({"id": "a", "trial": None}, {"id": "b", "trial": 0}),
+    ],
+)
+@pytest.mark.parametrize("as_lines", [False, True])
+def test_a_conversation_that_stands_twice_under_other_names_is_said(
+    tmp_path: Path, rescore: Rescore, one: dict[str, Any], other: dict[str, Any], as_lines: bool
+) -> None:
+    values = [{**recorded(), **names} for names in (one, other)]
+    mock = {"domain": "mock", "task": task_value()}
+    written = "".join(json.dumps({**value, **mock}) + "\n" for value in values) if as_lines else results(*values)
+    code, _, err, made = rescore(write(tmp_path / ("r.jsonl" if as_lines else "r.json"), written))
+    assert code == 0 and len(made) == 2
+    assert "1 simulation(s) repeat another of their task word for word under another id or trial" in err
+    copy = write(tmp_path / "copy.json", results({**recorded(), "id": "c", "trial": 5}))
+    other_word = write(tmp_path / "other.json", results({**recorded(), "messages": recorded()["messages"][:-1]}))
+    assert (
+        "copy.json hold 1 simulation(s) in common"
+        in rescore(write(tmp_path / "first.json", results(recorded())), copy)[2]
+    )
+    assert "in common" not in rescore(other_word, copy)[2]
+
+
+@pytest.mark.parametrize("names", [{"id": 7}, {"id": "a", "trial": "0"}])
+def test_ids_and_trials_written_as_the_other_kind_are_read(
+    tmp_path: Path, rescore: Rescore, names: dict[str, Any]
+) -> None:
+    code, _, err, (line,) = rescore(write(tmp_path / "r.json", results(*[{**recorded(), **names}] * 2)))
+    assert code == 0 and line["id"] == str(names["id"])
+    assert "1 simulation(s) stand there once more" in err

@@ -444,3 +444,246 @@ IDENTITIES: dict[str, tuple[Any, str]] = {
 def test_the_identity_of_data_that_were_read_rightly_stays(tmp_path: Path, name: str) -> None:
     record, digest = IDENTITIES[name]
     assert read(records(tmp_path, record)).digest == digest
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("reason", "scratchpad", "rationale", "think", "inner_thoughts", "internal_monologue", "reasoningContent"),
+        *("Thought", "chain-of-thought", "reasoning_trace", "analysis"),
+    ],
+)
+@pytest.mark.parametrize("sharegpt", [False, True])
+def test_a_thought_under_another_name_is_refused_where_the_template_leaves_it_out(
+    tmp_path: Path, name: str, sharegpt: bool
+) -> None:
+    record: dict[str, Any] = {"messages": [USER, {**ANSWER, name: "They greet me."}]}
+    if sharegpt:
+        record = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello.", name: "Hm."}]}
+    with pytest.raises(CheckpointError, match=f"leaves out '{name}' of message 2"):
+        texts(read(records(tmp_path, record)))
+    shown = TEMPLATE.replace("{% if m.reasoning_content %}", f"{{{{ m['{name}'] }}}}{{% if m.reasoning_content %}}")
+    assert texts(read(records(tmp_path, record)), shown)[0][1].endswith("Hello.<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"finish_reason": "stop"},
+        {"reasoning_tokens": 12},
+        {"reasoning_effort": "high"},
+        {"thinking_signature": "abc"},
+        {"channel": "final"},
+        {"thought": "Hello."},
+        {"reason": None},
+    ],
+)
+def test_what_is_no_thought_or_stands_in_the_content_is_not_asked_for(tmp_path: Path, beside: dict[str, Any]) -> None:
+    assert answers(tmp_path, {"messages": [USER, {**ANSWER, **beside}]}) == ["Hello."]
+
+
+def test_a_thought_that_happens_to_stand_in_the_answer_is_still_missed(tmp_path: Path) -> None:
+    turn = {"role": "assistant", "content": "It is 2", "reasoning_content": "2"}
+    with pytest.raises(CheckpointError, match="leaves out 'reasoning_content' of message 2"):
+        texts(read(records(tmp_path, {"messages": [USER, turn]})), CHATML)
+
+
+@pytest.mark.parametrize(
+    "copy", [{"reasoning": "Two."}, {"thinking_blocks": [{"type": "thinking", "thinking": "Two."}]}]
+)
+def test_a_thought_that_stands_twice_is_printed_once(tmp_path: Path, copy: dict[str, Any]) -> None:
+    turn = {"role": "assistant", "content": "2", "reasoning_content": "Two.", **copy}
+    assert answers(tmp_path, {"messages": [USER, turn]}) == ["<think>Two.</think>2"]
+
+
+def test_a_thought_that_gpt_oss_puts_into_a_channel_is_no_answer(tmp_path: Path) -> None:
+    turn = {**ANSWER, "channel": "analysis"}
+    with pytest.raises(CheckpointError, match="leaves out 'channel' of message 2"):
+        texts(read(records(tmp_path, {"messages": [USER, turn]})))
+
+
+def test_each_of_several_calls_must_be_printed(tmp_path: Path) -> None:
+    calls = [{"function": {"name": "f", "arguments": {"a": number}}} for number in (1, 2)]
+    record = {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": calls}]}
+    assert len(answers(tmp_path, record)) == 1
+    first = TEMPLATE.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]")
+    with pytest.raises(CheckpointError, match="leaves out the tool call 'f' of message 2"):
+        texts(read(records(tmp_path, record)), first)
+    names = TEMPLATE.replace("c.function | tojson", "c.function.name if loop.index > 1 else c.function | tojson")
+    with pytest.raises(CheckpointError, match="leaves out the arguments of a tool call of message 2"):
+        texts(read(records(tmp_path, record)), names)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "f", "parameters": {"a": 1}},
+        {"name": "f", "args": {"a": 1}, "id": "x", "type": "tool_call"},
+        {"name": "f", "input": {"a": 1}},
+        {"type": "function", "function": {"name": "f", "parameters": {"a": 1}}},
+        {"type": "function", "function": {"name": "f", "arguments": {}}, "weight": 0},
+    ],
+)
+def test_arguments_under_another_name_are_refused(tmp_path: Path, call: dict[str, Any]) -> None:
+    key = next(key for key in ("parameters", "args", "input", "weight") if key in {**call, **call.get("function", {})})
+    for turn in (
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"from": "function_call", "value": json.dumps(call)},
+        {"role": "assistant", "content": [{"type": "tool_call", "value": json.dumps(call)}]},
+    ):
+        asked = {"from": "human", "value": "?"} if "from" in turn else USER
+        record = {"conversations" if "from" in turn else "messages": [asked, turn]}
+        assert f"line 1: tool call 'f' has the key {key!r}" in fault(tmp_path, record)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"type": "tool_use", "name": "f", "parameters": {"a": 1}}, "tool call 'f' has the key 'parameters'"),
+        ({"type": "text", "text": "a", "weight": 0}, "'weight' marks a part of a turn"),
+        ({"type": "text", "text": "a", "train": False}, "'train' marks a part of a turn"),
+    ],
+)
+def test_a_part_of_the_content_that_says_more_than_is_read_is_refused(
+    tmp_path: Path, part: dict[str, Any], words: str
+) -> None:
+    assert words in fault(tmp_path, {"messages": [USER, {"role": "assistant", "content": [part]}]})
+
+
+@pytest.mark.parametrize("arguments", ['"{\\"a\\": 1}"', "3", "true"])
+def test_arguments_that_are_no_object_are_refused(tmp_path: Path, arguments: str) -> None:
+    call = {"function": {"name": "f", "arguments": arguments}}
+    record = {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+    assert "arguments of tool call 'f' are" in fault(tmp_path, record)
+
+
+LEAVES_OUT = {
+    "tools": ("the tools on offer", TEMPLATE.split("{% endif %}", 1)[1]),
+    "system": (r"message 1 \(system\)", TEMPLATE.replace("in messages %}", "in messages if m.role != 'system' %}")),
+    "developer": (
+        r"message 1 \(developer\)",
+        TEMPLATE.replace("in messages %}", "in messages if m.role != 'developer' %}"),
+    ),
+    "tool": (r"message 4 \(tool\)", TEMPLATE.replace("in messages %}", "in messages if m.role != 'tool' %}")),
+}
+
+
+@pytest.mark.parametrize("what", LEAVES_OUT)
+def test_a_template_that_leaves_out_what_an_answer_follows_from_is_refused(tmp_path: Path, what: str) -> None:
+    opening = {"role": "developer" if what == "developer" else "system", "content": "Be brief."}
+    called = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    turns = [opening, USER, called, {"role": "tool", "content": "42"}, ANSWER]
+    field = read(
+        records(tmp_path, {"messages": turns, "tools": [{"type": "function", "function": {"name": "lookup"}}]})
+    )
+    assert len(texts(field)) == 2
+    words, template = LEAVES_OUT[what]
+    with pytest.raises(CheckpointError, match=f"line 1: the chat template leaves out {words}"):
+        texts(field, template)
+
+
+def test_a_template_that_prints_the_system_prompt_with_the_last_question_alone_shows_it(tmp_path: Path) -> None:
+    """Mistral's way: after a tool's result the system prompt is gone, and so it is where the model is used."""
+    mistral = (
+        "{% set user = messages | selectattr('role', 'equalto', 'user') | list | last %}"
+        "{% for m in messages if m.role != 'system' %}[{{ m.role }}] "
+        "{% if loop.last and m == user and messages[0].role == 'system' %}{{ messages[0].content }} {% endif %}{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    called = {"role": "assistant", "content": "", "tool_calls": [CALL], "weight": 0}
+    turns = [{"role": "system", "content": "Be brief."}, USER, called, {"role": "tool", "content": "42"}, ANSWER]
+    assert [r for _, r in texts(read(records(tmp_path, {"messages": turns})), mistral)] == ["Hello.<|im_end|>"]
+
+
+@pytest.mark.parametrize("key", ["train", "trainable", "isTrained", "masked", "weight", "loss_mask"])
+@pytest.mark.parametrize("table", [False, True])
+def test_a_record_that_is_marked_as_not_trained_in_words_is_refused(tmp_path: Path, key: str, table: bool) -> None:
+    mark = {"masked": "True", "weight": "0", "loss_mask": "0.0"}.get(key, "False")
+    if table:
+        (tmp_path / "data.csv").write_text(f"q,r,{key}\na,b,{mark}\n")
+        with pytest.raises(DataError, match=f"row 1: '{key}' is '{mark}', so the record is not trained"):
+            read(tmp_path / "data.csv")
+    else:
+        message = fault(tmp_path, {"messages": [USER, ANSWER], key: mark})
+        assert f"{key!r} is {mark!r}, so the record is not trained" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[(key, False) for key in ("is_chosen", "chosen", "accepted", "preferred", "thumbs_up", "ktoTag", "Label")],
+        *[(key, True) for key in ("undesirable", "rejected", "is_rejected", "unwanted", "thumbs_down")],
+        *[("is_chosen", "False"), ("rejected", "true")],
+    ],
+)
+def test_an_answer_that_is_unwanted_in_other_words_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    message = fault(tmp_path, {"messages": [USER, ANSWER], key: value})
+    assert f"{key!r} is {value!r}, which looks like an answer that is not wanted; write 'label': false" in message
+
+
+@pytest.mark.parametrize("key", ["chosen", "rejected"])
+def test_one_answer_of_a_pair_without_the_other_is_refused(tmp_path: Path, key: str) -> None:
+    record = {"messages": [USER, ANSWER, USER], key: "Concrete."}
+    assert f"line 1: {key!r} stands without its counterpart" in fault(tmp_path, record)
+
+
+@pytest.mark.parametrize("key", ["system_message", "systemPrompt", "System", "sys", "developer", "system_instruction"])
+def test_a_system_prompt_under_another_name_is_refused(tmp_path: Path, key: str) -> None:
+    assert f"{key!r} is not the first turn" in fault(tmp_path, {"messages": [USER, ANSWER], key: "Be brief."})
+    assert f"{key!r} goes with messages" in fault(tmp_path, {"prompt": "a", "completion": "b", key: "Be brief."})
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        ({"role": "assistant", "from": "human", "content": "a"}, "a turn has 'role' 'assistant' and 'from' 'human'"),
+        ({"role": "assistant", "content": "a", "value": "b"}, "a turn has 'value' and 'content', and they differ"),
+        ({"from": "gpt", "content": "a", "value": "b"}, "a turn has 'value' and 'content', and they differ"),
+    ],
+)
+def test_a_turn_that_says_two_things_is_refused(tmp_path: Path, turn: dict[str, Any], words: str) -> None:
+    assert words in fault(tmp_path, {"messages": [USER, turn]})
+    alike = {"role": "assistant", "from": "gpt", "content": "Hello.", "value": "Hello."}
+    assert answers(tmp_path, {"messages": [USER, alike]}) == ["Hello."]
+
+
+def parquet_of(path: Path, table: Any) -> Path:
+    parquet.write_table(table, path)
+    return path
+
+
+def test_arguments_that_parquet_holds_as_a_map_are_an_object(tmp_path: Path) -> None:
+    function = pyarrow.struct(
+        [("name", pyarrow.string()), ("arguments", pyarrow.map_(pyarrow.string(), pyarrow.string()))]
+    )
+    turn = pyarrow.struct(
+        [
+            ("role", pyarrow.string()),
+            ("content", pyarrow.string()),
+            ("tool_calls", pyarrow.list_(pyarrow.struct([("function", function)]))),
+        ]
+    )
+    call = {"function": {"name": "f", "arguments": [("a", "1"), ("b", "2")]}}
+    turns = [USER, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    table = pyarrow.table({"messages": pyarrow.array([turns], type=pyarrow.list_(turn))})
+    ((_, r),) = texts(read(parquet_of(tmp_path / "data.parquet", table)))
+    assert r == '<call>{"name": "f", "arguments": {"a": "1", "b": "2"}}</call><|im_end|>'
+
+
+@pytest.mark.parametrize("value", [b"1", float("nan")])
+def test_arguments_that_parquet_holds_and_json_cannot_are_refused(tmp_path: Path, value: Any) -> None:
+    call = {"function": {"name": "f", "arguments": {"a": value}}}
+    table = pyarrow.Table.from_pylist(
+        [{"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [call]}]}]
+    )
+    with pytest.raises(DataError, match="row 1: arguments of tool call 'f': holds what JSON does not have"):
+        read(parquet_of(tmp_path / "data.parquet", table))
+
+
+def test_a_template_that_is_endless_for_these_conversations_alone_renders_nothing(tmp_path: Path) -> None:
+    bomb = TEMPLATE + "{% if messages | length > 7 %}{{ messages[0].role * 3000000000 }}{% endif %}"
+    short, long = {"messages": [USER, ANSWER]}, {"messages": [USER, ANSWER] * 5}
+    assert len(texts(read(records(tmp_path, short)), bomb)) == 1
+    with pytest.raises(CheckpointError, match="ends in MemoryError for a conversation of the data"):
+        texts(read(records(tmp_path, long)), bomb)

@@ -13,8 +13,10 @@ from typing import Any
 
 import datasets
 import pandas
+import pyarrow
 import pytest
 import zstandard
+from pyarrow import parquet
 
 from harness.core.errors import DataError
 from harness.tasks.reward_env.catalog import load_field
@@ -280,6 +282,21 @@ def test_a_date_of_a_parquet_file_is_not_printed_as_text(tmp_path: Path) -> None
         load_hub_field(simple(), name="x", data_files=[path])
     field = load_hub_field(simple(r="{{ r.strftime('%Y') }}"), name="x", data_files=[path])
     assert field.content[0].r == "2020"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (b"b", "holds bytes, which is no text"),
+        (float("nan"), "is nan, which is no number"),
+        (pandas.Timedelta("1s"), "was read as a duration"),
+    ],
+)
+def test_a_value_of_a_parquet_file_that_is_no_text_is_not_printed(tmp_path: Path, value: Any, words: str) -> None:
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.table({"q": ["when"], "r": pyarrow.array([value], from_pandas=False)}), path)
+    with pytest.raises(DataError, match=f"row 0: .*{words}"):
+        load_hub_field(simple(), name="x", data_files=[path])
 
 
 def test_a_definition_may_name_a_folder_which_has_no_revision(tmp_path: Path) -> None:

@@ -196,3 +196,17 @@ def test_several_frames_of_zstandard_are_one_file(tmp_path: Path) -> None:
 )
 def test_the_kind_of_a_file_is_its_suffix_without_the_packing(name: str, kind: str) -> None:
     assert kind_of(Path(name)) == kind
+
+
+@pytest.mark.parametrize("text", ['{"q": "a", "r": "b", "r": "c"}', '{"q": "a", "r": "b", "x": [{"r": 1, "r": 1}]}'])
+def test_a_key_that_stands_twice_in_one_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "data.jsonl").write_text(text + "\n")
+    with pytest.raises(DataError, match="line 1: key 'r' stands twice in one object; remove one of them"):
+        list(read_records(tmp_path / "data.jsonl"))
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array(["c"])]
+    parquet.write_table(pyarrow.Table.from_arrays(columns, names=["q", "r", "r"]), tmp_path / "data.parquet")
+    with pytest.raises(DataError, match="column 'r' stands twice; rename one of them"):
+        list(read_records(tmp_path / "data.parquet"))

@@ -130,6 +130,11 @@ FORGED = {
     "an exit with 0": "import os\nos._exit(0)",
     "steps found in memory": "import gc, functools\nfor o in gc.get_objects():\n    if isinstance(o, functools.partial):\n"
     "        o.__setstate__((int, (), {}, None))\nassert False",
+    "the hook that refuses trace functions": "import gc, sys\nfor o in gc.get_objects():\n"
+    "    if type(o).__name__ == 'function' and o.__name__ == '<lambda>' and 'sandbox_child' in o.__code__.co_filename:\n"
+    "        o.__code__ = (lambda event, _: None).__code__\n"
+    "def t(f, e, _):\n    if e == 'line' and f.f_code.co_name == '<module>' and f.f_lineno == 10: f.f_lineno = 11\n    return t\n"
+    "sys._getframe().f_trace = t\nsys.settrace(t)\nassert gc is None\nx = 1\nx = 2",
     "a hook at the end": "import sys, atexit\nsys.excepthook = sys.unraisablehook = print\natexit.register(print)\nraise SystemExit(0)",
 }
 
@@ -137,6 +142,27 @@ FORGED = {
 @pytest.mark.parametrize("program", FORGED.values(), ids=FORGED.keys())
 def test_a_program_cannot_write_its_own_verdict(program: str) -> None:
     assert not run_program(program, time_s=1.0).passed
+
+
+AFTER_ITS_END = {
+    "a handler of a signal": "signal.signal(signal.SIGVTALRM, late)\nsignal.setitimer(signal.ITIMER_VIRTUAL, 0.3)",
+    "a hook of an exception": "sys.excepthook = late\n"
+    "threading.Thread(target=lambda: (time.sleep(0.3), _thread.interrupt_main()), daemon=True).start()",
+    "a hook at exit": "atexit.register(late)",
+}
+
+
+@pytest.mark.parametrize("program", AFTER_ITS_END.values(), ids=AFTER_ITS_END.keys())
+def test_nothing_of_a_program_runs_once_it_has_failed(program: str) -> None:
+    """It could wait at the very depth at which a program that has passed waits."""
+    begin = (
+        "import _thread, atexit, os, signal, sys, threading, time\nwrite, held = os.write, []\nfor n in range(3, 64):\n"
+        "    try: os.fstat(n)\n    except OSError: continue\n    held.append(n)\n"
+        "def late(*_):\n    for n in held:\n        try: write(n, b'still here')\n        except OSError: pass\n"
+        "os.write = lambda *_: None\n"
+    )
+    ran = run_program(f"{begin}{program}\nassert os is None", time_s=0.5)
+    assert not ran.passed and ran.reason in ("ended without a verdict", "timed out")
 
 
 def test_a_program_that_changes_names_and_runs_to_its_end_passes() -> None:

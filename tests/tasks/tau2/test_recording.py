@@ -12,7 +12,7 @@ from tau2_samples import recorded, results, task_value
 
 from harness.core.errors import DataError
 from harness.core.tau2.simulation import Simulation, Unreadable
-from harness.tasks.tau2.recording import read_recording
+from harness.tasks.tau2.recording import parse_simulation, read_recording
 
 
 def directory(folder: Path, *simulations: dict[str, Any], **more: Any) -> Path:
@@ -107,3 +107,18 @@ def test_older_lines_lack_what_nobody_reads_and_are_of_the_same_task(tmp_path: P
     path.write_text("".join(json.dumps({**recorded(), "task": task}) + "\n" for task in (task_value(), whole)))
     (task,) = read_recording(path).tasks or ()
     assert task.written == whole
+
+
+@pytest.mark.parametrize("word", ["TerminationReason.USER_STOP", "USER_STOP", "user_stop"])
+def test_an_end_as_python_prints_it_is_read(word: str) -> None:
+    value = {"id": "a", "task_id": "1", "termination_reason": word, "messages": []}
+    simulation = parse_simulation(value, "line 1")
+    assert isinstance(simulation, Simulation) and simulation.termination_reason == "user_stop"
+
+
+def test_an_end_of_an_unknown_name_is_not_judged() -> None:
+    """Every known end but a stop is worth 0, so an unknown one would be a reward that nobody gave."""
+    value = {"id": "a", "task_id": "1", "termination_reason": "finished", "messages": []}
+    unread = parse_simulation(value, "line 1")
+    assert isinstance(unread, Unreadable)
+    assert unread.reason.startswith("termination_reason 'finished' is none of user_stop, agent_stop")
