@@ -46,7 +46,11 @@ def describe(error: ValidationError, model: type[Record]) -> str:
         else:
             message = item["msg"].removeprefix("Value error, ")
             given = item["input"]
-            if item["type"] != "value_error" and isinstance(given, bool | int | float | str) and len(repr(given)) < 40:
+            # A text is shown where a word or a number was asked for: elsewhere it may be a key in the wrong place.
+            asked = item["type"] in ("literal_error", "int_parsing", "float_parsing", "bool_parsing")
+            if (isinstance(given, str) and asked and len(given) <= 20) or (
+                item["type"] != "value_error" and isinstance(given, bool | int | float)
+            ):
                 message += f", not {given!r}"
             parts.append(f"{where}: {message}" if where and not message.startswith(where) else message)
     return "; ".join(parts)
