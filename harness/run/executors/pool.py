@@ -72,7 +72,7 @@ class Pool(ABC):
 
     @abstractmethod
     def started(self, number: int) -> Worker:
-        """Start a worker. Raises EngineError where none can be."""
+        """Start a worker; one that dies at once is heard of by `receive`."""
 
     @abstractmethod
     def send(self, worker: Worker, job: Job) -> None:
@@ -96,7 +96,7 @@ class Pool(ABC):
         return WINDOW * self.n
 
     def start(self, folder: Path, products: str) -> None:
-        """Start every worker. Raises SpecError for components that cannot be sent to another process, or EngineError."""
+        """Start every worker. Raises SpecError for components that cannot be sent to another process."""
         self.folder, self.products = folder.absolute(), products
         try:
             self.content = pickle.dumps(self.prepared)

@@ -161,6 +161,26 @@ def test_two_processes_write_the_same_feed(folder: Path, alone: list[dict[str, A
     assert all(name.endswith(" 14") for names in seen.values() for name in names[::2])
 
 
+def test_a_worker_that_is_killed_before_it_begins_is_replaced(
+    folder: Path, alone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    class StillBorn(Processes):
+        n_killed = 0
+
+        def started(self, number: int) -> Any:
+            worker = super().started(number)
+            if self.n_killed < 2:
+                self.n_killed += 1
+                worker.handle.process.kill()
+                worker.handle.process.wait()
+            return worker
+
+    prepared = make(folder)
+    found = every(folder)[:2]
+    run(prepared, found, out=tmp_path, executor=StillBorn(prepared, 1))
+    assert [v["vector"] for v in feed(tmp_path)] == [v["vector"] for v in alone[:2]]
+
+
 class Deadly(ComponentConfig):
     kind: Literal["deadly"] = "deadly"
     at: str
