@@ -170,6 +170,18 @@ class Episodes:
         return self.gains, self.gain_stderr
 
 
+def joined(feeds: Mapping[str, Feed]) -> Feed:
+    """Feeds, by where they are, as one. Raises DataError where two have a trajectory of one name: its steps would be mixed up."""
+    owners: dict[str, str] = {}
+    for place, feed in feeds.items():
+        for name in feed.trajectories:
+            if owners.setdefault(name, place) != place:
+                raise DataError(
+                    f"trajectory {name} stands in {owners[name]} and in {place}; give one of them another name"
+                )
+    return Feed([vector for feed in feeds.values() for vector in feed])
+
+
 def episodes(
     feed: Feed, reference: Reference | None = None, *, domains: Sequence[str] | None = None, start: Mapping[str, float] | None = None
 ) -> Episodes:  # fmt: skip

@@ -11,7 +11,7 @@ from samples import feed, vector
 
 from harness import Feed
 from harness.core.errors import DataError
-from harness.mixing.episodes import Episodes, episodes
+from harness.mixing.episodes import Episodes, episodes, joined
 from harness.reward_models.reference import fit_reference
 
 MIXTURES: list[Any] = [{"x": 1.0}, {"x": 1.0, "y": 1.0}, {"y": 3.0, "x": 1.0}, {"y": 1.0}]
@@ -108,6 +108,13 @@ def test_a_step_measured_again_counts_once() -> None:
     vectors = run("a")
     again = episodes(Feed([vectors[0], *vectors]))
     assert (again.states == episodes(Feed(vectors)).states).all()
+
+
+def test_feeds_are_joined_unless_a_trajectory_would_be_mixed_up() -> None:
+    both = joined({"one": Feed(run("a")), "two": Feed(run("b"))})
+    assert episodes(both, fit_reference(list(both))).names == ("a", "b")
+    with pytest.raises(DataError, match="trajectory a stands in one and in two"):
+        joined({"one": Feed(run("a")), "two": Feed(run("a"))})
 
 
 def broken() -> Episodes:
