@@ -102,7 +102,8 @@ class Agent:
         self._check(data)
         chosen = self.card.settings
         gains = data.gains_standardized if standardized else data.gains
-        scale = float(gains[data.mask].std()) or 1.0
+        spread, level = float(gains[data.mask].std()), float(np.abs(gains[data.mask]).max())
+        scale = spread if spread > 1e-9 * level else level or 1.0  # equal gains differ by rounding, which is no spread
         states, actions, mask = _tensor(data.states), _tensor(data.actions), torch.tensor(data.mask)
         rewards, ends = _tensor(gains / scale), torch.tensor(data.terminals)
         target = copy.deepcopy(self.critic).requires_grad_(False)

@@ -56,6 +56,24 @@ def test_cql_finds_the_mixture_that_gains_where_the_answer_is_known(good: int) -
     assert lost.next(data.states[0, :1])[good] < after[good], "gains that say nothing give no advantage"
 
 
+def test_values_are_the_gains_still_to_come() -> None:
+    import torch
+
+    made: list[Any] = []
+    for index in range(4):
+        mine: list[Any] = []
+        for step in range(4):
+            mine.append(vector({"code": step / 3}, step=step, trajectory=f"r{index}", history=mine, mixture={"a": 1, "b": 1}))  # fmt: skip
+        made += mine
+    data = data_of(made)
+    settings = SMALL.model_copy(update={"discount": 0.5, "conservatism": 0.0, "target_rate": 0.2})
+    agent = Agent(data.domains, data.components, settings=settings).improve(data)
+    states, actions = (torch.tensor(one, dtype=torch.float32) for one in (data.observations, data.actions))
+    with torch.no_grad():
+        values = agent.critic(states, actions).numpy()
+    assert values.mean(0) == pytest.approx([1.75, 1.5, 1.0], abs=0.1), "equal gains count 1 each, the last ends the run"
+
+
 def test_a_warm_up_imitates_the_trajectories_of_k_1() -> None:
     first = [one.model_copy(update={"mixture": world(1, good=0)[0].mixture}) for one in world(4, name="k1")]
     data = data_of([*first, *world(8)])
