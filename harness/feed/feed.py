@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 from harness.core.errors import DataError
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.feed.lines import FEED_FILE, read_vectors
+from harness.feed.missing import Missing, fill
 from harness.reward_models.reference import Reference, definitions_of, label
 from harness.reward_models.statistics import Spread, believable, spread
 from harness.reward_models.vector import standardize
@@ -89,22 +90,29 @@ class Feed(Sequence[RewardVector]):
         return list(dict.fromkeys(name for vector in self.vectors if vector.mixture for name in vector.mixture.domains))
 
     @overload
-    def matrix(self, reference: Reference | None = None, *, errors: None = None) -> npt.NDArray[np.float64]: ...
-    @overload
-    def matrix(self, reference: Reference | None = None, *, errors: Errors) -> MatrixWithErrors: ...
     def matrix(
-        self, reference: Reference | None = None, *, errors: Errors | None = None
+        self, reference: Reference | None = None, *, errors: None = None, missing: Missing = "mean"
+    ) -> npt.NDArray[np.float64]: ...
+    @overload
+    def matrix(
+        self, reference: Reference | None = None, *, errors: Errors, missing: Missing = "mean"
+    ) -> MatrixWithErrors: ...
+    def matrix(
+        self, reference: Reference | None = None, *, errors: Errors | None = None, missing: Missing = "mean"
     ) -> npt.NDArray[np.float64] | MatrixWithErrors:
         """The learner's array [rho ; standardised], shape [T, N + |D|], float64, one row per vector in feed order.
 
         N domains (normalised to sum 1) come first, in the order of `domains`, then the components in the order of
         `components`. With `reference` the raw values are standardised by it; otherwise a frozen feed's own values are
-        used, and a running feed is standardised per trajectory over all of its steps, as in Algorithm 2. What is
-        missing is NaN: a mixture the trainer did not give, a failed component, a component that does not vary.
+        used, and a running feed is standardised per trajectory over all of its steps, as in Algorithm 2.
+
+        What is missing never becomes NaN unasked. A component that failed, does not vary or was measured once (a running
+        trajectory's first step) is 0, the mean of z; a mixture that was not given is refused, but at a step 0, which was
+        trained on nothing yet: its shares are 0. `missing="refuse"` refuses all of it by name, "nan" leaves NaN.
 
         With `errors` also the values' standard errors, of the same shape (0 for a mixture that was given): "paired" between
-        the rows of a trajectory, whose items are common (change_stderr / sqrt 2, in the unit of z; NaN at its first step),
-        or "items" for another sample of items (stderr). A learner that compares steps wants the first.
+        the rows of a trajectory, whose items are common (change_stderr / sqrt 2, in the unit of z; not known at its first step),
+        or "items" for another sample of items (stderr). An error that is not known is 1, the spread of z. A learner that compares steps wants the first.
         Raises DataError when the vectors cannot be compared (other components, other content, or other references), or
         are not standardised at all (mode none).
         """
@@ -124,6 +132,7 @@ class Feed(Sequence[RewardVector]):
             rows.append([*row, *values])
         array = np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
         if errors is None:
+            fill(array, None, self.vectors, domains, names, missing=missing)
             return array
         deviations = np.zeros_like(array)
         deviations[:, len(domains) :] = [
@@ -136,7 +145,9 @@ class Feed(Sequence[RewardVector]):
                 for vector in self.vectors
             )
         ]
-        return MatrixWithErrors(array, np.where(np.isnan(array), np.nan, deviations))
+        deviations[np.isnan(array)] = np.nan
+        fill(array, deviations, self.vectors, domains, names, missing=missing)
+        return MatrixWithErrors(array, deviations)
 
     def _spreads(self, reference: Reference | None) -> dict[str, dict[str, Spread]] | None:
         """Trajectory -> component -> what standardises it; None for a frozen feed, whose vectors say so themselves."""

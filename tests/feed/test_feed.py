@@ -165,18 +165,50 @@ def test_missing_is_nan_and_nothing_else_is() -> None:
     vectors[1] = vector(rows[1], step=10, mixture={"z": 1.0})
     nan = math.nan
     assert nan_equal(
-        Feed(vectors).matrix(),
+        Feed(vectors).matrix(missing="nan"),
         [[0.5, 0.5, 0.0, 1.0, nan], [0.0, 0.0, 1.0, nan, nan], [nan, nan, nan, -1.0, nan]],
     )
 
 
-def test_a_single_checkpoint_has_a_row_of_nan() -> None:
-    assert nan_equal(feed(ROWS[0]).matrix(), [[math.nan, math.nan]])
+def test_a_single_checkpoint_is_at_the_mean_and_nan_only_where_asked_for() -> None:
+    assert nan_equal(feed(ROWS[0]).matrix(), [[0.0, 0.0]])
+    assert nan_equal(feed(ROWS[0]).matrix(missing="nan"), [[math.nan, math.nan]])
+    one = feed(ROWS[0]).matrix(errors="items")
+    assert nan_equal(one.errors, [[1.0, 1.0]]), "what is not known has the whole spread as its error"
+
+
+def test_a_learner_never_gets_nan_unasked() -> None:
+    rows: list[dict[str, Any]] = [{"code": -1.0, "flat": 0.1}, {"code": None, "flat": 0.1}, {"code": -3.0, "flat": 0.1}]
+    vectors = [vector(rows[0]), *(vector(row, step=10 + i, mixture={"x": 1.0}) for i, row in enumerate(rows[1:]))]
+    assert nan_equal(Feed(vectors).matrix(), [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, -1.0, 0.0]])
+    for kind in ("paired", "items"):
+        found = Feed(vectors).matrix(errors=kind)  # type: ignore[call-overload]
+        assert np.isfinite(found.values).all() and np.isfinite(found.errors).all()
+        assert nan_equal(found.errors[:, 0], [0.0] * 3) and found.errors[1, 1] == 1.0
+    assert feed(*ROWS).matrix(missing="refuse").shape == (3, 2)
+    with pytest.raises(DataError, match="step 10: code has no standardised value; it was not measured: the checkpoint"):
+        Feed(vectors[1:]).matrix(missing="refuse")
+    with pytest.raises(DataError, match=r"a step 0: flat .* does not vary"):
+        Feed([vector({"code": -1.0, "flat": 0.1}), vector({"code": -2.0, "flat": 0.1}, step=1)]).matrix(
+            missing="refuse"
+        )
+    with pytest.raises(DataError, match="a step 0: code has no error of this kind"):
+        feed(*ROWS).matrix(errors="paired", missing="refuse")
+    with pytest.raises(DataError, match="missing is 'zero'"):
+        feed(*ROWS).matrix(missing="zero")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("step", [20, None])
+def test_a_mixture_that_was_not_given_is_refused_where_others_are(step: int | None) -> None:
+    vectors = [vector(ROWS[0], step=1, mixture={"x": 1.0}), vector(ROWS[1], step=step)]
+    with pytest.raises(DataError, match=r"trajectory a.* has no mixture, and others have one"):
+        Feed(vectors).matrix()
+    assert np.isnan(Feed(vectors).matrix(missing="nan")[1, 0])
 
 
 def test_a_wholly_failed_trajectory_is_nan_and_leaves_the_others_alone() -> None:
     failed = feed({"code": None, "prose": None}, trajectory="failed")
-    matrix = Feed([*feed(*ROWS), *failed]).matrix()
+    matrix = Feed([*feed(*ROWS), *failed]).matrix(missing="nan")
     assert nan_equal(matrix[:3], feed(*ROWS).matrix())
     assert np.isnan(matrix[3]).all()
 
@@ -296,9 +328,9 @@ def with_errors() -> Feed:
 def test_errors_of_the_matrix_are_in_the_unit_of_z_and_on_request() -> None:
     errors = with_errors()
     std = 0.25  # of -2.0 and -1.5
-    paired, items = errors.matrix(errors="paired"), errors.matrix(errors="items")
-    assert nan_equal(paired.values, errors.matrix())
-    assert nan_equal(items.values, errors.matrix())
+    paired, items = errors.matrix(errors="paired", missing="nan"), errors.matrix(errors="items", missing="nan")
+    assert nan_equal(paired.values, errors.matrix(missing="nan"))
+    assert nan_equal(items.values, errors.matrix(missing="nan"))
     assert nan_equal(paired.errors, [[0.0, 0.0, math.nan], [math.nan, math.nan, 0.05 / math.sqrt(2) / std]])
     assert nan_equal(items.errors, [[0.0, 0.0, 0.1 / std], [math.nan, math.nan, 0.2 / std]])
     frozen = Standardization(mode="frozen", reference=fit_reference(list(feed(*ROWS))))
@@ -329,4 +361,4 @@ def test_an_error_of_0_is_no_certainty_in_a_learners_errors() -> None:
     errors = feed(*rows).matrix(errors="items").errors
     assert errors[:, 0] == pytest.approx([0.2, 0.2]), "one of ten, over a standard deviation of one half"
     rows = [{"code": measurement(value, 0.0)} for value in (-2.0, -1.0)]
-    assert np.isnan(feed(*rows).matrix(errors="items").errors).all()
+    assert np.isnan(feed(*rows).matrix(errors="items", missing="nan").errors).all()

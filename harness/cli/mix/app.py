@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from harness.cli.mix.fit import fit
+from harness.cli.mix.next import next_mixture
 from harness.cli.mix.sample import sample
 
 app = typer.Typer(
-    help="A reference mixing agent: trajectories to collect feedback along.",
+    help="A reference mixing agent: trajectories to collect feedback along, an agent fitted on it, its next mixture.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -19,3 +21,5 @@ def _mix() -> None:
 
 
 app.command("sample")(sample)
+app.command("fit")(fit)
+app.command("next")(next_mixture)

@@ -1,0 +1,168 @@
+"""What an agent is compared with: fixed mixtures, a regression on mixtures, a bandit. Pure arithmetic, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Protocol
+
+import numpy as np
+
+from harness.core.errors import DataError, SpecError
+from harness.mixing.domains import Domains, Floats
+from harness.mixing.episodes import Episodes
+
+PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
+
+
+class Policy(Protocol):
+    """Says what the next step is trained on, from the array of the trajectory so far (`Feed.matrix`), shape [T, N + |D|]."""
+
+    def next(self, matrix: Floats) -> Floats:
+        """rho of the next step, shape [N], sums to 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """The same mixture at every step."""
+
+    rho: Floats
+
+    def next(self, matrix: Floats) -> Floats:
+        """Whatever came before."""
+        return self.rho
+
+
+def uniform(space: Domains) -> Fixed:
+    """All domains alike."""
+    return Fixed(np.full(len(space.names), 1 / len(space.names)))
+
+
+def start(space: Domains) -> Fixed:
+    """The base model's own data: nothing new is learned."""
+    return Fixed(space.start)
+
+
+def target_only(space: Domains) -> Fixed:
+    """The targets as they are to end, no source."""
+    return Fixed(space.target)
+
+
+def grid(n: int, *, parts: int) -> list[Fixed]:
+    """Every mixture of `n` domains in multiples of 1 / `parts`: (parts + n - 1 choose n - 1) of them. Raises SpecError."""
+    if n < 1 or parts < 1:
+        raise SpecError("a grid takes at least one domain and one part")
+    found = []
+    for bars in combinations(range(parts + n - 1), n - 1):
+        edges = np.array([-1, *bars, parts + n - 1])
+        found.append(Fixed((np.diff(edges) - 1) / parts))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regression:
+    """score = f(mixture), by ridge on shares and their products. `error`: leave-one-out, root mean square, in the score's unit."""
+
+    coefficients: Floats
+    mean: Floats
+    error: float
+    penalty: float
+
+    def predict(self, rho: Floats) -> Floats:
+        """[..., N] to [...]."""
+        scores: Floats = (_features(rho) - self.mean[:-1]) @ self.coefficients + self.mean[-1]
+        return scores
+
+
+def regmix(data: Episodes, *, standardized: bool = True, penalties: Sequence[float] = PENALTIES) -> Regression:  # fmt: skip
+    """RegMix on trajectories: a row per run, its mean mixture over (equally long) steps, and what it gained in all.
+
+    The penalty with the least leave-one-out error is taken. A run with a transition that has no gain is not used. Raises
+    DataError with fewer than three runs.
+    """
+    gains = data.gains_standardized if standardized else data.gains
+    runs = [b for b, length in enumerate(data.lengths) if data.mask[b, :length].all()]
+    if len(runs) < 3:
+        raise DataError(f"a regression on mixtures takes 3 runs with a gain at every step; there are {len(runs)}")
+    x = np.array([data.actions[b, : data.lengths[b]].mean(0) for b in runs])
+    return fit_regression(x, np.array([gains[b].sum() for b in runs]), penalties=penalties)
+
+
+def fit_regression(mixtures: Floats, scores: Floats, *, penalties: Sequence[float]) -> Regression:
+    """Ridge through the kernel of the features, so that N^2 products cost no more than the runs; leave-one-out in closed form."""
+    features = _features(mixtures)
+    centre, level = features.mean(0), float(scores.mean())
+    centred, n = features - centre, len(scores)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    projected = vectors.T @ (scores - level)
+    best: tuple[float, float, Floats] | None = None
+    for penalty in penalties:
+        shrink = np.maximum(values, 0) / (np.maximum(values, 0) + penalty)
+        hat = (vectors**2) @ shrink + 1 / n
+        left = (scores - level - vectors @ (shrink * projected)) / np.maximum(1 - hat, 1e-9)
+        error = float(np.sqrt(np.mean(left**2)))
+        if best is None or error < best[0]:
+            dual = vectors @ (projected / (np.maximum(values, 0) + penalty))
+            best = (error, penalty, centred.T @ dual)
+    if best is None:
+        raise SpecError("a regression takes at least one penalty")
+    return Regression(coefficients=best[2], mean=np.append(centre, level), error=best[0], penalty=best[1])
+
+
+def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: int = 100, seed: int = 0) -> Fixed:
+    """The mean of the `top` best predicted of random mixtures, as RegMix takes it. They are drawn at several concentrations."""
+    if not 1 <= top <= candidates:
+        raise SpecError(f"top is {top}; it lies between 1 and the {candidates} candidates")
+    rng = np.random.default_rng(seed)
+    sharpness = rng.choice([0.3, 1.0, 3.0], candidates)[:, None]
+    drawn = np.maximum(rng.gamma(np.broadcast_to(sharpness, (candidates, n))), np.finfo(np.float64).tiny)
+    drawn /= drawn.sum(1, keepdims=True)
+    best = np.argsort(-fitted.predict(drawn), kind="stable")[:top]
+    return Fixed(drawn[best].mean(0))
+
+
+def _features(rho: Floats) -> Floats:
+    """Shares and the products of any two, shape [..., N + N (N + 1) / 2]."""
+    i, j = np.triu_indices(rho.shape[-1])
+    found: Floats = np.concatenate([rho, rho[..., i] * rho[..., j]], axis=-1)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bandit:
+    """EXP3 over domains, after online data mixing: greedy for gain, without a model of what a step does to later ones.
+
+    A step trains on all domains at once, so a domain's part in a gain is told by its share: from step to step it is credited
+    with (gain - mean gain so far) x (share - 1 / N). Mixtures are drawn around the policy (Dirichlet, `spread` its concentration):
+    without that, shares that stay say nothing. `floor` of every mixture is uniform. A pure function of the array and the seed.
+    """
+
+    n: int
+    weights: Floats | None = None
+    """lambda of the components; by default alike."""
+    rate: float = 2.0
+    floor: float = 0.1
+    spread: float = 20.0
+    seed: int = 0
+
+    def policy(self, matrix: Floats) -> Floats:
+        """Before the draw, shape [N]."""
+        rho, z = np.asarray(matrix)[:, : self.n], np.asarray(matrix)[:, self.n :]
+        weights = np.full(z.shape[1], 1 / max(z.shape[1], 1)) if self.weights is None else self.weights
+        gains = np.diff(z @ weights)
+        logits = np.zeros(self.n)
+        for t, gain in enumerate(gains):
+            if t:
+                logits += self.rate * (gain - gains[:t].mean()) * (rho[t + 1] - 1 / self.n)
+        odds = np.exp(logits - logits.max())
+        found: Floats = (1 - self.floor) * odds / odds.sum() + self.floor / self.n
+        return found
+
+    def next(self, matrix: Floats) -> Floats:
+        """Drawn around the policy. Raises DataError for NaN."""
+        if not np.isfinite(matrix).all():
+            raise DataError("the array has NaN; take Feed.matrix() with missing='mean'")
+        rng = np.random.default_rng([self.seed, len(matrix)])
+        return rng.dirichlet(np.maximum(self.spread * self.policy(matrix), 1e-3))

@@ -1,0 +1,155 @@
+"""The agent: that it imitates, that it finds a known optimum from gains, that it is deterministic, and its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import vector, write
+
+from harness import Feed
+from harness.cli import run as cli
+from harness.core.errors import DataError, SpecError
+from harness.mixing.agent import Agent, Settings
+from harness.mixing.episodes import Episodes, episodes
+from harness.reward_models.reference import fit_reference
+
+SMALL = Settings(width=16, heads=2, steps=8, warm_up_iterations=150, iterations=300, rate=5e-3, discount=0.0)
+
+
+def world(
+    number: int = 40, *, steps: int = 3, domains: tuple[str, ...] = ("a", "b", "c"), good: int = 1, flat: bool = False, name: str = "k100"
+) -> list[Any]:  # fmt: skip
+    """Random mixtures; a step gains by the share of one domain and nothing else, so all of it is the best there is."""
+    made: list[Any] = []
+    rng = np.random.default_rng(7)
+    for index in range(number):
+        mine: list[Any] = []
+        raw = -5.0
+        for step in range(steps + 1):
+            rho = rng.dirichlet(np.ones(len(domains)))
+            raw += rng.normal() * 0.1 if flat else rho[good] - 1 / len(domains) if step else 0.0
+            mine.append(
+                vector({"code": raw}, step=step, trajectory=f"{name}-{index:03}", history=mine, mixture=dict(zip(domains, rho, strict=True)))
+            )  # fmt: skip
+        made += mine
+    return made
+
+
+def data_of(vectors: list[Any]) -> Episodes:
+    return episodes(Feed(vectors), fit_reference(vectors))
+
+
+@pytest.mark.parametrize("good", [0, 2])
+def test_cql_finds_the_mixture_that_gains_where_the_answer_is_known(good: int) -> None:
+    data = data_of(world(good=good))
+    warm = Agent(data.domains, data.components, settings=SMALL).warm_up(data)
+    before = warm.next(data.states[0, :1])
+    after = warm.improve(data).next(data.states[0, :1])
+    assert before[good] < 0.5, "imitation of random mixtures has no reason to prefer one"
+    assert after[good] > 0.8
+    shuffled = data_of(world(flat=True))
+    lost = Agent(data.domains, data.components, settings=SMALL).warm_up(shuffled).improve(shuffled)
+    assert lost.next(data.states[0, :1])[good] < after[good], "gains that say nothing give no advantage"
+
+
+def test_values_are_the_gains_still_to_come() -> None:
+    import torch
+
+    made: list[Any] = []
+    for index in range(4):
+        mine: list[Any] = []
+        for step in range(4):
+            mine.append(vector({"code": step / 3}, step=step, trajectory=f"r{index}", history=mine, mixture={"a": 1, "b": 1}))  # fmt: skip
+        made += mine
+    data = data_of(made)
+    settings = SMALL.model_copy(update={"discount": 0.5, "conservatism": 0.0, "target_rate": 0.2})
+    agent = Agent(data.domains, data.components, settings=settings).improve(data)
+    states, actions = (torch.tensor(one, dtype=torch.float32) for one in (data.observations, data.actions))
+    with torch.no_grad():
+        values = agent.critic(states, actions).numpy()
+    assert values.mean(0) == pytest.approx([1.75, 1.5, 1.0], abs=0.1), "equal gains count 1 each, the last ends the run"
+
+
+def test_a_warm_up_imitates_the_trajectories_of_k_1() -> None:
+    first = [one.model_copy(update={"mixture": world(1, good=0)[0].mixture}) for one in world(4, name="k1")]
+    data = data_of([*first, *world(8)])
+    agent = Agent(data.domains, data.components, settings=SMALL).warm_up(data)
+    assert agent.next(data.states[0, :2]) == pytest.approx(data.actions[0, 1], abs=0.05)
+    assert agent.card.history == ["warm-up on 4 trajectories of K = 1"]
+
+
+def test_equal_seeds_give_equal_agents_and_the_folder_the_same_mixture(tmp_path: Path) -> None:
+    data = data_of(world(6))
+    quick = SMALL.model_copy(update={"warm_up_iterations": 5, "iterations": 5})
+    one, two = (Agent(data.domains, data.components, settings=quick).warm_up(data).improve(data) for _ in range(2))
+    other = Agent(data.domains, data.components, settings=quick.model_copy(update={"seed": 1})).warm_up(data)
+    history = data.states[0, :3]
+    assert (one.next(history) == two.next(history)).all() and (one.next(history) != other.next(history)).any()
+    one.save(tmp_path / "agent")
+    again = Agent.load(tmp_path / "agent")
+    assert (again.next(history) == one.next(history)).all() and again.card == one.card
+    assert one.next(history).sum() == pytest.approx(1) and len(one.next(np.tile(history, (9, 1)))) == 3
+
+
+def test_the_papers_size_has_2_1_million_parameters() -> None:
+    agent = Agent([f"d{i}" for i in range(52)], ["general", "math"])
+    assert sum(one.numel() for one in agent.actor.parameters()) == pytest.approx(2.1e6, rel=0.05)
+
+
+def test_the_past_decides_and_the_future_does_not() -> None:
+    import torch
+
+    agent = Agent(["a", "b"], ["code"], settings=SMALL)
+    states = torch.randn(1, 5, 3)
+    changed = states.clone()
+    changed[0, 3:] += 1
+    one, two = agent.actor(states), agent.actor(changed)
+    assert torch.allclose(one[0, :3], two[0, :3], atol=1e-6) and not torch.allclose(one[0, 3:], two[0, 3:], atol=1e-3)
+
+
+def test_what_an_agent_cannot_take_is_refused(tmp_path: Path) -> None:
+    agent = Agent(["a", "b"], ["code"], settings=SMALL)
+    with pytest.raises(DataError, match="NaN"):
+        agent.next(np.array([[0.5, 0.5, np.nan]]))
+    for shape in ((0, 3), (2, 4), (3,)):
+        with pytest.raises(DataError, match=r"takes \[T, 3\]"):
+            agent.next(np.zeros(shape))
+    with pytest.raises(DataError, match="the episodes have the domains a, b, c"):
+        agent.warm_up(data_of(world(2)))
+    with pytest.raises(SpecError, match="does not divide"):
+        Agent(["a"], ["code"], settings=Settings(width=5, heads=2))
+    with pytest.raises(DataError, match="holds no agent"):
+        Agent.load(tmp_path)
+    agent.save(tmp_path)
+    card = json.loads((tmp_path / "agent.json").read_text())
+    (tmp_path / "agent.json").write_text(json.dumps({**card, "schema": "harness.mixing_agent/2"}))
+    with pytest.raises(DataError, match=r"schema is 'harness\.mixing_agent/2'"):
+        Agent.load(tmp_path)
+
+
+def test_the_commands_fit_and_say_the_next_mixture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "proxies").mkdir()
+    write(world(6), tmp_path / "proxies" / "rewards.jsonl")
+    fit = ["mix", "fit", str(tmp_path / "proxies"), "--warm-up", "5", "--iterations", "5", "--width", "16", "-o"]
+    assert cli([*fit, str(tmp_path / "agent")]) == 0 and cli([*fit, str(tmp_path / "twin")]) == 0
+    assert (tmp_path / "agent/agent.safetensors").read_bytes() == (tmp_path / "twin/agent.safetensors").read_bytes()
+    capsys.readouterr()
+    turned = world(1, domains=("c", "a", "b"), good=2)
+    path = write(turned[:1], tmp_path / "target.jsonl")
+    assert cli(["mix", "next", str(path), "--agent", str(tmp_path / "agent")]) == 0, "a first step has an action"
+    write(turned[:3], path)
+    assert cli(["mix", "next", str(path), "--agent", str(tmp_path / "agent"), "--trajectory", "k100-000"]) == 0
+    first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (first["after_step"], second["after_step"]) == (0, 2) and list(second["mixture"]) == ["a", "b", "c"]
+    agent = Agent.load(tmp_path / "agent")
+    mine = Feed(turned[:3]).matrix(agent.card.reference)[:, [1, 2, 0, 3]]
+    assert list(second["mixture"].values()) == pytest.approx(agent.next(mine)), "columns go by name"
+    write([vector({"prose": -1.0}, mixture={"a": 1.0})], path)
+    assert cli(["mix", "next", str(path), "--agent", str(tmp_path / "agent")]) == 4
+    assert "the agent was fitted on code" in capsys.readouterr().err
+    write([], path)
+    assert cli(["mix", "next", str(path), "--agent", str(tmp_path / "agent")]) == 4
