@@ -44,7 +44,7 @@ class Serving:
         self._tokenizers = tokenizers
         self._identifier = identifier
         self._models = models
-        self._log_folder = log_folder
+        self.log_folder = log_folder
         self.server: CheckpointServer | None = None
         self._server_lock = threading.Lock()
         self._servable: tuple[tuple[Path, str | None, int], Servable] | None = None
@@ -234,7 +234,7 @@ class Serving:
                 share = share_beside(str(choose_device(self._options.device)), needed=weights)
             self.server = CheckpointServer(
                 self._options.serve,
-                log_folder=self._log_folder or Path(tempfile.mkdtemp(prefix="harness-vllm-")),
+                log_folder=self.log_folder or Path(tempfile.mkdtemp(prefix="harness-vllm-")),
                 dtype=self._options.dtype,
                 gpu_memory_utilization=share,
                 trust_remote_code=self._options.trust_remote_code,

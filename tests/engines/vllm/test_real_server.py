@@ -248,8 +248,8 @@ def test_the_key_is_asked_for_and_stands_in_no_command_line_and_no_log(served: S
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{endpoint.api_base}/models", timeout=10)
     assert KEY not in repr(endpoint)
-    assert opener.log_folder is not None
-    logs = sorted(opener.log_folder.iterdir())
+    assert opener.serving.log_folder is not None
+    logs = sorted(opener.serving.log_folder.iterdir())
     assert logs and not [log for log in logs if KEY in log.read_text(errors="replace")]
     everyone = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     assert any(b"serve" in line for line in everyone) and not [line for line in everyone if KEY.encode() in line]
