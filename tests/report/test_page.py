@@ -90,7 +90,7 @@ def test_the_curves_are_the_feeds_values_and_its_paired_errors(folder: Path) -> 
     (code,) = [one for one in block["components"] if one["name"] == "code"]
     order = [vector for name in feed.trajectories for vector in feed.trajectory(name)]
     assert code["raw"] == pytest.approx([v.components[0].raw for v in order], rel=1e-5)
-    paired = feed.matrix(errors="paired").errors[:, len(feed.domains)]
+    paired = feed.matrix(errors="paired", missing="nan").errors[:, len(feed.domains)]
     spread = feed.trajectory("mix-0").spreads()["code"].std
     known = [number for number in (paired[:3] * spread).tolist() if number == number]
     assert code["between"][1:3] == pytest.approx(known, rel=1e-2)
