@@ -48,19 +48,6 @@ def start(folder: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
     )
 
 
-def processes(out: Path) -> list[int]:
-    """The workers of a run folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"harness.run.executors.worker" in words and str(out).encode() in words:
-            found.append(int(path.parent.name))
-    return found
-
-
 def feed(out: Path) -> list[dict[str, Any]]:
     """The vectors, but for times."""
     vectors: list[dict[str, Any]] = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
@@ -93,7 +80,7 @@ def main() -> None:
                     time.sleep(0.02)
                 if driver.poll() is not None:
                     break
-                victims = dict.fromkeys(processes(out), "worker") | {driver.pid: "driver"}
+                victims = dict.fromkeys(tiny.workers_of(out), "worker") | {driver.pid: "driver"}
                 victim = dice.choice(sorted(victims))
                 try:
                     os.kill(victim, signal.SIGKILL)
@@ -105,7 +92,7 @@ def main() -> None:
                     break
                 driver.wait()
                 time.sleep(5)
-                n_left += len(processes(out))
+                n_left += len(tiny.workers_of(out))
             n_runs += 1
             n_other += feed(out) != alone
             keys = [json.loads(line)["key"] for line in (out / "ledger.jsonl").read_text().splitlines()]

@@ -156,7 +156,7 @@ def total_tokens(pairs: Sequence[TokenPair]) -> int:
 
 
 def measure_gpu(device: torch.device, *, questions: int | None, rounds: int, large: bool = True) -> list[Line]:
-    """Both models; `questions` per set, null for the real sizes. float32 is float32: no TF32 in the truth."""
+    """Both models; `questions` per set, None for the real sizes. float32 is float32: no TF32 in the truth."""
     torch.set_float32_matmul_precision("highest")
     peak = peak_rate(device, 8192 if device.type == "cuda" else 512)
     proxy = make_model("128k").to(device, torch.bfloat16)

@@ -127,7 +127,7 @@ SETS: dict[str, tuple[int, Callable[[_Draw, int], list[tuple[int, Ids, Ids]]]]] 
 
 
 def make_workload(name: str, size: str, *, questions: int | None) -> Workload:
-    """A set for a model's vocabulary, of so many questions; null: full size."""
+    """A set for a model's vocabulary, of so many questions; None: full size."""
     full, draw = SETS[name]
     drawn = draw(_Draw(list(SETS).index(name), VOCABULARIES[size]), min(questions or full, full))
     pairs = tuple(

@@ -20,7 +20,7 @@ NONE = Standardization(mode="none")
 
 
 def measurement(raw: float | None = -2.5, stderr: float | None = 0.1, **changes: Any) -> Measurement:
-    """A whole log-prob measurement of ten pairs; a failed one for null."""
+    """A whole log-prob measurement of ten pairs; a failed one for None."""
     if raw is None:
         return failed("logprob_per_token", "the checkpoint is broken", n_items=10)
     settings: dict[str, Any] = {

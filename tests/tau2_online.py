@@ -48,7 +48,7 @@ def simulate(
     domain: str = "mock",
     seed: int | None = None,
 ) -> tuple[Played, ScriptedChat, ScriptedChat]:
-    """One simulation of a task (mock's first one); solo where `user` is null."""
+    """One simulation of a task (mock's first one); solo where `user` is None."""
     solo = user is None
     opened = open_domain(domain)
     agents, users = ScriptedChat(agent), ScriptedChat(user or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,28 @@ def save_adapter(folder: Path, model: Any, base: Path) -> Path:
     model.peft_config["default"].base_model_name_or_path = str(base)
     model.save_pretrained(folder)
     return folder
+
+
+def save_sweep(folder: Path) -> Path:
+    """Two trajectories of full checkpoints, mix-a and mix-b, with a common first one; the last of mix-b is broken."""
+    first = save(folder / "mix-a" / "checkpoint-0", llama(9))
+    shutil.copytree(first, folder / "mix-b" / "checkpoint-0")
+    for seed, name in enumerate(("mix-a", "mix-b")):
+        for step in (1, 2):
+            save(folder / name / f"checkpoint-{step}", llama(10 * seed + step))
+    broken = save(folder / "mix-b" / "checkpoint-3", llama(5)) / "model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-9])
+    return folder
+
+
+def workers_of(out: Path) -> list[int]:
+    """The processes that measure for a run folder, by number."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"harness.run.executors.worker" in words and str(out).encode() in words:
+            found.append(int(path.parent.name))
+    return found

@@ -14,7 +14,7 @@ INSTALLED = Path(__file__).resolve().parents[1] / ".venv-vllm"
 
 
 def vllm_environment() -> Path | None:
-    """The environment or executable to test with; null where there is none."""
+    """The environment or executable to test with; None where there is none."""
     given = os.environ.get("HARNESS_VLLM")
     if given:
         return Path(given)

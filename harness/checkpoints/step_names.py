@@ -15,9 +15,7 @@ verl, DeepSpeed: global_step100. Megatron, NeMo: iter_0000100. Composer, llm-fou
 """
 NAMED_STEP = re.compile(r"(?:^|[-_])step=(\d+)(?:$|[-_.])")
 """Lightning: epoch=1-step=200, step=200."""
-UNFINISHED = re.compile(
-    r"(?:tmp|temp)[-_.].*|.*[-_.](?:tmp|temp|partial|incomplete|in[-_]?progress)(?:[-_.]?\d*)?", re.IGNORECASE
-)
+UNFINISHED = re.compile(r"tmp[-_.].*|.*[-_.](?:tmp|partial|incomplete|in[-_]?progress)(?:[-_.]?\d*)?", re.IGNORECASE)
 """tmp-checkpoint-40 (transformers, while it writes), checkpoint-40.tmp, checkpoint-40.partial."""
 
 

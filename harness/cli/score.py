@@ -113,11 +113,11 @@ def score(
     )
     prepared = prepare(chosen)
     folder = out or default_out(checkpoints[0])
-    if dry_run:
-        return print_forecast(forecast(prepared, found, out=folder, run_name=run))
     part = None
     if shard is not None:
         part, found = shard_of(shard, prepared, found)
+    if dry_run:
+        return print_forecast(forecast(prepared, found, out=folder, run_name=run))
     observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(

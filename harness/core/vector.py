@@ -146,7 +146,7 @@ class Mixture(Record):
 
 
 class ReferenceRecord(Record):
-    """The mean and standard deviation that standardised this vector, in component order; null where undefined.
+    """The mean and standard deviation that standardised this vector, in component order; None where undefined.
 
     `n` is the number of vectors they were computed from. `id` is set for a frozen reference.
     """

@@ -18,7 +18,7 @@ OURS = {"humaneval": "harness_humaneval", "mbpp": "harness_mbpp", "logiqa": "har
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked for. `num_fewshot` null: the task's own."""
+    """What is asked for. `num_fewshot` None: the task's own."""
 
     task: str
     num_fewshot: int | None

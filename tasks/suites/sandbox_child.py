@@ -139,7 +139,7 @@ def limit(memory_bytes: int, time_s: float) -> None:
 
 
 def contain(folder: str | None) -> bool:
-    """Give everything up but `folder` (null: that too); whether anything can be written there. Raises OSError."""
+    """Give everything up but `folder` (None: that too); whether anything can be written there. Raises OSError."""
     drop_rights()
     version = 0 if folder is None else landlock_version()
     if folder is not None and version:

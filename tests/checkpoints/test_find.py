@@ -72,7 +72,9 @@ def test_the_steps_of_the_fields_trainers_are_one_trajectory(tmp_path: Path, nam
     assert places(find(tmp_path / "mix-1")) == [("mix-1", 300), ("mix-1", 1000)]
 
 
-@pytest.mark.parametrize("name", ["llama-3", "qwen2.5-7b", "v2", "mix-1", "2024-01-01", "checkpoint-best", "step"])
+@pytest.mark.parametrize(
+    "name", ["temp-0.7", "llama-3", "qwen2.5-7b", "v2", "mix-1", "2024-01-01", "checkpoint-best", "step"]
+)
 def test_other_numbers_are_no_steps(tmp_path: Path, name: str) -> None:
     (item,) = find(folder(tmp_path / name))
     assert item.step is None

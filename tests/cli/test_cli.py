@@ -19,6 +19,7 @@ from samples import feed, measurement, vector, write
 import harness
 from harness import read_feed
 from harness.cli import run
+from harness.cli.app import app
 from harness.cli.progress import PlainObserver
 from harness.core.errors import (
     EXIT_INCOMPLETE,
@@ -38,6 +39,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 MAIN = "from harness.cli import main; main()"
 ROWS = [{"code": -1.0, "prose": -2.0}, {"code": -3.0, "prose": -2.5}, {"code": -2.0, "prose": -4.0}]
 Capture = pytest.CaptureFixture[str]
+VERBS = [str(one.name) for one in (*app.registered_commands, *app.registered_groups) if one.name != "lm-eval"]
+"""All but lm-eval's own command line, whose help is lm-eval's."""
 
 
 def process(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -62,42 +65,19 @@ def test_version(capsys: Capture) -> None:
 def test_help_names_every_verb(arguments: list[str], capsys: Capture) -> None:
     assert run(arguments) == EXIT_OK
     text = capsys.readouterr().out
-    for verb in (
-        "score",
-        "watch",
-        "doctor",
-        "fit-reference",
-        "show",
-        "compare",
-        "gate",
-        "export",
-        "ls",
-        "schema",
-        "tasks",
-    ):
+    for verb in VERBS:
         assert f"  {verb} " in text
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        "score",
-        "watch",
-        "doctor",
-        "fit-reference",
-        "show",
-        "compare",
-        "gate",
-        "export",
-        "ls",
-        "schema",
-        "tasks",
-        "tasks path",
-    ],
-)
+@pytest.mark.parametrize("verb", [*VERBS, "tasks path", "mix sample", "mix fit", "mix next"])
 def test_every_verb_has_help(verb: str, capsys: Capture) -> None:
     assert run([*verb.split(), "--help"]) == EXIT_OK
     assert capsys.readouterr().out.startswith(f"Usage: harness {verb}")
+
+
+def test_docs_name_every_verb() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert [verb for verb in VERBS if f"harness {verb}" not in page] == []
 
 
 def test_ls_names_every_field_and_kind(capsys: Capture) -> None:

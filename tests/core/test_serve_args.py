@@ -35,6 +35,10 @@ def test_where_and_how_fast_a_server_works_is_no_part_of_its_answers(args: list[
         ["--generation-config", "vllm"],
         ["--max-model-len", "512"],
         ["--reasoning-parser", "qwen3"],
+        ["--load-format", "dummy"],
+        ["--model", "another"],
+        ["--worker-extension-cls", "mine.Worker"],
+        ["--middleware", "mine.middleware"],
         ["--an-option-of-tomorrow"],
     ],
 )

@@ -22,14 +22,7 @@ from harness.spec.spec import load_spec
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two trajectories with a common first checkpoint, one broken folder, and a spec with two rows."""
-    place = tmp_path_factory.mktemp("merge")
-    first = tiny.save(place / "mix-a" / "checkpoint-0", tiny.llama(9))
-    shutil.copytree(first, place / "mix-b" / "checkpoint-0")
-    for seed, name in enumerate(("mix-a", "mix-b")):
-        for step in (1, 2):
-            tiny.save(place / name / f"checkpoint-{step}", tiny.llama(10 * seed + step))
-    broken = tiny.save(place / "mix-b" / "checkpoint-3", tiny.llama(5)) / "model.safetensors"
-    broken.write_bytes(broken.read_bytes()[:-9])
+    place = tiny.save_sweep(tmp_path_factory.mktemp("merge"))
     rows = [{"q": f"a {i}", "r": f" is {i * i} and {i % 3}"} for i in range(9)]
     (place / "field.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     spec = {

@@ -31,5 +31,5 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The content, or nothing where it is null or blank."""
+        """The content, or nothing where it is None or blank."""
         return self.content if self.content and self.content.strip() else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,14 +35,7 @@ from harness.spec.spec import parse_spec
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two trajectories of full checkpoints with a common first one, adapters of a base, and a broken folder."""
-    folder = tmp_path_factory.mktemp("executors")
-    first = tiny.save(folder / "mix-a" / "checkpoint-0", tiny.llama(9))
-    shutil.copytree(first, folder / "mix-b" / "checkpoint-0")
-    for seed, name in enumerate(("mix-a", "mix-b")):
-        for step in (1, 2):
-            tiny.save(folder / name / f"checkpoint-{step}", tiny.llama(10 * seed + step))
-    broken = tiny.save(folder / "mix-b" / "checkpoint-3", tiny.llama(5)) / "model.safetensors"
-    broken.write_bytes(broken.read_bytes()[:-9])
+    folder = tiny.save_sweep(tmp_path_factory.mktemp("executors"))
     base = tiny.save(folder / "base", tiny.llama(1))
     for step in (1, 2):
         tiny.save_adapter(folder / "lora" / f"checkpoint-{step}", tiny.lora(tiny.llama(1), step), base)
@@ -261,18 +253,6 @@ def wait_until(true: Any) -> None:
         time.sleep(0.02)
 
 
-def workers_of(out: Path) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"harness.run.executors.worker" in words and str(out).encode() in words:
-            found.append(int(path.parent.name))
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_leaves_no_worker_and_the_next_goes_on(
@@ -284,10 +264,10 @@ def test_a_driver_that_ends_leaves_no_worker_and_the_next_goes_on(
     )
     ledger = tmp_path / "ledger.jsonl"
     wait_until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) > 0)
-    assert workers_of(tmp_path)
+    assert tiny.workers_of(tmp_path)
     process.send_signal(how)
     process.wait()
-    wait_until(lambda: not workers_of(tmp_path))
+    wait_until(lambda: not tiny.workers_of(tmp_path))
     prepared = make(folder)
     run(prepared, every(folder), out=tmp_path, executor=Processes(prepared, 2))
     assert feed(tmp_path) == alone

@@ -104,7 +104,7 @@ def lm_eval_model(kind: str) -> Any:
 
 
 def by_lm_eval(kind: str, q: str, r: str) -> Ids | None:
-    """What lm-eval would condition on and score; null where its own checks refuse the request."""
+    """What lm-eval would condition on and score; None where its own checks refuse the request."""
     from lm_eval.api.instance import Instance
 
     request = Instance(request_type="loglikelihood", doc={}, arguments=(q, r), idx=0)
