@@ -59,7 +59,7 @@ def serve(
     from harness.core.measurement import first_problem
     from harness.core.opening import OpenOptions
     from harness.core.serving import ServeSettings
-    from harness.engines.vllm.checkpoint_server import launch_for
+    from harness.engines.vllm.launch import launch_for
     from harness.engines.vllm.server import VllmServer
 
     found = find_checkpoints([checkpoint], base=base)

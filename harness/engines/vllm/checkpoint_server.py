@@ -16,8 +16,9 @@ from harness.core.endpoint import Endpoint, How
 from harness.core.errors import CheckpointError, EngineError, HarnessError
 from harness.core.serving import Servable, ServeSettings
 from harness.engines.vllm.api import NotFiniteError, RefusedError
-from harness.engines.vllm.command import Launch, is_local, rank_room, value_of
+from harness.engines.vllm.command import is_local, value_of
 from harness.engines.vllm.external import ExternalServer
+from harness.engines.vllm.launch import NAME, launch_for
 from harness.engines.vllm.layout import (
     adapter_name,
     adapter_rank,
@@ -25,15 +26,12 @@ from harness.engines.vllm.layout import (
     identity,
     is_quantized,
     layout,
-    saved_dtype,
 )
 from harness.engines.vllm.loadable import check_loadable
 from harness.engines.vllm.probe import Verifier
 from harness.engines.vllm.server import NOT_FINITE, VllmServer
 from harness.engines.vllm.watch import Watch
 
-NAME = "checkpoint"
-"""What requests call the full model on a managed server; an adapter has a name of its own."""
 MAX_CRASHES = 5
 """Restarts for one checkpoint after which its server is given up."""
 RELOAD_S = 600.0
@@ -335,38 +333,6 @@ class CheckpointServer:
             watch.stop()
         if server is not None:
             server.stop()
-
-
-def launch_for(
-    wanted: Servable,
-    settings: ServeSettings,
-    *,
-    dtype: str,
-    name: str = NAME,
-    host: str = "127.0.0.1",
-    gpu_memory_utilization: float | None = None,
-    trust_remote_code: bool = False,
-    dev: bool = False,
-) -> Launch:
-    """How a server of this checkpoint is started: its dtype as saved where that is `auto`, with room for its adapter.
-
-    Raises CheckpointError for an adapter that vLLM cannot load.
-    """
-    check_loadable(wanted)
-    rank = None if wanted.adapter is None else rank_room(adapter_rank(wanted.adapter))
-    chosen = saved_dtype(wanted.model) if dtype == "auto" else dtype
-    return Launch(
-        model=wanted.model,
-        name=name,
-        tokenizer=None if wanted.tokenizer == wanted.model else wanted.tokenizer,
-        dtype=None if chosen == "float64" else chosen,
-        max_rank=rank,
-        max_loras=settings.max_loras,
-        gpu_memory_utilization=gpu_memory_utilization,
-        trust_remote_code=trust_remote_code,
-        dev=dev,
-        host=host,
-    )
 
 
 class BrokenWeightsError(CheckpointError):
