@@ -78,6 +78,12 @@ def test_a_shard_measures_only_its_own(place: Path, shards: list[Path]) -> None:
     assert sorted(one.label for part in parts for one in part) == sorted(one.label for one in found)
 
 
+def test_a_dry_run_is_of_the_shard_alone(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(place, tmp_path / "new", "--shard", "2/3", "--dry-run")
+    assert "2 checkpoint(s), 0 there already" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_is_not_whole_is_not_merged(place: Path, shards: list[Path], tmp_path: Path) -> None:
     with pytest.raises(StateError, match="shard 2 of 3 is missing"):
         merge(tmp_path / "out", shards[:2])
