@@ -36,7 +36,10 @@ Table = Mapping[str, Sequence[Any]]
 
 
 class Entry(Record):
-    """One finished measurement of one component on one set of weights. `table`: its items, while they are in memory."""
+    """One finished measurement of one component on one set of weights. `table`: its items, while they are in memory.
+
+    `host`, `executor`: where and by which executor it was made; None by versions that did not say.
+    """
 
     key: str
     component: str
@@ -45,6 +48,8 @@ class Entry(Record):
     dtype: str | None = None
     device: str | None = None
     served: How | None = None
+    host: str | None = None
+    executor: str | None = None
     items: str | None = None
     started: str
     seconds: float = Field(ge=0)

@@ -78,6 +78,8 @@ def assemble(
                 (entry.served for entry in entries if entry.served), key=lambda how: how == "kept", default=None
             ),
             products=products if ran and ran.device == "cpu" else None,
+            host="+".join(dict.fromkeys(entry.host for entry in entries if entry.host)) or None,
+            executor="+".join(dict.fromkeys(entry.executor for entry in entries if entry.executor)) or None,
             packages=package_versions(),
             tasks=tasks,
             seed=prepared.spec.seed,

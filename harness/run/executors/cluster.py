@@ -133,6 +133,8 @@ class _Handle:
 class Cluster(Pool):
     """One worker for each share of the cluster's GPUs (of its CPUs where it has none). Raises SpecError without a cluster."""
 
+    name = "ray"
+
     def __init__(self, prepared: Prepared, options: ClusterOptions) -> None:
         ray = _ray()
         self._options = options
