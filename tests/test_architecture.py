@@ -42,8 +42,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "harness.checkpoints",
         "harness.feed",
         "harness.spec",
+        "harness.track",
         "harness.run",
     ),
+    "harness.track": ("harness.core", "harness.report", "harness.track"),
 }
 """Room -> all that it may import of ours: what lies below it. The command line, above them all, may import anything."""
 GONE = (
@@ -73,6 +75,10 @@ STACKS: dict[str, tuple[str, ...]] = {
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
     "yaml": ("harness.spec.spec", "harness.tasks"),
+    "wandb": ("harness.track.wandb",),
+    "trackio": ("harness.track.trackio",),
+    "tensorboard": ("harness.track.tensorboard",),
+    "mlflow": ("harness.track.mlflow",),
     "huggingface_hub": ("harness.checkpoints", "harness.tasks"),
     "datasets": ("harness.tasks",),
 }
@@ -90,6 +96,10 @@ LAZY = (
     "pyarrow",
     "lm_eval",
     "scipy",
+    "wandb",
+    "trackio",
+    "tensorboard",
+    "mlflow",
 )
 
 
