@@ -69,7 +69,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "vllm": (),
     "ray": ("harness.run.executors.cluster",),
     "inspect_evals": ("harness.tasks.tau2.port",),
-    "inspect_ai": ("harness.tasks.tau2.port",),
+    "inspect_ai": ("harness.tasks.tau2.port", "harness.report.inspect_logs", "harness.report.inspect_sample"),
     "tau2": ("harness.tasks.tau2.upstream",),
     "matplotlib": ("harness.feed.plot",),
     "typer": ("harness.cli",),

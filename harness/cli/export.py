@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ class Format(StrEnum):
     PARQUET = "parquet"
     OLMIX = "olmix"
     REGMIX = "regmix"
+    INSPECT = "inspect"
 
 
 class RowsOf(StrEnum):
@@ -51,13 +53,17 @@ def export(
     ] = None,
 ) -> int:
     """Export a feed as CSV, as Parquet, or as the CSV files that olmix or RegMix fit on."""
-    from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
+    from harness.core.errors import SpecError
     from harness.feed.export import write_csv, write_parquet
     from harness.feed.feed import read_feed
     from harness.feed.fit_export import Exported, read_sizes, write_olmix, write_regmix
+    from harness.report.inspect_logs import write_inspect
 
     if sizes is not None and form is not Format.OLMIX:
         raise SpecError("--sizes is for --format olmix; a multiplier's sizes stand in mixture.json")
+    if form is Format.INSPECT:
+        logs = write_inspect(feed, output, last=rows is RowsOf.LAST)
+        return _told([*logs.paths], logs.left_out)
     beside = feed if feed.is_dir() else feed.parent
     vectors = read_feed(feed)
     if form is Format.OLMIX:
@@ -70,10 +76,17 @@ def export(
         path = beside / name if output is None else output / name if output.is_dir() else output
         write = write_csv if form is Format.CSV else write_parquet
         written = Exported([write(vectors, path, rows=(rows or RowsOf.STEPS).value)], [])
-    for path in written.paths:
-        typer.echo(str(path))
     if form is Format.OLMIX and not any(path.name == "priors.json" for path in written.paths):
         typer.echo("olmix also asks for the domains' sizes: --sizes FILE, or `sizes` in mixture.json", err=True)
-    for words in written.left_out:
+    return _told(written.paths, written.left_out)
+
+
+def _told(paths: Sequence[Path], left_out: Sequence[str]) -> int:
+    """Print what was written and what was not; the exit code."""
+    from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+
+    for path in paths:
+        typer.echo(str(path))
+    for words in left_out:
         typer.echo(f"left out: {words}", err=True)
-    return EXIT_INCOMPLETE if written.left_out else EXIT_OK
+    return EXIT_INCOMPLETE if left_out else EXIT_OK
