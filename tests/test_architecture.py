@@ -74,12 +74,12 @@ STACKS: dict[str, tuple[str, ...]] = {
     "matplotlib": ("harness.feed.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
-    "yaml": ("harness.spec.spec", "harness.tasks"),
+    "yaml": ("harness.spec.spec", "harness.tasks", "harness.feed.hf_export"),
     "wandb": ("harness.track.wandb",),
     "trackio": ("harness.track.trackio",),
     "tensorboard": ("harness.track.tensorboard",),
     "mlflow": ("harness.track.mlflow",),
-    "huggingface_hub": ("harness.checkpoints", "harness.tasks"),
+    "huggingface_hub": ("harness.checkpoints", "harness.tasks", "harness.feed.hf_export"),
     "datasets": ("harness.tasks",),
 }
 """Foreign stack -> the only places that may import it, at any depth."""

@@ -18,6 +18,7 @@ class Format(StrEnum):
     OLMIX = "olmix"
     REGMIX = "regmix"
     INSPECT = "inspect"
+    HF = "hf"
 
 
 class RowsOf(StrEnum):
@@ -28,44 +29,71 @@ class RowsOf(StrEnum):
 
 
 def export(
-    feed: Annotated[Path, typer.Argument(metavar="FEED", help="A rewards.jsonl, or the folder it is in.")],
+    feed: Annotated[
+        Path,
+        typer.Argument(metavar="FEED", help="A rewards.jsonl, or the folder it is in; for inspect also simulations."),
+    ],
     form: Annotated[
         Format,
         typer.Option(
             "--format",
             "-F",
-            help="csv and parquet: one table; olmix: ratios.csv and metrics.csv; regmix: train_mixture.csv and train_target.csv.",
+            help="csv and parquet: one table; olmix: ratios.csv and metrics.csv; regmix: train_mixture.csv and train_target.csv; inspect: logs for `inspect view`, of simulations too; hf: .eval_results and Every Eval Ever records.",
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File (csv, parquet) or folder (olmix, regmix). Default: beside the feed."),
+        typer.Option("--output", "-o", help="File (csv, parquet) or folder (others). Default: beside the feed."),
     ] = None,
     rows: Annotated[
         RowsOf | None,
         typer.Option(
-            "--rows", help="last: a row per run; steps: one per step. Default: last for olmix and regmix, else steps."
+            "--rows",
+            help="last: a row per run; steps: one per step. Default: last for olmix, regmix and hf, else steps.",
         ),
     ] = None,
     sizes: Annotated[
         Path | None,
         typer.Option("--sizes", metavar="FILE", help="Tokens of each domain (JSON), for olmix's priors.json."),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="ORG/NAME", help="The checkpoint's id on the hub, for hf.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset", metavar="COMPONENT=ORG/NAME[:TASK]", help="A benchmark on the hub, for hf. Repeatable."
+        ),
+    ] = None,
 ) -> int:
-    """Export a feed as CSV, as Parquet, or as the CSV files that olmix or RegMix fit on."""
+    """Export a feed as CSV, as Parquet, for olmix or RegMix, as Inspect logs, or as results for the hub."""
     from harness.core.errors import SpecError
     from harness.feed.export import write_csv, write_parquet
     from harness.feed.feed import read_feed
     from harness.feed.fit_export import Exported, read_sizes, write_olmix, write_regmix
+    from harness.feed.hf_export import FOLDER, parse_datasets, write_hf
     from harness.report.inspect_logs import write_inspect
 
     if sizes is not None and form is not Format.OLMIX:
         raise SpecError("--sizes is for --format olmix; a multiplier's sizes stand in mixture.json")
+    if (model is not None or dataset) and form is not Format.HF:
+        raise SpecError("--model and --dataset are for --format hf")
     if form is Format.INSPECT:
         logs = write_inspect(feed, output, last=rows is RowsOf.LAST)
         return _told([*logs.paths], logs.left_out)
     beside = feed if feed.is_dir() else feed.parent
     vectors = read_feed(feed)
+    if form is Format.HF:
+        results = write_hf(
+            vectors,
+            output or beside / FOLDER,
+            last=rows is not RowsOf.STEPS,
+            model=model,
+            datasets=parse_datasets(dataset or []),
+        )
+        for words in results.notes:
+            typer.echo(words, err=True)
+        return _told(results.paths, results.left_out)
     if form is Format.OLMIX:
         known = None if sizes is None else read_sizes(sizes)
         written = write_olmix(vectors, output or beside, rows=(rows or RowsOf.LAST).value, sizes=known)
