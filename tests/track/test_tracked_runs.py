@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -149,6 +150,7 @@ def test_the_callback_tracks_every_save_and_ends_the_run_with_the_training(here:
         processing_class=tiny.tokenizer(),
         callbacks=[RewardCallback(environment)],
     ).train()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("track-")]
     assert [vector.step for vector in read_feed(here / "live")] == [2, 4]
     tracker_holds_the_feed(here / "live")
 
