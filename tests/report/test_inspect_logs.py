@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from run_folders import Values, write_run
+from samples import measurement, vector, write
 from tau2_lines import simulation, write_lines
 from tau2_samples import shared
 
@@ -191,3 +192,15 @@ def test_a_real_recording_is_whole(tmp_path: Path) -> None:
         assert len(sample.messages) == len(one["messages"])
         assert sample.scores["reward"].value == one["reward_info"]["reward"]
         assert len(sample.input) > 20
+
+
+def test_a_tau2_component_of_a_run_has_its_transcripts_and_the_vectors_own_value(tmp_path: Path) -> None:
+    made = vector({"retail": measurement(0.25, 0.1, metric="reward", detail={"files": ["work/x/simulations.jsonl"]})})
+    component = made.components[0].model_copy(update={"kind": "tau2"})
+    write([made.model_copy(update={"components": [component]})], tmp_path / "rewards.jsonl")
+    write_lines(tmp_path / "work" / "x" / "simulations.jsonl", simulation("a", 1.0), simulation("b", 0.0))
+    (path,) = write_inspect(tmp_path).paths
+    found = read(path)
+    assert [(sample.id, sample.scores["reward"].value) for sample in found.samples] == [("a", 1.0), ("b", 0.0)]
+    assert found.results.scores[0].metrics["mean"].value == 0.25
+    assert found.samples[0].messages
