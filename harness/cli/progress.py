@@ -18,6 +18,13 @@ from harness.run.observer import Observer
 stderr = Console(stderr=True)
 
 
+class QuietObserver(Observer):
+    """Warnings and nothing else."""
+
+    def warning(self, words: str) -> None:
+        stderr.print(f"warning: {visible(words)}", markup=False, highlight=False, soft_wrap=True)
+
+
 class PlainObserver(Observer):
     """One line per finished vector."""
 
@@ -49,6 +56,9 @@ class PlainObserver(Observer):
 
     def alarm(self, vector: RewardVector, component: ComponentRecord) -> None:
         self.write(alarm_words(vector, component))
+
+    def warning(self, words: str) -> None:
+        self.write(f"warning: {visible(words)}")
 
     def write(self, text: str) -> None:
         """One line, unwrapped."""

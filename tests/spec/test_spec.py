@@ -56,6 +56,7 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
         "trust_remote_code": False,
         "allow_pickle": False,
         "vary": {},
+        "track": [],
         "serve": {
             "command": None,
             "url": None,
