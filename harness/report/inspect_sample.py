@@ -87,7 +87,14 @@ def question_sample(row: Mapping[str, Any], *, epoch: int, value: float | None, 
 
 def _messages(messages: Any) -> Iterator[ChatMessage]:
     """In order. Inspect knows no calls of a user: those, and what they answered, are text of the user, marked so."""
-    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageTool, ChatMessageUser
+    from inspect_ai.model import (
+        ChatMessageAssistant,
+        ChatMessageSystem,
+        ChatMessageTool,
+        ChatMessageUser,
+        ContentReasoning,
+        ContentText,
+    )
     from inspect_ai.tool import ToolCall, ToolCallError
 
     names: dict[str, str] = {}
@@ -106,7 +113,9 @@ def _messages(messages: Any) -> Iterator[ChatMessage]:
                 )
                 for index, one in enumerate(calls)
             ]
-            yield ChatMessageAssistant(content=content, tool_calls=made or None, **mine)
+            thought = text_of(message.get("reasoning_content"))
+            parts = [ContentReasoning(reasoning=thought), ContentText(text=content)] if thought else content
+            yield ChatMessageAssistant(content=parts, tool_calls=made or None, **mine)
         elif role == "tool" and message.get("requestor") != "user":
             identity = text_of(message.get("id"))
             yield ChatMessageTool(

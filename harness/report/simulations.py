@@ -195,7 +195,9 @@ def _parts(info: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
-    """(role, whether the user's, text, calls, error) of each message in order; what is no message is said to be none."""
+    """(role, whether the user's, text, calls, error) of each message in order, and its thought where it has one; what is no message is
+    said to be none.
+    """
     for message in _list(messages):
         if not isinstance(message, Mapping):
             yield ["unreadable", 0, strings.number(f"no message: {compact(message)}", MESSAGE), [], 0]
@@ -216,6 +218,7 @@ def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
             strings.number(text_of(message.get("content")), limit),
             calls,
             int(message.get("error") is True),
+            *([strings.number(thought, MESSAGE)] if (thought := text_of(message.get("reasoning_content"))) else []),
         ]
 
 

@@ -204,3 +204,12 @@ def test_a_tau2_component_of_a_run_has_its_transcripts_and_the_vectors_own_value
     assert [(sample.id, sample.scores["reward"].value) for sample in found.samples] == [("a", 1.0), ("b", 0.0)]
     assert found.results.scores[0].metrics["mean"].value == 0.25
     assert found.samples[0].messages
+
+
+def test_what_a_model_thought_is_reasoning_and_no_text(tmp_path: Path) -> None:
+    one = simulation("t", 1.0)
+    one["messages"][1]["reasoning_content"] = "Let me see."
+    (path,) = write_inspect(write_lines(tmp_path / "simulations.jsonl", one)).paths
+    message = read(path).samples[0].messages[-1]
+    assert message.text == "hello t"
+    assert [part.reasoning for part in message.content if part.type == "reasoning"] == ["Let me see."]
