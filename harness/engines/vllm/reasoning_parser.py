@@ -17,23 +17,17 @@ TYPES: dict[str, str] = {
     "glm4_moe_lite": "glm45",
     "hunyuan_v1_moe": "hunyuan_a13b",
     "kimi_k2": "kimi_k2",
-    "mimo": "qwen3",
     "mimo_v2": "mimo",
     "mimo_v2_flash": "mimo",
     "minimax": "minimax_m2",
     "minimax_m2": "minimax_m2",
     "nemotron_h": "nemotron_v3",
     "olmo3": "olmo3",
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3",
-    "qwen3_next": "qwen3",
-    "qwen3_5": "qwen3",
-    "qwen3_5_moe": "qwen3",
     "step3p5": "step3p5",
     "step3_text": "step3",
     "step3_vl": "step3",
 }
-"""Model type -> the parser of templates with `<think>`; deepseek_r1 for all others, which takes what the marks say."""
+"""Model type -> the parser of templates with `<think>`, where it is a family's own."""
 SIGNS: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("]<]minimax[>[",), "minimax_m3", ()),
     (("<minimax:tool_call>", "<think>"), "minimax_m2", ("<think>", "</think>")),
@@ -50,13 +44,19 @@ SIGNS: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
 )
 """What stands in a template -> the parser, and the tokens that it needs; the first row of which everything is there."""
 THINK = ("<think>", "</think>")
+ANY = "qwen3"
+"""For every other model: a call ends a thought for it. The rest of vLLM's parsers (deepseek_r1) take the answer of a model that does
+not think for one long thought, and its calls are lost in it."""
 
 
 def choose_reasoning_parser(template: str | None, model_type: str | None, tokenizer: Path) -> str | None:
     """vLLM's name of the parser; None for a model whose template shows no thoughts, or whose tokenizer lacks their marks."""
     if not template:
         return None
-    rows = [*SIGNS, ((THINK[0],), TYPES.get(model_type or "", "deepseek_r1"), THINK)]
+    if THINK[0] in template and "tools" in template and "<tool_call>" not in template and model_type not in TYPES:
+        rows = [*SIGNS]  # its calls look otherwise, and nothing would end the thought
+    else:
+        rows = [*SIGNS, ((THINK[0],), TYPES.get(model_type or "", ANY), THINK)]
     for signs, parser, tokens in rows:
         if all(sign in template for sign in signs):
             return parser if set(tokens) <= _added(tokenizer, tokens) else None
