@@ -1,0 +1,177 @@
+"""Building somebody else's task without its reaching for the network: data sets come from local files or from what was fetched.
+
+Tasks of inspect_evals fetch in their constructors, and wait minutes between attempts. Within `offline` whatever they ask of the hub is
+answered from `data` or the hub's cache, and the rest is refused at once with what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import SpecError
+from harness.tasks.suites.data_source import SAVED, DataSource, load_saved
+from harness.tasks.suites.inspect_cards import GATED
+
+LOCAL = {None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"}
+
+
+class NotHereError(SpecError):
+    """Something that a task needs is not on this machine. No retry of a foreign library takes it for an outage."""
+
+
+class LocalHub:
+    """Answers for `datasets.load_dataset` and two functions of huggingface_hub. `used`: keys of `data` that were asked for."""
+
+    def __init__(self, data: Mapping[str, DataSource]) -> None:
+        import datasets
+        import huggingface_hub
+
+        self.used: set[str] = set()
+        self._data = data
+        self._load = datasets.load_dataset
+        self._snapshot = huggingface_hub.snapshot_download
+
+    def load_dataset(
+        self,
+        path: str,
+        name: str | None = None,
+        data_dir: str | None = None,
+        data_files: Any = None,
+        split: Any = None,
+        revision: str | None = None,
+        trust_remote_code: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `datasets.load_dataset`, without the network."""
+        given = {"data_dir": data_dir, "data_files": data_files}
+        kwargs |= {key: value for key, value in given.items() if value is not None}
+        source = self._data.get(path)
+        if source is not None and source.files:
+            self.used.add(path)
+            return self._of_files(path, source, split)
+        if source is None and path.count("/") != 1:
+            return self._load(path, name=name, split=split, **kwargs)  # a packaged loader (json, csv) or a folder
+        folder = self._folder(path, revision)
+        if any((folder / mark).exists() for mark in SAVED):
+            found = load_saved(str(folder))
+            return found if split is None or not isinstance(found, dict) else found[split]
+        return self._load(str(folder), name=(source.name if source else None) or name, split=split, **kwargs)
+
+    def snapshot_download(self, repo_id: str, *, revision: str | None = None, **kwargs: Any) -> str:
+        """As huggingface_hub's, without the network."""
+        folder = self._folder(repo_id, revision, repo_type=kwargs.get("repo_type"))
+        if (where := kwargs.get("local_dir")) is None:
+            return str(folder)
+        import shutil
+
+        shutil.copytree(folder, where, dirs_exist_ok=True)
+        return str(where)
+
+    def hf_hub_download(
+        self, repo_id: str, filename: str, *, subfolder: str | None = None, revision: str | None = None, **kwargs: Any
+    ) -> str:
+        """As huggingface_hub's, without the network."""
+        folder = self._folder(repo_id, revision, repo_type=kwargs.get("repo_type"))
+        path = folder / (subfolder or "") / filename
+        if not path.exists():
+            raise NotHereError(f"{filename} of {repo_id} is not in {folder}; fetch it again, or put it there")
+        return str(path)
+
+    def _of_files(self, path: str, source: DataSource, split: Any) -> Any:
+        found = source.overrides({})
+        loaded = self._load(found["dataset_path"], **found["dataset_kwargs"])
+        if split is None:
+            return loaded
+        base = str(split).partition("[")[0]
+        if base not in loaded:
+            raise SpecError(
+                f"data: {path} is asked for split {base!r}, and its files have {', '.join(loaded)}; name one for it"
+            )
+        return (
+            loaded[base]
+            if base == str(split)
+            else self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
+        )
+
+    def _folder(self, repo_id: str, revision: str | None, repo_type: str | None = "dataset") -> Path:
+        """Where a repository is on this machine. Raises NotHereError."""
+        source = self._data.get(repo_id)
+        if source is not None:
+            self.used.add(repo_id)
+            if source.path is not None and Path(source.path).is_dir():
+                return Path(source.path)
+            if source.files:
+                raise SpecError(
+                    f"data: the task reads {repo_id} as a repository; give its `path`, a local copy, not files"
+                )
+            repo_id, revision = source.path or repo_id, source.revision or revision
+        try:
+            return Path(
+                self._snapshot(repo_id, repo_type=repo_type or "dataset", revision=revision, local_files_only=True)
+            )
+        except Exception as error:  # the hub's own errors: whatever they are, it is not here
+            pinned = f" --revision {revision}" if revision else ""
+            first = "accept its conditions on the hub, set HF_TOKEN, and fetch it" if repo_id in GATED else "fetch it"
+            raise NotHereError(
+                f"{repo_id} is not on this machine; {first} with `hf download --repo-type {repo_type or 'dataset'} {repo_id}{pinned}`, or "
+                f"name a local copy: data: {{{repo_id}: {{path: FOLDER}}}} or {{files: {{SPLIT: FILE.jsonl}}}}"
+            ) from error
+
+
+@contextlib.contextmanager
+def offline(data: Mapping[str, DataSource]) -> Iterator[LocalHub]:
+    """Nothing in this block reaches a network. Not for several threads at a time: functions of foreign modules are replaced."""
+    import datasets
+    import huggingface_hub
+
+    hub = LocalHub(data)
+    replaced: list[tuple[Any, str, Any]] = []
+
+    def replace(home: Any, name: str, by: Callable[..., Any]) -> None:
+        """In the package that offers it, and in the modules of others that imported it by name."""
+        original = getattr(home, name)
+        for called, module in list(sys.modules.items()):
+            names = getattr(module, "__dict__", None)
+            if module is home or called.startswith(f"{home.__name__}.") or not isinstance(names, dict):
+                continue
+            for key in [key for key, value in names.items() if value is original]:
+                replaced.append((module, key, original))
+                setattr(module, key, by)
+        replaced.append((home, name, original))
+        setattr(home, name, by)
+
+    lookup = socket.getaddrinfo
+
+    def no_lookup(host: Any, *rest: Any, **kwargs: Any) -> Any:
+        if host in LOCAL:
+            return lookup(host, *rest, **kwargs)
+        shown = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        raise NotHereError(f"it asks {shown}, and nothing is fetched while a task is built")
+
+    protocols = os.environ.get("GIT_ALLOW_PROTOCOL")
+    with tempfile.TemporaryDirectory(prefix="harness-inspect-") as cache:
+        replace(datasets, "load_dataset", hub.load_dataset)
+        replace(huggingface_hub, "snapshot_download", hub.snapshot_download)
+        replace(huggingface_hub, "hf_hub_download", hub.hf_hub_download)
+        replace(socket, "getaddrinfo", no_lookup)
+        # Inspect keeps a copy of each data set by its name on the hub; what local files answered is not that.
+        if (module := sys.modules.get("inspect_ai.dataset._sources.hf")) is not None:
+            replaced.append((module, "inspect_cache_dir", module.inspect_cache_dir))
+            module.inspect_cache_dir = lambda *_, **__: Path(cache)  # type: ignore[attr-defined]
+        os.environ["GIT_ALLOW_PROTOCOL"] = "file"
+        try:
+            yield hub
+        finally:
+            if protocols is None:
+                del os.environ["GIT_ALLOW_PROTOCOL"]
+            else:
+                os.environ["GIT_ALLOW_PROTOCOL"] = protocols
+            for module, name, original in reversed(replaced):
+                setattr(module, name, original)
