@@ -29,12 +29,12 @@ class NotHereError(SpecError):
 class LocalHub:
     """Answers for `datasets.load_dataset` and two functions of huggingface_hub. `used`: keys of `data` that were asked for."""
 
-    def __init__(self, data: Mapping[str, DataSource]) -> None:
+    def __init__(self, data: Mapping[str, DataSource], *, fetch: bool = False) -> None:
         import datasets
         import huggingface_hub
 
         self.used: set[str] = set()
-        self._data = data
+        self._data, self._fetch = data, fetch
         self._load = datasets.load_dataset
         self._snapshot = huggingface_hub.snapshot_download
 
@@ -58,7 +58,15 @@ class LocalHub:
             return self._of_files(path, source, split)
         if source is None and path.count("/") != 1:
             return self._load(path, name=name, split=split, **kwargs)  # a packaged loader (json, csv) or a folder
-        folder = self._folder(path, revision)
+        try:
+            folder = self._folder(path, revision)
+        except NotHereError:
+            if not self._fetch or source is not None:
+                raise
+            try:
+                return self._load(path, name=name, split=split, revision=revision, **kwargs)
+            except Exception as error:
+                raise NotHereError(f"{path} cannot be fetched ({type(error).__name__}: {error})") from error
         if any((folder / mark).exists() for mark in SAVED):
             found = load_saved(str(folder))
             return found if split is None or not isinstance(found, dict) else found[split]
@@ -66,7 +74,7 @@ class LocalHub:
 
     def snapshot_download(self, repo_id: str, *, revision: str | None = None, **kwargs: Any) -> str:
         """As huggingface_hub's, without the network."""
-        folder = self._folder(repo_id, revision, repo_type=kwargs.get("repo_type"))
+        folder = self._whole(repo_id, revision, kwargs.get("repo_type"))
         if (where := kwargs.get("local_dir")) is None:
             return str(folder)
         import shutil
@@ -78,11 +86,23 @@ class LocalHub:
         self, repo_id: str, filename: str, *, subfolder: str | None = None, revision: str | None = None, **kwargs: Any
     ) -> str:
         """As huggingface_hub's, without the network."""
-        folder = self._folder(repo_id, revision, repo_type=kwargs.get("repo_type"))
+        folder = self._whole(repo_id, revision, kwargs.get("repo_type"))
         path = folder / (subfolder or "") / filename
         if not path.exists():
             raise NotHereError(f"{filename} of {repo_id} is not in {folder}; fetch it again, or put it there")
         return str(path)
+
+    def _whole(self, repo_id: str, revision: str | None, repo_type: str | None) -> Path:
+        """A repository's folder, fetched where that is allowed."""
+        try:
+            return self._folder(repo_id, revision, repo_type)
+        except NotHereError:
+            if not self._fetch or repo_id in self._data:
+                raise
+            try:
+                return Path(self._snapshot(repo_id, repo_type=repo_type or "dataset", revision=revision))
+            except Exception as error:
+                raise NotHereError(f"{repo_id} cannot be fetched ({type(error).__name__}: {error})") from error
 
     def _of_files(self, path: str, source: DataSource, split: Any) -> Any:
         found = source.overrides({})
@@ -121,17 +141,20 @@ class LocalHub:
             first = "accept its conditions on the hub, set HF_TOKEN, and fetch it" if repo_id in GATED else "fetch it"
             raise NotHereError(
                 f"{repo_id} is not on this machine; {first} with `hf download --repo-type {repo_type or 'dataset'} {repo_id}{pinned}`, or "
-                f"name a local copy: data: {{{repo_id}: {{path: FOLDER}}}} or {{files: {{SPLIT: FILE.jsonl}}}}"
+                f"set fetch: true, or name a local copy: data: {{{repo_id}: {{path: FOLDER}}}} or {{files: {{SPLIT: FILE.jsonl}}}}"
             ) from error
 
 
 @contextlib.contextmanager
-def offline(data: Mapping[str, DataSource]) -> Iterator[LocalHub]:
-    """Nothing in this block reaches a network. Not for several threads at a time: functions of foreign modules are replaced."""
+def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[LocalHub]:
+    """Nothing in this block reaches a network, unless `fetch`: then once, without waiting to try again.
+
+    Not for several threads at a time: functions of foreign modules are replaced.
+    """
     import datasets
     import huggingface_hub
 
-    hub = LocalHub(data)
+    hub = LocalHub(data, fetch=fetch)
     replaced: list[tuple[Any, str, Any]] = []
 
     def replace(home: Any, name: str, by: Callable[..., Any]) -> None:
@@ -150,10 +173,15 @@ def offline(data: Mapping[str, DataSource]) -> Iterator[LocalHub]:
     lookup = socket.getaddrinfo
 
     def no_lookup(host: Any, *rest: Any, **kwargs: Any) -> Any:
-        if host in LOCAL:
-            return lookup(host, *rest, **kwargs)
         shown = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-        raise NotHereError(f"it asks {shown}, and nothing is fetched while a task is built")
+        if not fetch and shown not in LOCAL:
+            raise NotHereError(
+                f"it asks {shown}, and nothing is fetched while a task is built; set fetch: true where that is meant"
+            )
+        try:
+            return lookup(host, *rest, **kwargs)
+        except OSError as error:
+            raise NotHereError(f"it asks {shown}, which cannot be reached ({error})") from error
 
     protocols = os.environ.get("GIT_ALLOW_PROTOCOL")
     with tempfile.TemporaryDirectory(prefix="harness-inspect-") as cache:
@@ -165,12 +193,13 @@ def offline(data: Mapping[str, DataSource]) -> Iterator[LocalHub]:
         if (module := sys.modules.get("inspect_ai.dataset._sources.hf")) is not None:
             replaced.append((module, "inspect_cache_dir", module.inspect_cache_dir))
             module.inspect_cache_dir = lambda *_, **__: Path(cache)  # type: ignore[attr-defined]
-        os.environ["GIT_ALLOW_PROTOCOL"] = "file"
+        if not fetch:
+            os.environ["GIT_ALLOW_PROTOCOL"] = "file"
         try:
             yield hub
         finally:
             if protocols is None:
-                del os.environ["GIT_ALLOW_PROTOCOL"]
+                os.environ.pop("GIT_ALLOW_PROTOCOL", None)
             else:
                 os.environ["GIT_ALLOW_PROTOCOL"] = protocols
             for module, name, original in reversed(replaced):

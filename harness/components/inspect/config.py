@@ -70,6 +70,9 @@ class InspectConfig(ComponentConfig):
     data: dict[str, DataSource] = Field(
         default={}, description="data set on the hub (owner/name) -> where its data is, for machines without network"
     )
+    fetch: bool = Field(
+        default=False, description="fetch what the task is made of and is not on this machine, when the spec is read"
+    )
     allow_code_execution: bool = Field(
         default=False, description="run programs that the model wrote on this machine (sandbox: harness or local)"
     )
@@ -114,7 +117,7 @@ class InspectConfig(ComponentConfig):
             if self.suite not in families():
                 raise ValueError(f"suite {self.suite!r} is unknown; this version has {', '.join(families())}")
             ours = {"name", "kind", "role", "weight", "allowed_loss", "suite", "limit", "roles", "data", "generate"}
-            ours |= {"allow_code_execution", "request_timeout_s", "attempts", "max_concurrency"}
+            ours |= {"allow_code_execution", "fetch", "request_timeout_s", "attempts", "max_concurrency"}
             if extra := sorted(self.model_fields_set - ours):
                 raise ValueError(
                     f"a suite has its members' own {', '.join(extra)}; to change them, list its members as components of their own"

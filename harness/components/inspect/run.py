@@ -115,7 +115,9 @@ async def _eval(
     init_display_type("none")
     served = ServedConnection(endpoint, timeout_s=config.request_timeout_s, attempts=config.attempts)
     opened: list[Connection] = [served]
-    model = _model(CHECKPOINT, served, unanswered, n_parallel, {})
+    model = _model(CHECKPOINT, served, unanswered, n_parallel)
+    # A task may ask Inspect to keep answers, which it finds again by the model's name and address: those of another checkpoint.
+    model.api.base_url = f"harness:{scratch.absolute()}"
     roles = {
         name: _role(name, chat, config, served, unanswered, n_parallel, opened) for name, chat in config.roles.items()
     }
@@ -158,7 +160,7 @@ async def _eval(
             log_buffer=1000,
             ctl_server=False,
             max_connections=n_parallel,
-            **_generate(config),
+            **dict[str, Any](config.generate),
         )
     except PrerequisiteError as error:
         raise EngineError(f"{config.task} cannot run here: {_plain(error.message)}") from error
@@ -177,10 +179,6 @@ async def _eval(
     return log
 
 
-def _generate(config: InspectConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.generate.items() if name != "max_connections"}
-
-
 def _sandbox(text: str | None) -> Any:
     """As `eval_async` takes it; None: the task's own."""
     kind, _, where = (text or "").partition(":")
@@ -192,7 +190,6 @@ def _model(
     connection: Connection,
     unanswered: dict[tuple[str, int], str],
     n_parallel: int,
-    arguments: Mapping[str, Any],
 ) -> Any:
     from inspect_ai._util.registry import registry_create
     from inspect_ai.model import GenerateConfig, Model
@@ -218,7 +215,7 @@ def _role(
 
     provider, _, name = chat.model.partition("/")
     if chat.model == CHECKPOINT:
-        return _model(f"{CHECKPOINT}-as-{role}", served, unanswered, n_parallel, chat.args)
+        return _model(f"{CHECKPOINT}-as-{role}", served, unanswered, n_parallel)
     if provider in DIRECT and chat.api_base:
         connection = FixedConnection(
             model=name,
@@ -229,7 +226,7 @@ def _role(
             attempts=config.attempts,
         )
         opened.append(connection)
-        return _model(f"{role}/{name}", connection, unanswered, n_parallel, chat.args)
+        return _model(f"{role}/{name}", connection, unanswered, n_parallel)
     known = {key: value for key, value in chat.args.items() if key in GenerateConfig.model_fields}
     return get_model(
         chat.model,

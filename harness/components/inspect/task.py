@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import inspect
 import io
@@ -13,9 +14,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness.components.inspect.checks import refuse_needs
 from harness.components.inspect.config import InspectConfig
 from harness.core.errors import HarnessError, SpecError
+from harness.core.measurement import first_problem
 from harness.tasks.suites.inspect_cards import INSTALL, PACKAGE, Card, card_of
 from harness.tasks.suites.offline import LocalHub, offline
 
@@ -71,11 +75,12 @@ def build(config: InspectConfig) -> Built:
                 f"component {config.name}: {PACKAGE} {_version(PACKAGE)} has no task {config.task.partition('/')[2]!r}"
             )
         refuse_needs(config, card)
+    check_options(config)
     with quiet():
         before = set(sys.modules)
         if config.file is None:
             _import(config, card)
-            with offline(config.data) as hub:
+            with offline(config.data, fetch=config.fetch) as hub:
                 task = _made(config, card)
         else:
             if not config.file.is_file():
@@ -83,7 +88,7 @@ def build(config: InspectConfig) -> Built:
                     f"component {config.name}: no file {config.file}; task is FILE.py@NAME, relative to the spec"
                 )
             _inspect()
-            with offline(config.data) as hub:
+            with offline(config.data, fetch=config.fetch) as hub:
                 task = _made(config, None)
         _refuse_unused(config, hub)
         samples = _chosen(config, task)
@@ -102,6 +107,31 @@ def build(config: InspectConfig) -> Built:
         card=card,
         sandboxes=frozenset(found),
     )
+
+
+def check_options(config: InspectConfig) -> None:
+    """Refuse options of generation that Inspect does not know, or that are not what a checkpoint is asked. Raises SpecError."""
+    _inspect()
+    from inspect_ai.model import GenerateConfig
+
+    taken = {
+        **dict.fromkeys(("max_connections", "adaptive_connections"), "max_concurrency"),
+        **dict.fromkeys(("max_retries",), "attempts"),
+        **dict.fromkeys(("timeout", "attempt_timeout", "stream_idle_timeout"), "request_timeout_s"),
+        **dict.fromkeys(("cache", "batch", "fallback_models"), ""),
+    }
+    for name in config.generate:
+        if name not in GenerateConfig.model_fields:
+            near = difflib.get_close_matches(name, GenerateConfig.model_fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SpecError(f"component {config.name}: generate: Inspect has no option {name!r}{hint}")
+        if name in taken:
+            instead = f"use the component's {taken[name]}" if taken[name] else "every checkpoint is asked anew, itself"
+            raise SpecError(f"component {config.name}: generate: {name} is not for a component; {instead}")
+    try:
+        GenerateConfig.model_validate(config.generate)
+    except ValidationError as error:
+        raise SpecError(f"component {config.name}: generate.{first_problem(error)}") from error
 
 
 def _inspect() -> Any:
@@ -138,13 +168,16 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
     try:
         if config.file is not None:
             _inspect().load_file_tasks(config.file)
-        plain = name if config.file is None else name.rpartition("@")[2]
-        function = registry_lookup("task", plain) if config.file is None or "@" in name else None
+        plain = name if config.file is None else name.rpartition("@")[2] if "@" in name else None
+        function = None if plain is None else registry_lookup("task", plain)
         if function is None and config.file is None:
             raise SpecError(f"no task {name!r} is registered by an installed package")
         if function is not None:
             _check_arguments(function, config)
-        found = _inspect().load_tasks([name], dict(config.args))
+        if config.file is None:
+            found = _inspect().load_tasks([name], dict(config.args))
+        else:
+            found = _inspect().create_file_tasks(config.file, plain and [plain], dict(config.args))
     except HarnessError as error:
         raise type(error)(f"component {config.name}: {error}") from error
     except Exception as error:
