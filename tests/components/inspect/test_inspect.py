@@ -273,7 +273,7 @@ def test_another_scorer_or_metric_can_be_the_value(tmp_path: Path) -> None:
         assert it.metric == name
         with asked() as (subject, _):
             outcome = measured(it, subject, tmp_path / str(len(name)))
-        assert outcome.measurement.raw == pytest.approx((4 * len("It is word0.") + 4 * len("It is word99.")) / 8)
+        assert outcome.measurement.raw == pytest.approx((4 * len("It is word0.") + 4 * len("I see nothing.")) / 8)
     it = component(tmp_path, task="words.py@lengths", metric="f1")
     with asked() as (subject, _):
         outcome = measured(it, subject, tmp_path / "none")

@@ -135,8 +135,9 @@ def test_data_can_be_a_copy_of_the_repository_or_a_saved_folder(tmp_path: Path) 
     assert component(tmp_path, **keys).definition == first.definition
 
 
-def test_local_data_is_never_kept_as_the_hubs(tmp_path: Path) -> None:
+def test_local_data_is_never_kept_as_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inspect stores what it loads under the data set's name on the hub, for every later run on the machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     from inspect_ai._util.appdirs import inspect_cache_dir
 
     component(tmp_path, **write_arc(tmp_path))
