@@ -211,3 +211,69 @@ def rows(outcome: Outcome) -> Mapping[str, Mapping[str, Any]]:
 def on(shelf: int, kind: str) -> Trouble:
     """Misbehave when a sample's question is asked."""
     return Trouble(kind=kind, when=lambda _, request: f"shelf {shelf}?" in str(request.messages[0]["content"]))
+
+
+def write_mbpp(folder: Path) -> dict[str, Any]:
+    """Keys of a component over MBPP in local files."""
+    tests = ["assert double(2) == 4", "assert double(3) == 6"]
+    full = [
+        {"task_id": i, "text": f"Text {i}.", "code": "def f(): pass", "test_list": ["assert True"]} for i in (2, 3, 4)
+    ]
+    kept = [
+        {
+            "task_id": i,
+            "source_file": "x",
+            "prompt": f"Write number {i}.",
+            "code": "def double(x): return 2 * x",
+            "test_list": tests,
+            "test_imports": [],
+        }
+        for i in (11, 12)
+    ]
+    for name, found in (("prompt", full), ("mbpp", kept)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    files = {"prompt": "prompt.jsonl", "test": "mbpp.jsonl"}
+    data = {"google-research-datasets/mbpp": {"files": files}}
+    keys = {"sandbox": "harness", "allow_code_execution": True, "epochs": 1, "reducer": "mean"}
+    return {"task": "inspect_evals/mbpp", "data": data, **keys}
+
+
+def write_bigcodebench(folder: Path) -> dict[str, Any]:
+    """Keys of a component over BigCodeBench in a local file."""
+    test = (
+        "import unittest\nclass TestCases(unittest.TestCase):\n"
+        "    def test_it(self):\n        self.assertEqual(task_func(2), 4)\n"
+    )
+    found = [
+        {
+            "task_id": f"BigCodeBench/{i}",
+            "complete_prompt": f"Write number {i}.",
+            "canonical_solution": "x",
+            "test": test,
+            "libs": "[]",
+        }
+        for i in (11, 12)
+    ]
+    (folder / "big.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    data = {"bigcode/bigcodebench": {"files": {"v0.1.2": "big.jsonl"}}}
+    return {"task": "inspect_evals/bigcodebench", "data": data, "sandbox": "harness", "allow_code_execution": True}
+
+
+def write_ds1000(folder: Path) -> dict[str, Any]:
+    """Keys of a component over DS-1000 in a local file."""
+    context = (
+        "import numpy as np\ndef test_execution(solution):\n    names = {'np': np}\n    exec(solution, names)\n"
+        "    assert names['result'] == 4, names['result']\n"
+    )
+    found = [
+        {
+            "prompt": f"Write number {i}.",
+            "reference_code": "result = 4",
+            "code_context": context,
+            "metadata": {"problem_id": i, "library": "Numpy", "perturbation_type": "Origin"},
+        }
+        for i in (11, 12)
+    ]
+    (folder / "ds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    data = {"xlangai/DS-1000": {"files": {"test": "ds.jsonl"}}}
+    return {"task": "inspect_evals/ds1000", "data": data, "sandbox": "harness", "allow_code_execution": True}

@@ -105,20 +105,13 @@ class LocalHub:
                 raise NotHereError(f"{repo_id} cannot be fetched ({type(error).__name__}: {error})") from error
 
     def _of_files(self, path: str, source: DataSource, split: Any) -> Any:
-        found = source.overrides({})
-        loaded = self._load(found["dataset_path"], **found["dataset_kwargs"])
-        if split is None:
-            return loaded
-        base = str(split).partition("[")[0]
-        if base not in loaded:
-            raise SpecError(
-                f"data: {path} is asked for split {base!r}, and its files have {', '.join(loaded)}; name one for it"
-            )
-        return (
-            loaded[base]
-            if base == str(split)
-            else self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
-        )
+        base = None if split is None else str(split).partition("[")[0]
+        if base is not None and base not in source.files:
+            known = ", ".join(source.files)
+            raise SpecError(f"data: {path} is asked for split {base!r}, and its files have {known}; name one for it")
+        chosen = source if base is None else source.model_copy(update={"files": {base: source.files[base]}})
+        found = chosen.overrides({})
+        return self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
 
     def _folder(self, repo_id: str, revision: str | None, repo_type: str | None = "dataset") -> Path:
         """Where a repository is on this machine. Raises NotHereError."""
@@ -143,6 +136,12 @@ class LocalHub:
                 f"{repo_id} is not on this machine; {first} with `hf download --repo-type {repo_type or 'dataset'} {repo_id}{pinned}`, or "
                 f"set fetch: true, or name a local copy: data: {{{repo_id}: {{path: FOLDER}}}} or {{files: {{SPLIT: FILE.jsonl}}}}"
             ) from error
+
+
+def images_in(compose_file: Path) -> list[str]:
+    """Names of the images in a compose file, which some evals ask Docker for while they are built, whatever their sandbox."""
+    lines = [line.strip() for line in compose_file.read_text(encoding="utf-8").splitlines()]
+    return [line.removeprefix("image:").strip() for line in lines if line.startswith("image:")]
 
 
 @contextlib.contextmanager
@@ -189,6 +188,8 @@ def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[
         replace(huggingface_hub, "snapshot_download", hub.snapshot_download)
         replace(huggingface_hub, "hf_hub_download", hub.hf_hub_download)
         replace(socket, "getaddrinfo", no_lookup)
+        if (docker := sys.modules.get("inspect_evals.utils.docker_utils")) is not None:
+            replace(docker, "get_images_from_compose", images_in)
         # Inspect keeps a copy of each data set by its name on the hub; what local files answered is not that.
         if (module := sys.modules.get("inspect_ai.dataset._sources.hf")) is not None:
             replaced.append((module, "inspect_cache_dir", module.inspect_cache_dir))

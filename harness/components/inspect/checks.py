@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from harness.components.inspect.config import HARNESS, InspectConfig
 from harness.core.component import Check
 from harness.core.errors import SpecError
-from harness.tasks.suites.data_source import hub_reachable
+from harness.tasks.suites.data_source import cached, hub_reachable
 from harness.tasks.suites.inspect_cards import PACKAGE, Card
 from harness.tasks.suites.sandbox import protection
 
@@ -42,6 +42,17 @@ def _needs(config: InspectConfig, card: Card) -> Iterator[str]:
         )
     if card.sandbox:
         yield from sandbox_problems(config, [_kind(config) or "docker"], card)
+    for asset in card.assets:
+        if (
+            asset.gated
+            and asset.source not in config.data
+            and not cached(asset.source)
+            and not os.environ.get("HF_TOKEN")
+        ):
+            yield (
+                f"its data set {asset.source} is gated; accept its conditions on the hub and set HF_TOKEN, or name a local copy: data: "
+                f"{{{asset.source}: {{path: FOLDER}}}}"
+            )
     if card.internet and not hub_reachable():
         yield "it needs the internet while it runs, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
 

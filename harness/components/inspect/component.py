@@ -1,4 +1,4 @@
-"""kind: inspect. A task of Inspect AI on the served checkpoint: built once, asked by Inspect's own `eval`, counted here."""
+"""A task of Inspect AI on the served checkpoint: built once, asked by Inspect's own `eval`, counted here."""
 
 from __future__ import annotations
 
@@ -69,6 +69,9 @@ class InspectComponent(BaseComponent):
         sandboxes = f", sandbox {self.config.sandbox or ', '.join(sorted(built.sandboxes)) or 'none'}"
         words = f"{built.n_items} samples, {built.epochs} epoch(s), version {built.task.version}{sandboxes}"
         yield Check(name=name, ok=True, words=words)
+        if self.config.limit is not None and getattr(built.task.dataset, "shuffled", False):
+            words = "its samples are shuffled, so a limit may take others each time; name them with sample_ids, or see its args"
+            yield Check(name=f"{name} samples", ok=None, words=words)
         if built.card is not None:
             yield from warnings_of(built.card, name)
 

@@ -21,7 +21,7 @@ from harness.components.inspect.config import InspectConfig
 from harness.core.errors import HarnessError, SpecError
 from harness.core.measurement import first_problem
 from harness.tasks.suites.inspect_cards import INSTALL, PACKAGE, Card, card_of
-from harness.tasks.suites.offline import LocalHub, offline
+from harness.tasks.suites.offline import LocalHub, NotHereError, offline
 
 LEAST = (0, 3, 285)
 """The first release whose insides are known: how a run is resumed, and where a log has its causes."""
@@ -179,18 +179,24 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
         else:
             found = _inspect().create_file_tasks(config.file, plain and [plain], dict(config.args))
     except HarnessError as error:
-        raise type(error)(f"component {config.name}: {error}") from error
+        raise type(error)(
+            f"component {config.name}: {error}{_made_from(card) if isinstance(error, NotHereError) else ''}"
+        ) from error
     except Exception as error:
-        assets = ", ".join(asset.source for asset in card.assets) if card else ""
-        here = f"; it is made from {assets}: fetch that first, as its page says" if assets else ""
         words = getattr(error, "message", None) or str(error)
         raise SpecError(
-            f"component {config.name}: task {name} cannot be built ({type(error).__name__}: {' '.join(str(words).split())[:300]}){here}"
+            f"component {config.name}: task {name} cannot be built ({type(error).__name__}: {' '.join(str(words).split())[:300]}){_made_from(card)}"
         ) from error
     if len(found) != 1 or not isinstance(found[0], Task):
         names = ", ".join(task.name for task in found) or "none"
         raise SpecError(f"component {config.name}: {name} has the tasks {names}; name one as FILE.py@NAME")
     return found[0]
+
+
+def _made_from(card: Card | None) -> str:
+    """In words, what an eval fetches."""
+    assets = ", ".join(asset.source for asset in card.assets) if card else ""
+    return f" (it is made from {assets})" if assets else ""
 
 
 def _check_arguments(function: Any, config: InspectConfig) -> None:

@@ -34,6 +34,7 @@ no_docker = pytest.mark.skipif(docker_problem() is None, reason="Docker is here"
             "agents work in",
         ),
         ({"task": "inspect_evals/gaia_level1", "sandbox": "k8s"}, "inspect-k8s-sandbox"),
+        ({"task": "inspect_evals/gaia_level1"}, "gaia-benchmark/GAIA is gated; accept its conditions.*HF_TOKEN"),
         ({"task": "inspect_evals/tau2_airline"}, "asks other models as user.*model: checkpoint"),
         ({"task": "inspect_evals/no_such_task"}, "has no task 'no_such_task'"),
         (
