@@ -110,7 +110,7 @@ class LocalHub:
             known = ", ".join(source.files)
             raise SpecError(f"data: {path} is asked for split {base!r}, and its files have {known}; name one for it")
         chosen = source if base is None else source.model_copy(update={"files": {base: source.files[base]}})
-        found = chosen.overrides({})
+        found = chosen.resolved(Path()).overrides({})
         return self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
 
     def _folder(self, repo_id: str, revision: str | None, repo_type: str | None = "dataset") -> Path:
