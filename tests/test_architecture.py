@@ -69,7 +69,13 @@ STACKS: dict[str, tuple[str, ...]] = {
     "vllm": (),
     "ray": ("harness.run.executors.cluster",),
     "inspect_evals": ("harness.tasks.tau2.port",),
-    "inspect_ai": ("harness.tasks.tau2.port", "harness.report.inspect_logs", "harness.report.inspect_sample"),
+    "inspect_ai": (
+        "harness.tasks.tau2.port",
+        "harness.components.inspect",
+        "harness.report.inspect_logs",
+        "harness.report.inspect_sample",
+    ),
+    "openai": ("harness.components.inspect",),
     "tau2": ("harness.tasks.tau2.upstream",),
     "matplotlib": ("harness.feed.plot",),
     "typer": ("harness.cli",),
@@ -83,7 +89,10 @@ STACKS: dict[str, tuple[str, ...]] = {
     "datasets": ("harness.tasks",),
 }
 """Foreign stack -> the only places that may import it, at any depth."""
+SUBCLASSES = tuple(f"harness.components.inspect.{name}" for name in ("model", "journal", "sandbox"))
 LAZY = (
+    "inspect_ai",
+    "openai",
     "ray",
     "litellm",
     "aiohttp",
@@ -209,7 +218,7 @@ def test_a_foreign_stack_is_imported_in_its_one_place(stack: str) -> None:
 @pytest.mark.parametrize("stack", LAZY)
 def test_a_heavy_stack_is_imported_only_when_it_is_needed(stack: str) -> None:
     # These subclass a foreign class; nothing imports them until a trainer or lm-eval does.
-    subclasses = ("harness.run.callback", "harness.lm_eval.model", "harness.lm_eval.tau2_task")
+    subclasses = ("harness.run.callback", "harness.lm_eval.model", "harness.lm_eval.tau2_task", *SUBCLASSES)
     wrong = [i for i in IMPORTS if i.at_import and within(i.imported, (stack,)) and i.importer not in subclasses]
     assert not wrong, "; ".join(map(str, wrong))
 

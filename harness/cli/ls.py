@@ -26,6 +26,7 @@ def ls(
     from harness.spec.kinds import component_kinds
     from harness.tasks.reward_env.catalog import named_fields
     from harness.tasks.suites.catalog import suites
+    from harness.tasks.suites.families import families
 
     if what in (What.ALL, What.FIELDS):
         typer.echo("fields (field: NAME, or --field NAME)")
@@ -39,3 +40,6 @@ def ls(
         typer.echo("suites (kind: lm_eval, suite: NAME)")
         for name, benchmarks in suites().items():
             typer.echo(f"  {name:<21} {', '.join(benchmark.name for benchmark in benchmarks)}")
+        typer.echo("suites of agents (kind: inspect, suite: NAME)")
+        for name, members in families().items():
+            typer.echo(f"  {name:<21} {', '.join(members)}")

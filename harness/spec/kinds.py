@@ -16,6 +16,7 @@ COMPONENTS = {
     "logprob": "harness.components.logprob.component:LogprobComponent",
     "lm_eval": "harness.components.lm_eval.component:LmEvalComponent",
     "tau2": "harness.components.tau2.component:Tau2Component",
+    "inspect": "harness.components.inspect.kind:InspectKind",
 }
 
 ENTRY_POINT_GROUP = "harness.components"
