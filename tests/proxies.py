@@ -12,6 +12,7 @@ import tiny
 from harness.mixing.domains import Domains
 from harness.mixing.plans import plan_json
 from harness.mixing.sample import sample_trajectories
+from harness.mixing.trainer import Recipe, TokenTrainer
 
 SPACE = Domains(sources=["web"], targets=["code", "noise"])
 
@@ -43,3 +44,8 @@ def command(folder: Path, out: Path, **more: Any) -> list[str]:
     fixed = ["--tokens", folder / "tokens.json", "--base", folder / "base", "--spec", folder / "spec.yaml", "-o", out]
     options = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
     return ["mix", "collect", str(folder / "plans.json"), *map(str, fixed), *options]
+
+
+def trainer(folder: Path, **changes: Any) -> TokenTrainer:
+    files = {name: str(folder / f"{name}.npy") for name in SPACE.names}
+    return TokenTrainer(Recipe(tokens=files, bases=[str(folder / "base")], length=16, rows=2, updates=2, **changes))

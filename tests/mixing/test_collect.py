@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from proxies import SPACE, command, problem
+from proxies import SPACE, command, problem, trainer
 
 from harness import read_feed
 from harness.cli import run as cli
@@ -106,11 +106,6 @@ def test_more_trajectories_go_on_with_those_that_are_there_and_others_are_refuse
         collect([one], recipe=recipe, spec=load_spec(tmp_path / "spec.yaml"), out=tmp_path / "out")
     with pytest.raises(SpecError, match="each its own"):
         collect([one, one], recipe=recipe, spec=load_spec(tmp_path / "spec.yaml"), out=tmp_path / "x")
-
-
-def trainer(folder: Path, **changes: Any) -> TokenTrainer:
-    files = {name: str(folder / f"{name}.npy") for name in SPACE.names}
-    return TokenTrainer(Recipe(tokens=files, bases=[str(folder / "base")], length=16, rows=2, updates=2, **changes))
 
 
 def weights(one: TokenTrainer) -> list[torch.Tensor]:
