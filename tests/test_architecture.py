@@ -86,6 +86,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "tau2": ("harness.tasks.tau2.upstream",),
     "gymnasium": ("harness.mixing",),
     "minari": ("harness.mixing",),
+    "dataflex": ("harness.mixing.dataflex",),
     "matplotlib": ("harness.feed.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
@@ -227,7 +228,13 @@ def test_a_foreign_stack_is_imported_in_its_one_place(stack: str) -> None:
 @pytest.mark.parametrize("stack", LAZY)
 def test_a_heavy_stack_is_imported_only_when_it_is_needed(stack: str) -> None:
     # These subclass a foreign class; nothing imports them until a trainer or lm-eval does.
-    subclasses = ("harness.run.callback", "harness.lm_eval.model", "harness.lm_eval.tau2_task", *SUBCLASSES)
+    subclasses = (
+        "harness.run.callback",
+        "harness.mixing.callback",
+        "harness.lm_eval.model",
+        "harness.lm_eval.tau2_task",
+        *SUBCLASSES,
+    )
     wrong = [i for i in IMPORTS if i.at_import and within(i.imported, (stack,)) and i.importer not in subclasses]
     assert not wrong, "; ".join(map(str, wrong))
 
