@@ -86,27 +86,18 @@ class ServedConnection:
 class FixedConnection:
     """A model at an address of its own: one that plays a role. What it refuses for its length is its failure to answer."""
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        api_base: str,
-        api_key: str | None,
-        arguments: Mapping[str, Any],
-        timeout_s: float,
-        attempts: int,
-    ) -> None:
+    def __init__(self, *, model: str, api_base: str, api_key: str | None, timeout_s: float, attempts: int) -> None:
         from harness.engines.chat.session import Session
 
         self._model, self._api_base, self._api_key = model, api_base, api_key
-        self._arguments, self._attempts = arguments, attempts
+        self._attempts = attempts
         self._session = Session(timeout_s=timeout_s)
 
     async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The completion, asked for again after a failure that may pass."""
         from harness.engines.chat.retry import Backoff, retried
 
-        whole = {**self._arguments, **body, "model": self._model}
+        whole = {**body, "model": self._model}
         try:
             return await retried(
                 lambda: _post(self._session, self._api_base, whole, self._api_key), Backoff(attempts=self._attempts)

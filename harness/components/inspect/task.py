@@ -8,13 +8,13 @@ import importlib
 import inspect
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from harness.components.inspect.checks import refuse_needs
 from harness.components.inspect.config import InspectConfig
@@ -75,7 +75,7 @@ def build(config: InspectConfig) -> Built:
                 f"component {config.name}: {PACKAGE} {_version(PACKAGE)} has no task {config.task.partition('/')[2]!r}"
             )
         refuse_needs(config, card)
-    check_options(config)
+    check_options(config.generate, f"component {config.name}: generate")
     with quiet():
         before = set(sys.modules)
         if config.file is None:
@@ -95,6 +95,7 @@ def build(config: InspectConfig) -> Built:
         sources = _sources(config, card, before)
     if not samples:
         raise SpecError(f"component {config.name}: task {config.task} has no sample")
+    _refuse_unnamed_grader(config, task)
     found = {one.type for one in [task.sandbox, *(sample.sandbox for sample in samples)] if one is not None}
     package = None if config.file is not None else config.task.partition("/")[0]
     return Built(
@@ -109,8 +110,8 @@ def build(config: InspectConfig) -> Built:
     )
 
 
-def check_options(config: InspectConfig) -> None:
-    """Refuse options of generation that Inspect does not know, or that are not what a checkpoint is asked. Raises SpecError."""
+def check_options(options: Mapping[str, JsonValue], where: str) -> None:
+    """Refuse options of generation that Inspect does not know, or that are not of what a model is asked. Raises SpecError."""
     _inspect()
     from inspect_ai.model import GenerateConfig
 
@@ -120,18 +121,18 @@ def check_options(config: InspectConfig) -> None:
         **dict.fromkeys(("timeout", "attempt_timeout", "stream_idle_timeout"), "request_timeout_s"),
         **dict.fromkeys(("cache", "batch", "fallback_models"), ""),
     }
-    for name in config.generate:
+    for name in options:
         if name not in GenerateConfig.model_fields:
             near = difflib.get_close_matches(name, GenerateConfig.model_fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise SpecError(f"component {config.name}: generate: Inspect has no option {name!r}{hint}")
+            raise SpecError(f"{where}: Inspect has no option {name!r}{hint}")
         if name in taken:
             instead = f"use the component's {taken[name]}" if taken[name] else "every checkpoint is asked anew, itself"
-            raise SpecError(f"component {config.name}: generate: {name} is not for a component; {instead}")
+            raise SpecError(f"{where}: {name} is not for a component; {instead}")
     try:
-        GenerateConfig.model_validate(config.generate)
+        GenerateConfig.model_validate(options)
     except ValidationError as error:
-        raise SpecError(f"component {config.name}: generate.{first_problem(error)}") from error
+        raise SpecError(f"{where}: {first_problem(error)}") from error
 
 
 def _inspect() -> Any:
@@ -235,6 +236,20 @@ def _chosen(config: InspectConfig, task: Any) -> tuple[Any, ...]:
         wanted = {str(one) for one in config.sample_ids}
         return tuple(sample for sample in task.dataset if str(sample.id) in wanted)
     return tuple(task.dataset)[: config.limit]
+
+
+def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:
+    """Inspect's scorers that ask a model ask the measured one where no other is named: it would grade itself."""
+    from inspect_ai._util.registry import REGISTRY_PARAMS, registry_info
+
+    for scorer in task.scorer or ():
+        params = getattr(scorer, REGISTRY_PARAMS, {})
+        role = params.get("model_role", "grader")
+        if "model_graded" in registry_info(scorer).name and not params.get("model") and role not in config.roles:
+            raise SpecError(
+                f"component {config.name}: answers of {config.task} are graded by a model, and without one the checkpoint would grade "
+                f"itself; name it: roles: {{{role}: {{model: hosted_vllm/NAME, api_base: ...}}}}, or model: checkpoint where that is meant"
+            )
 
 
 def _sources(config: InspectConfig, card: Card | None, before: set[str]) -> tuple[Path, ...]:
