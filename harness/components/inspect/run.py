@@ -174,6 +174,8 @@ async def _eval(
             await connection.close()
     if served.broken is not None:
         raise served.broken
+    if not logs or logs[0].status == "cancelled":
+        raise KeyboardInterrupt  # Inspect ends an evaluation in order and says nothing; what it has is in the journal
     log = logs[0]
     if log.status != "success":
         why = log.error.message if log.error else log.status

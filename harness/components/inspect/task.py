@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from harness.components.inspect.checks import refuse_needs
+from harness.components.inspect.checks import NONE, refuse_needs
 from harness.components.inspect.config import InspectConfig
 from harness.core.errors import HarnessError, SpecError
 from harness.core.measurement import first_problem
@@ -96,6 +96,10 @@ def build(config: InspectConfig) -> Built:
     if not samples:
         raise SpecError(f"component {config.name}: task {config.task} has no sample")
     _refuse_unnamed_grader(config, task)
+    if config.sandbox == NONE:
+        task.sandbox = None
+        for sample in task.dataset:
+            sample.sandbox = None
     found = {one.type for one in [task.sandbox, *(sample.sandbox for sample in samples)] if one is not None}
     package = None if config.file is not None else config.task.partition("/")[0]
     return Built(

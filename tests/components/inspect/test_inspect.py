@@ -343,8 +343,7 @@ def test_it_goes_to_another_process_as_its_configuration(tmp_path: Path) -> None
 def test_a_scorer_that_gives_no_number_is_counted_and_not_asked_for_again(tmp_path: Path) -> None:
     path = write_words(tmp_path)
     path.write_text(
-        path.read_text()
-        + "\n\n@scorer(metrics=[mean()])\ndef unsure():\n    async def score(state, target):\n"
+        path.read_text() + "\n\n@scorer(metrics=[mean()])\ndef unsure():\n    async def score(state, target):\n"
         "        if '3' in state.input_text:\n            return None\n"
         "        return Score(value=float('nan') if '4' in state.input_text else 1.0)\n    return score\n\n\n"
         "@task\ndef unsurely():\n    return Task(dataset=samples(), scorer=unsure())\n"
