@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import warnings
@@ -277,11 +278,11 @@ def _plain(message: Any) -> str:
 
 @contextlib.contextmanager
 def _inspect_alone() -> Iterator[None]:
-    """What Inspect changes in the process is as before afterwards: environment (it reads a .env), loggers, warnings.
+    """What Inspect changes in the process is as before afterwards: environment (it reads a .env), loggers, warnings, hooks.
 
     Its trace, one file per process, is no file of the user's.
     """
-    before = dict(os.environ)
+    before, hook = dict(os.environ), sys.excepthook
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     own = logging.getLogger("inspect_ai")
@@ -294,6 +295,7 @@ def _inspect_alone() -> Iterator[None]:
             yield
             gc.collect()  # what Inspect leaves open (streams of anyio) is told of when it is collected, which is now
     finally:
+        sys.excepthook = hook
         os.environ.clear()
         os.environ.update(before)
         root.handlers[:], own.handlers[:] = handlers, own_handlers

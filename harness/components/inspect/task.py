@@ -285,5 +285,9 @@ def _version(package: str) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """What tasks and Inspect print is not part of a command's output."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+    hook = sys.excepthook
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        sys.excepthook = hook  # Inspect sets its own

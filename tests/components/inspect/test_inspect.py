@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +384,21 @@ def test_a_role_is_asked_as_its_args_say(tmp_path: Path) -> None:
         again = measured(itself, subject, tmp_path / "itself")
     assert (again.measurement.raw, server.requests) == (2 / 3, 9)
     assert set(again.items["tokens"]) == {18}
+
+
+def test_inspect_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads a .env wherever a command is given, takes over logging, warnings and what happens to uncaught errors."""
+    write_words(tmp_path)
+    (tmp_path / ".env").write_text("INSPECT_EVAL_TEMPERATURE=2\nHARNESS_TEST_OF_ENV=secret\n")
+    monkeypatch.chdir(tmp_path)
+
+    def state() -> tuple[Any, ...]:
+        root = logging.getLogger()
+        return dict(os.environ), sys.excepthook, list(root.handlers), root.level, sys.stdout, sys.stderr, Path.cwd()
+
+    before = state()
+    it = component(tmp_path, task="words.py@words")
+    with asked() as (subject, _):
+        measured(it, subject, tmp_path / "s")
+    assert state() == before
+    assert not [name for name in tmp_path.iterdir() if name.name in ("logs", "traces")]
