@@ -81,11 +81,12 @@ def spread(values: Sequence[float]) -> Spread:
 
     Equal values have a standard deviation of exactly 0: their rounded mean would leave a tiny one to divide by.
     """
-    if min(values) == max(values):
+    array = np.asarray(values, dtype=np.float64)
+    if array.min() == array.max():
         return Spread(values[0], 0.0)
     mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
-    return Spread(mean, math.sqrt(variance))
+    away = array - mean
+    return Spread(mean, math.sqrt(math.fsum((away * away).tolist()) / len(values)))
 
 
 def reliability(noise: float | None, known: Spread | None, *, n: int) -> float | None:

@@ -34,7 +34,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "harness.report",
     ),
     "harness.spec": ("harness.core", "harness.reward_models", "harness.spec"),
-    "harness.mixing": ("harness.core", "harness.reward_models", "harness.feed", "harness.mixing"),
+    "harness.mixing": (
+        *BELOW,
+        "harness.checkpoints",
+        "harness.feed",
+        "harness.spec",
+        "harness.run",
+        "harness.mixing",
+    ),
     "harness.run": (
         "harness.core",
         "harness.reward_models",
@@ -42,8 +49,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "harness.checkpoints",
         "harness.feed",
         "harness.spec",
+        "harness.track",
         "harness.run",
     ),
+    "harness.track": ("harness.core", "harness.report", "harness.track"),
 }
 """Room -> all that it may import of ours: what lies below it. The command line, above them all, may import anything."""
 GONE = (
@@ -67,14 +76,25 @@ STACKS: dict[str, tuple[str, ...]] = {
     "vllm": (),
     "ray": ("harness.run.executors.cluster",),
     "inspect_evals": ("harness.tasks.tau2.port",),
-    "inspect_ai": ("harness.tasks.tau2.port", "harness.components.inspect"),
+    "inspect_ai": (
+        "harness.tasks.tau2.port",
+        "harness.components.inspect",
+        "harness.report.inspect_logs",
+        "harness.report.inspect_sample",
+    ),
     "openai": ("harness.components.inspect",),
     "tau2": ("harness.tasks.tau2.upstream",),
+    "gymnasium": ("harness.mixing",),
+    "minari": ("harness.mixing",),
     "matplotlib": ("harness.feed.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
-    "yaml": ("harness.spec.spec", "harness.tasks"),
-    "huggingface_hub": ("harness.checkpoints", "harness.tasks"),
+    "yaml": ("harness.spec.spec", "harness.tasks", "harness.feed.hf_export"),
+    "wandb": ("harness.track.wandb",),
+    "trackio": ("harness.track.trackio",),
+    "tensorboard": ("harness.track.tensorboard",),
+    "mlflow": ("harness.track.mlflow",),
+    "huggingface_hub": ("harness.checkpoints", "harness.tasks", "harness.feed.hf_export"),
     "datasets": ("harness.tasks",),
 }
 """Foreign stack -> the only places that may import it, at any depth."""
@@ -94,6 +114,10 @@ LAZY = (
     "pyarrow",
     "lm_eval",
     "scipy",
+    "wandb",
+    "trackio",
+    "tensorboard",
+    "mlflow",
 )
 
 

@@ -23,4 +23,12 @@ CodeExecution = Annotated[
     bool,
     typer.Option("--allow-code-execution", help="Run programs that a model wrote (HumanEval, MBPP), in a sandbox."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the table.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME[:PROJECT]",
+        help="A tracker that gets every vector too, in place of the spec's: wandb, trackio, tensorboard, mlflow. Repeatable.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and the table.")]

@@ -19,6 +19,7 @@ from harness.core.measurement import Record, describe
 from harness.feed.feed import Feed
 from harness.mixing.domains import Floats
 from harness.mixing.episodes import Episodes
+from harness.mixing.history import history
 from harness.mixing.networks import Actor, Critic
 from harness.reward_models.reference import Reference
 
@@ -157,20 +158,8 @@ class Agent:
 
     def next_of(self, feed: Feed, trajectory: str) -> dict[str, float]:
         """The same from a feed, with its columns brought into the agent's order by name. Raises DataError."""
-        vectors = feed.trajectory(trajectory).latest()
         card = self.card
-        for what, here, mine in (("components", vectors.components, card.components), ("domains", vectors.domains, card.domains)):  # fmt: skip
-            strange = [name for name in here if name not in mine]
-            lacking = [name for name in mine if name not in here] if what == "components" else []
-            if strange or lacking:
-                raise DataError(f"the feed has the {what} {', '.join(here)}, the agent was fitted on {', '.join(mine)}")
-        found = vectors.matrix(card.reference)
-        ordered = np.zeros((len(found), len(card.domains) + len(card.components)))
-        for place, name in enumerate(card.domains):
-            if name in vectors.domains:
-                ordered[:, place] = found[:, vectors.domains.index(name)]
-        for place, name in enumerate(card.components):
-            ordered[:, len(card.domains) + place] = found[:, len(vectors.domains) + vectors.components.index(name)]
+        ordered = history(feed, trajectory, domains=card.domains, components=card.components, reference=card.reference)
         return dict(zip(card.domains, self.next(ordered).tolist(), strict=True))
 
     def save(self, folder: Path) -> None:

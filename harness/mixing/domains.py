@@ -95,6 +95,18 @@ class Domains(Record):
         """Shares by name, as mixture.json and a feed take them."""
         return dict(zip(self.names, np.asarray(rho, dtype=np.float64).tolist(), strict=True))
 
+    def in_order(self, values: Mapping[str, str], *, what: str) -> dict[str, str]:
+        """What there is for every domain, in their order. Raises DataError where one is missing, or is no domain."""
+        if set(values) != set(self.names):
+            off = [
+                *(name for name in self.names if name not in values),
+                *(name for name in values if name not in self.names),
+            ]
+            raise DataError(
+                f"{what} names {', '.join(values)}; the domains are {', '.join(self.names)}: look at {off[0]!r}"
+            )
+        return {name: values[name] for name in self.names}
+
     def _state(self, shares: Mapping[str, float], group: Sequence[str]) -> Floats:
         if shares:
             return _normalised(np.array([shares.get(name, 0.0) for name in self.names]), "the shares")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -112,14 +110,3 @@ def _target_sizes(space: Domains, tokens_per_step: float | None) -> Floats | Non
     if missing:
         raise SpecError(f"to end when the target data are used up needs the size of {', '.join(missing[:5])}")
     return np.array([space.sizes[name] for name in space.targets])
-
-
-def plan_json(space: Domains, planned: Sequence[Planned]) -> str:
-    """One JSON document: the space, and each trajectory's mixtures."""
-    value: dict[str, Any] = {
-        "schema": SCHEMA,
-        "domains": space.model_dump(exclude_defaults=True),
-        "names": space.names,
-        "trajectories": [{"name": one.name, "k": one.k, "rho": one.rho.round(6).tolist()} for one in planned],
-    }
-    return json.dumps(value)

@@ -202,7 +202,8 @@ class Driver:
             self._observer.working(event.worker, turn.checkpoint, items=items)
         elif isinstance(event, Measured):
             turn = self._turns[event.number]
-            turn.entries[event.row, event.entry.component] = self._ledger.put(event.entry)
+            entry = event.entry.model_copy(update={"executor": self._executor.name})
+            turn.entries[event.row, entry.component] = self._ledger.put(entry)
         elif isinstance(event, Ended):
             turn = self._turns[event.number]
             self._flying.discard(event.number)

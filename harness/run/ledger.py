@@ -30,13 +30,16 @@ from harness.feed.items import LINK, TEXTS
 from harness.feed.lines import FEED_FILE
 
 RUN_SCHEMA = "harness.run/1"
-UNCOUNTED = ("device", "batch_tokens", "trust_remote_code", "allow_pickle", "serve")
+UNCOUNTED = ("device", "batch_tokens", "trust_remote_code", "allow_pickle", "serve", "track")
 """Keys of a spec that are no part of what is measured, or only of components that are served."""
 Table = Mapping[str, Sequence[Any]]
 
 
 class Entry(Record):
-    """One finished measurement of one component on one set of weights. `table`: its items, while they are in memory."""
+    """One finished measurement of one component on one set of weights. `table`: its items, while they are in memory.
+
+    `host`, `executor`: where and by which executor it was made; None by versions that did not say.
+    """
 
     key: str
     component: str
@@ -45,6 +48,8 @@ class Entry(Record):
     dtype: str | None = None
     device: str | None = None
     served: How | None = None
+    host: str | None = None
+    executor: str | None = None
     items: str | None = None
     started: str
     seconds: float = Field(ge=0)

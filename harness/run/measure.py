@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import tempfile
 import time
 import traceback
@@ -126,6 +127,8 @@ def measure_component(
         dtype=engine.dtype if engine else None,
         device=engine.device if engine else None,
         served=engine.served if engine else None,
+        host=platform.node(),
+        executor="local",
         started=started,
         seconds=time.perf_counter() - clock,
         table=items or None,

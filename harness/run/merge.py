@@ -62,20 +62,33 @@ def merge(out: Path, shards: Sequence[Path]) -> Merged:
             f"{len(absent)} of {len(places)} vector(s) are not measured yet, the first of {absent[0].trajectory} step "
             f"{absent[0].step}; run the shards to their end"
         )
-    with open_run(out, run=first["run"], spec_digest=first["spec_digest"], spec=first["spec"]) as ledger:
-        for folder in shards:
+    products = tuple(dict.fromkeys(str(head["products"]) for head in heads if head.get("products")))
+    feed = gather(
+        out, shards, head=first, run=first["run"], vectors=[vectors[place] for place in places], products=products
+    )
+    return Merged(feed=Feed(feed), path=out / FEED_FILE, n_shards=len(shards), products=products)
+
+
+def gather(
+    out: Path, folders: Sequence[Path], *, head: dict[str, Any], run: str, vectors: Sequence[RewardVector], products: Sequence[str]
+) -> list[RewardVector]:  # fmt: skip
+    """Write the run whose parts lie in `folders` into `out`: their items and ledgers, and the vectors by trajectory and step.
+
+    `head`: the run.json of one of them. Again gives the same. Raises StateError.
+    """
+    with open_run(out, run=run, spec_digest=head["spec_digest"], spec=head["spec"]) as ledger:
+        for folder in folders:
             for name in COPIED:
                 _copy(folder / name, out / name)
             for _, line in Journal(folder / "ledger.jsonl").lines():
                 if ledger.get(json.loads(line)["key"]) is None:
                     ledger.add(line)
-        products = tuple(dict.fromkeys(str(head["products"]) for head in heads if head.get("products")))
         if products:
             ledger.products(lambda _: products[0])
-        whole = {vector.place: vector for vector in rebuilt([vectors[place] for place in places], RunItems(out))}
-        feed = [whole[place] for place in places]
+        whole = {vector.place: vector for vector in rebuilt(vectors, RunItems(out))}
+        feed = [whole[vector.place] for vector in vectors]
         write_atomically(out / FEED_FILE, "".join(vector.to_line() + "\n" for vector in feed).encode())
-    return Merged(feed=Feed(feed), path=out / FEED_FILE, n_shards=len(shards), products=products)
+    return feed
 
 
 def _head(folder: Path) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_help_names_every_verb(arguments: list[str], capsys: Capture) -> None:
         assert f"  {verb} " in text
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "tasks path", "mix sample", "mix fit", "mix next"])
+@pytest.mark.parametrize("verb", [*VERBS, "tasks path", "mix sample", "mix collect", "mix fit", "mix next"])
 def test_every_verb_has_help(verb: str, capsys: Capture) -> None:
     assert run([*verb.split(), "--help"]) == EXIT_OK
     assert capsys.readouterr().out.startswith(f"Usage: harness {verb}")

@@ -43,7 +43,7 @@ def data_of(vectors: list[Any]) -> Episodes:
     return episodes(Feed(vectors), fit_reference(vectors))
 
 
-@pytest.mark.parametrize("good", [0, 2])
+@pytest.mark.parametrize("good", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_cql_finds_the_mixture_that_gains_where_the_answer_is_known(good: int) -> None:
     data = data_of(world(good=good))
     warm = Agent(data.domains, data.components, settings=SMALL).warm_up(data)
@@ -56,6 +56,7 @@ def test_cql_finds_the_mixture_that_gains_where_the_answer_is_known(good: int) -
     assert lost.next(data.states[0, :1])[good] < after[good], "gains that say nothing give no advantage"
 
 
+@pytest.mark.slow
 def test_values_are_the_gains_still_to_come() -> None:
     import torch
 

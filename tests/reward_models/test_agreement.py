@@ -90,6 +90,7 @@ def drawn(
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("r", [0.0, 0.7])
 def test_corrected_values_find_the_truth_behind_the_noise_and_their_intervals_hold_it(r: float) -> None:
     rank, right = 6 / math.pi * math.asin(r / 2), 0.5 + math.asin(r) / math.pi
@@ -109,6 +110,7 @@ def test_corrected_values_find_the_truth_behind_the_noise_and_their_intervals_ho
         assert np.mean(held) > 0.9
 
 
+@pytest.mark.slow
 def test_verdicts_tell_what_steers_from_what_moves_and_from_noise() -> None:
     steering = [judged for judged, _ in drawn(1, n=16, r=0.9, times=100)]
     moving = [judged for judged, _ in drawn(2, n=16, r=0.0, times=100)]

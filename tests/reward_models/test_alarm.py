@@ -60,6 +60,7 @@ def answers(rng: Random) -> Floats:
 NULLS: dict[str, Callable[[Random], Floats]] = {"heavy tails": heavy, "normal": plain, "answers": answers}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NULLS)
 def test_false_alarms_come_in_at_most_a_twentieth_of_the_trajectories(name: str) -> None:
     """Every step but the first has lost exactly what is allowed; 80 steps of three components, looked at after each."""
@@ -115,6 +116,7 @@ def test_the_bound_of_answers_is_exact_for_few_clusters(
         assert wrong <= error
 
 
+@pytest.mark.slow
 def test_the_bound_of_values_is_exact_for_symmetric_ones_however_heavy() -> None:
     """Over every choice of signs of magnitudes as of a Cauchy, each as likely."""
     size = np.tan(np.linspace(0.1, 1.5, 14))

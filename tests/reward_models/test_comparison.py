@@ -373,6 +373,7 @@ def test_what_else_differs_is_remarked_on() -> None:
     assert compare_sides([side(*code)], other).remarks == ("code is a target before and a source after, which counts",)
 
 
+@pytest.mark.slow
 def test_five_percent_of_comparisons_without_a_change_say_that_there_is_one() -> None:
     rng = np.random.default_rng(3)
     wrong = 0
@@ -386,6 +387,7 @@ def test_five_percent_of_comparisons_without_a_change_say_that_there_is_one() ->
     assert 0.035 < wrong / 1500 < 0.065, "over all four components together"
 
 
+@pytest.mark.slow
 def test_the_scalars_interval_holds_its_true_change_in_95_percent() -> None:
     rng = np.random.default_rng(4)
     hits = 0

@@ -184,6 +184,7 @@ def measured(name: str, values: Sequence[float]) -> Side:
     return Side(coordinates={"code": one}, label=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("truth", "go", "no_go"),
     [

@@ -67,6 +67,7 @@ def test_every_kind_of_noise_is_told_apart_and_the_signal_is_what_is_left(repeat
         assert all(one.seed is None for one in found), "without repeats the step stands for the seed, and that is said"
 
 
+@pytest.mark.slow
 def test_the_interval_of_signal_to_noise_holds_the_truth_and_noise_is_told() -> None:
     rng = np.random.default_rng(0)
     truth = TRUE["signal"] / math.sqrt(TRUE["seed"] ** 2 + TRUE["step"] ** 2 + ITEM**2)

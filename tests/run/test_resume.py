@@ -111,6 +111,7 @@ print(deaths)
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_any_two_events_ends_with_the_same_feed(
     place: Path, undisturbed: list[dict[str, Any]]
 ) -> None:

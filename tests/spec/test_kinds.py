@@ -52,7 +52,7 @@ def test_every_kind_in_the_table_loads_and_is_a_component() -> None:
     for kind in COMPONENTS:
         found = component_class(kind)
         assert found.Config.model_fields["kind"].annotation.__args__ == (kind,)
-        for name in ("resolve", "load", "measure"):
+        for name in ("resolve", "load"):
             assert callable(getattr(found, name))
 
 

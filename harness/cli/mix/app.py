@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from harness.cli.mix.collect import collect
 from harness.cli.mix.fit import fit
 from harness.cli.mix.next import next_mixture
 from harness.cli.mix.sample import sample
 
 app = typer.Typer(
-    help="A reference mixing agent: trajectories to collect feedback along, an agent fitted on it, its next mixture.",
+    help="A reference mixing agent: trajectories, feedback collected along them, an agent fitted on it, its next mixture.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -21,5 +22,6 @@ def _mix() -> None:
 
 
 app.command("sample")(sample)
+app.command("collect")(collect)
 app.command("fit")(fit)
 app.command("next")(next_mixture)

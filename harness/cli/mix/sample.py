@@ -30,7 +30,8 @@ def sample(
     """Sample trajectories from the start state towards the target state, unlike each other (Algorithm 1 of arXiv 2507.15640)."""
     from harness.core.journal import write_atomically
     from harness.mixing.domains import read_domains
-    from harness.mixing.sample import K, plan_json, sample_trajectories
+    from harness.mixing.plans import plan_json
+    from harness.mixing.sample import K, sample_trajectories
 
     space = read_domains(domains)
     planned = sample_trajectories(

@@ -25,6 +25,8 @@ LARGEST_REQUEST = 64 * 2**20
 def completion(answer: ChatAnswer, number: int, model: str) -> dict[str, Any]:
     """An answer as a chat completion."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.content}
+    if answer.reasoning is not None:
+        message["reasoning"] = answer.reasoning
     if answer.tool_calls:
         message["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -133,6 +133,8 @@ class _Handle:
 class Cluster(Pool):
     """One worker for each share of the cluster's GPUs (of its CPUs where it has none). Raises SpecError without a cluster."""
 
+    name = "ray"
+
     def __init__(self, prepared: Prepared, options: ClusterOptions) -> None:
         ray = _ray()
         self._options = options
@@ -157,7 +159,7 @@ class Cluster(Pool):
                 f"the Ray cluster has no room for a worker ({resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs); "
                 "ask for less with --worker-gpus or --worker-cpus"
             )
-        super().__init__(prepared, int(room))
+        super().__init__(prepared, 1 if prepared.served and prepared.spec.serve.url is not None else int(room))
         self.left_out: list[str] = []
         """Nodes that cannot take part, and why."""
         self._nonce = f".seen-{uuid.uuid4().hex}"

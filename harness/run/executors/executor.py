@@ -73,6 +73,9 @@ Event = Began | Progressed | Measured | Ended
 class Executor(Protocol):
     """Measures jobs. Ends with `close`, after which nothing of it is left."""
 
+    name: str
+    """As provenance has it."""
+
     @property
     def capacity(self) -> int:
         """Jobs that may be in flight; the driver waits for events beyond it."""

@@ -18,6 +18,7 @@ from harness.spec.prepared import Prepared
 class Local:
     """`progress` is told directly; `opener` is the driver's, or a worker's own."""
 
+    name = "local"
     capacity = 1
 
     def __init__(self, prepared: Prepared, opener: Opener, progress: Progress) -> None:

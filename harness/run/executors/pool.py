@@ -48,6 +48,9 @@ class Worker:
 class Pool(ABC):
     """`n` workers. Raises SpecError for a number or a device that cannot be."""
 
+    name: str
+    """As provenance has it."""
+
     def __init__(self, prepared: Prepared, n: int) -> None:
         if n < 1:
             raise SpecError(f"workers is {n}; give a number from 1 on")

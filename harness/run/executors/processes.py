@@ -27,6 +27,8 @@ class _Handle(NamedTuple):
 class Processes(Pool):
     """`n` processes of this machine."""
 
+    name = "processes"
+
     def started(self, number: int) -> Worker:
         """A new process with the spec."""
         ours, theirs = socket.socketpair()

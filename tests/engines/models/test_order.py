@@ -193,6 +193,7 @@ def adapter(folder: Path, base: Path, config: Any, seed: int) -> Checkpoint:
     return Checkpoint(label=folder.name, folder=folder, kind="lora", trajectory="t", step=None, base=str(base))
 
 
+@pytest.mark.slow
 def test_adapters_of_every_kind_in_any_order_score_as_alone(tmp_path: Path) -> None:
     base = tiny.save(tmp_path / "base", tiny.llama())
     made = [

@@ -64,7 +64,7 @@ def feed(out: Path) -> list[str]:
 
     vectors = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
     for vector in vectors:
-        vector["provenance"] |= {"started": "", "seconds": 0.0}
+        vector["provenance"] |= {"started": "", "seconds": 0.0, "executor": ""}
     return [json.dumps(vector, sort_keys=True) for vector in vectors]
 
 

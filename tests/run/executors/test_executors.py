@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -58,20 +59,28 @@ def feed(out: Path) -> list[dict[str, Any]]:
     """Every vector but for when it was measured and how long that took."""
     vectors = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
     for vector in vectors:
-        vector["provenance"] |= {"started": "", "seconds": 0.0}
+        vector["provenance"] |= {"started": "", "seconds": 0.0, "executor": ""}
     return vectors
+
+
+def made_by(out: Path) -> set[tuple[str | None, str | None]]:
+    """Hosts and executors, as the vectors have them."""
+    provenances = [json.loads(line)["provenance"] for line in (out / "rewards.jsonl").read_text().splitlines()]
+    return {(one["host"], one["executor"]) for one in provenances}
 
 
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     out = tmp_path_factory.mktemp("alone")
     run(make(folder), every(folder), out=out)
+    assert made_by(out) == {(platform.node(), "local"), (None, None)}
     return feed(out)
 
 
 class Unruly:
     """Measures in this process, and tells events of several jobs in any order; some jobs are lost."""
 
+    name = "unruly"
     capacity = 5
 
     def __init__(self, prepared: Prepared, seed: int, *, lost: frozenset[int] = frozenset()) -> None:
@@ -147,6 +156,7 @@ def test_two_processes_write_the_same_feed(folder: Path, alone: list[dict[str, A
 
     run(prepared, every(folder), out=tmp_path, executor=Processes(prepared, 2), observer=Counting())
     assert feed(tmp_path) == alone
+    assert made_by(tmp_path) == {(platform.node(), "processes"), (None, None)}, "nothing made the broken one's"
     assert sum(told) == 14 * len(every(folder)), "progress ends where it said it would"
     assert set(seen) == {"worker 0", "worker 1"} and sum(map(len, seen.values())) == 2 * 7
     assert all(names[1::2] == ["idle"] * (len(names) // 2) for names in seen.values())
@@ -324,3 +334,21 @@ def test_a_stream_is_handled_while_nothing_new_comes(folder: Path, tmp_path: Pat
 
     run(prepared, stream(), out=tmp_path, executor=Processes(prepared, 1))
     assert len(feed(tmp_path)) == 2
+
+
+def test_a_spec_that_measured_here_can_be_sent_to_workers(folder: Path, tmp_path: Path) -> None:
+    rows = [{"question": f"{n} + 1?", "choices": [str(n), str(n + 1)], "answer": n % 2} for n in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.yaml").write_text(
+        "task: own_choices\ndataset_path: json\noutput_type: multiple_choice\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'rows.jsonl'}}}}}\n"
+        'doc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\ndoc_to_target: "{{answer}}"\n'
+        "metric_list: [{metric: acc}]\n"
+    )
+    component = {"name": "own", "kind": "lm_eval", "task": "own_choices", "include_path": [str(tmp_path)]}
+    prepared = prepare(parse_spec({"components": [component]}))
+    found = find_checkpoints([str(folder / "mix-a")])[:2]
+    run(prepared, found, out=tmp_path / "here")
+    run(prepared, found, out=tmp_path / "there", executor=Processes(prepared, 1))
+    assert feed(tmp_path / "here") == feed(tmp_path / "there")
+    assert all(vector["status"] == "ok" for vector in feed(tmp_path / "there"))

@@ -48,6 +48,7 @@ def test_no_pair_stands_twice(field: PairField) -> None:
     assert len({pair.q + pair.r for pair in field.content}) == 128
 
 
+@pytest.mark.slow
 def test_nothing_held_out_is_in_the_training_part(field: PairField, domain: Domain) -> None:
     train = list(passages_of(domain, "train"))
     held_out = set(passages_of(domain, "held_out"))

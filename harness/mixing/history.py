@@ -1,0 +1,32 @@
+"""The array that a policy decides from: a running trajectory with its columns in a known order, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.core.errors import DataError
+from harness.feed.feed import Feed
+from harness.mixing.domains import Floats
+from harness.reward_models.reference import Reference
+
+
+def history(
+    feed: Feed, trajectory: str, *, domains: Sequence[str], components: Sequence[str], reference: Reference | None = None
+) -> Floats:  # fmt: skip
+    """One trajectory so far, shape [T, N + |D|], whatever the feed's own order; a domain that it never had is 0. Raises DataError."""
+    vectors = feed.trajectory(trajectory).latest()
+    for what, here, mine in (("components", vectors.components, components), ("domains", vectors.domains, domains)):
+        strange = [name for name in here if name not in mine]
+        lacking = [name for name in mine if name not in here] if what == "components" else []
+        if strange or lacking:
+            raise DataError(f"the feed has the {what} {', '.join(here)}, the agent was fitted on {', '.join(mine)}")
+    found = vectors.matrix(reference)
+    ordered = np.zeros((len(found), len(domains) + len(components)))
+    for place, name in enumerate(domains):
+        if name in vectors.domains:
+            ordered[:, place] = found[:, vectors.domains.index(name)]
+    for place, name in enumerate(components):
+        ordered[:, len(domains) + place] = found[:, len(vectors.domains) + vectors.components.index(name)]
+    return ordered

@@ -1,0 +1,201 @@
+"""What trains a proxy for a step on a mixture: the protocol, and one over token files for a causal LM of transformers."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from harness.core.errors import CheckpointError, DataError, StateError
+from harness.core.measurement import Record
+from harness.mixing.domains import Floats
+from harness.mixing.tokens import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Trainer(Protocol):
+    """Trains one model at a time, a step per mixture. Equal seeds and mixtures give equal weights, whatever was trained before.
+
+    class Echo:                                        # the smallest one: a model that nothing changes
+        domains = ("web", "code")
+        def __init__(self, model, tokenizer): self.model, self.tokenizer, self.tokens = model, tokenizer, 0
+        def reset(self, seed): self.tokens = 0
+        def step(self, rho): self.tokens += 1000; return self.tokens
+        def state(self): return str(self.tokens).encode()
+        def resume(self, state): self.tokens = int(state)
+    """
+
+    @property
+    def domains(self) -> Sequence[str]:
+        """What a mixture's shares are of, in order."""
+        ...
+
+    @property
+    def model(self) -> Any:
+        """In memory, as `RewardEnvironment.feedback` takes it; after `reset` or `resume`."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the model."""
+        ...
+
+    def reset(self, seed: int) -> None:
+        """Begin a trajectory: the model that it starts from, and the data in the seed's order."""
+        ...
+
+    def step(self, rho: Floats) -> int:
+        """Train on a mixture, shape [N]; the tokens seen since `reset`."""
+        ...
+
+    def state(self) -> bytes:
+        """All that `resume` needs to go on as if nothing had happened, bit for bit."""
+        ...
+
+    def resume(self, state: bytes) -> None:
+        """Go on from a state; instead of `reset`. Raises StateError."""
+        ...
+
+
+class Recipe(Record):
+    """How a TokenTrainer trains. Everything that decides its weights is here, but for the content of the files that it names."""
+
+    tokens: dict[str, str] = Field(min_length=1, description="domain -> .npy or .bin file of token ids")
+    bases: list[str] = Field(
+        min_length=1, description="model folders to start from; several: a trajectory's seed draws one"
+    )
+    length: int = Field(default=128, ge=2, description="tokens of a window")
+    rows: int = Field(default=16, ge=1, description="windows of an optimizer's update")
+    updates: int = Field(default=8, ge=1, description="of the optimizer, in a step")
+    rate: float = Field(default=3e-3, gt=0, description="AdamW's, constant")
+    decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
+    clip: float = Field(default=1.0, gt=0, description="of the gradient's norm")
+    seed: int = Field(default=0, ge=0, description="of the weights, where a base has a configuration alone")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Equal for every mixture."""
+        return self.updates * self.rows * self.length
+
+
+class TokenTrainer:
+    """AdamW at a constant rate on windows of token files; one thread gives equal bits on one machine.
+
+    A base is a folder of transformers: with weights, what it knows; with config.json alone, weights drawn from the recipe's seed.
+    The first base's tokenizer serves all. Raises DataError for token files, CheckpointError for a base that cannot be loaded.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        from transformers import AutoTokenizer
+
+        self.recipe = recipe
+        self._windows = Windows(recipe.tokens, length=recipe.length)
+        self.domains = self._windows.domains
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(recipe.bases[0])
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"no tokenizer in {recipe.bases[0]}: {str(error).splitlines()[0]}") from error
+        self._loaded: dict[str, Any] = {}
+        self._seed = self._step = self.tokens_seen = 0
+        self._model: Any = None
+        self._optimizer: Any = None
+
+    @property
+    def model(self) -> Any:
+        """The one in training. Raises StateError before `reset`."""
+        if self._model is None:
+            raise StateError("nothing is in training; call reset(seed) first")
+        return self._model
+
+    def base_of(self, seed: int) -> str:
+        """Which base a trajectory of this seed starts from."""
+        return self.recipe.bases[int(np.random.default_rng([seed, 1]).integers(len(self.recipe.bases)))]
+
+    def reset(self, seed: int) -> None:
+        """A base as it is, a new optimizer, the data in the seed's order."""
+        self._begin(seed)
+        self._windows.reset(seed)
+
+    def step(self, rho: Floats) -> int:
+        """Raises DataError for a mixture that is none."""
+        shares = np.asarray(rho, dtype=np.float64)
+        if shares.shape != (len(self.domains),) or not (shares >= 0).all() or not abs(float(shares.sum()) - 1) < 1e-3:
+            raise DataError(
+                f"a mixture is {len(self.domains)} shares ({', '.join(self.domains)}), none negative, that sum to 1; "
+                f"not {shares.tolist()}"
+            )
+        recipe, model = self.recipe, self.model
+        self._step += 1
+        vocabulary = model.get_input_embeddings().num_embeddings
+        windows: Any = torch.from_numpy(
+            self._windows.take(shares, recipe.updates * recipe.rows, step=self._step, vocabulary=vocabulary)
+        )
+        model.train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self._seed, self._step)) & 0x7FFFFFFF)  # dropout's, where a model has any
+            for batch in windows.split(recipe.rows):
+                model(input_ids=batch, labels=batch).loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+        self.tokens_seen += windows.numel()
+        return self.tokens_seen
+
+    def state(self) -> bytes:
+        """Weights, the optimizer's moments, how far each domain was read."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "seed": self._seed,
+                "step": self._step,
+                "tokens_seen": self.tokens_seen,
+                "taken": self._windows.taken,
+                "model": self.model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+            buffer,
+        )
+        return buffer.getvalue()
+
+    def resume(self, state: bytes) -> None:
+        """Raises StateError for what is no state of this recipe."""
+        try:
+            found = torch.load(io.BytesIO(state), weights_only=True)
+            self._begin(found["seed"])
+            self._model.load_state_dict(found["model"])
+            self._optimizer.load_state_dict(found["optimizer"])
+            self._step, self.tokens_seen = found["step"], found["tokens_seen"]
+            self._windows.reset(found["seed"], found["taken"])
+        except (RuntimeError, ValueError, KeyError, EOFError) as error:
+            raise StateError(f"a trainer cannot go on from what was kept: {str(error).splitlines()[0]}") from error
+
+    def _begin(self, seed: int) -> None:
+        base = self.base_of(seed)
+        if base not in self._loaded:
+            self._loaded[base] = _load(base, self.recipe.seed)
+        self._model = copy.deepcopy(self._loaded[base])
+        self._optimizer = torch.optim.AdamW(
+            self._model.parameters(), lr=self.recipe.rate, weight_decay=self.recipe.decay
+        )
+        self._seed, self._step, self.tokens_seen = seed, 0, 0
+
+
+def _load(base: str, seed: int) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = Path(base)
+    try:
+        if any(folder.glob("*.safetensors")) or not folder.is_dir():
+            return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot start from {base}: {str(error).splitlines()[0]}") from error
