@@ -402,3 +402,17 @@ def test_inspect_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytes
         measured(it, subject, tmp_path / "s")
     assert state() == before
     assert not [name for name in tmp_path.iterdir() if name.name in ("logs", "traces")]
+
+
+@pytest.mark.parametrize(("opened", "before"), [(False, "<think>"), (True, "")])
+def test_what_is_thought_is_not_scored(opened: bool, before: str, tmp_path: Path) -> None:
+    write_words(tmp_path)
+    it = component(tmp_path, task="words.py@words")
+
+    def thinking(request: ChatRequest) -> ChatAnswer:
+        every = " ".join(f"word{i}" for i in range(8))
+        return ChatAnswer(content=f"{before}Is it {every}?</think>\n\n{shelves(request).content}")
+
+    with asked(thinking, opens_thought=opened) as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    assert outcome.measurement.raw == 0.5 and rows(outcome)["w2"]["answer"].strip() == "It is word2."
