@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import io
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from harness.core.measurement import first_problem
 from harness.tasks.suites.inspect_cards import INSTALL, PACKAGE, Card, card_of
 from harness.tasks.suites.offline import LocalHub, NotHereError, offline
 
+SEED = 0
+"""Of what tasks draw while they are built."""
 LEAST = (0, 3, 285)
 """The first release whose insides are known: how a run is resumed, and where a log has its causes."""
 
@@ -80,7 +83,7 @@ def build(config: InspectConfig) -> Built:
         before = set(sys.modules)
         if config.file is None:
             _import(config, card)
-            with offline(config.data, fetch=config.fetch) as hub:
+            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
                 task = _made(config, card)
         else:
             if not config.file.is_file():
@@ -88,7 +91,7 @@ def build(config: InspectConfig) -> Built:
                     f"component {config.name}: no file {config.file}; task is FILE.py@NAME, relative to the spec"
                 )
             _inspect()
-            with offline(config.data, fetch=config.fetch) as hub:
+            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
                 task = _made(config, None)
         _refuse_unused(config, hub)
         samples = _chosen(config, task)
@@ -280,6 +283,33 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
+
+
+_Random = random.Random
+
+
+class _Seeded(_Random):
+    """Without a seed, with ours."""
+
+    def __init__(self, x: Any = None) -> None:
+        super().__init__(SEED if x is None else x)
+
+
+@contextlib.contextmanager
+def fixed_draws() -> Iterator[None]:
+    """What a task shuffles without a seed, as three dozen evals do, comes out the same every time: a limit takes the same samples."""
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(SEED)
+    np.random.seed(SEED)
+    random.Random = _Seeded  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        random.Random = _Random  # type: ignore[misc]
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextlib.contextmanager
