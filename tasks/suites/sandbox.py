@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -71,16 +71,17 @@ def run_program(
     memory_bytes: int = MEMORY_BYTES,
     writable: bool = True,
     as_main: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> Ran:
     """Whether the program runs to its end without an exception. Raises SpecError where it cannot be contained.
 
     Without `writable` no file can be written at all, which is also so where the kernel has no Landlock. `as_main`: as `python -c`
-    runs it, so that its name is `__main__` and what it prints is kept.
+    runs it, so that its name is `__main__` and what it prints is kept. `files`: what it finds in its folder, by relative path.
     """
     refusal = protection().refusal
     if refusal:
         raise SpecError(refusal)
-    return _run(program, time_s=time_s, memory_bytes=memory_bytes, writable=writable, as_main=as_main)
+    return _run(program, time_s=time_s, memory_bytes=memory_bytes, writable=writable, as_main=as_main, files=files)
 
 
 class Waiting(NamedTuple):
@@ -91,11 +92,25 @@ class Waiting(NamedTuple):
     code: str
 
 
-def _run(program: str, *, time_s: float, memory_bytes: int, writable: bool, as_main: bool = False) -> Ran:
+def _run(
+    program: str,
+    *,
+    time_s: float,
+    memory_bytes: int,
+    writable: bool,
+    as_main: bool = False,
+    files: Mapping[str, bytes] | None = None,
+) -> Ran:
     with (
         tempfile.TemporaryDirectory(prefix="harness-code-", ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as printed,
     ):
+        for name, content in (files or {}).items():
+            path = Path(folder) / name
+            if not path.resolve().is_relative_to(Path(folder).resolve()):
+                raise ValueError(f"{name} is not within the program's folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         ran = _run_in(
             folder,
             printed if as_main else None,

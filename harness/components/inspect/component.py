@@ -69,9 +69,6 @@ class InspectComponent(BaseComponent):
         sandboxes = f", sandbox {self.config.sandbox or ', '.join(sorted(built.sandboxes)) or 'none'}"
         words = f"{built.n_items} samples, {built.epochs} epoch(s), version {built.task.version}{sandboxes}"
         yield Check(name=name, ok=True, words=words)
-        if self.config.limit is not None and getattr(built.task.dataset, "shuffled", False):
-            words = "its samples are shuffled, so a limit may take others each time; name them with sample_ids, or see its args"
-            yield Check(name=f"{name} samples", ok=None, words=words)
         if built.card is not None:
             yield from warnings_of(built.card, name)
 

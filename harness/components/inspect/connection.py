@@ -49,7 +49,8 @@ class ServedConnection:
         where = self._where or await self._find()
         wants = {"logprobs": True} if where.logprobs and not body.get("logprobs") else {}
         try:
-            found = await _post(self._session, where.api_base, {**body, **wants, "model": where.model}, where.api_key)
+            whole = {**body, **wants, "model": where.model}
+            found = await _post(self._session, where.api_base, whole, where.api_key, opened=where.opens_thought)
         except ContextOverflow as error:
             if where.own_length is not None:
                 raise EndpointError(
@@ -86,27 +87,18 @@ class ServedConnection:
 class FixedConnection:
     """A model at an address of its own: one that plays a role. What it refuses for its length is its failure to answer."""
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        api_base: str,
-        api_key: str | None,
-        arguments: Mapping[str, Any],
-        timeout_s: float,
-        attempts: int,
-    ) -> None:
+    def __init__(self, *, model: str, api_base: str, api_key: str | None, timeout_s: float, attempts: int) -> None:
         from harness.engines.chat.session import Session
 
         self._model, self._api_base, self._api_key = model, api_base, api_key
-        self._arguments, self._attempts = arguments, attempts
+        self._attempts = attempts
         self._session = Session(timeout_s=timeout_s)
 
     async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The completion, asked for again after a failure that may pass."""
         from harness.engines.chat.retry import Backoff, retried
 
-        whole = {**self._arguments, **body, "model": self._model}
+        whole = {**body, "model": self._model}
         try:
             return await retried(
                 lambda: _post(self._session, self._api_base, whole, self._api_key), Backoff(attempts=self._attempts)
@@ -119,9 +111,11 @@ class FixedConnection:
         await self._session.close()
 
 
-async def _post(session: Any, api_base: str, body: Mapping[str, Any], api_key: str | None) -> dict[str, Any]:
+async def _post(
+    session: Any, api_base: str, body: Mapping[str, Any], api_key: str | None, *, opened: bool = False
+) -> dict[str, Any]:
     """One attempt. A prompt that fits and whose answer's limit does not is asked again with what room there is."""
-    from harness.engines.chat.wire import check_logprobs, parse_completion
+    from harness.engines.chat.wire import parse_completion
 
     url = f"{api_base.rstrip('/')}/chat/completions"
     try:
@@ -133,5 +127,7 @@ async def _post(session: Any, api_base: str, body: Mapping[str, Any], api_key: s
         found = await session.post(url, {k: v for k, v in body.items() if k not in limits}, api_key=api_key)
     parse_completion(found)  # raises for what is no completion
     for choice in found["choices"]:
-        check_logprobs(choice)
+        answer = parse_completion({**found, "choices": [choice]}, opened=opened)
+        if answer.reasoning is not None:  # told apart from what is said, in every form, as other components see it
+            choice["message"] |= {"content": answer.content, "reasoning_content": answer.reasoning}
     return dict(found)

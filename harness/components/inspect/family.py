@@ -17,6 +17,7 @@ from pydantic import JsonValue, ValidationError
 
 from harness.components.inspect.component import InspectComponent
 from harness.components.inspect.config import InspectConfig
+from harness.components.inspect.run import check_roles
 from harness.components.tau2.component import Tau2Component
 from harness.components.tau2.config import Tau2Config
 from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
@@ -152,6 +153,7 @@ class FamilyComponent(BaseComponent):
 def load_family(config: InspectConfig, defaults: Defaults) -> FamilyComponent:
     """Load the members that can run here. Raises SpecError, naming why each cannot, where none can."""
     assert config.suite is not None
+    check_roles(config.roles, config.name)
     members, missing = [], {}
     used: set[str] = set()
     for name, keys in families()[config.suite].items():

@@ -6,6 +6,7 @@ agents may shorten it, and is marked; everything else raises, and is noted by sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from inspect_ai.log._samples import sample_active
@@ -54,9 +55,13 @@ class EndpointAPI(ModelAPI):
         self.connection: Connection | None = None
         self.unanswered: dict[Key, str] = {}
         self.n_parallel = 64
+        self.arguments: Mapping[str, Any] = {}
 
-    def connect(self, connection: Connection, unanswered: dict[Key, str], *, n_parallel: int) -> None:
-        """Say where it answers, and where failures are noted."""
+    def connect(
+        self, connection: Connection, unanswered: dict[Key, str], *, n_parallel: int, arguments: Mapping[str, Any]
+    ) -> None:
+        """Say where it answers, where failures are noted, and what is sent with every request, over what a task says."""
+        self.arguments = arguments
         self.connection, self.unanswered, self.n_parallel = connection, unanswered, n_parallel
 
     async def generate(
@@ -75,6 +80,7 @@ class EndpointAPI(ModelAPI):
         body.pop("extra_body", None)
         if config.top_k is not None:
             body["top_k"] = config.top_k
+        body |= self.arguments
         body["messages"] = await messages_to_openai(input)
         if tools:
             body["tools"] = openai_chat_tools(tools)

@@ -24,6 +24,8 @@ OPEN = ("endpoint", "sandbox", "scorer", "task")
 ERRORS = ("stderr", "std", "var", "bootstrap_stderr")
 """Metrics that are no value, by the end of their names."""
 OWN_MODEL = f"harness/{CHECKPOINT}"
+UNSCORED = "it was given no score"
+"""By its scorer, on purpose: asking again would give the same."""
 SHOWN = 300
 """Characters of an answer or a reason in a row."""
 
@@ -62,10 +64,14 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
     for answer in answers:
         if answer.limit is not None:
             limits[answer.limit] = int(str(limits.get(answer.limit, 0))) + 1
-    n_open = sum(answer.cause in OPEN for answer in answers)
+    n_open = sum(answer.cause in OPEN and answer.reason != UNSCORED for answer in answers)
     n_scored = sum(value is not None for value in rows["value"])
     raw = None if score is None or n_scored == 0 else _number(score.metrics[label].value)
+    if unscored := sum(row == "its score is no number" for row in rows["reason"]):
+        causes["scorer"] = int(str(causes.get("scorer", 0))) + unscored
     reason = _reason(answers, n_items=built.n_items * built.epochs) or problem
+    if unscored and reason is None:
+        reason = f"{unscored} of {built.n_items} samples have a score that is no number"
     detail: dict[str, JsonValue] = {
         "task": built.name,
         "version": str(built.task.version),
@@ -150,7 +156,7 @@ def _cause(sample: Any, unanswered: str | None) -> tuple[str | None, str | None]
     if (overflow := _overflow(sample)) is not None:
         return "context", overflow
     if not sample.scores:
-        return "scorer", "it was given no score"
+        return "scorer", UNSCORED
     return None, None
 
 
@@ -158,7 +164,7 @@ def _overflow(sample: Any) -> str | None:
     """What the endpoint said, where the checkpoint's last answer was none because the conversation was too long for it."""
     from harness.components.inspect.model import OVERFLOW
 
-    own = [event for event in sample.events if event.event == "model" and event.model == OWN_MODEL]
+    own = [event for event in sample.events if event.event == "model" and event.model.startswith(OWN_MODEL)]
     last = own[-1].output if own else sample.output
     return (last.metadata or {}).get(OVERFLOW)
 

@@ -6,10 +6,12 @@ import asyncio
 import atexit
 import contextlib
 import gc
+import io
 import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import warnings
@@ -22,7 +24,7 @@ from typing import Any
 from harness.components.inspect.checks import NONE
 from harness.components.inspect.config import CHECKPOINT, InspectConfig
 from harness.components.inspect.connection import Connection, FixedConnection, ServedConnection
-from harness.components.inspect.task import Built, quiet
+from harness.components.inspect.task import Built, check_options
 from harness.core.chat_config import ChatConfig
 from harness.core.component import Progress
 from harness.core.endpoint import Endpoint
@@ -61,8 +63,12 @@ def check_roles(roles: Mapping[str, ChatConfig], name: str) -> None:
             raise SpecError(
                 f"component {name}: role {role}: model is hosted_vllm/NAME, openai/NAME, Inspect's PROVIDER/NAME, or checkpoint"
             )
-        elif provider in ("hosted_vllm", "vllm") and not chat.api_base:
+        elif provider in DIRECT and chat.api_base:
+            continue
+        elif provider in ("hosted_vllm", "vllm"):
             raise SpecError(f"component {name}: role {role} needs api_base, such as http://127.0.0.1:8000/v1")
+        else:
+            check_options(chat.args, f"component {name}: role {role}: args")
 
 
 def run(
@@ -83,7 +89,7 @@ def run(
     keeper = journal.Keeper(scratch / journal.FILE, unanswered, told.sample)
     earlier = journal.kept(scratch / journal.FILE)
     told.known(earlier)
-    with _ONE_AT_A_TIME, _inspect_alone(), quiet():
+    with _ONE_AT_A_TIME, _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
         journal.listen(keeper)
         try:
             log = asyncio.run(_eval(config, built, endpoint, earlier, scratch, unanswered, n_parallel))
@@ -115,7 +121,7 @@ async def _eval(
     init_display_type("none")
     served = ServedConnection(endpoint, timeout_s=config.request_timeout_s, attempts=config.attempts)
     opened: list[Connection] = [served]
-    model = _model(CHECKPOINT, served, unanswered, n_parallel)
+    model = _model(CHECKPOINT, served, unanswered, n_parallel, {})
     # A task may ask Inspect to keep answers, which it finds again by the model's name and address: those of another checkpoint.
     model.api.base_url = f"harness:{scratch.absolute()}"
     roles = {
@@ -169,6 +175,8 @@ async def _eval(
             await connection.close()
     if served.broken is not None:
         raise served.broken
+    if not logs or logs[0].status == "cancelled":
+        raise KeyboardInterrupt  # Inspect ends an evaluation in order and says nothing; what it has is in the journal
     log = logs[0]
     if log.status != "success":
         why = log.error.message if log.error else log.status
@@ -190,6 +198,7 @@ def _model(
     connection: Connection,
     unanswered: dict[tuple[str, int], str],
     n_parallel: int,
+    arguments: Mapping[str, Any],
 ) -> Any:
     from inspect_ai._util.registry import registry_create
     from inspect_ai.model import GenerateConfig, Model
@@ -197,7 +206,7 @@ def _model(
     import harness.components.inspect.model  # noqa: F401 - registers it
 
     api: Any = registry_create("modelapi", "harness", model_name=name)
-    api.connect(connection, unanswered, n_parallel=n_parallel)
+    api.connect(connection, unanswered, n_parallel=n_parallel, arguments=arguments)
     return Model(api, GenerateConfig())
 
 
@@ -215,25 +224,23 @@ def _role(
 
     provider, _, name = chat.model.partition("/")
     if chat.model == CHECKPOINT:
-        return _model(f"{CHECKPOINT}-as-{role}", served, unanswered, n_parallel)
+        return _model(f"{CHECKPOINT}-as-{role}", served, unanswered, n_parallel, chat.args)
     if provider in DIRECT and chat.api_base:
         connection = FixedConnection(
             model=name,
             api_base=chat.api_base,
             api_key=chat.key(),
-            arguments=chat.args,
             timeout_s=config.request_timeout_s,
             attempts=config.attempts,
         )
         opened.append(connection)
-        return _model(f"{role}/{name}", connection, unanswered, n_parallel)
-    known = {key: value for key, value in chat.args.items() if key in GenerateConfig.model_fields}
+        return _model(f"{role}/{name}", connection, unanswered, n_parallel, chat.args)
     return get_model(
         chat.model,
         base_url=chat.api_base,
         api_key=chat.key(),
         memoize=False,
-        config=GenerateConfig(**{"max_retries": config.attempts - 1, **known}),
+        config=GenerateConfig(**{"max_retries": config.attempts - 1, **dict[str, Any](chat.args)}),
     )
 
 
@@ -271,11 +278,11 @@ def _plain(message: Any) -> str:
 
 @contextlib.contextmanager
 def _inspect_alone() -> Iterator[None]:
-    """What Inspect changes in the process is as before afterwards: environment (it reads a .env), loggers, warnings.
+    """What Inspect changes in the process is as before afterwards: environment (it reads a .env), loggers, warnings, hooks.
 
     Its trace, one file per process, is no file of the user's.
     """
-    before = dict(os.environ)
+    before, hook = dict(os.environ), sys.excepthook
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     own = logging.getLogger("inspect_ai")
@@ -288,6 +295,7 @@ def _inspect_alone() -> Iterator[None]:
             yield
             gc.collect()  # what Inspect leaves open (streams of anyio) is told of when it is collected, which is now
     finally:
+        sys.excepthook = hook
         os.environ.clear()
         os.environ.update(before)
         root.handlers[:], own.handlers[:] = handlers, own_handlers

@@ -6,10 +6,13 @@ Scorers run `python -c PROGRAM` or a file that they wrote before; anything else 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 from inspect_ai.util import ExecResult, SandboxEnvironment, sandboxenv
+from inspect_ai.util import concurrency as concurrently
 
 from harness.tasks.suites.sandbox import TIME_S, run_program
 
@@ -54,7 +57,12 @@ class ProgramSandbox(SandboxEnvironment):
                 f"the sandbox `harness` gives a program no {'input' if input else 'environment'}; sandbox: docker"
             )
         program = UNITTEST.sub(RUN_TESTS, program)
-        ran = await asyncio.to_thread(run_program, program, time_s=float(timeout or TIME_S), as_main=True)
+        beside = {name: content for name, content in self._files.items() if not Path(name).is_absolute()}
+        # A program's time is by the clock, so no more run at a time than there are processors.
+        async with concurrently("harness programs", os.cpu_count() or 1):
+            ran = await asyncio.to_thread(
+                run_program, program, time_s=float(timeout or TIME_S), as_main=True, files=beside
+            )
         if ran.reason == "timed out":
             raise TimeoutError("the program timed out")
         return ExecResult(ran.passed, 0 if ran.passed else 1, ran.output, "" if ran.passed else f"{ran.reason}\n")

@@ -7,22 +7,25 @@ import difflib
 import importlib
 import inspect
 import io
+import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
-from harness.components.inspect.checks import refuse_needs
+from harness.components.inspect.checks import NONE, refuse_needs
 from harness.components.inspect.config import InspectConfig
 from harness.core.errors import HarnessError, SpecError
 from harness.core.measurement import first_problem
 from harness.tasks.suites.inspect_cards import INSTALL, PACKAGE, Card, card_of
 from harness.tasks.suites.offline import LocalHub, NotHereError, offline
 
+SEED = 0
+"""Of what tasks draw while they are built."""
 LEAST = (0, 3, 285)
 """The first release whose insides are known: how a run is resumed, and where a log has its causes."""
 
@@ -75,12 +78,12 @@ def build(config: InspectConfig) -> Built:
                 f"component {config.name}: {PACKAGE} {_version(PACKAGE)} has no task {config.task.partition('/')[2]!r}"
             )
         refuse_needs(config, card)
-    check_options(config)
+    check_options(config.generate, f"component {config.name}: generate")
     with quiet():
         before = set(sys.modules)
         if config.file is None:
             _import(config, card)
-            with offline(config.data, fetch=config.fetch) as hub:
+            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
                 task = _made(config, card)
         else:
             if not config.file.is_file():
@@ -88,13 +91,18 @@ def build(config: InspectConfig) -> Built:
                     f"component {config.name}: no file {config.file}; task is FILE.py@NAME, relative to the spec"
                 )
             _inspect()
-            with offline(config.data, fetch=config.fetch) as hub:
+            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
                 task = _made(config, None)
         _refuse_unused(config, hub)
         samples = _chosen(config, task)
         sources = _sources(config, card, before)
     if not samples:
         raise SpecError(f"component {config.name}: task {config.task} has no sample")
+    _refuse_unnamed_grader(config, task)
+    if config.sandbox == NONE:
+        task.sandbox = None
+        for sample in task.dataset:
+            sample.sandbox = None
     found = {one.type for one in [task.sandbox, *(sample.sandbox for sample in samples)] if one is not None}
     package = None if config.file is not None else config.task.partition("/")[0]
     return Built(
@@ -109,8 +117,8 @@ def build(config: InspectConfig) -> Built:
     )
 
 
-def check_options(config: InspectConfig) -> None:
-    """Refuse options of generation that Inspect does not know, or that are not what a checkpoint is asked. Raises SpecError."""
+def check_options(options: Mapping[str, JsonValue], where: str) -> None:
+    """Refuse options of generation that Inspect does not know, or that are not of what a model is asked. Raises SpecError."""
     _inspect()
     from inspect_ai.model import GenerateConfig
 
@@ -120,18 +128,18 @@ def check_options(config: InspectConfig) -> None:
         **dict.fromkeys(("timeout", "attempt_timeout", "stream_idle_timeout"), "request_timeout_s"),
         **dict.fromkeys(("cache", "batch", "fallback_models"), ""),
     }
-    for name in config.generate:
+    for name in options:
         if name not in GenerateConfig.model_fields:
             near = difflib.get_close_matches(name, GenerateConfig.model_fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise SpecError(f"component {config.name}: generate: Inspect has no option {name!r}{hint}")
+            raise SpecError(f"{where}: Inspect has no option {name!r}{hint}")
         if name in taken:
             instead = f"use the component's {taken[name]}" if taken[name] else "every checkpoint is asked anew, itself"
-            raise SpecError(f"component {config.name}: generate: {name} is not for a component; {instead}")
+            raise SpecError(f"{where}: {name} is not for a component; {instead}")
     try:
-        GenerateConfig.model_validate(config.generate)
+        GenerateConfig.model_validate(options)
     except ValidationError as error:
-        raise SpecError(f"component {config.name}: generate.{first_problem(error)}") from error
+        raise SpecError(f"{where}: {first_problem(error)}") from error
 
 
 def _inspect() -> Any:
@@ -237,6 +245,20 @@ def _chosen(config: InspectConfig, task: Any) -> tuple[Any, ...]:
     return tuple(task.dataset)[: config.limit]
 
 
+def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:
+    """Inspect's scorers that ask a model ask the measured one where no other is named: it would grade itself."""
+    from inspect_ai._util.registry import REGISTRY_PARAMS, registry_info
+
+    for scorer in task.scorer or ():
+        params = getattr(scorer, REGISTRY_PARAMS, {})
+        role = params.get("model_role", "grader")
+        if "model_graded" in registry_info(scorer).name and not params.get("model") and role not in config.roles:
+            raise SpecError(
+                f"component {config.name}: answers of {config.task} are graded by a model, and without one the checkpoint would grade "
+                f"itself; name it: roles: {{{role}: {{model: hosted_vllm/NAME, api_base: ...}}}}, or model: checkpoint where that is meant"
+            )
+
+
 def _sources(config: InspectConfig, card: Card | None, before: set[str]) -> tuple[Path, ...]:
     """The eval's folder; of a file, what it imported from beside it; of a package, what stands beside the task."""
     if card is not None:
@@ -263,8 +285,39 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+_Random = random.Random
+
+
+class _Seeded(_Random):
+    """Without a seed, with ours."""
+
+    def __init__(self, x: Any = None) -> None:
+        super().__init__(SEED if x is None else x)
+
+
+@contextlib.contextmanager
+def fixed_draws() -> Iterator[None]:
+    """What a task shuffles without a seed, as three dozen evals do, comes out the same every time: a limit takes the same samples."""
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(SEED)
+    np.random.seed(SEED)
+    random.Random = _Seeded  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        random.Random = _Random  # type: ignore[misc]
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """What tasks and Inspect print is not part of a command's output."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+    hook = sys.excepthook
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        sys.excepthook = hook  # Inspect sets its own

@@ -170,3 +170,22 @@ def test_a_key_is_in_no_file_whatever_the_endpoint_says(tmp_path: Path) -> None:
         if path.suffix == ".eval":
             text = read_eval_log(str(path)).model_dump_json()
         assert key not in text, path
+
+
+def test_a_task_that_shuffles_without_a_seed_takes_the_same_samples_every_time(tmp_path: Path) -> None:
+    import random
+
+    path = write_words(tmp_path, 40)
+    path.write_text(
+        path.read_text()
+        + "\n\nimport random\nfrom inspect_ai.dataset import MemoryDataset\n\n\n@task\ndef shuffled():\n"
+        "    found = samples()\n    for one in found:\n        one.choices = ['a', 'b', 'c', 'd']\n        one.target = 'A'\n"
+        "    data = MemoryDataset(found)\n    data.shuffle()\n    data.shuffle_choices()\n"
+        "    return Task(dataset=data, scorer=includes())\n"
+    )
+    state = random.getstate()
+    taken = [component(tmp_path, task="words.py@shuffled", limit=5) for _ in range(3)]
+    assert len({digest_json(one.definition) for one in taken}) == 1
+    ids = [sample.id for sample in taken[0].built.samples]
+    assert ids != [f"w{i}" for i in range(5)] and len({str(sample.choices) for sample in taken[0].built.samples}) > 1
+    assert random.getstate() == state and type(random.Random()).__name__ == "Random"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -338,3 +341,78 @@ def test_it_goes_to_another_process_as_its_configuration(tmp_path: Path) -> None
     write_words(tmp_path)
     it = component(tmp_path, task="words.py@words")
     assert pickle.loads(pickle.dumps(it)).definition == it.definition
+
+
+def test_a_scorer_that_gives_no_number_is_counted_and_not_asked_for_again(tmp_path: Path) -> None:
+    path = write_words(tmp_path)
+    path.write_text(
+        path.read_text() + "\n\n@scorer(metrics=[mean()])\ndef unsure():\n    async def score(state, target):\n"
+        "        if '3' in state.input_text:\n            return None\n"
+        "        return Score(value=float('nan') if '4' in state.input_text else 1.0)\n    return score\n\n\n"
+        "@task\ndef unsurely():\n    return Task(dataset=samples(), scorer=unsure())\n"
+    )
+    it = component(tmp_path, task="words.py@unsurely")
+    with asked() as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    made = outcome.measurement
+    assert (made.status, made.n_scored, made.raw, outcome.n_open) == ("partial", 6, 1.0, 0)
+    assert made.detail["causes"] == {"scorer": 2} and made.reason
+    assert rows(outcome)["w3"]["cause"] == rows(outcome)["w4"]["cause"] == "scorer"
+
+
+def test_a_role_is_asked_as_its_args_say(tmp_path: Path) -> None:
+    path = write_words(tmp_path)
+    path.write_text(
+        path.read_text()
+        + "\n\nfrom inspect_ai.model import get_model\n\n\n@solver\ndef talking():\n    async def solve(state, generate):\n"
+        "        await get_model(role='user').generate('Say hello on ' + state.input_text)\n"
+        "        return await generate(state)\n    return solve\n\n\n"
+        "@task\ndef talks():\n    return Task(dataset=samples()[:3], solver=talking(), scorer=includes())\n"
+    )
+    heard: list[ChatRequest] = []
+
+    def user(request: ChatRequest) -> ChatAnswer:
+        heard.append(request)
+        return ChatAnswer(content="hello")
+
+    with asked() as (subject, server), asked(user) as (_, others):
+        role = {"model": "openai/other", "api_base": others.url, "args": {"seed": 7}}
+        outcome = measured(component(tmp_path, task="words.py@talks", roles={"user": role}), subject, tmp_path / "s")
+        assert (outcome.measurement.raw, server.requests, len(heard)) == (2 / 3, 3, 3)
+        assert {request.seed for request in heard} == {7}
+        itself = component(tmp_path, task="words.py@talks", roles={"user": {"model": "checkpoint"}})
+        again = measured(itself, subject, tmp_path / "itself")
+    assert (again.measurement.raw, server.requests) == (2 / 3, 9)
+    assert set(again.items["tokens"]) == {18}
+
+
+def test_inspect_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads a .env wherever a command is given, takes over logging, warnings and what happens to uncaught errors."""
+    write_words(tmp_path)
+    (tmp_path / ".env").write_text("INSPECT_EVAL_TEMPERATURE=2\nHARNESS_TEST_OF_ENV=secret\n")
+    monkeypatch.chdir(tmp_path)
+
+    def state() -> tuple[Any, ...]:
+        root = logging.getLogger()
+        return dict(os.environ), sys.excepthook, list(root.handlers), root.level, sys.stdout, sys.stderr, Path.cwd()
+
+    before = state()
+    it = component(tmp_path, task="words.py@words")
+    with asked() as (subject, _):
+        measured(it, subject, tmp_path / "s")
+    assert state() == before
+    assert not [name for name in tmp_path.iterdir() if name.name in ("logs", "traces")]
+
+
+@pytest.mark.parametrize(("opened", "before"), [(False, "<think>"), (True, "")])
+def test_what_is_thought_is_not_scored(opened: bool, before: str, tmp_path: Path) -> None:
+    write_words(tmp_path)
+    it = component(tmp_path, task="words.py@words")
+
+    def thinking(request: ChatRequest) -> ChatAnswer:
+        every = " ".join(f"word{i}" for i in range(8))
+        return ChatAnswer(content=f"{before}Is it {every}?</think>\n\n{shelves(request).content}")
+
+    with asked(thinking, opens_thought=opened) as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    assert outcome.measurement.raw == 0.5 and rows(outcome)["w2"]["answer"].strip() == "It is word2."

@@ -73,6 +73,14 @@ def test_what_is_missing_is_named_with_what_to_do(keys: dict[str, Any], words: s
             {"roles": {"user": {"model": "hosted_vllm/m", "api_base": "http://h/v1", "api_key_env": "UNSET_KEY"}}},
             "UNSET_KEY",
         ),
+        ({"task": "words.py@graded"}, "would grade itself.*roles: .grader"),
+        (
+            {"roles": {"user": {"model": "mockllm/model", "args": {"temprature": 1}}}},
+            "no option 'temprature'; did you mean 'temperature'",
+        ),
+        ({"generate": {"cache": True}}, "cache is not for a component; every checkpoint is asked anew"),
+        ({"generate": {"timeout": 5}}, "use the component's request_timeout_s"),
+        ({"generate": {"temperature": "hot"}}, "generate: temperature: .*number"),
         ({"roles": {"user": {"model": "checkpoint", "api_base": "http://h/v1"}}}, "is the checkpoint, so it has no"),
     ],
 )

@@ -62,6 +62,26 @@ def test_killed_again_and_again_it_asks_only_for_what_was_in_flight(tmp_path: Pa
     assert (outcome.measurement.status, outcome.measurement.raw, len(rows(outcome))) == ("ok", 0.5, n)
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_it_at_once_and_keeps_what_was_asked(tmp_path: Path) -> None:
+    """Inspect catches the interrupt and returns; what comes back is no measurement."""
+    n = 40
+    write_words(tmp_path, n)
+    with serving(ScriptedServer(shelves, latency_s=0.15)) as server:
+        program = RUN.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path), url=server.url)
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 120
+        while server.requests < 12 and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode in (130, -signal.SIGINT), said
+    assert server.requests < n
+    with asked() as (subject, server):
+        outcome = measured(component(tmp_path, task="words.py@words"), subject, tmp_path / "s")
+    assert 0 < server.requests < n and outcome.measurement.raw == 0.5
+
+
 def test_a_torn_line_costs_one_sample_and_a_broken_one_is_named(tmp_path: Path) -> None:
     write_words(tmp_path)
     it = component(tmp_path, task="words.py@words")

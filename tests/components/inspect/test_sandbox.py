@@ -21,6 +21,7 @@ from inspect_tasks import (
 )
 
 from harness.core.chat import ChatAnswer, ChatRequest
+from harness.core.errors import SpecError
 from harness.tasks.suites.sandbox import protection
 
 pytestmark = pytest.mark.skipif(protection().refusal is not None, reason=str(protection().refusal))
@@ -78,6 +79,33 @@ def test_what_ours_cannot_do_is_the_sandboxs_failure_and_no_score(tmp_path: Path
     assert outcome.measurement.raw is None and outcome.n_open == 2
     assert outcome.measurement.detail["causes"] == {"sandbox": 2}
     assert "runs Python programs alone" in str(outcome.measurement.reason)
+
+
+def test_programs_find_the_samples_files(tmp_path: Path) -> None:
+    path = write_words(tmp_path)
+    path.write_text(
+        path.read_text() + "\n\nfrom inspect_ai.util import sandbox\n\n\n@scorer(metrics=[accuracy()])\ndef reads():\n"
+        "    async def score(state, target):\n"
+        "        done = await sandbox().exec(['python', '-c', 'print(open(\"in/data.txt\").read()); assert 1'], timeout=5)\n"
+        "        return Score(value='C' if done.success and 'seven' in done.stdout else 'I')\n    return score\n\n\n"
+        "@task\ndef filed():\n    one = Sample(id=1, input='shelf 1?', files={'in/data.txt': 'seven'})\n"
+        "    return Task(dataset=[one], scorer=reads(), sandbox='docker')\n"
+    )
+    it = component(tmp_path, task="words.py@filed", sandbox="harness", allow_code_execution=True)
+    with asked() as (subject, _):
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 1.0
+
+
+def test_a_tasks_own_local_sandbox_needs_permission_and_none_takes_it_away(tmp_path: Path) -> None:
+    path = write_words(tmp_path)
+    path.write_text(path.read_text().replace("scorer=includes())", "scorer=includes(), sandbox='local')", 1))
+    with pytest.raises(SpecError, match="sandbox local runs programs"):
+        component(tmp_path, task="words.py@words")
+    assert component(tmp_path, task="words.py@words", allow_code_execution=True).built.task.sandbox is not None
+    it = component(tmp_path, task="words.py@words", sandbox="none")
+    with asked() as (subject, _):
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 0.5
+    assert it.built.task.sandbox is None
 
 
 def test_what_a_program_prints_is_kept(tmp_path: Path) -> None:
