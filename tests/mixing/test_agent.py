@@ -17,7 +17,7 @@ from harness.mixing.agent import Agent, Settings
 from harness.mixing.episodes import Episodes, episodes
 from harness.reward_models.reference import fit_reference
 
-SMALL = Settings(width=16, heads=2, steps=8, warm_up_iterations=150, iterations=400, rate=5e-3, discount=0.0)
+SMALL = Settings(width=16, heads=2, steps=8, warm_up_iterations=150, iterations=300, rate=5e-3, discount=0.0)
 
 
 def world(
