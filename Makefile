@@ -1,5 +1,5 @@
-# make demo, make test, make check, make bench: each sets up what it needs, in .venv, with the versions of constraints.txt, which
-# make lock writes anew. make vllm installs vLLM's CPU build in .venv-vllm, for the tests against a real server; make check tries
+# make demo, make loop, make test, make check, make bench: each sets up what it needs, in .venv, with the versions of
+# constraints.txt, which make lock writes anew. make vllm installs vLLM's CPU build in .venv-vllm, for the tests against a real server; make check tries
 # to, and goes on without.
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=dir the environment, TORCH='torch==2.13.0' the requirement for torch.
@@ -15,10 +15,14 @@ ALL := .[dev,lm-eval,suites,tau2,ray,mix]
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all bench check format lint types vllm try-vllm try-dataflex lock clean
+.PHONY: demo loop test test-all bench check format lint types vllm try-vllm try-dataflex lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
+
+# An agent that steers trainings, beside what else would have done: docs/mixing.md. LOOP="--seed 7" draws the same again.
+loop: $(VENV)/.ready
+	$(BIN)/python examples/loop.py --out results/loop $(LOOP)
 
 # All but what is marked slow; make check runs that too.
 test: $(VENV)/.ready

@@ -49,16 +49,23 @@ from harness.reward_models.reference import Reference, fit_reference
 from harness.run.pipeline import run as score
 from harness.spec.prepared import prepare
 
-FULL = Sizes(steps=8, proxies=64, base_updates=150, iterations=600, reward_pairs=32, test_pairs=64)
+FULL = Sizes(steps=8, proxies=64, base_updates=150, iterations=800, reward_pairs=32, test_pairs=64)
 QUICK = Sizes(steps=2, proxies=8, base_updates=10, iterations=20, reward_pairs=6, test_pairs=6)
-PARTS = 4
-"""Of the grid: every mixture in quarters."""
+PARTS, QUICK_PARTS = 4, 1
+"""Of the grid: every mixture in quarters; --quick has one domain at a time."""
 LEARNED = ("agent", "warm-up alone", "agent, gains shuffled", "agent, feedback zeroed")
 
 
 def settings(problem: Problem, sizes: Sizes, seed: int) -> Settings:
     """Chosen on other seeds than any table's."""
-    chosen = {"width": 64, "heads": 4, "rate": 1e-3, "discount": 1.0, "warm_up_iterations": min(200, sizes.iterations)}
+    chosen = {
+        "width": 64,
+        "heads": 4,
+        "rate": 1e-3,
+        "discount": 1.0,
+        "conservatism": 0.1,
+        "warm_up_iterations": min(200, sizes.iterations),
+    }
     return Settings(**{**chosen, **problem.settings}, steps=sizes.steps + 1, seed=seed, iterations=sizes.iterations)
 
 
@@ -68,7 +75,7 @@ def fitted(kind: str, data: Episodes, reference: Reference, chosen: Settings) ->
     seen = shuffled(data, seed=chosen.seed) if "shuffled" in kind else blind(data) if "zeroed" in kind else data
     agent = Agent(data.domains, data.components, settings=chosen, reference=reference).warm_up(seen)
     if kind != "warm-up alone":
-        agent.improve(seen)
+        agent.improve(seen, standardized=False)
     return kind, Blind(agent=agent) if "zeroed" in kind else agent
 
 
@@ -106,17 +113,17 @@ def collected(problem: Problem, sizes: Sizes, seed: int, *, processes: int) -> t
 
 
 def policies_of(
-    problem: Problem, data: Episodes, reference: Reference, chosen: Settings, *, processes: int
+    problem: Problem, data: Episodes, reference: Reference, chosen: Settings, *, parts: int, processes: int
 ) -> dict[str, Policy]:
     """All that is compared; names of the grid's begin with `fixed`."""
     n = len(problem.space.names)
     found: dict[str, Policy] = learned(data, reference, chosen, processes=processes)
-    found["RegMix on the same data"] = best_mixture(regmix(data), n)
+    found["RegMix on the same data"] = best_mixture(regmix(data, standardized=False), n)
     found["uniform"] = uniform(problem.space)
     if problem.junk is not None:
         found |= {"start": start_state(problem.space), "target only": target_only(problem.space)}
     found["greedy bandit"] = Bandit(n=n, seed=chosen.seed)
-    for one in grid(n, parts=PARTS):
+    for one in grid(n, parts=parts):
         found["fixed " + "/".join(f"{100 * share:.0f}" for share in one.rho)] = one
     return found
 
@@ -366,7 +373,14 @@ def main() -> None:
         inner = int(rng.integers(2**20))
         data, reference = collected(problem, sizes, inner, processes=options.processes)
         say(f"{int(data.mask.sum())} transitions of {len(data.names)} proxies")
-        policies = policies_of(problem, data, reference, settings(problem, sizes, inner), processes=options.processes)
+        policies = policies_of(
+            problem,
+            data,
+            reference,
+            settings(problem, sizes, inner),
+            parts=QUICK_PARTS if options.quick else PARTS,
+            processes=options.processes,
+        )
         say("agents are fitted")
         seeds = [int(one) for one in rng.integers(2**20, 2**21, n_seeds)]
         results = steered(problem, sizes, policies, seeds, reference, processes=options.processes)

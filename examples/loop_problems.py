@@ -156,7 +156,7 @@ def stationary(folder: Path, sizes: Sizes, rng: np.random.Generator) -> Problem:
     recipe = Recipe(bases=[str(folder / "base")], updates=5, **common)
     return Problem(
         name="stationary", folder=folder, space=space, recipe=recipe, spec=spec, test=test, test_tasks=tasks, junk=junk,
-        k=(1, 100, 1_000, 10_000), concentration=1.0, start=space.mixture(space.start),
+        k=(1, 10_000, 15_000, 20_000), concentration=1.0, start=space.mixture(space.start),
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class Settings(Record):
     batch: int = Field(default=64, ge=1, description="trajectories at once")
     rate: float = Field(default=3e-4, gt=0)
     discount: float = Field(default=0.95, ge=0, le=1)
-    conservatism: float = Field(default=0.5, ge=0, description="CQL's alpha, in standard deviations of the gains")
+    conservatism: float = Field(default=0.1, ge=0, description="CQL's alpha, in standard deviations of the gains")
     samples: int = Field(default=8, ge=1, description="random mixtures that the conservative term is over")
     target_rate: float = Field(default=0.05, gt=0, le=1, description="of the critic that TD targets come from")
 

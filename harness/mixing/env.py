@@ -25,7 +25,7 @@ class MixingEnv(gymnasium.Env):  # type: ignore[misc]
     The seed of a `reset` decides the base, the data's order and so all outcomes. Raises SpecError for no steps.
     """
 
-    metadata = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}
 
     def __init__(self, world: World, *, steps: int) -> None:
         if steps < 1:

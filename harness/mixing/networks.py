@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+FLOOR = 0.02
+"""The share below which the critic hardly tells one from none."""
 
 
 class History(nn.Module):
@@ -49,17 +54,20 @@ class Critic(nn.Module):
     """One decoder layer over the states; then the mixture joins, and a linear layer gives the value, without a sigmoid.
 
     A gain has a sign and no bound, so a sigmoid could not say that a mixture loses. The mixture joins after the layer: a state
-    holds the mixtures before it already, and so the alternatives at a step share one history.
+    holds the mixtures before it already, and so the alternatives at a step share one history. It is given with the logarithms of
+    its shares, from 0 to 1 too: what more of a domain brings diminishes, and without a share it is forgotten, which straight lines would not say.
     """
 
     def __init__(self, *, size: int, n: int, width: int, heads: int, steps: int) -> None:
         super().__init__()
         self.history = History(size=size, width=width, heads=heads, layers=1, steps=steps)
-        self.join = nn.Linear(n, width)
+        self.join = nn.Linear(2 * n, width)
         self.leave = nn.Linear(width, 1)
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         """[B, T, size] and [..., B, T, N] to [..., B, T]: leading dimensions of `actions` are alternatives."""
-        hidden = self.history(states) + self.join(actions)
+        hidden = self.history(states) + self.join(
+            torch.cat([actions, torch.log1p(actions / FLOOR) / math.log1p(1 / FLOOR)], -1)
+        )
         found: Tensor = self.leave(nn.functional.gelu(hidden)).squeeze(-1)
         return found

@@ -68,7 +68,8 @@ class Live:
         self._step = 0
         self._trainer.reset(seed)
         self._feedback(None, 0)
-        return self._z()[-1]
+        z: Floats = self._z()[-1]
+        return z
 
     def step(self, rho: Floats) -> Outcome:
         """Raises EngineError where a component could not be measured: a step without a gain has no reward."""
@@ -138,7 +139,7 @@ class Simulator:
             raise DataError(f"a simulator of this space takes {x.shape[1]} transitions; the feed has {len(x)}")
         y = after[:, n:] - before[:, n:]
         gram = x.T @ x + penalty * np.eye(x.shape[1])
-        coefficients = np.linalg.solve(gram, x.T @ y)
+        coefficients: Floats = np.linalg.solve(gram, x.T @ y).astype(np.float64)
         error = np.sqrt(np.mean((y - x @ coefficients) ** 2, axis=0))
         return cls(
             domains=data.domains, components=data.components, weights=data.weights, starts=data.states[:, 0, n:],
