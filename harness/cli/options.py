@@ -50,8 +50,10 @@ def chosen_numbered(given: str | None, default: NumberedChoice = "ask") -> Numbe
     """What `--numbered` says. Raises SpecError for another word."""
     if given is None:
         return default
-    if given == "steps" or given == "models":
-        return given
+    if given == "steps":
+        return "steps"
+    if given == "models":
+        return "models"
     from harness.core.errors import SpecError
 
     raise SpecError(f"--numbered {given!r} is neither steps nor models; give one of them")

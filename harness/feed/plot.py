@@ -54,7 +54,7 @@ def plot_feed(feed: Feed, path: Path) -> None:
     metrics = {component.name: component.metric for vector in reversed(feed.vectors) for component in vector.components}
     variables = _variables(feed)
     steps_vary = not variables or any(len(feed.trajectory(one)) > 1 for one in feed.trajectories)
-    rows = [("step", _by_step(feed), None)] if steps_vary else []
+    rows: list[tuple[str, list[Line], list[Any] | None]] = [("step", _by_step(feed), None)] if steps_vary else []
     rows += [
         (name, _by_value(feed, name, values), None if _numeric(values) else values)
         for name, values in variables.items()
