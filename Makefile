@@ -10,7 +10,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 BIN := $(VENV)/bin
-ALL := .[dev,lm-eval,suites,tau2,ray]
+ALL := .[dev,docs,lm-eval,suites,tau2,ray]
 # tests/conftest.py says which worker runs what, and in which order.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
