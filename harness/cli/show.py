@@ -11,7 +11,7 @@ import typer
 def show(
     feeds: Annotated[
         list[Path],
-        typer.Argument(metavar="FEED...", help="A rewards.jsonl, or the folder it is in; several: one table."),
+        typer.Argument(metavar="FEED", help="A rewards.jsonl, or the folder it is in; several: one table."),
     ],
     trajectory: Annotated[str | None, typer.Option("--trajectory", "-t", help="Only this trajectory.")] = None,
     plot: Annotated[
