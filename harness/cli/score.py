@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Track, Trajectory, Weights
+from harness.cli.options import (
+    Base,
+    CodeExecution,
+    Numbered,
+    Quiet,
+    RunName,
+    SpecFile,
+    Track,
+    Trajectory,
+    Weights,
+    chosen_numbered,
+)
 from harness.cli.spec_options import (
     AllowPickle,
     BatchTokens,
@@ -51,6 +62,7 @@ def score(
     base: Base = None,
     run: RunName = None,
     trajectory: Trajectory = None,
+    numbered: Numbered = None,
     standardize: Standardize = None,
     overflow: Overflow = None,
     dtype: Dtype = None,
@@ -109,6 +121,7 @@ def score(
         checkpoints,
         base=base,
         trajectory=trajectory,
+        numbered=chosen_numbered(numbered),
         allow_pickle=chosen.allow_pickle,
         trust_remote_code=chosen.trust_remote_code,
     )

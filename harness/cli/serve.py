@@ -66,7 +66,7 @@ def serve(
     from harness.engines.vllm.launch import launch_for
     from harness.engines.vllm.server import VllmServer
 
-    found = find_checkpoints([checkpoint], base=base)
+    found = find_checkpoints([checkpoint], base=base, numbered="models")
     if len(found) != 1:
         raise CheckpointError(f"{checkpoint} holds {len(found)} checkpoints; name the one to serve")
     try:

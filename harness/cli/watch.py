@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Track, Trajectory, Weights
+from harness.cli.options import (
+    Base,
+    CodeExecution,
+    Numbered,
+    Quiet,
+    RunName,
+    SpecFile,
+    Track,
+    Trajectory,
+    Weights,
+    chosen_numbered,
+)
 from harness.cli.spec_options import (
     AllowPickle,
     BatchTokens,
@@ -32,6 +43,7 @@ def watch(
     base: Base = None,
     run: RunName = None,
     trajectory: Trajectory = None,
+    numbered: Numbered = None,
     interval: Annotated[float, typer.Option("--interval", help="Seconds between looks.", min=0.1)] = 10.0,
     settle: Annotated[
         float, typer.Option("--settle", help="Seconds without a change until a folder counts as written.", min=0.0)
@@ -86,6 +98,7 @@ def watch(
             [str(folder)],
             base=base,
             trajectory=trajectory,
+            numbered=chosen_numbered(numbered, "steps"),
             allow_pickle=chosen.allow_pickle,
             trust_remote_code=chosen.trust_remote_code,
         ),

@@ -20,6 +20,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from harness.core.errors import DataError
+from harness.core.extras import install
 from harness.tasks.tau2.upstream import unrelated
 
 PACKAGE = "inspect_evals"
@@ -58,7 +59,7 @@ def data_folder() -> Path:
         if folder.is_dir():
             return folder
     what = "is not installed" if not places else "has no tau2 in it (it came with 0.3)"
-    raise DataError(f"inspect-evals {what}; run: pip install 'mixture-harness[tau2]'{unrelated()}")
+    raise DataError(f"inspect-evals {what}; run: {install('tau2')}{unrelated()}")
 
 
 def is_installed() -> bool:
@@ -79,7 +80,7 @@ def modules(domain: str) -> dict[str, ModuleType]:
         except Exception as error:
             raise DataError(
                 f"the tau2 port in inspect-evals does not import ({type(error).__name__}: {error}; "
-                f"beside stand-ins: {light}); try: pip install 'mixture-harness[tau2]' --upgrade"
+                f"beside stand-ins: {light}); try: {install('tau2')} --upgrade"
             ) from error
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import run as cli
 from harness.core.errors import SpecError
-from harness.spec.kinds import COMPONENTS, component_class, component_kinds
+from harness.spec.kinds import COMPONENTS, component_class, component_kinds, words_of
 
 PLUGIN = """
 from typing import Literal
@@ -104,3 +105,10 @@ def test_one_name_claimed_twice_is_refused(tmp_path: Path, second: str) -> None:
     assert output.startswith("SpecError ")
     assert f"component kind {second.split()[0]!r} is registered twice: " in output
     assert "uninstall one of the packages" in output
+
+
+def test_a_kind_is_told_in_words_without_being_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert words_of("harness.components.logprob.component:LogprobComponent").startswith("A field's average")
+    assert words_of("no_such_package.module:Kind") == "no_such_package.module:Kind"
+    assert cli(["ls", "components"]) == 0
+    assert "harness.components" not in capsys.readouterr().out

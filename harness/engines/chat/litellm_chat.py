@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError
 from harness.core.errors import SpecError
+from harness.core.extras import install
 from harness.core.secret import hide, hide_in
 from harness.engines.chat.wire import body_of, failure, parse_completion, redirected
 
@@ -31,7 +32,7 @@ def _litellm() -> Any:
     except ImportError as error:
         raise SpecError(
             "litellm is not installed, and only hosted_vllm/NAME and openai/NAME with an api base go without; "
-            "run: pip install 'mixture-harness[tau2]'"
+            f"run: {install('tau2')}"
         ) from error
     litellm.drop_params = True
     litellm.suppress_debug_info = True

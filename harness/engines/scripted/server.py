@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.errors import SpecError, StateError
+from harness.core.extras import install
 from harness.engines.scripted.trouble import TROUBLES, Sent, Trouble, encode
 
 LARGEST_REQUEST = 64 * 2**20
@@ -113,7 +114,7 @@ class ScriptedServer:
         try:
             from aiohttp import web
         except ImportError as error:
-            raise SpecError("aiohttp is not installed; run: pip install 'mixture-harness[tau2]'") from error
+            raise SpecError(f"aiohttp is not installed; run: {install('tau2')}") from error
         app = web.Application(client_max_size=LARGEST_REQUEST)
         app.router.add_post("/v1/chat/completions", self._answer)
         app.router.add_post("/v1/completions", self._complete)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.core.errors import EngineError, SpecError
+from harness.core.extras import install
 from harness.run.executors.executor import Event, Job, Progressed
 from harness.run.executors.pool import Pool, Worker, WorkerDied
 from harness.spec.prepared import Prepared
@@ -252,5 +253,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise SpecError("--workers ray needs Ray; pip install 'mixture-harness[ray]'") from error
+        raise SpecError(f"--workers ray needs Ray; {install('ray')}") from error
     return ray

@@ -562,7 +562,7 @@ def suite_tasks(suite: str) -> list[str]:
 
 
 def test_the_math_suite_asks_for_likelihoods_and_for_texts(ran: Ran, tmp_path: Path) -> None:
-    pytest.importorskip("math_verify", reason="Minerva needs math-verify: pip install 'mixture-harness[suites]'")
+    pytest.importorskip("math_verify", reason="Minerva needs math-verify: the extra suites")
     every = {**samples.all_data(ran.folder / "data"), **ran.data}
     component = load(suite="math", data={name: every[name] for name in suite_tasks("math")}, limit=2)
     assert component.served
