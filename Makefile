@@ -90,4 +90,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-* .venv-vllm .venv-dataflex build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trl $(VENV)-llamafactory .venv-vllm .venv-dataflex build dist site .cache *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
