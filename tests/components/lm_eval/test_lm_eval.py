@@ -583,7 +583,7 @@ def test_the_math_suite_asks_for_likelihoods_and_for_texts(ran: Ran, tmp_path: P
 def test_a_package_that_is_missing_is_named(ran: Ran) -> None:
     if find_spec("math_verify"):
         pytest.skip("math-verify is installed")
-    with pytest.raises(SpecError, match=r"task minerva_math needs a package.*math_verify.*mixture-harness\[suites\]"):
+    with pytest.raises(SpecError, match=r"task minerva_math needs a package.*math_verify.*pip install .*lm_eval"):
         load(task="minerva_math", data={"minerva_math": samples.all_data(ran.folder / "data")["minerva_math"]})
 
 
