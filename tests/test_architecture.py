@@ -49,8 +49,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "harness.checkpoints",
         "harness.feed",
         "harness.spec",
+        "harness.track",
         "harness.run",
     ),
+    "harness.track": ("harness.core", "harness.report", "harness.track"),
 }
 """Room -> all that it may import of ours: what lies below it. The command line, above them all, may import anything."""
 GONE = (
@@ -74,19 +76,33 @@ STACKS: dict[str, tuple[str, ...]] = {
     "vllm": (),
     "ray": ("harness.run.executors.cluster",),
     "inspect_evals": ("harness.tasks.tau2.port",),
-    "inspect_ai": ("harness.tasks.tau2.port",),
+    "inspect_ai": (
+        "harness.tasks.tau2.port",
+        "harness.components.inspect",
+        "harness.report.inspect_logs",
+        "harness.report.inspect_sample",
+    ),
+    "openai": ("harness.components.inspect",),
     "tau2": ("harness.tasks.tau2.upstream",),
     "gymnasium": ("harness.mixing",),
     "minari": ("harness.mixing",),
+    "dataflex": ("harness.mixing.dataflex",),
     "matplotlib": ("harness.feed.plot",),
     "typer": ("harness.cli",),
     "rich": ("harness.cli",),
-    "yaml": ("harness.spec.spec", "harness.tasks"),
-    "huggingface_hub": ("harness.checkpoints", "harness.tasks"),
+    "yaml": ("harness.spec.spec", "harness.tasks", "harness.feed.hf_export"),
+    "wandb": ("harness.track.wandb",),
+    "trackio": ("harness.track.trackio",),
+    "tensorboard": ("harness.track.tensorboard",),
+    "mlflow": ("harness.track.mlflow",),
+    "huggingface_hub": ("harness.checkpoints", "harness.tasks", "harness.feed.hf_export"),
     "datasets": ("harness.tasks",),
 }
 """Foreign stack -> the only places that may import it, at any depth."""
+SUBCLASSES = tuple(f"harness.components.inspect.{name}" for name in ("model", "journal", "sandbox"))
 LAZY = (
+    "inspect_ai",
+    "openai",
     "ray",
     "litellm",
     "aiohttp",
@@ -99,6 +115,10 @@ LAZY = (
     "pyarrow",
     "lm_eval",
     "scipy",
+    "wandb",
+    "trackio",
+    "tensorboard",
+    "mlflow",
 )
 
 
@@ -208,7 +228,13 @@ def test_a_foreign_stack_is_imported_in_its_one_place(stack: str) -> None:
 @pytest.mark.parametrize("stack", LAZY)
 def test_a_heavy_stack_is_imported_only_when_it_is_needed(stack: str) -> None:
     # These subclass a foreign class; nothing imports them until a trainer or lm-eval does.
-    subclasses = ("harness.run.callback", "harness.lm_eval.model", "harness.lm_eval.tau2_task")
+    subclasses = (
+        "harness.run.callback",
+        "harness.mixing.callback",
+        "harness.lm_eval.model",
+        "harness.lm_eval.tau2_task",
+        *SUBCLASSES,
+    )
     wrong = [i for i in IMPORTS if i.at_import and within(i.imported, (stack,)) and i.importer not in subclasses]
     assert not wrong, "; ".join(map(str, wrong))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.checkpoints.fingerprint import read_json
 from harness.checkpoints.hub import fetch, looks_like_hub_id
 from harness.core.checkpoint import Checkpoint
 from harness.core.errors import CheckpointError
@@ -39,6 +40,26 @@ class Bases:
     def model_folder(self, checkpoint: Checkpoint) -> Path:
         """The folder of the whole model that is loaded or served: an adapter's base, else the checkpoint. Raises CheckpointError."""
         return self.folder(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder
+
+    def note(self, checkpoint: Checkpoint) -> str | None:
+        """That an adapter is put on a model of another architecture than it was trained on, as far as its files say. Raises CheckpointError."""
+        if checkpoint.kind != "lora":
+            return None
+        adapter = read_json(checkpoint.folder / "adapter_config.json")
+        base = read_json(self.folder(checkpoint) / "config.json")
+        mapping = adapter.get("auto_mapping")
+        trained = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+        classes = base.get("architectures") or []
+        if trained and classes and trained not in classes:
+            return f"the adapter was trained on a {trained}, and its base here is a {classes[0]}"
+        named = str(adapter.get("base_model_name_or_path") or "")
+        for folder in (Path(named), checkpoint.folder / named) if named else ():
+            if (folder / "config.json").exists():
+                theirs, ours = read_json(folder / "config.json").get("model_type"), base.get("model_type")
+                return (
+                    None if theirs == ours else f"the adapter names {named}, a {theirs}, and its base here is a {ours}"
+                )
+        return None
 
     def tokenizer_folder(self, checkpoint: Checkpoint) -> Path:
         """Where its tokenizer is: beside the weights; for an adapter that has none, its base's."""

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from harness.checkpoints.foreign import foreign_format
 from harness.checkpoints.hub import fetch, looks_like_hub_id
-from harness.checkpoints.step_names import is_unfinished, step_of
+from harness.checkpoints.step_names import Numbered, is_unfinished, numbered_name, step_of
 from harness.core.checkpoint import Checkpoint
-from harness.core.errors import CheckpointError
+from harness.core.errors import CheckpointError, SpecError
 from harness.core.vector import Mixture
 from harness.core.written_json import read_json
 
@@ -29,15 +29,17 @@ def find_checkpoints(
     *,
     base: str | None = None,
     trajectory: str | None = None,
+    numbered: Numbered = "ask",
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> list[Checkpoint]:
-    """Every checkpoint below the arguments, each trajectory in step order. Raises CheckpointError.
+    """Every checkpoint below the arguments, each trajectory in step order. Raises CheckpointError, or SpecError for a question.
 
     An argument is a model or adapter folder (nothing inside it is looked at), a training output folder with
     `checkpoint-*` in it (those are scored, not a final model beside them), a folder of such folders, or a hub id `org/name@revision`; revisions that name a step
     (`step1000`) are steps of one trajectory. `base` replaces the base that adapters name; `trajectory` names the
-    trajectory instead of its folder.
+    trajectory instead of its folder. `numbered`: what models are that lie beside each other and differ in a number alone
+    (`save-100`, `save-200`).
     """
     if base is not None and not (Path(base) / "config.json").exists() and not looks_like_hub_id(base):
         raise CheckpointError(f"--base {base} is not a model folder (no config.json) and not a hub id")
@@ -67,11 +69,39 @@ def find_checkpoints(
             if path.exists():
                 what = foreign_format(path) or "it is a file; name its folder"
             raise CheckpointError(f"no checkpoint at {argument}: {what}")
+    if numbered == "ask":
+        _ask(found)
+    elif numbered == "steps":
+        found = [_as_step(item) for item in found]
     unique = list({(str(item.folder.resolve()), item.trajectory, item.step): item for item in found}.values())
     named = [replace(item, trajectory=trajectory) for item in unique] if trajectory else _distinct(unique)
     _check_places(named)
     first = {item.trajectory: index for index, item in reversed(list(enumerate(named)))}
     return sorted(named, key=lambda item: (first[item.trajectory], -1 if item.step is None else item.step))
+
+
+def _ask(found: Sequence[Checkpoint]) -> None:
+    """Refuse to guess whether models that differ in a number alone are steps of one training. Raises SpecError."""
+    series: dict[tuple[Path, str], dict[int, str]] = {}
+    for item in found:
+        name = None if item.step is not None or item.revision is not None else numbered_name(item.folder.resolve().name)
+        if name is not None:
+            series.setdefault((item.folder.resolve().parent, name.stem), {})[name.number] = item.folder.name
+    for (parent, _), names in series.items():
+        if len(names) > 1:
+            ordered = [names[number] for number in sorted(names)]
+            few = ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
+            raise SpecError(
+                f"are {few} in {_printable(parent)} steps of one training? --numbered steps takes their numbers for steps "
+                "(one trajectory, with gains); --numbered models takes each for a training of its own"
+            )
+
+
+def _as_step(item: Checkpoint) -> Checkpoint:
+    """A model whose name ends in a number, as that step of the training that its folder is named for."""
+    folder = item.folder.resolve()
+    name = None if item.step is not None or item.revision is not None else numbered_name(folder.name)
+    return item if name is None else replace(item, step=name.number, trajectory=_printable(folder.parent.name))
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -24,7 +24,7 @@ class Opener:
 
     def __init__(self, options: OpenOptions | None = None, *, log_folder: Path | None = None) -> None:
         self.options = options or OpenOptions()
-        bases = Bases(self.options)
+        bases = self._bases = Bases(self.options)
         self.tokenizers = Tokenizers(self.options, bases)
         self.identifier = Identifier(self.options, bases, self.tokenizers)
         self.models = Models(self.options, bases, self.identifier)
@@ -58,7 +58,7 @@ class Opener:
     @contextlib.contextmanager
     def open(self, checkpoint: Checkpoint) -> Iterator[OpenCheckpoint]:
         """The checkpoint as a Subject, until the next one is opened."""
-        opened = OpenCheckpoint(self.tokenizers, self.identifier, self.models, self.serving, checkpoint)
+        opened = OpenCheckpoint(self._bases, self.tokenizers, self.identifier, self.models, self.serving, checkpoint)
         try:
             yield opened
         finally:

@@ -11,6 +11,7 @@ from harness.core.endpoint import Endpoint
 from harness.core.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.checkpoints.bases import Bases
     from harness.checkpoints.identify import Identifier
     from harness.checkpoints.models import Models
     from harness.checkpoints.serving import Serving
@@ -22,12 +23,14 @@ class OpenCheckpoint:
 
     def __init__(
         self,
+        bases: Bases,
         tokenizers: Tokenizers,
         identifier: Identifier,
         models: Models,
         serving: Serving,
         checkpoint: Checkpoint,
     ) -> None:
+        self._bases = bases
         self._tokenizers = tokenizers
         self._identifier = identifier
         self._models = models
@@ -68,9 +71,9 @@ class OpenCheckpoint:
         return found
 
     def notes(self) -> list[str]:
-        """What is unusual about its tokenizer."""
-        note = self._tokenizers.load(self._checkpoint).note
-        return [note] if note else []
+        """What is unusual about its tokenizer, or about the base of an adapter."""
+        found = (self._tokenizers.load(self._checkpoint).note, self._bases.note(self._checkpoint))
+        return [note for note in found if note]
 
     def endpoint(self) -> Endpoint:
         """Where it is served. Raises SpecError, CheckpointError or EngineError."""

@@ -21,6 +21,7 @@ from harness.core.errors import CheckpointError
 from harness.core.opening import OpenOptions
 from harness.core.serving import Servable
 from harness.core.template_trial import endless
+from harness.core.thoughts import opens_thought
 
 if TYPE_CHECKING:
     from harness.engines.vllm.checkpoint_server import CheckpointServer
@@ -93,6 +94,7 @@ class Serving:
             logprobs=logprobs,
             render=self._renderer(checkpoint),
             notes=(note,) if note else (),
+            opens_thought=self._opens_thought(checkpoint),
         )
 
     def answering(self, checkpoint: Checkpoint) -> str | None:
@@ -187,25 +189,38 @@ class Serving:
 
         return first_of(self._models.load(checkpoint))
 
+    def _opens_thought(self, checkpoint: Checkpoint) -> bool:
+        """Whether prompts of the chat template end within a thought; False where there is no template that renders one."""
+        try:
+            return opens_thought(self._rendered(checkpoint, [{"role": "user", "content": "Hello."}], ()))
+        except Exception:  # noqa: BLE001 - a template may raise anything; what needs it says so by itself
+            return False
+
     def _renderer(self, checkpoint: Checkpoint) -> Callable[..., list[int]]:
         """Token ids of a conversation by the checkpoint's own tokenizer and template, or by the one that the settings name."""
 
         def render(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
-            given = self._options.serve.chat_template
-            template = None if given is None else Path(given).read_text(encoding="utf-8")
-            tokenizer = self._tokenizers.load(checkpoint).tokenizer
-            self._check_template(checkpoint, template or tokenizer.chat_template)
-            text = tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tools=[dict(tool) for tool in tools] or None,
-                chat_template=template,
-                add_generation_prompt=True,
-                tokenize=False,
-            )
-            ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+            text = self._rendered(checkpoint, messages, tools)
+            ids: list[int] = self._tokenizers.load(checkpoint).tokenizer.encode(text, add_special_tokens=False)
             return ids
 
         return render
+
+    def _rendered(
+        self, checkpoint: Checkpoint, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+    ) -> str:
+        given = self._options.serve.chat_template
+        template = None if given is None else Path(given).read_text(encoding="utf-8")
+        tokenizer = self._tokenizers.load(checkpoint).tokenizer
+        self._check_template(checkpoint, template or tokenizer.chat_template)
+        text: str = tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tools=[dict(tool) for tool in tools] or None,
+            chat_template=template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        return text
 
     def _check_template(self, checkpoint: Checkpoint, template: Any) -> None:
         """Refuse a chat template that would take all memory or no end of time. Raises CheckpointError."""

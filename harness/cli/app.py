@@ -17,6 +17,7 @@ from harness.cli import (
     lm_eval,
     ls,
     merge,
+    prefetch,
     report,
     schema,
     score,
@@ -59,6 +60,7 @@ app.command("score")(score.score)
 app.command("watch")(watch.watch)
 app.command("merge")(merge.merge)
 app.command("doctor")(doctor.doctor)
+app.command("prefetch")(prefetch.prefetch)
 app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
 app.command("fit-reference")(fit_reference.fit_reference)
 app.command("show")(show.show)

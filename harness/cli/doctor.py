@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, SpecFile, Weights
+from harness.cli.options import Base, CodeExecution, Numbered, SpecFile, Weights, chosen_numbered
 
 
 def doctor(
@@ -19,6 +19,7 @@ def doctor(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder that is to be used.")] = None,
     code_execution: CodeExecution = False,
     base: Base = None,
+    numbered: Numbered = None,
 ) -> int:
     """Check spec, data, endpoints, checkpoints, disk and memory in seconds; loads no model, writes nothing."""
     from rich.console import Console
@@ -36,7 +37,7 @@ def doctor(
     if weights is not None:
         chosen = weighted(chosen, read_weights(weights), where=str(weights))
     chosen = allow_code_execution(chosen) if code_execution else chosen
-    for check in examine(chosen, checkpoints or [], out=out, base=base):
+    for check in examine(chosen, checkpoints or [], out=out, base=base, numbered=chosen_numbered(numbered)):
         console.print(f"{marks[check.ok]:<7} {check.name}: {visible(check.words)}")
         n_failed += check.ok is False
     if n_failed:

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from harness.core.errors import EXIT_INTERRUPTED, SpecError
+from harness.core.extras import install
 
 MODEL = "harness.lm_eval.model:HarnessLM"
 
@@ -39,7 +40,7 @@ def _run(arguments: Sequence[str]) -> int:
         from lm_eval.api.registry import model_registry
         from lm_eval.utils import setup_logging
     except ModuleNotFoundError as error:
-        raise SpecError(f"`harness lm-eval` needs lm-eval ({error}); pip install 'mixture-harness[lm-eval]'") from error
+        raise SpecError(f"`harness lm-eval` needs lm-eval ({error}); {install('lm-eval')}") from error
 
     setup_logging()
     if "harness" not in model_registry:  # a newer lm-eval has it from our entry point

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Self
 
 from rich.console import Console
@@ -15,6 +16,13 @@ from harness.core.vector import ComponentRecord, RewardVector
 from harness.run.observer import Observer
 
 stderr = Console(stderr=True)
+
+
+class QuietObserver(Observer):
+    """Warnings and nothing else."""
+
+    def warning(self, words: str) -> None:
+        stderr.print(f"warning: {visible(words)}", markup=False, highlight=False, soft_wrap=True)
 
 
 class PlainObserver(Observer):
@@ -49,15 +57,21 @@ class PlainObserver(Observer):
     def alarm(self, vector: RewardVector, component: ComponentRecord) -> None:
         self.write(alarm_words(vector, component))
 
+    def warning(self, words: str) -> None:
+        self.write(f"warning: {visible(words)}")
+
     def write(self, text: str) -> None:
         """One line, unwrapped."""
         stderr.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class RichObserver(PlainObserver):
-    """A bar over all items: done, tokens per second, time left; a line above it per finished checkpoint."""
+    """A bar over all items: done, tokens per second, failures, time left; a line above it per finished checkpoint.
 
-    def __init__(self) -> None:
+    Where several workers measure, each has a bar of its own: what it has in hand, its items, how many checkpoints it has done.
+    """
+
+    def __init__(self, console: Console = stderr) -> None:
         super().__init__()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -66,12 +80,14 @@ class RichObserver(PlainObserver):
             TextColumn("items"),
             TextColumn("{task.fields[pace]}"),
             TimeRemainingColumn(),
-            console=stderr,
+            console=console,
             transient=True,
         )
         self._task = self._bar.add_task("reading", total=None, pace="")
 
         self._workers: dict[str, TaskID] = {}
+        self._ended: Counter[str] = Counter()
+        self._n_failed = 0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -93,7 +109,13 @@ class RichObserver(PlainObserver):
     def advance(self, *, items: int, tokens: int) -> None:
         super().advance(items=items, tokens=tokens)
         seconds = time.perf_counter() - self._clock
-        self._bar.update(self._task, advance=items, pace=f"{self._tokens / seconds:,.0f} tokens/s" if seconds else "")
+        pace = f"{self._tokens / seconds:,.0f} tokens/s" if seconds else ""
+        failed = f", {self._n_failed} failed" if self._n_failed else ""
+        self._bar.update(self._task, advance=items, pace=f"{pace}{failed}".removeprefix(", "))
+
+    def finished(self, vector: RewardVector, *, new: bool) -> None:
+        self._n_failed += vector.status == "failed"
+        super().finished(vector, new=new)
 
     def working(self, worker: str, checkpoint: Checkpoint | None, *, items: int) -> None:
         if worker not in self._workers:
@@ -101,7 +123,9 @@ class RichObserver(PlainObserver):
             self._bar.update(self._task, description="all")
         step = "" if checkpoint is None or checkpoint.step is None else f" step {checkpoint.step}"
         what = "idle" if checkpoint is None else f"{checkpoint.trajectory}{step}"
-        self._bar.reset(self._workers[worker], total=items, description=f"{worker}: {what}")
+        self._ended[worker] += checkpoint is None
+        pace = f"{self._ended[worker]} done"
+        self._bar.reset(self._workers[worker], total=items, description=f"{worker}: {what}", pace=pace)
 
     def worked(self, worker: str, *, items: int, tokens: int) -> None:
         super().worked(worker, items=items, tokens=tokens)

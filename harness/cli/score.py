@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.options import (
+    Base,
+    CodeExecution,
+    Numbered,
+    Quiet,
+    RunName,
+    SpecFile,
+    Track,
+    Trajectory,
+    Weights,
+    chosen_numbered,
+)
 from harness.cli.spec_options import (
     AllowPickle,
     BatchTokens,
@@ -51,6 +62,7 @@ def score(
     base: Base = None,
     run: RunName = None,
     trajectory: Trajectory = None,
+    numbered: Numbered = None,
     standardize: Standardize = None,
     overflow: Overflow = None,
     dtype: Dtype = None,
@@ -73,6 +85,7 @@ def score(
             "--shard", metavar="I/N", help="Only every N-th checkpoint, the I-th first; `harness merge` joins them."
         ),
     ] = None,
+    track: Track = None,
     quiet: Quiet = False,
 ) -> int:
     """Score checkpoints: one reward vector each, appended to OUT/rewards.jsonl.
@@ -81,12 +94,11 @@ def score(
     """
     from harness.checkpoints.find import find_checkpoints
     from harness.cli.forecast_table import print_forecast
-    from harness.cli.progress import PlainObserver, RichObserver, stderr
+    from harness.cli.progress import PlainObserver, QuietObserver, RichObserver, stderr
     from harness.cli.spec_options import chosen_spec
     from harness.cli.table import incomplete, print_vectors
     from harness.cli.workers import executor_of
     from harness.run.forecast import forecast
-    from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
     from harness.run.shard import shard_of
     from harness.spec.prepared import prepare
@@ -103,11 +115,13 @@ def score(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         code_execution=code_execution,
+        track=track,
     )
     found = find_checkpoints(
         checkpoints,
         base=base,
         trajectory=trajectory,
+        numbered=chosen_numbered(numbered),
         allow_pickle=chosen.allow_pickle,
         trust_remote_code=chosen.trust_remote_code,
     )
@@ -118,7 +132,7 @@ def score(
         part, found = shard_of(shard, prepared, found)
     if dry_run:
         return print_forecast(forecast(prepared, found, out=folder, run_name=run))
-    observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
+    observer = QuietObserver() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(
             prepared,

@@ -29,6 +29,10 @@ def serve(
     api_key_env: Annotated[
         str | None, typer.Option("--api-key-env", help="Environment variable that holds the key clients must send.")
     ] = None,
+    reasoning_parser: Annotated[
+        str | None,
+        typer.Option("--reasoning-parser", help="vLLM's name of the parser of thoughts. Default: by model."),
+    ] = None,
     tool_call_parser: Annotated[
         str | None,
         typer.Option("--tool-call-parser", help="vLLM's name of the parser of tool calls. Default: by model."),
@@ -62,7 +66,7 @@ def serve(
     from harness.engines.vllm.launch import launch_for
     from harness.engines.vllm.server import VllmServer
 
-    found = find_checkpoints([checkpoint], base=base)
+    found = find_checkpoints([checkpoint], base=base, numbered="models")
     if len(found) != 1:
         raise CheckpointError(f"{checkpoint} holds {len(found)} checkpoints; name the one to serve")
     try:
@@ -71,6 +75,7 @@ def serve(
             args=list(context.args),
             api_key_env=api_key_env,
             tool_call_parser=tool_call_parser,
+            reasoning_parser=reasoning_parser,
             chat_template=chat_template,
             max_model_len=max_model_len,
             startup_timeout_s=startup_timeout,

@@ -40,6 +40,7 @@ def chosen_spec(
     trust_remote_code: bool,
     allow_pickle: bool,
     code_execution: bool,
+    track: list[str] | None,
 ) -> Spec:
     """The spec that the options make. Raises SpecError."""
     from harness.core.errors import SpecError
@@ -57,6 +58,7 @@ def chosen_spec(
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code or None,
         allow_pickle=allow_pickle or None,
+        track=track or None,
     )
     if weights is not None:
         chosen = weighted(chosen, read_weights(weights), where=str(weights))

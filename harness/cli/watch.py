@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Base, CodeExecution, Quiet, RunName, SpecFile, Trajectory, Weights
+from harness.cli.options import (
+    Base,
+    CodeExecution,
+    Numbered,
+    Quiet,
+    RunName,
+    SpecFile,
+    Track,
+    Trajectory,
+    Weights,
+    chosen_numbered,
+)
 from harness.cli.spec_options import (
     AllowPickle,
     BatchTokens,
@@ -32,6 +43,7 @@ def watch(
     base: Base = None,
     run: RunName = None,
     trajectory: Trajectory = None,
+    numbered: Numbered = None,
     interval: Annotated[float, typer.Option("--interval", help="Seconds between looks.", min=0.1)] = 10.0,
     settle: Annotated[
         float, typer.Option("--settle", help="Seconds without a change until a folder counts as written.", min=0.0)
@@ -51,16 +63,16 @@ def watch(
     ray_address: RayAddress = None,
     worker_gpus: WorkerGpus = None,
     worker_cpus: WorkerCpus = None,
+    track: Track = None,
     quiet: Quiet = False,
 ) -> int:
     """Score checkpoints of a running training as they appear; complete ones only. Ctrl-C ends it and loses nothing."""
     from harness.checkpoints.find import find_checkpoints
     from harness.checkpoints.watch import Watch
-    from harness.cli.progress import PlainObserver, RichObserver, stderr
+    from harness.cli.progress import PlainObserver, QuietObserver, RichObserver, stderr
     from harness.cli.spec_options import chosen_spec
     from harness.cli.table import incomplete, print_vectors
     from harness.cli.workers import executor_of
-    from harness.run.observer import Observer
     from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
 
@@ -76,6 +88,7 @@ def watch(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         code_execution=code_execution,
+        track=track,
     )
     prepared = prepare(chosen)
     if not folder.is_dir():
@@ -85,6 +98,7 @@ def watch(
             [str(folder)],
             base=base,
             trajectory=trajectory,
+            numbered=chosen_numbered(numbered, "steps"),
             allow_pickle=chosen.allow_pickle,
             trust_remote_code=chosen.trust_remote_code,
         ),
@@ -93,7 +107,7 @@ def watch(
         idle_timeout_s=idle_timeout,
         ticks=workers is not None,
     )
-    observer = Observer() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
+    observer = QuietObserver() if quiet else RichObserver() if stderr.is_terminal else PlainObserver()
     with observer:
         summary = run_pipeline(
             prepared,

@@ -35,9 +35,15 @@ class ChatCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatAnswer:
-    """One answer. `finish_reason` is the endpoint's: `stop`, `length`, `tool_calls`, ..."""
+    """One answer. `finish_reason` is the endpoint's: `stop`, `length`, `tool_calls`, ...
+
+    `content` is what is said. `reasoning`: what the model thought, which nobody else may hear. `written`: the content as it came,
+    where thoughts stood in it; None where they came apart.
+    """
 
     content: str | None = None
+    reasoning: str | None = None
+    written: str | None = None
     tool_calls: tuple[ChatCall, ...] = ()
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)

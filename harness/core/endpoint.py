@@ -19,6 +19,7 @@ class Endpoint:
     should know about the server, such as that it could not be compared with the checkpoint. `own_length`: tokens of the model's own
     context where the server was set to fewer, so that an overflow is the setting's and not the model's. `logprobs`: whether the
     server says how likely each token of an answer was, which is asked for so that an answer made of NaN is seen.
+    `opens_thought`: whether the chat template's prompts end within a thought.
     """
 
     api_base: str
@@ -34,3 +35,4 @@ class Endpoint:
     note: str | None = None
     own_length: int | None = None
     logprobs: bool = False
+    opens_thought: bool = False

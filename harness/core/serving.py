@@ -42,6 +42,10 @@ class ServeSettings(Record):
     tool_call_parser: str | None = Field(
         default=None, description="vLLM's name of the parser of tool calls; null: by chat template and model"
     )
+    reasoning_parser: str | None = Field(
+        default=None,
+        description="vLLM's name of the parser that tells thoughts from what is said; null: by chat template, model and tokenizer",
+    )
     chat_template: str | None = Field(default=None, description="Jinja file; null: the checkpoint's own")
     max_model_len: int | None = Field(
         default=None, ge=1, description="tokens of prompt and answer together; null: the model's own"
@@ -89,6 +93,7 @@ class ServeSettings(Record):
             "chat_template": template,
             "tool_call_parser": self.tool_call_parser,
             "max_model_len": self.max_model_len,
+            **({} if self.reasoning_parser is None else {"reasoning_parser": self.reasoning_parser}),
             **self.options(),
         }
 
@@ -106,7 +111,7 @@ class Servable:
     `tokenizer` is the folder whose tokenizer and chat template it is used with, `tokenizer_digest` says what is in there.
     `logprobs(ids)` gives the checkpoint's own log P(ids[i] | ids[:i]) for i >= 1, in nats; it may load the model.
     `render(messages, tools)` gives the token ids of a conversation by its own tokenizer and chat template, and raises where the
-    template refuses it. `notes`: what a reader of numbers should know about what is served.
+    template refuses it. `notes`: what a reader of numbers should know about what is served. `opens_thought`: whether prompts end within a thought.
     """
 
     label: str
@@ -120,3 +125,4 @@ class Servable:
     logprobs: Callable[[Sequence[int]], Sequence[float]] | None = None
     render: Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], list[int]] | None = None
     notes: tuple[str, ...] = ()
+    opens_thought: bool = False

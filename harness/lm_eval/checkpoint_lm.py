@@ -20,6 +20,7 @@ from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.component import Engine, Progress, Subject
 from harness.core.errors import CheckpointError, DataError, EngineError, HarnessError, SpecError
 from harness.core.template_trial import endless
+from harness.core.thoughts import OPENS, apart, opens_thought
 from harness.core.tokens import TokenPair
 from harness.engines.chat.completions import Completion, Prompt, complete
 from harness.engines.models.load import dtype_name, first_non_finite
@@ -178,12 +179,18 @@ class CheckpointLM:
         prompts: dict[int, Prompt] = {}
         answers: list[Answer] = [""] * len(requests)
         repeats: dict[int, int] = {}
+        begins = answer_begins(tokenizer)
         for place, request in enumerate(requests):
             repeat = repeats[id(request)] = repeats.get(id(request), -1) + 1
             text, options = request.args[:2]
             try:
                 prompts[place] = make_prompt(
-                    tokenizer, text, {**own, **options}, max_model_len=endpoint.max_model_len, seed=self._seed + repeat
+                    tokenizer,
+                    text,
+                    {**own, **options},
+                    max_model_len=endpoint.max_model_len,
+                    seed=self._seed + repeat,
+                    thinks=begins is not None and text.endswith(begins),
                 )
             except DataError as error:
                 answers[place] = Failure(cause=str(error))
@@ -214,14 +221,48 @@ class CheckpointLM:
         specials = tokenizer.all_special_tokens
         for (place, prompt), made in zip(prompts.items(), completions, strict=True):
             self.n_at_limit += isinstance(made, Completion) and made.finish_reason == "length"
-            answers[place] = _cut(made.text, prompt.stop, specials) if isinstance(made, Completion) else made
+            if isinstance(made, Completion):
+                said = made.text if prompt.thinks is None else _said(made.text, opened=prompt.thinks == "opened")
+                answers[place] = _cut(said, prompt.stop, specials)
+            else:
+                answers[place] = made
         return answers
 
 
+def answer_begins(tokenizer: Any) -> str | None:
+    """What a chat template puts before an answer, where it shows thoughts; None for a template that does not."""
+    template = getattr(tokenizer, "chat_template", None)
+    if not template or not any(mark in str(template) for mark in OPENS):
+        return None
+    turn = [{"role": "user", "content": "Hello."}]
+    try:
+        before = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False)
+        whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    except Exception:  # noqa: BLE001 - a template may raise anything; whoever needs it says so
+        return None
+    begins: str = whole.removeprefix(before)
+    return begins if begins and begins != whole else None
+
+
+def _said(text: str, *, opened: bool) -> str:
+    """An answer without what was thought; nothing where the thought that the prompt opened never ends."""
+    spoken = apart(text)
+    return "" if opened and spoken.thought is None else spoken.said or ""
+
+
 def make_prompt(
-    tokenizer: Any, text: str, options: Mapping[str, Any], *, max_model_len: int | None, seed: int
+    tokenizer: Any,
+    text: str,
+    options: Mapping[str, Any],
+    *,
+    max_model_len: int | None,
+    seed: int,
+    thinks: bool = False,
 ) -> Prompt:
     """A generation request of lm-eval as its `local-completions` sends it, in token ids, cut from the left to leave room.
+
+    `thinks`: the answer may begin with a thought, which the task's own ends of a text must not break off: the server stops at
+    EOS alone, and the text is cut afterwards.
 
     Raises DataError where the answer alone would fill the context.
     """
@@ -236,6 +277,8 @@ def make_prompt(
         temperature = 0.0
     eos = tokenizer.eos_token
     sent = [*stop, eos] if eos and eos not in stop else stop
+    if thinks:
+        sent = [eos] if eos else []
     ids = prompt_ids(tokenizer, text)
     truncated = False
     if max_model_len is not None:
@@ -248,7 +291,13 @@ def make_prompt(
         truncated = len(ids) > room
         ids = ids[-room:]
     payload = {"max_tokens": most, "temperature": temperature, "stop": sent, "seed": seed, **rest}
-    return Prompt(ids=tuple(ids), payload=payload, stop=tuple(stop), truncated=truncated)
+    return Prompt(
+        ids=tuple(ids),
+        payload=payload,
+        stop=tuple(stop),
+        truncated=truncated,
+        thinks=(None if not thinks else "opened" if opens_thought(text) else "free"),
+    )
 
 
 def prompt_ids(tokenizer: Any, text: str) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.errors import DataError, SpecError
+from harness.core.extras import install
 from harness.core.tokens import TokenPair
 from harness.engines.models.load import choose_device, off_the_gpu
 from harness.engines.scoring.packs import PackPlan
@@ -27,7 +28,7 @@ try:
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
     from tqdm import tqdm
 except ImportError as error:
-    raise ImportError(f"HarnessLM needs lm-eval ({error}); pip install 'mixture-harness[lm-eval]'") from error
+    raise ImportError(f"HarnessLM needs lm-eval ({error}); {install('lm-eval')}") from error
 
 # Below lm-eval's own logger, so that what it shows and hides holds for this model too.
 log = logging.getLogger("lm_eval.models.harness")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.core.errors import SpecError
+from harness.core.extras import install
 from harness.core.tau2.task import REWARD_TYPES
 from harness.lm_eval.tau2_order import UNSCORED, SimulationOrder, metrics
 from harness.tasks.tau2.task_file import task_value
@@ -25,9 +26,7 @@ try:
     from lm_eval.api.task import Task
     from lm_eval.config.task import TaskConfig
 except ImportError as error:
-    raise ImportError(
-        f"tau2 tasks of lm-eval need lm-eval ({error}); pip install 'mixture-harness[lm-eval]'"
-    ) from error
+    raise ImportError(f"tau2 tasks of lm-eval need lm-eval ({error}); {install('lm-eval')}") from error
 
 REQUEST = "simulate"
 

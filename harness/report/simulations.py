@@ -62,12 +62,12 @@ def simulations(of: Sequence[Group], *, keep: Keep, at_most: int) -> dict[str, A
     notes = []
     for index, group in enumerate(of):
         try:
-            lines += [(index, line) for line in _lines(group.path)]
+            lines += [(index, line) for line in lines_of(group.path)]
         except DataError as error:
             if not group.places:
                 raise
             notes.append(f"{group.name}: {error}")
-    rewards = [_number(_mapping(line.get("reward_info")).get("reward")) for _, line in lines]
+    rewards = [number_of(_mapping(line.get("reward_info")).get("reward")) for _, line in lines]
     wanted = [row for row, reward in enumerate(rewards) if keep is Keep.ALL or not succeeded(reward)]
     wanted = [] if keep is Keep.NONE else sorted(wanted, key=lambda row: succeeded(rewards[row]))
     kept = set(wanted[:at_most])
@@ -81,7 +81,7 @@ def simulations(of: Sequence[Group], *, keep: Keep, at_most: int) -> dict[str, A
         if row in kept:
             key = (index, one["task"])
             if key not in scenarios:
-                scenarios[key] = strings.number(_scenario(line.get("task")), MESSAGE)
+                scenarios[key] = strings.number(scenario_of(line.get("task")), MESSAGE)
             one["scenario"] = scenarios[key]
             one["messages"] = list(_messages(line.get("messages"), strings))
         made.append(one)
@@ -104,7 +104,7 @@ def succeeded(reward: float | None) -> bool:
     return reward is not None and reward >= 1 - ALMOST
 
 
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+def lines_of(path: Path) -> Iterator[Mapping[str, Any]]:
     """The simulations of a folder or file; of ours also those without a reward, each simulation once. Raises DataError."""
     named: list[tuple[str, Any]] = []
     if path.is_file():
@@ -187,15 +187,17 @@ def _explained(one: dict[str, Any], line: Mapping[str, Any], replays: Replays, s
 
 
 def _parts(info: Mapping[str, Any]) -> dict[str, float]:
-    found = {str(name): _number(part) for name, part in _mapping(info.get("reward_breakdown")).items()}
-    database = _number(_mapping(info.get("db_check")).get("db_reward"))
+    found = {str(name): number_of(part) for name, part in _mapping(info.get("reward_breakdown")).items()}
+    database = number_of(_mapping(info.get("db_check")).get("db_reward"))
     if database is not None:
         found.setdefault("DB", database)
     return {name: part for name, part in found.items() if part is not None}
 
 
 def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
-    """(role, whether the user's, text, calls, error) of each message in order; what is no message is said to be none."""
+    """(role, whether the user's, text, calls, error) of each message in order, and its thought where it has one; what is no message is
+    said to be none.
+    """
     for message in _list(messages):
         if not isinstance(message, Mapping):
             yield ["unreadable", 0, strings.number(f"no message: {compact(message)}", MESSAGE), [], 0]
@@ -216,10 +218,11 @@ def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
             strings.number(text_of(message.get("content")), limit),
             calls,
             int(message.get("error") is True),
+            *([strings.number(thought, MESSAGE)] if (thought := text_of(message.get("reasoning_content"))) else []),
         ]
 
 
-def _scenario(task: Any) -> str:
+def scenario_of(task: Any) -> str:
     """Everything that the task tells the simulated user, as one text."""
     scenario = _mapping(_mapping(task).get("user_scenario"))
     try:
@@ -244,7 +247,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """A finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

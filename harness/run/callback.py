@@ -58,3 +58,8 @@ class RewardCallback(TrainerCallback):  # type: ignore[misc]
         )
         if self.on_feedback is not None:
             self.on_feedback(vector)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """End the runs of the environment's trackers."""
+        if state.is_world_process_zero:
+            self.environment.close()

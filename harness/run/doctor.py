@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.finite import first_non_finite
 from harness.checkpoints.open import Opener
+from harness.checkpoints.step_names import Numbered
 from harness.checkpoints.whole import Size, check_whole
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Check, Component
@@ -34,7 +35,12 @@ ROOM = 1.2
 
 
 def examine(
-    spec: Spec, arguments: Sequence[str], *, out: Path | None = None, base: str | None = None
+    spec: Spec,
+    arguments: Sequence[str],
+    *,
+    out: Path | None = None,
+    base: str | None = None,
+    numbered: Numbered = "ask",
 ) -> Iterator[Check]:
     """Findings in the order in which a run would meet them; a failed one does not hide what comes after it."""
     try:
@@ -49,7 +55,7 @@ def examine(
     if out is not None:
         yield from _run_folder(prepared, out)
     if arguments:
-        yield from _checkpoints(prepared, arguments, out, base)
+        yield from _checkpoints(prepared, arguments, out, base, numbered)
     else:
         yield Check(name="checkpoints", ok=None, words="none given, so nothing about them was checked")
 
@@ -80,11 +86,17 @@ def _others(spec: Spec, first: str) -> Iterator[Check]:
                 yield Check(name=config.name, ok=False, words=str(error))
 
 
-def _checkpoints(prepared: Prepared, arguments: Sequence[str], out: Path | None, base: str | None) -> Iterator[Check]:
+def _checkpoints(
+    prepared: Prepared, arguments: Sequence[str], out: Path | None, base: str | None, numbered: Numbered
+) -> Iterator[Check]:
     spec = prepared.spec
     try:
         found = find_checkpoints(
-            arguments, base=base, allow_pickle=spec.allow_pickle, trust_remote_code=spec.trust_remote_code
+            arguments,
+            base=base,
+            numbered=numbered,
+            allow_pickle=spec.allow_pickle,
+            trust_remote_code=spec.trust_remote_code,
         )
     except HarnessError as error:
         yield Check(name="checkpoints", ok=False, words=str(error))

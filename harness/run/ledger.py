@@ -30,7 +30,7 @@ from harness.feed.items import LINK, TEXTS
 from harness.feed.lines import FEED_FILE
 
 RUN_SCHEMA = "harness.run/1"
-UNCOUNTED = ("device", "batch_tokens", "trust_remote_code", "allow_pickle", "serve")
+UNCOUNTED = ("device", "batch_tokens", "trust_remote_code", "allow_pickle", "serve", "track")
 """Keys of a spec that are no part of what is measured, or only of components that are served."""
 Table = Mapping[str, Sequence[Any]]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -21,7 +21,8 @@ from harness.run.measure import measure_component
 from harness.run.observer import Observer
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared, prepare
-from harness.spec.spec import Spec, default_spec, load_spec
+from harness.spec.spec import Spec, default_spec, load_spec, override
+from harness.track.tracking import Tracking
 
 OnAlarm = Callable[[RewardVector, ComponentRecord], None]
 """Told of a vector and the component in it that has lost too much."""
@@ -73,7 +74,8 @@ class RewardEnvironment:
     `spec` is a Spec, the path of one, or nothing for the offline default. With `out`, measurements and vectors go to
     that folder as `harness score` would write them, and a restarted training continues its feed; without, they are
     kept in memory. Fields are read on construction. `on_alarm` is called for every source component that has lost more than
-    it may (`allowed_loss`) since its best step. Raises SpecError or DataError.
+    it may (`allowed_loss`) since its best step. `track`: trackers in place of the spec's; `close`, or the end of a `with` block, ends
+    their runs. Raises SpecError or DataError.
     """
 
     def __init__(
@@ -83,11 +85,14 @@ class RewardEnvironment:
         out: str | Path | None = None,
         run: str | None = None,
         on_alarm: OnAlarm | None = None,
+        track: str | Sequence[str] | None = None,
     ) -> None:
         if spec is None:
             spec = default_spec()
         elif not isinstance(spec, Spec):
             spec = load_spec(spec)
+        if track is not None:
+            spec = override(spec, track=[track] if isinstance(track, str) else list(track))
         self.prepared: Prepared = prepare(spec)
         if spec.vary:
             raise SpecError("a live model gives one vector a step, so its spec cannot have `vary`")
@@ -101,7 +106,18 @@ class RewardEnvironment:
         self.run = run or self.prepared.run
         self.on_alarm = on_alarm
         self._ledger: Ledger | None = None
-        self._vectors = RunVectors(self.prepared, run_name=self.run, feed=None)
+        self._tracking = Tracking(spec.track, folder=self.out, tell=Observer().warning)
+        self._vectors = RunVectors(self.prepared, run_name=self.run, feed=None, tracking=self._tracking)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the trackers' runs, and wait for that; `feedback` afterwards continues them. Does nothing without trackers."""
+        self._tracking.close()
 
     @property
     def feed(self) -> Feed:
@@ -172,7 +188,7 @@ class RewardEnvironment:
         with open_run(self.out, run=self.run, spec_digest=self.prepared.digest, spec=dump, known=known) as ledger:
             if known is None:
                 self._ledger = ledger
-                self._vectors = RunVectors(self.prepared, run_name=self.run, feed=ledger.feed)
+                self._vectors = RunVectors(self.prepared, run_name=self.run, feed=ledger.feed, tracking=self._tracking)
             else:
                 self._vectors.refresh()
             self._vectors.products = ledger.products(fix_products)

@@ -1,7 +1,8 @@
-"""Who is told what a run does. The base class shows nothing; the command line brings its own."""
+"""Who is told what a run does. The base class shows nothing of a run; the command line brings its own."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Self
 
 from harness.core.checkpoint import Checkpoint
@@ -36,3 +37,7 @@ class Observer(SilentProgress):
 
     def alarm(self, vector: RewardVector, component: ComponentRecord) -> None:
         """A source component has lost more than it may since its best step; told once for each vector that says so."""
+
+    def warning(self, words: str) -> None:
+        """Something beside the measurements failed: a tracker. By default one of Python's warnings."""
+        warnings.warn(words, stacklevel=2)

@@ -18,6 +18,7 @@ from harness.run.observer import Observer
 from harness.run.shard import Shard
 from harness.run.vectors import RunVectors
 from harness.spec.prepared import Prepared
+from harness.track.tracking import Tracking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,12 @@ def run(
     observer = observer or Observer()
     spec = prepared.spec
     run_name = run_name or prepared.run
+    tracking = Tracking(spec.track, folder=out, tell=observer.warning)
     opener = Opener(spec.opening, log_folder=out / "serve")
     opener.check(served=prepared.served)
     executor = executor or Local(prepared, opener, observer)
     with (
+        contextlib.closing(tracking),  # last, when the folder is whole
         contextlib.closing(opener),
         open_run(
             out,
@@ -67,7 +70,7 @@ def run(
         ) as ledger,
         contextlib.closing(executor),
     ):
-        vectors = RunVectors(prepared, run_name=run_name, feed=ledger.feed)
+        vectors = RunVectors(prepared, run_name=run_name, feed=ledger.feed, tracking=tracking)
         driver = Driver(prepared, opener=opener, ledger=ledger, vectors=vectors, executor=executor, observer=observer)
         n_checkpoints = len(checkpoints) if isinstance(checkpoints, Sequence) else None
         observer.starting(

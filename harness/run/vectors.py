@@ -22,6 +22,7 @@ from harness.reward_models.vector import build_vector, standardization_of
 from harness.run.items import RunItems
 from harness.run.ledger import Entry
 from harness.spec.prepared import Prepared, Row
+from harness.track.tracking import Tracking
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy")
 
@@ -104,7 +105,9 @@ def _alarms_of(vector: RewardVector) -> list[Alarm]:
 class RunVectors:
     """The vectors of a run, one per place, in memory and (with `feed`) in its file. Live environment and pipeline keep them here."""
 
-    def __init__(self, prepared: Prepared, *, run_name: str, feed: Journal | None) -> None:
+    def __init__(
+        self, prepared: Prepared, *, run_name: str, feed: Journal | None, tracking: Tracking | None = None
+    ) -> None:
         self.all: list[RewardVector] = []
         self.n_new = self.n_again = 0
         self.products: str | None = None
@@ -112,6 +115,7 @@ class RunVectors:
         self._prepared = prepared
         self._run = run_name
         self._feed = feed
+        self._tracking = tracking
         self._items = RunItems(None if feed is None else feed.path.parent)
         self._read = None if feed is None else Follower(feed.path)
         self._places: dict[Place, int] = {}
@@ -132,11 +136,13 @@ class RunVectors:
         if not self._read.continues():
             self._set([])
         with uncollected():
-            for vector in parse_lines(self._read.new(), self._read.path):
+            found = list(parse_lines(self._read.new(), self._read.path))
+            for vector in found:
                 if self._is_early(vector.place):
                     self._disturbed.add(vector.trajectory)  # left so by an earlier version that was killed
                 self._take(vector)
                 self._told.update(_alarms_of(vector))
+        self._track(found)
 
     def _set(self, vectors: list[RewardVector]) -> None:
         self.all, self._places, self._histories = [], {}, {}
@@ -198,6 +204,7 @@ class RunVectors:
         self._take(vector)
         self.n_new += 1
         if place.trajectory not in self._disturbed:
+            self._track([vector])
             self._alarms += _alarms_of(vector)
         return vector
 
@@ -226,6 +233,12 @@ class RunVectors:
             write_atomically(self._feed.path, "".join(vector.to_line() + "\n" for vector in self.all).encode())
             self._read.skip()
         self._stale, self._disturbed = False, set()
+        self._track(self.all)
+
+    def _track(self, vectors: Sequence[RewardVector]) -> None:
+        """Offer vectors that are in the feed now to the trackers, which take what they lack."""
+        if self._tracking is not None:
+            self._tracking.see(vectors)
 
 
 def rebuilt(

@@ -5,9 +5,12 @@ A class named here is a Kind, and its instances are Components (core/component.p
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from harness.core.component import Kind
 from harness.core.errors import SpecError
@@ -16,6 +19,7 @@ COMPONENTS = {
     "logprob": "harness.components.logprob.component:LogprobComponent",
     "lm_eval": "harness.components.lm_eval.component:LmEvalComponent",
     "tau2": "harness.components.tau2.component:Tau2Component",
+    "inspect": "harness.components.inspect.kind:InspectKind",
 }
 
 ENTRY_POINT_GROUP = "harness.components"
@@ -46,3 +50,14 @@ def component_class(kind: str) -> type[Kind]:
         return found
     except Exception as error:
         raise SpecError(f"component kind {kind!r} ({target}) does not load: {type(error).__name__}: {error}") from error
+
+
+def words_of(target: str) -> str:
+    """What a kind measures: the first line of its module's docstring, read without running it; where it has none, the place itself."""
+    try:
+        found = importlib.util.find_spec(target.partition(":")[0])
+        text = ast.get_docstring(ast.parse(Path(str(found and found.origin)).read_text(encoding="utf-8"))) or ""
+    except (ImportError, OSError, SyntaxError, ValueError):
+        text = ""
+    first = text.partition("\n")[0].strip()
+    return first.partition(". ")[2] or first if first.startswith("kind: ") else first or target

@@ -45,6 +45,9 @@ class Spec(Record):
         default={},
         description="prompt variables and their values: {alpha} in a component's texts is replaced, one vector per value",
     )
+    track: list[str] = Field(
+        default=[], description="trackers that get every vector too: wandb, trackio, tensorboard, mlflow; NAME:PROJECT"
+    )
     serve: ServeSettings = Field(default=ServeSettings(), description="the server of checkpoints that have to answer")
     components: list[SerializeAsAny[ComponentConfig]] = Field(
         min_length=1, description="the coordinates of the vector, in order"
@@ -56,6 +59,11 @@ class Spec(Record):
         if not isinstance(value, list):
             return value
         return [_component(index, item) for index, item in enumerate(value)]
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @field_validator("vary")
     @classmethod

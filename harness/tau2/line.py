@@ -49,6 +49,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
 def message_json(message: Message, usage: Usage | None) -> dict[str, Any]:
     """A message with upstream's keys; what is empty is left out."""
     value: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        value["reasoning_content"] = message.reasoning
     if message.role == "tool":
         return {**value, "id": message.id, "requestor": message.requestor, "error": message.error}
     if message.tool_calls:
@@ -218,7 +220,8 @@ def _spent(message: Mapping[str, Any]) -> Usage | None:
 
 def read_played(line: Mapping[str, Any]) -> Played:
     """The simulation of a line. Steps and errors are counted again from its messages."""
-    messages: tuple[Message, ...] = _messages().validate_python(tuple(line["messages"]))
+    told = ({**one, "reasoning": one.get("reasoning_content")} for one in line["messages"])
+    messages: tuple[Message, ...] = _messages().validate_python(tuple(told))
     result = read_result(line)
     return Played(
         messages=messages,

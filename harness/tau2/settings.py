@@ -70,7 +70,7 @@ class Participants(Record):
 class Tau2Settings(Participants):
     """What is simulated: a domain, some of its tasks, and the rules of the conversation."""
 
-    domain: str = Field(description="airline, retail, telecom or mock; banking_knowledge where upstream's package is")
+    domain: str = Field(description="airline, retail, telecom, telecom-workflow, banking_knowledge or mock")
     trials: int = Field(
         default=1, ge=1, le=MOST_TRIALS, description="simulations per task; pass^k for every k up to it"
     )
@@ -82,7 +82,10 @@ class Tau2Settings(Participants):
     source: Literal["auto", "inspect_evals", "tau2"] = Field(
         default="auto", description="whose environments; tau2: upstream's own package"
     )
-    retrieval: str | None = Field(default=None, description="how banking_knowledge finds documents; null: upstream's")
+    retrieval: str | None = Field(
+        default=None,
+        description="how banking_knowledge finds documents: grep_only, full_kb, no_knowledge, or with upstream's package any of its ways; null: grep_only, there its default",
+    )
     solo: bool = Field(default=False, description="no user: a ticket, and the tools of both sides (telecom, mock)")
     greeting: Greeting = Field(
         default="send",

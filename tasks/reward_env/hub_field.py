@@ -23,6 +23,7 @@ from harness.core.errors import DataError
 from harness.core.measurement import Record
 from harness.core.pair import Pair
 from harness.tasks.reward_env.field import PairField
+from harness.tasks.reward_env.hub_copy import keep, kept
 from harness.tasks.reward_env.records import PACKED, kind_of, read_records
 
 TEXT_FILES = (".json", ".jsonl", ".csv", ".tsv")
@@ -192,6 +193,8 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
     from datasets.packaged_modules.json.json import Json
 
     files = {definition.split: definition.data_files} if definition.data_files else None
+    if files is not None and (copy := _kept_copy(definition)) is not None:
+        return copy
     parts, commits = [], set()
     try:
         for configuration in definition.names:
@@ -206,14 +209,15 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
                 builder.download_and_prepare()
                 parts.append(builder.as_dataset(split=definition.split))
             commits.add(str(builder.hash))
+            if definition.data_files and COMMIT.fullmatch(str(builder.hash)):
+                urls = list(map(str, builder.config.data_files[definition.split]))
+                keep(definition.path, str(builder.hash), definition.data_files, builder=builder.name, urls=urls)
     except DataError:
         raise
     except Exception as error:
-        # `datasets` finds a prepared copy of a whole configuration again offline, but not one of some files
-        when = "once" if files is None else "each time"
         raise DataError(
             f"field {name!r}: cannot load data set {definition.path} ({_first_line(error)}); "
-            f"connect to the hub {when}, or give local files of the same columns as data_files"
+            "connect to the hub once, or give local files of the same columns as data_files"
         ) from error
     rows = parts[0]
     if len(parts) > 1:
@@ -228,6 +232,24 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
             f"which is not revision {definition.revision or 'main'}; connect to the hub, or set revision to that commit"
         )
     return rows, commits.pop()
+
+
+def _kept_copy(definition: HubDefinition) -> tuple[Any, str] | None:
+    """Without the hub ($HF_HUB_OFFLINE), the rows of the files that were fetched before, and their commit; None where they are not all here."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    assert definition.data_files is not None
+    commit = _cached_commit(definition) if HF_HUB_OFFLINE and definition.names == [None] else None
+    if commit is None:
+        return None
+    try:
+        rows = kept(definition.path, commit, definition.data_files, split=definition.split)
+    except Exception as error:
+        raise DataError(
+            f"field {definition.path!r}: cannot read the copy of its files at commit {commit} ({_first_line(error)}); "
+            "connect to the hub once, or give local files of the same columns as data_files"
+        ) from error
+    return None if rows is None else (rows, commit)
 
 
 def csv_as_text(builder: Any, definition: HubDefinition, configuration: str | None) -> Any:

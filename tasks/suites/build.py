@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import DataError, HarnessError, SpecError
+from harness.core.extras import install
 from harness.tasks.suites.choices import CHOICE_METRICS, has_choice_metrics
 from harness.tasks.suites.data_source import DataSource, problems
-from harness.tasks.suites.index import INSTALL, quiet, task_manager
+from harness.tasks.suites.index import quiet, task_manager
 from harness.tasks.suites.sandbox import protection
 
 KINDS = ("loglikelihood", "multiple_choice", "loglikelihood_rolling", "generate_until")
@@ -96,7 +97,9 @@ def build(wanted: Wanted) -> Built:
         raise
     except ImportError as error:
         first = " ".join(str(error).split())[:200]
-        raise SpecError(f"task {wanted.task} needs a package that is not here ({first}); {INSTALL}") from error
+        raise SpecError(
+            f"task {wanted.task} needs a package that is not here ({first}); {install('suites')}"
+        ) from error
     except Exception as error:
         raise _load_failure(wanted.task, error) from error
     if isinstance(found, list):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SpecError
+from harness.core.extras import install
 from harness.tasks.suites.sandbox import run_program
 
 
@@ -53,7 +54,6 @@ def mbpp_examples() -> list[dict[str, Any]]:
         examples: list[dict[str, Any]] = ast.literal_eval(returned)
     except (OSError, ValueError, SyntaxError) as error:
         raise SpecError(
-            f"MBPP's examples are not in {path} ({error}); harness_mbpp needs lm_eval 0.4.13, "
-            "pip install 'mixture-harness[lm-eval]'"
+            f"MBPP's examples are not in {path} ({error}); harness_mbpp needs lm_eval 0.4.13, {install('lm-eval')}"
         ) from error
     return examples

@@ -129,7 +129,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[str]:
         return
     if path.startswith((".", "/")) or path.count("/") != 1:
         yield f"no folder {path}"
-    elif not _cached(path) and not hub_reachable():
+    elif not cached(path) and not hub_reachable():
         yield f"{path} is not on this machine, and the hub cannot be reached"
 
 
@@ -141,7 +141,7 @@ def _some_file(pattern: str) -> bool:
     return any(True for _ in base.glob(str(path.relative_to(base))))
 
 
-def _cached(name: str) -> bool:
+def cached(name: str) -> bool:
     """Whether the caches of the hub or of `datasets` have something of this data set."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")

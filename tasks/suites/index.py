@@ -15,10 +15,10 @@ from typing import Any
 
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError, StateError
+from harness.core.extras import install
 from harness.core.journal import write_atomically
 from harness.tasks.reward_env.token_store import cache_folder
 
-INSTALL = "pip install 'mixture-harness[suites]'"
 TESTED = "0.4.13"
 """The release whose insides are relied on."""
 
@@ -28,7 +28,7 @@ def lm_eval_version() -> str:
     try:
         found = version("lm_eval")
     except PackageNotFoundError as error:
-        raise SpecError(f"kind: lm_eval needs lm-eval; {INSTALL}") from error
+        raise SpecError(f"kind: lm_eval needs lm-eval; {install('suites')}") from error
     if found != TESTED:
         raise SpecError(
             f"kind: lm_eval needs lm-eval {TESTED}, and {found} is installed; pip install lm_eval=={TESTED}"
@@ -65,7 +65,7 @@ def task_manager(include: tuple[str, ...]) -> Any:
             manager = TaskManager(include_defaults=False, include_path=[str(Path(__file__).parent), *include])
             manager._index = {**_default_index(), **manager._index}
     except ImportError as error:
-        raise SpecError(f"kind: lm_eval needs lm-eval, which does not load ({error}); {INSTALL}") from error
+        raise SpecError(f"kind: lm_eval needs lm-eval, which does not load ({error}); {install('suites')}") from error
     return manager
 
 

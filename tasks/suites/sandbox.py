@@ -19,12 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 from harness.core.errors import SpecError
 
@@ -37,6 +37,8 @@ MEMORY_BYTES = 2**31
 """Address space of a program, the interpreter's included."""
 DISK_BYTES = 2**26
 """What all files of a program may take together."""
+OUTPUT_BYTES = 2**20
+"""Of what a program printed, what is kept."""
 FILES = 1000
 """Files and folders that a program may make."""
 READ = {"x86_64": 0, "aarch64": 63}
@@ -47,10 +49,11 @@ FIRST_S, LONGEST_S = 0.001, 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a program ended: `reason` is None where it passed."""
+    """How a program ended: `reason` is None where it passed. `output`: what it printed, the beginning of it, where that was asked for."""
 
     passed: bool
     reason: str | None = None
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +65,23 @@ class Protection:
 
 
 def run_program(
-    program: str, *, time_s: float = TIME_S, memory_bytes: int = MEMORY_BYTES, writable: bool = True
+    program: str,
+    *,
+    time_s: float = TIME_S,
+    memory_bytes: int = MEMORY_BYTES,
+    writable: bool = True,
+    as_main: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> Ran:
     """Whether the program runs to its end without an exception. Raises SpecError where it cannot be contained.
 
-    Without `writable` no file can be written at all, which is also so where the kernel has no Landlock.
+    Without `writable` no file can be written at all, which is also so where the kernel has no Landlock. `as_main`: as `python -c`
+    runs it, so that its name is `__main__` and what it prints is kept. `files`: what it finds in its folder, by relative path.
     """
     refusal = protection().refusal
     if refusal:
         raise SpecError(refusal)
-    return _run(program, time_s=time_s, memory_bytes=memory_bytes, writable=writable)
+    return _run(program, time_s=time_s, memory_bytes=memory_bytes, writable=writable, as_main=as_main, files=files)
 
 
 class Waiting(NamedTuple):
@@ -82,32 +92,59 @@ class Waiting(NamedTuple):
     code: str
 
 
-def _run(program: str, *, time_s: float, memory_bytes: int, writable: bool) -> Ran:
-    with tempfile.TemporaryDirectory(prefix="harness-code-", ignore_cleanup_errors=True) as folder:
-        job = {
-            "program": program,
-            "time_s": time_s,
-            "memory_bytes": memory_bytes,
-            "folder": folder if writable else None,
-        }
-        with _child(folder) as process:
-            assert process.stdin is not None
-            try:
-                process.stdin.write(json.dumps(job).encode() + b"\n")
-                process.stdin.flush()
-                before = _next_wait(process, n_bytes=1, folder=None, within_s=START_S)
-                if isinstance(before, Ran):
-                    return before
-                process.stdin.write(b".")
-                process.stdin.flush()
-            except BrokenPipeError:
-                return Ran(passed=False, reason="the interpreter did not start")
-            after = _next_wait(process, n_bytes=2, folder=Path(folder), within_s=START_S + time_s)
-            if isinstance(after, Ran):
-                return after
-            if (after.stack, after.code) != (before.stack, before.code):
-                return Ran(passed=False, reason="it tried to write its own verdict")
-            return Ran(passed=True)
+def _run(
+    program: str,
+    *,
+    time_s: float,
+    memory_bytes: int,
+    writable: bool,
+    as_main: bool = False,
+    files: Mapping[str, bytes] | None = None,
+) -> Ran:
+    with (
+        tempfile.TemporaryDirectory(prefix="harness-code-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile() as printed,
+    ):
+        for name, content in (files or {}).items():
+            path = Path(folder) / name
+            if not path.resolve().is_relative_to(Path(folder).resolve()):
+                raise ValueError(f"{name} is not within the program's folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        ran = _run_in(
+            folder,
+            printed if as_main else None,
+            {
+                "program": program,
+                "time_s": time_s,
+                "memory_bytes": memory_bytes,
+                "folder": folder if writable else None,
+                "name": "__main__" if as_main else None,
+            },
+        )
+        printed.seek(0)
+        return replace(ran, output=printed.read(OUTPUT_BYTES).decode("utf-8", "replace"))
+
+
+def _run_in(folder: str, printed: IO[bytes] | None, job: dict[str, Any]) -> Ran:
+    with _child(folder, printed) as process:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+            before = _next_wait(process, n_bytes=1, folder=None, within_s=START_S)
+            if isinstance(before, Ran):
+                return before
+            process.stdin.write(b".")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return Ran(passed=False, reason="the interpreter did not start")
+        after = _next_wait(process, n_bytes=2, folder=Path(folder), within_s=START_S + job["time_s"])
+        if isinstance(after, Ran):
+            return after
+        if (after.stack, after.code) != (before.stack, before.code):
+            return Ran(passed=False, reason="it tried to write its own verdict")
+        return Ran(passed=True)
 
 
 def _next_wait(
@@ -169,14 +206,17 @@ def _too_much(pid: int, folder: Path) -> str | None:
 
 
 @contextmanager
-def _child(folder: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The process that contains itself and runs what it reads. Gone, with all it started, when the block ends."""
+def _child(folder: str, printed: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that contains itself and runs what it reads. Gone, with all it started, when the block ends.
+
+    `printed`: the open file that what it prints goes to; None: nowhere.
+    """
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-I", "-B", str(CHILD)],
+        [sys.executable, "-I", "-B", *(() if printed is None else ("-u",)), str(CHILD)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if printed is None else printed,
         cwd=folder,
         env=environment,
         start_new_session=True,

@@ -153,10 +153,10 @@ def out_of_time(*_: Any) -> None:
     raise TimeoutError("time is up")
 
 
-def run(program: str, answer: int) -> None:
+def run(program: str, names: dict[str, Any], answer: int) -> None:
     """Run the program; where it raises, tell why and raise too, whatever the program has made of our names by then."""
     try:
-        exec(compile(program, "<string>", "exec", dont_inherit=True), {})
+        exec(compile(program, "<string>", "exec", dont_inherit=True), names)
     except BaseException as error:
         try:  # noqa: SIM105 - the program may have given contextlib another meaning
             tell(error, answer)
@@ -185,15 +185,16 @@ def main() -> None:
     job = json.loads(sys.stdin.buffer.readline())
     answer, control = os.dup(1), os.dup(0)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
+    name = job["name"]
+    for stream, to in ((0, nothing), (1, nothing if name is None else 2), (2, nothing if name is None else 2)):
+        os.dup2(to, stream)
     limit(job["memory_bytes"], job["time_s"])
     contain(job["folder"])
     signal.signal(signal.SIGALRM, out_of_time)
     steps: tuple[partial[Any], ...] = (
         partial(os.read, control, 1),
         partial(signal.setitimer, signal.ITIMER_REAL, job["time_s"]),
-        partial(run, job["program"], answer),
+        partial(run, job["program"], {} if name is None else {"__name__": name}, answer),
         partial(signal.setitimer, signal.ITIMER_REAL, 0),
         partial(os.read, control, 2),
     )

@@ -81,7 +81,10 @@ class Domain(Protocol):
         ...
 
 
-GENERIC = ("calculate", "think", "transfer_to_human_agents")
+GENERIC = (
+    *("calculate", "think", "transfer_to_human_agents"),
+    *("give_discoverable_user_tool", "unlock_discoverable_agent_tool"),
+)
 """Tools that upstream calls neither reading nor writing."""
 
 

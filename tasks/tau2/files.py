@@ -55,6 +55,11 @@ class DomainFiles:
                     return path
         return None
 
+    def folder(self, name: str) -> Path | None:
+        """The data folder's own folder of this name; None where it has none."""
+        found = [folder / name for folder in self._places() if (folder / name).is_dir()]
+        return found[0] if found else None
+
     def databases(self) -> str | None:
         """Digest of the data folder's own databases; None where it has none, so that they are the package's."""
         own = [path for folder in self._places() for name in DATABASES if (path := folder / name).is_file()]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.errors import DataError
+from harness.core.extras import install
 from harness.tasks.tau2 import port
 from harness.tasks.tau2.files import read_bytes
 
@@ -23,9 +24,7 @@ def read_guidelines(data: Path | None, *, tools: bool) -> str:
                 # The port's copies have a blank line before the last one, which upstream's do not.
                 head, blank, last = text.rpartition("\n\n")
                 return f"{head}\n{last}" if packaged and blank and "\n" not in last.rstrip() else text
-    raise DataError(
-        f"no {FOLDER}/{name}.md; give tau2-bench's data folder with `data`, or run: pip install 'mixture-harness[tau2]'"
-    )
+    raise DataError(f"no {FOLDER}/{name}.md; give tau2-bench's data folder with `data`, or run: {install('tau2')}")
 
 
 def _folders(data: Path | None) -> Iterator[tuple[Path, bool]]:

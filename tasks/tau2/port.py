@@ -20,12 +20,20 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from harness.core.errors import DataError
+from harness.core.extras import install
 from harness.tasks.tau2.upstream import unrelated
 
 PACKAGE = "inspect_evals"
 MODULES = {
     "airline": ("airline.AirlineAgentTools", "airline.data_model", "airline.tools"),
     "retail": ("retail.RetailAgentTools", "retail.data_model", "retail.tools"),
+    "banking_knowledge": (
+        "banking.BankingAgentTools",
+        "banking.BankingUserTools",
+        "banking.data_model",
+        "banking.tools",
+        "banking.user_tools",
+    ),
     "telecom": (
         "telecom.environment",
         "telecom.TelecomAgentTools",
@@ -36,6 +44,8 @@ MODULES = {
         "telecom.user_tools",
     ),
 }
+TITLES = {"BankingAgentTools": "KnowledgeTools", "BankingUserTools": "KnowledgeUserTools"}
+"""Upstream's names of tool classes that the port calls otherwise."""
 _LOCK = threading.Lock()
 
 
@@ -49,7 +59,7 @@ def data_folder() -> Path:
         if folder.is_dir():
             return folder
     what = "is not installed" if not places else "has no tau2 in it (it came with 0.3)"
-    raise DataError(f"inspect-evals {what}; run: pip install 'mixture-harness[tau2]'{unrelated()}")
+    raise DataError(f"inspect-evals {what}; run: {install('tau2')}{unrelated()}")
 
 
 def is_installed() -> bool:
@@ -70,7 +80,7 @@ def modules(domain: str) -> dict[str, ModuleType]:
         except Exception as error:
             raise DataError(
                 f"the tau2 port in inspect-evals does not import ({type(error).__name__}: {error}; "
-                f"beside stand-ins: {light}); try: pip install 'mixture-harness[tau2]' --upgrade"
+                f"beside stand-ins: {light}); try: {install('tau2')} --upgrade"
             ) from error
 
 
@@ -118,6 +128,7 @@ def _inspect_modules() -> dict[str, ModuleType]:
         "inspect_ai.model": {"Content": object, "ContentText": object},
         PACKAGE: {"__path__": [place]},
         f"{PACKAGE}.tau2": {"__path__": [str(Path(place) / "tau2")]},
+        f"{PACKAGE}.tau2.banking": {"__path__": [str(Path(place) / "tau2" / "banking")]},
     }
     made = {name: ModuleType(name) for name in content}
     for name, attributes in content.items():
@@ -131,7 +142,7 @@ def plain_class(store_class: type) -> type:
 
     It has upstream's name for it, since the message for a missing argument shows the name to the model.
     """
-    title = store_class.__name__.replace("AgentTools", "Tools")
+    title = TITLES.get(store_class.__name__) or store_class.__name__.replace("AgentTools", "Tools")
     members: dict[str, Any] = {}
     for name, member in vars(store_class).items():
         if name.startswith("__") or name == "initialize":
@@ -145,9 +156,9 @@ def plain_class(store_class: type) -> type:
     return type(title, (), {"__doc__": store_class.__doc__, **members})
 
 
-def instance(store_class: Any, database: Any) -> Any:
-    """A plain object with the store class's methods, its default fields and `database` as its `db`."""
-    made = plain_class(store_class)()
+def instance(store_class: Any, database: Any, *, made_by: type | None = None) -> Any:
+    """A plain object with the store class's methods (or of `made_by`, a class over them), its default fields and `database` as its `db`."""
+    made = (made_by or plain_class(store_class))()
     for name, field in store_class.model_fields.items():
         if name not in ("db", "store", "instance", "initialized"):
             setattr(made, name, field.get_default(call_default_factory=True))

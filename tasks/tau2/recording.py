@@ -298,6 +298,9 @@ def _flat(messages: Any) -> Iterator[Any]:
         several = message.get("tool_messages") if isinstance(message, dict) else None
         if isinstance(several, list):
             yield from several
+        elif isinstance(message, dict):
+            thought = message.get("reasoning_content")
+            yield {**message, "reasoning": thought if isinstance(thought, str) else None, "written": None}
         else:
             yield message
 

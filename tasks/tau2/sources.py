@@ -11,6 +11,7 @@ from harness.core.errors import DataError, SpecError
 from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2 import port
 from harness.tasks.tau2 import upstream as upstream_package
+from harness.tasks.tau2.banking import WAYS
 from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.files import DomainFiles
 
@@ -19,14 +20,15 @@ DOMAINS = {
     "retail": "harness.tasks.tau2.retail:RetailDomain",
     "telecom": "harness.tasks.tau2.telecom:TelecomDomain",
     "mock": "harness.tasks.tau2.mock:MockDomain",
+    "banking_knowledge": "harness.tasks.tau2.banking:BankingDomain",
     "telecom-workflow": "harness.tasks.tau2.telecom:WorkflowDomain",
 }
 AUTO = "auto"
 INSPECT = "inspect_evals"
 TAU2 = "tau2"
 SOURCES = (AUTO, INSPECT, TAU2)
-THEIRS = ("banking_knowledge",)
-"""Domains that only upstream's package has."""
+RETRIEVES = "banking_knowledge"
+"""The domain whose agent finds documents."""
 RETRIEVAL = ", retrieval "
 FOLDERS = {"telecom-workflow": "telecom"}
 """Domains whose files lie in another's folder."""
@@ -44,33 +46,29 @@ def open_domain(
 ) -> Domain:
     """The domain, loaded once per process. Raises DataError for a name that is unknown or data that are missing.
 
-    `source` auto is inspect-evals, but for a domain that it lacks, and where only upstream's package is installed.
+    `source` auto is inspect-evals, and upstream's package where only that is installed or finds documents that way.
     `retrieval` is how banking_knowledge finds documents; `scoring`: nobody will look for any, so that no key is needed.
     """
     if source not in SOURCES:
         raise SpecError(f"`source` {source!r} is unknown; it takes {', '.join(SOURCES)}")
-    chosen = _chosen(name) if source == AUTO else source
+    chosen = _chosen(retrieval) if source == AUTO else source
     switches = Upstream(telecom_db=upstream.telecom_db, calculate=upstream.calculate)
     file = tasks_file and tasks_file.resolve()
     if chosen == TAU2:
         if data is not None:
             raise SpecError("`data` is of no use with upstream's package, which has its own; TAU2_DATA_DIR says where")
         return _open_upstream(name, file, switches, retrieval, scoring)
-    if retrieval is not None:
-        raise SpecError(f"`retrieval` is for domains of upstream's package; set `source` to {TAU2}")
     if name not in DOMAINS:
-        elsewhere = (
-            f"; {name} comes with tau2-bench's own package{upstream_package.unrelated()}" if name in THEIRS else ""
-        )
-        raise DataError(
-            f"unknown tau2 domain {name!r}; this version has {', '.join(DOMAINS)}; name one with `domain`{elsewhere}"
-        )
-    return _open(name, data and data.resolve(), file, switches)
+        raise DataError(f"unknown tau2 domain {name!r}; this version has {', '.join(DOMAINS)}; name one with `domain`")
+    if name != RETRIEVES and retrieval is not None:
+        raise SpecError(f"`retrieval` is for {RETRIEVES}; domain {name} retrieves nothing")
+    return _open(name, data and data.resolve(), file, switches, retrieval)
 
 
-def _chosen(name: str) -> str:
-    theirs = upstream_package.is_installed()
-    return TAU2 if theirs and (name in THEIRS or not port.is_installed()) else INSPECT
+def _chosen(retrieval: str | None) -> str:
+    if not upstream_package.is_installed():
+        return INSPECT
+    return INSPECT if port.is_installed() and retrieval in (None, *WAYS) else TAU2
 
 
 @cache
@@ -83,11 +81,12 @@ def _open_upstream(
 
 
 @cache
-def _open(name: str, data: Path | None, tasks_file: Path | None, upstream: Upstream) -> Domain:
+def _open(name: str, data: Path | None, tasks_file: Path | None, upstream: Upstream, retrieval: str | None) -> Domain:
     module, _, attribute = DOMAINS[name].partition(":")
     files = DomainFiles(FOLDERS.get(name, name), data, port.data_folder)
+    ways = {} if name != RETRIEVES else {"retrieval": retrieval}
     domain: Domain = getattr(importlib.import_module(module), attribute)(
-        files, source=_source(), tasks_file=tasks_file, upstream=upstream
+        files, source=_source(), tasks_file=tasks_file, upstream=upstream, **ways
     )
     return domain
 

@@ -60,8 +60,13 @@ def _first(error: Exception) -> str:
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """A task file. Raises DataError."""
-    return parse_tasks(read_json(path), str(path))
+    """A task file, or a folder with a file for each task. Raises DataError."""
+    if not path.is_dir():
+        return parse_tasks(read_json(path), str(path))
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise DataError(f"{path}: no task in it; name a folder with a JSON file for each, or one file with all")
+    return parse_tasks([read_json(file) for file in files], str(path))
 
 
 def task_value(task: Task) -> dict[str, Any]:

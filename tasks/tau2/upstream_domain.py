@@ -19,6 +19,7 @@ from harness.core.tau2.message import Message
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
 from harness.tasks.tau2 import upstream as package
+from harness.tasks.tau2.banking import RETRIEVING
 from harness.tasks.tau2.check import check_tasks
 from harness.tasks.tau2.content import as_text
 from harness.tasks.tau2.database import Database, Shared, Whole
@@ -32,8 +33,6 @@ from harness.tasks.tau2.toolkit import Toolkit
 
 OFFLINE = "no_knowledge"
 """Upstream's way to retrieve nothing."""
-RETRIEVING = ("KB_search", "KB_search_bm25", "KB_search_dense", "grep", "shell", "rewrite_context")
-"""The tools of all of upstream's ways to retrieve."""
 
 
 class UpstreamDomain:

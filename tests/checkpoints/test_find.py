@@ -14,7 +14,7 @@ import pytest
 
 from harness.checkpoints.find import find_checkpoints
 from harness.core.checkpoint import Checkpoint
-from harness.core.errors import CheckpointError
+from harness.core.errors import CheckpointError, SpecError
 
 
 def folder(path: Path, *, mixture: Any = None, adapter_of: str | None = None) -> Path:
@@ -329,7 +329,7 @@ def test_a_corrupt_adapter_configuration_is_named(tmp_path: Path) -> None:
 HUB_PROGRAM = """
 import json, sys
 from harness.checkpoints.find import find_checkpoints
-from harness.core.errors import CheckpointError
+from harness.core.errors import CheckpointError, SpecError
 try:
     found = find_checkpoints(sys.argv[1:])
     print(json.dumps([[c.label, c.kind, c.trajectory, c.step, c.revision, c.base, str(c.folder)] for c in found]))
@@ -400,3 +400,50 @@ def test_a_base_that_is_no_model_is_one_error_at_once(tmp_path: Path) -> None:
     folder(tmp_path / "model")
     with pytest.raises(CheckpointError, match=r"--base .*typo is not a model folder"):
         find_checkpoints([str(tmp_path / "model")], base=str(tmp_path / "typo"))
+
+
+@pytest.mark.parametrize("names", [("save-100", "save-200"), ("100", "200"), ("model_1", "model_2"), ("ep 1", "ep 2")])
+def test_numbered_siblings_are_a_question_and_steps_or_models_by_the_answer(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    run = tmp_path / "sft"
+    first, second = (folder(run / name) for name in names)
+    for arguments in ((run,), (first, second), (second, first)):
+        with pytest.raises(
+            SpecError, match=f"are {names[0]}, {names[1]} in .*sft steps of one training. --numbered steps"
+        ):
+            find(*arguments)
+        steps = [int(name.rpartition("_")[2].rpartition("-")[2].rpartition(" ")[2]) for name in names]
+        assert places(find(*arguments, numbered="steps")) == [("sft", step) for step in steps]
+        assert sorted(places(find(*arguments, numbered="models"))) == sorted((name, None) for name in names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("seed1", "seed2"), ("run-1", "run-2"), ("mix-0", "mix-1"), ("llama-v1", "llama-v2"), ("rank8", "rank16")),
+        *(
+            ("qwen-7b", "qwen-14b"),
+            ("temp-0.5", "temp-0.7"),
+            ("final", "best"),
+            ("a-1", "b-1"),
+            ("sft_seed1", "sft_seed2"),
+        ),
+    ],
+)
+def test_what_is_not_numbered_like_steps_is_no_question(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in names:
+        folder(tmp_path / "run" / name)
+    assert {step for _, step in places(find(tmp_path / "run"))} == {None}
+
+
+def test_numbered_models_beside_steps_and_two_series_in_a_folder(tmp_path: Path) -> None:
+    for name in ("a-1", "a-2", "b-1", "b-2"):
+        folder(tmp_path / "run" / name)
+    with pytest.raises(CheckpointError, match="'run' with step 1"):
+        find(tmp_path / "run", numbered="steps")
+    for run in ("mix-0", "mix-1"):
+        for step in ("checkpoint-1", "checkpoint-2"):
+            folder(tmp_path / "runs" / run / step)
+    expected = [("mix-0", 1), ("mix-0", 2), ("mix-1", 1), ("mix-1", 2)]
+    assert places(find(tmp_path / "runs", numbered="steps")) == places(find(tmp_path / "runs")) == expected

@@ -379,3 +379,27 @@ def test_every_file_of_a_tokenizer_is_looked_at(saved: Path, name: str) -> None:
     before = tokenizer_files_digest(saved)
     (saved / name).write_text("other")
     assert tokenizer_files_digest(saved) != before
+
+
+def test_a_base_of_another_architecture_than_the_adapter_names_is_noted(tmp_path: Path) -> None:
+    base = tiny.save(tmp_path / "base", tiny.llama(1))
+    adapter = tiny.save_adapter(tmp_path / "adapter", tiny.lora(tiny.llama(1)), base)
+    other = tiny.save(tmp_path / "other", tiny.llama(1))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(
+        json.dumps({**config, "model_type": "mistral", "architectures": ["MistralForCausalLM"]})
+    )
+
+    def notes(**options: Any) -> list[str]:
+        (item,) = find_checkpoints([str(adapter)], **options)
+        with Opener().open(item) as opened:
+            return opened.notes()
+
+    assert notes() == notes(base=str(base)) == []
+    assert notes(base=str(other)) == [f"the adapter names {base}, a llama, and its base here is a mistral"]
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    trained = {"auto_mapping": {"base_model_class": "LlamaForCausalLM"}, "base_model_name_or_path": "org/gone"}
+    (adapter / "adapter_config.json").write_text(json.dumps({**settings, **trained}))
+    assert notes(base=str(other)) == [
+        "the adapter was trained on a LlamaForCausalLM, and its base here is a MistralForCausalLM"
+    ]

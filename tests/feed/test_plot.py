@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import feed, measurement, vector
+from samples import feed, measurement, varied, vector
 
 from harness import Feed
 from harness.core.errors import DataError, SpecError
@@ -74,3 +74,31 @@ def test_a_band_of_0_is_not_certainty_and_an_unknown_one_is_none(tmp_path: Path)
 
     assert drawn(1.0, 0.0) == drawn(1.0, 0.1), "10 of 10 right: as if one had come out otherwise"
     assert drawn(-1.0, None) == drawn(-1.0, 0.0) != drawn(-1.0, 0.1)
+
+
+def test_what_a_spec_varies_has_an_axis_of_its_own_with_error_bars(tmp_path: Path) -> None:
+    def text(items: Any) -> str:
+        plot_feed(Feed(items), tmp_path / "p.svg")
+        return (tmp_path / "p.svg").read_text(encoding="utf-8")
+
+    def at(step: int | None, trajectory: str = "sft", **variables: Any) -> Any:
+        return varied(vector({"code": -1.0}, step=step, trajectory=trajectory), **variables)
+
+    one_step = text([at(None, alpha=alpha) for alpha in (0.1, 0.5, 1.0)])
+    assert "<!-- alpha -->" in one_step and "<!-- sft -->" in one_step and "<!-- step -->" not in one_step
+    both = text([at(step, alpha=alpha) for step in (0, 10) for alpha in (0.1, 0.5)])
+    for words in ("step", "sft[alpha=0.1]", "sft[alpha=0.5]", "alpha", "sft, step 10"):
+        assert f"<!-- {words} -->" in both, words
+    named = text([at(5, style=style, alpha=alpha) for style in ("short", "long") for alpha in (1, 2)])
+    for words in ("short", "long", "style", "sft[alpha=1], step 5", "alpha", "sft[style=long], step 5"):
+        assert f"<!-- {words} -->" in named, words
+    alone = text([at(5, alpha=1)])
+    assert "<!-- step -->" in alone and "<!-- alpha -->" not in alone
+
+
+def test_a_single_step_has_error_bars(tmp_path: Path) -> None:
+    def drawn(error: float | None) -> bytes:
+        plot_feed(Feed([vector({"code": measurement(-1.0, error)})]), tmp_path / "p.svg")
+        return (tmp_path / "p.svg").read_bytes()
+
+    assert drawn(0.1) != drawn(None)

@@ -418,7 +418,7 @@ def test_without_lm_eval_the_wrapper_says_how_to_get_it() -> None:
     code = "import sys; sys.modules['lm_eval'] = None; from harness.cli import run; sys.exit(run(['lm-eval', 'run']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == SpecError.exit_code
-    assert "pip install 'mixture-harness[lm-eval]'" in done.stderr
+    assert "pip install 'lm_eval[hf]==0.4.13'" in done.stderr
 
 
 def test_the_entry_point_for_newer_lm_eval_names_the_class() -> None:

@@ -16,7 +16,7 @@ import torch
 
 from harness.cli import run as cli
 from harness.cli.score import default_out
-from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, StateError
+from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError, StateError
 from harness.feed.feed import read_feed
 
 
@@ -99,3 +99,22 @@ def test_a_run_with_nothing_to_do_reads_no_weights_and_imports_no_torch(place: P
     assert "was measured with other weights" in other.stderr, (
         "of a base too, what was seen is not trusted once it changed"
     )
+
+
+def test_numbered_models_are_asked_about_and_become_steps_with_gains(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        tiny.save(place / "saves" / f"save-{number}", tiny.llama(number))
+    command = ["score", str(place / "saves"), "--field", str(place / "a.jsonl"), "--quiet", "--out"]
+    assert cli([*command, str(place / "asked")]) == SpecError.exit_code
+    assert "--numbered steps" in capsys.readouterr().err and not (place / "asked").exists()
+    assert cli([*command, str(place / "steps"), "--numbered", "steps"]) == EXIT_OK
+    feed = read_feed(place / "steps")
+    assert [(v.trajectory, v.step) for v in feed] == [("saves", 1), ("saves", 2)] and feed[1].gain is not None
+    assert cli([*command, str(place / "models"), "--numbered", "models"]) == EXIT_OK
+    assert read_feed(place / "models").trajectories == ["save-1", "save-2"]
+    assert cli([*command, str(place / "other"), "--numbered", "both"]) == SpecError.exit_code
+    watched = ["watch", str(place / "saves"), "--field", str(place / "a.jsonl"), "--quiet", "--idle-timeout", "0"]
+    assert cli([*watched, "--settle", "0", "--interval", "0.1", "--out", str(place / "watched")]) == EXIT_OK
+    assert [(v.trajectory, v.step) for v in read_feed(place / "watched")] == [("saves", 1), ("saves", 2)]

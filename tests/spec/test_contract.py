@@ -20,6 +20,7 @@ from tau2_samples import needs_port
 
 from harness import read_feed
 from harness.cli import run
+from harness.core.chat import ChatAnswer
 from harness.core.endpoint import Endpoint
 from harness.core.errors import EXIT_OK
 from harness.engines.scripted.server import ScriptedServer, serving
@@ -57,6 +58,10 @@ def keys_of(kind: str, folder: Path) -> dict[str, Any]:
         "logprob": {"field": "pairs.jsonl"},
         "lm_eval": {"task": "arc_challenge", "data": {"arc_challenge": {"files": files}}},
         "tau2": {"domain": "mock", "task_ids": ["create_task_1"], "user": {"model": "checkpoint"}},
+        "inspect": {
+            "task": "inspect_evals/arc_challenge",
+            "data": {"allenai/ai2_arc": {"files": {"test": "arc.jsonl"}}},
+        },
         "entropy": {"texts": "lines.txt"},
     }
     return known[kind]
@@ -65,7 +70,9 @@ def keys_of(kind: str, folder: Path) -> dict[str, Any]:
 @contextmanager
 def subject_of(component: Any) -> Iterator[ServedSubject]:
     """A tiny model, on a scripted server where it has to answer."""
-    play = ReferencePlay(component.plan.tasks) if hasattr(component, "plan") else ReferencePlay(())
+    play: Any = ReferencePlay(component.plan.tasks) if hasattr(component, "plan") else ReferencePlay(())
+    if hasattr(component, "built"):
+        play = lambda _: ChatAnswer(content="ANSWER: A")  # noqa: E731
     with serving(ScriptedServer(play)) as running:
         endpoint = Endpoint(api_base=running.url, model="scripted", how="external")
         yield ServedSubject(tiny.llama(), tiny.tokenizer(), endpoint)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import run as cli
 from harness.core.errors import SpecError
-from harness.spec.kinds import COMPONENTS, component_class, component_kinds
+from harness.spec.kinds import COMPONENTS, component_class, component_kinds, words_of
 
 PLUGIN = """
 from typing import Literal
@@ -52,7 +53,7 @@ def test_every_kind_in_the_table_loads_and_is_a_component() -> None:
     for kind in COMPONENTS:
         found = component_class(kind)
         assert found.Config.model_fields["kind"].annotation.__args__ == (kind,)
-        for name in ("resolve", "load", "measure"):
+        for name in ("resolve", "load"):
             assert callable(getattr(found, name))
 
 
@@ -104,3 +105,10 @@ def test_one_name_claimed_twice_is_refused(tmp_path: Path, second: str) -> None:
     assert output.startswith("SpecError ")
     assert f"component kind {second.split()[0]!r} is registered twice: " in output
     assert "uninstall one of the packages" in output
+
+
+def test_a_kind_is_told_in_words_without_being_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert words_of("harness.components.logprob.component:LogprobComponent").startswith("A field's average")
+    assert words_of("no_such_package.module:Kind") == "no_such_package.module:Kind"
+    assert cli(["ls", "components"]) == 0
+    assert "harness.components" not in capsys.readouterr().out

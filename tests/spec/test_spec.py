@@ -56,6 +56,7 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
         "trust_remote_code": False,
         "allow_pickle": False,
         "vary": {},
+        "track": [],
         "serve": {
             "command": None,
             "url": None,
@@ -63,6 +64,7 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
             "args": [],
             "env": {},
             "tool_call_parser": None,
+            "reasoning_parser": None,
             "chat_template": None,
             "max_model_len": None,
             "startup_timeout_s": 900.0,

@@ -27,15 +27,16 @@ CALLS_SHOWN = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Characters shown of a message, of a tool's answer, and of a call's arguments."""
+    """Characters shown of a message, of a tool's answer, of a call's arguments, and of what was thought."""
 
     message: int
     answer: int
     arguments: int
+    thought: int
 
 
-SHORT = Limits(message=4_000, answer=600, arguments=1_000)
-FULL = Limits(message=10**9, answer=10**9, arguments=10**9)
+SHORT = Limits(message=4_000, answer=600, arguments=1_000, thought=80)
+FULL = Limits(message=10**9, answer=10**9, arguments=10**9, thought=10**9)
 
 
 def _indented(text: Text, by: int) -> Padding:
@@ -61,6 +62,9 @@ def _message(turn: int, message: Message, limits: Limits) -> Iterator[Renderable
         return
     head = Text(f"{turn:>3} {NAMES[message.role]}", style=f"bold {COLOURS[message.role]}")
     yield head
+    if message.reasoning:
+        lines = visible_lines if len(message.reasoning) <= limits.thought or limits is FULL else visible
+        yield _indented(Text(f"thought: {lines(cut(message.reasoning, limits.thought))}", style="dim italic"), 4)
     if message.text:
         yield _indented(Text(visible_lines(cut(message.text, limits.message))), 4)
     elif not message.tool_calls:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -17,7 +18,7 @@ from harness.core.errors import SpecError
 from harness.core.measurement import Measurement, failed
 from harness.core.serving import ServeSettings
 from harness.reward_models.benchmarks import Score, average
-from harness.tasks.suites.build import Built, Wanted, choice_metrics_of, metrics_of
+from harness.tasks.suites.build import Built, Wanted, build, choice_metrics_of, metrics_of
 from harness.tasks.suites.catalog import Benchmark, benchmark_of, suites
 from harness.tasks.suites.choices import CHOICE_METRICS
 from harness.tasks.suites.data_source import DataSource
@@ -144,29 +145,11 @@ class LmEvalComponent(BaseComponent):
     @classmethod
     def load(cls, config: LmEvalConfig, defaults: Defaults) -> LmEvalComponent:
         """Build the tasks. Raises SpecError, or DataError naming every data set that is not there."""
-        seed = config.seed if config.seed is not None else defaults.seed or SEED
-        chosen: Sequence[Benchmark | None]
-        names: list[tuple[str, int | None]]
-        if config.suite:
-            chosen = suites()[config.suite]
-            names = [(benchmark.task, benchmark.num_fewshot) for benchmark in suites()[config.suite]]
-        else:
-            assert config.task is not None
-            usual = benchmark_of(config.task)
-            chosen, names = [usual], [(config.task, config.num_fewshot)]
-        wanted = tuple(
-            Wanted(
-                task=task,
-                num_fewshot=num_fewshot,
-                limit=config.limit,
-                gen_kwargs=config.gen_kwargs,
-                data=config.data,
-                seed=seed,
-                allow_code_execution=config.allow_code_execution,
-                include=tuple(config.include_path),
-            )
-            for task, num_fewshot in names
+        seed = _seed(config, defaults)
+        chosen: Sequence[Benchmark | None] = (
+            suites()[config.suite] if config.suite else [benchmark_of(config.task or "")]
         )
+        wanted = _wanted(config, seed)
         turns = config.apply_chat_template if config.fewshot_as_multiturn is None else config.fewshot_as_multiturn
         prompting = Prompting(config.system_instruction, config.apply_chat_template, turns)
         evaluation = shared(
@@ -183,6 +166,13 @@ class LmEvalComponent(BaseComponent):
             for built, usual in zip(evaluation.built, chosen, strict=True)
         }
         return cls(config, evaluation, metrics, serve=defaults.serve)
+
+    @classmethod
+    def parts(cls, config: LmEvalConfig, defaults: Defaults) -> dict[str, Callable[[], object]]:
+        """A suite's benchmarks, each loaded by itself; nothing for a task."""
+        if config.suite is None:
+            return {}
+        return {wanted.task: partial(build, wanted) for wanted in _wanted(config, _seed(config, defaults))}
 
     def estimate(self, subject: Subject) -> Estimate:
         """Requests and the tokens of their prompts; of what is written, the most that the tasks allow. Raises HarnessError."""
@@ -246,6 +236,33 @@ class LmEvalComponent(BaseComponent):
             reason="; ".join(reasons) or None,
             detail=detail,
         )
+
+
+def _seed(config: LmEvalConfig, defaults: Defaults) -> int:
+    return config.seed if config.seed is not None else defaults.seed or SEED
+
+
+def _wanted(config: LmEvalConfig, seed: int) -> tuple[Wanted, ...]:
+    """The tasks that are asked for: one, or a suite's."""
+    names: list[tuple[str, int | None]]
+    if config.suite:
+        names = [(benchmark.task, benchmark.num_fewshot) for benchmark in suites()[config.suite]]
+    else:
+        assert config.task is not None
+        names = [(config.task, config.num_fewshot)]
+    return tuple(
+        Wanted(
+            task=task,
+            num_fewshot=num_fewshot,
+            limit=config.limit,
+            gen_kwargs=config.gen_kwargs,
+            data=config.data,
+            seed=seed,
+            allow_code_execution=config.allow_code_execution,
+            include=tuple(config.include_path),
+        )
+        for task, num_fewshot in names
+    )
 
 
 def _asked_of(serve: ServeSettings) -> dict[str, JsonValue]:

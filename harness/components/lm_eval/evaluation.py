@@ -73,6 +73,10 @@ class Evaluation:
         self._asked: dict[str, _Asked] = {}
         self._last: tuple[weakref.ref[Subject], Answers | HarnessError] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; answers stay where they were given."""
+        return {**self.__dict__, "_last": None}
+
     def on(self, subject: Subject, progress: Progress, scratch: Path) -> Answers:
         """The subject's answers. Raises HarnessError, again for every component that shares them."""
         n_items = sum(one.n_items for one in self.built)

@@ -20,7 +20,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message. A tool's answer has role `tool` and the `id` of its call."""
+    """One message. A tool's answer has role `tool` and the `id` of its call.
+
+    `reasoning`: what the model thought before it, which nobody but the model itself is sent; `written`: the content with the
+    thoughts in it, where they came so (kept while a simulation runs).
+    """
 
     role: Literal["assistant", "user", "tool", "system"]
     content: str | None = None
@@ -28,6 +32,8 @@ class Message:
     id: str = ""
     requestor: Requestor = "assistant"
     error: bool = False
+    reasoning: str | None = None
+    written: str | None = None
 
     @property
     def text(self) -> str:

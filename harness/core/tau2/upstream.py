@@ -33,6 +33,7 @@ class Upstream:
     calculate: bool = False
     strict: bool = False
     task_ids: bool = False
+    thoughts: bool = False
 
     def names(self) -> list[str]:
         """The names of what is turned back, in order."""
@@ -56,6 +57,7 @@ MEANING: dict[str, str] = {
     "calculate": "calculate is unbounded: 9**9**9 keeps the whole process busy for ever",
     "strict": "rescore stops at the first simulation that cannot be judged",
     "task-ids": "a recording is judged by the tasks that it names, though its own recorded checks are of other tasks",
+    "thoughts": "thoughts in the content are said aloud, and thoughts beside it are forgotten by the model itself",
 }
 """Name -> what is then done."""
 OURS = Upstream()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.core.answer import Failure
 from harness.core.chat import ContextOverflow, EndpointError, TransientError
@@ -30,12 +30,16 @@ FINISHED = ("stop", "length")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """Token ids, and what is sent beside them. `stop`: where the task itself ends the text."""
+    """Token ids, and what is sent beside them. `stop`: where the task itself ends the text.
+
+    `thinks`: whether the answer may have thoughts in it, and whether the prompt `opened` one; None where it may not.
+    """
 
     ids: tuple[int, ...]
     payload: Mapping[str, Any]
     stop: tuple[str, ...]
     truncated: bool
+    thinks: Literal["opened", "free"] | None = None
 
     @property
     def key(self) -> str:

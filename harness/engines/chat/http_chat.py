@@ -17,7 +17,7 @@ from harness.engines.chat.wire import body_of, parse_completion
 class HttpChat:
     """`model` at `api_base` (such as http://127.0.0.1:8000/v1). The key is sent and never shown.
 
-    `logprobs`: ask how likely each token was, so that an answer made of NaN is a failure.
+    `logprobs`: ask how likely each token was, so that an answer made of NaN is a failure. `opened`: prompts end within a thought.
     """
 
     def __init__(
@@ -30,18 +30,20 @@ class HttpChat:
         arguments: Mapping[str, Any],
         timeout_s: float,
         logprobs: bool = False,
+        opened: bool = False,
     ) -> None:
         self.name = name
         self._model = model
         self._url = f"{api_base.rstrip('/')}/chat/completions"
         self._api_key = api_key
         self._arguments = {**({"logprobs": True} if logprobs else {}), **arguments}
+        self._opened = opened
         self._session = Session(timeout_s=timeout_s)
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         """One answer, one attempt. Raises TransientError, EndpointError or ContextOverflow."""
         body = body_of(self._model, request, self._arguments)
-        return parse_completion(await self._session.post(self._url, body, api_key=self._api_key))
+        return parse_completion(await self._session.post(self._url, body, api_key=self._api_key), opened=self._opened)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -9,11 +9,13 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
+from harness.core.chat import ChatAnswer, ChatRequest, ContextOverflow, EndpointError, TransientError
 from harness.core.errors import SpecError
+from harness.core.extras import install
 from harness.core.secret import hide, hide_in
 from harness.engines.chat.wire import body_of, failure, parse_completion, redirected
 
@@ -30,7 +32,7 @@ def _litellm() -> Any:
     except ImportError as error:
         raise SpecError(
             "litellm is not installed, and only hosted_vllm/NAME and openai/NAME with an api base go without; "
-            "run: pip install 'mixture-harness[tau2]'"
+            f"run: {install('tau2')}"
         ) from error
     litellm.drop_params = True
     litellm.suppress_debug_info = True
@@ -85,16 +87,7 @@ class LitellmChat:
             # litellm raises dozens of kinds; the status they carry tells them apart.
             raise self._failure(error) from None
         answer = parse_completion(hide_in(response.model_dump(), self._keys()))
-        return ChatAnswer(
-            content=answer.content,
-            tool_calls=answer.tool_calls,
-            finish_reason=answer.finish_reason,
-            usage=Usage(
-                prompt_tokens=answer.usage.prompt_tokens,
-                completion_tokens=answer.usage.completion_tokens,
-                cost=_cost(response),
-            ),
-        )
+        return replace(answer, usage=replace(answer.usage, cost=_cost(response)))
 
     def _plain(self, error: Exception) -> str:
         """The error in one line, without the key should an endpoint have repeated it."""

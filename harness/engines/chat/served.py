@@ -63,6 +63,7 @@ class ServedChat:
                     arguments=self._arguments,
                     timeout_s=self._timeout_s,
                     logprobs=where.logprobs,
+                    opened=where.opens_thought,
                 )
             self._where = where
             return self._chat

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.core.chat import ContextOverflow, TransientError
 from harness.core.errors import SpecError
+from harness.core.extras import install
 from harness.core.secret import hide, hide_in
 from harness.engines.chat.wire import failure
 
@@ -28,7 +29,7 @@ class Session:
         try:
             import aiohttp
         except ImportError as error:
-            raise SpecError("asking a server needs aiohttp; pip install 'mixture-harness[suites]'") from error
+            raise SpecError(f"asking a server needs aiohttp; {install('suites')}") from error
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # Servers (uvicorn, so vLLM too) hang up after 5 s of silence; a request that crosses with that is lost.

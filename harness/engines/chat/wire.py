@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
+from harness.core.thoughts import apart
 
 OVERFLOWS = (
     "context_length_exceeded",
@@ -33,6 +34,8 @@ def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> d
     return body
 
 
+CHANNELS = ("<|channel|>", "<|channel>", "Here is my thought process")
+"""What opens a thought in other ways than by a pair of marks."""
 NOT_FINITE = "the answer has no finite log-prob: the weights hold NaN or infinity, or overflow in this dtype"
 LEAST = -9999.0
 """What vLLM writes for minus infinity."""
@@ -104,15 +107,49 @@ def _text(content: Any) -> str | None:
     return content
 
 
-def parse_completion(body: Any) -> ChatAnswer:
-    """The answer in a body. Raises TransientError for a body that is no completion: cut off, an error, a stream."""
+def _reasoning(message: Mapping[str, Any]) -> str | None:
+    """What the endpoint says that the model thought: vLLM's `reasoning`, `reasoning_content` of many, parts of the content."""
+    for key in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(found := message.get(key), str) and found:
+            return found
+    parts = message.get("content")
+    blocks = [*(message.get("thinking_blocks") or ()), *(parts if isinstance(parts, list) else ())]
+    found = ""
+    for block in blocks:
+        if block.get("type") in ("thinking", "reasoning"):
+            inner = block.get("thinking") or block.get("reasoning") or block.get("text") or ""
+            found += inner if isinstance(inner, str) else "".join(str(part.get("text") or "") for part in inner)
+    return found or None
+
+
+def _never_opened(choice: Mapping[str, Any]) -> bool:
+    """Whether the tokens of an answer are there and show no thought: a parser that expects one then takes what is said for it."""
+    found = choice.get("logprobs")
+    listed = found.get("content") if isinstance(found, Mapping) else None
+    if not isinstance(listed, list) or not listed or choice.get("finish_reason") != "stop":
+        return False
+    text = "".join(str(one.get("token") or "") for one in listed)
+    return apart(text).thought is None and not any(mark in text for mark in CHANNELS)
+
+
+def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
+    """The answer in a body, what is thought apart from what is said. `opened`: the prompt ended within a thought.
+
+    Raises TransientError for a body that is no completion: cut off, an error, a stream.
+    """
     try:
         choice = body["choices"][0]
         message = choice["message"]
         check_logprobs(choice)
         content, calls = _text(message.get("content")), message.get("tool_calls") or ()
+        reasoning = _reasoning(message)
+        if reasoning and not content and not calls and not opened and _never_opened(choice):
+            content, reasoning = reasoning, None
+        thought, said = apart(content)
         return ChatAnswer(
-            content=content,
+            content=said,
+            reasoning="\n\n".join(one for one in (reasoning, thought) if one) or None,
+            written=None if said == content else content,
             tool_calls=tuple(_call(call, number) for number, call in enumerate(calls)),
             finish_reason=choice.get("finish_reason"),
             usage=usage_of(body.get("usage")),

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.errors import SpecError, StateError
+from harness.core.extras import install
 from harness.engines.scripted.trouble import TROUBLES, Sent, Trouble, encode
 
 LARGEST_REQUEST = 64 * 2**20
@@ -25,6 +26,8 @@ LARGEST_REQUEST = 64 * 2**20
 def completion(answer: ChatAnswer, number: int, model: str) -> dict[str, Any]:
     """An answer as a chat completion."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.content}
+    if answer.reasoning is not None:
+        message["reasoning"] = answer.reasoning
     if answer.tool_calls:
         message["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -111,7 +114,7 @@ class ScriptedServer:
         try:
             from aiohttp import web
         except ImportError as error:
-            raise SpecError("aiohttp is not installed; run: pip install 'mixture-harness[tau2]'") from error
+            raise SpecError(f"aiohttp is not installed; run: {install('tau2')}") from error
         app = web.Application(client_max_size=LARGEST_REQUEST)
         app.router.add_post("/v1/chat/completions", self._answer)
         app.router.add_post("/v1/completions", self._complete)

@@ -314,6 +314,7 @@ class CheckpointServer:
             note="; ".join(notes) or None,
             own_length=cut_length(wanted.model, named.max_model_len),
             logprobs=True,
+            opens_thought=wanted.opens_thought,
         )
 
     def _count_crash(self, wanted: Servable) -> None:

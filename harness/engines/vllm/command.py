@@ -27,6 +27,7 @@ class Launch:
     name: str
     tokenizer: Path | None = None
     parser: str | None = None
+    reasoning_parser: str | None = None
     chat_template: Path | None = None
     max_model_len: int | None = None
     dtype: str | None = None
@@ -82,6 +83,8 @@ def argv(executable: Path, launch: Launch, args: Sequence[str], *, port: int, wi
         ours.append(("--tokenizer", str(launch.tokenizer)))
     if launch.parser is not None:
         ours += [("--enable-auto-tool-choice", None), ("--tool-call-parser", launch.parser)]
+    if launch.reasoning_parser is not None:
+        ours.append(("--reasoning-parser", launch.reasoning_parser))
     if launch.chat_template is not None:
         ours.append(("--chat-template", str(launch.chat_template)))
     if launch.max_model_len is not None:

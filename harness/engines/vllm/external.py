@@ -58,6 +58,7 @@ class ExternalServer:
             parallel=self._settings.parallel,
             note="; ".join(notes) or None,
             own_length=cut_length(wanted.model, self._settings.max_model_len or length),
+            opens_thought=wanted.opens_thought,
             logprobs=not any(note.startswith(GIVES_NONE) for note in notes),
         )
         self._known[identity(wanted)] = found

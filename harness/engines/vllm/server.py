@@ -22,6 +22,7 @@ from harness.engines.vllm.command import DROPPABLE, Launch, argv, environment, i
 from harness.engines.vllm.log import explain, head, running_with, tail, telling_lines, unknown_options
 from harness.engines.vllm.probe import probe_ids
 from harness.engines.vllm.process import GuardedProcess
+from harness.engines.vllm.reasoning_parser import choose_reasoning_parser
 from harness.engines.vllm.settings import check_settings, key_of
 from harness.engines.vllm.tool_parser import chat_template, choose_parser
 
@@ -198,6 +199,9 @@ class VllmServer:
             dev=launch.dev and is_local(host),
             chat_template=template,
             parser=launch.parser or self.settings.tool_call_parser or choose_parser(text, model_type(self.model)),
+            reasoning_parser=launch.reasoning_parser
+            or self.settings.reasoning_parser
+            or choose_reasoning_parser(text, model_type(self.model), launch.tokenizer or self.model),
             max_model_len=launch.max_model_len or self.settings.max_model_len,
         )
 

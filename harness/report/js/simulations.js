@@ -135,11 +135,12 @@ function checkLine([component, what, met, judge], said, gates) {
   return h("li", { class: "text" }, h("span", { class: met ? "better" : "worse" }, met ? "met " : "not met "), component + (gates.has(component) ? ": " : " (does not gate): ") + said(what), judge ? h("span", { class: "quiet" }, " — " + said(judge)) : null);
 }
 
-function messageBox([role, ofUser, content, calls, error], turn, one, said) {
+function messageBox([role, ofUser, content, calls, error, thought], turn, one, said) {
   const faulty = one.fault && one.fault[3] === turn;
   const who = (NAMES.get(role) || role) + (role === "tool" && ofUser ? " to the user" : "") + (error ? ", an error" : "");
   return h("div", { class: "message " + (NAMES.has(role) ? role : "") + (faulty ? " fault" : "") },
     h("div", { class: "who" }, turn + " " + who, faulty ? h("span", { class: "bad" }, " ← " + one.fault[0] + " at fault") : null),
+    thought ? h("details", { class: "thought" }, h("summary", { class: "quiet" }, "thought"), h("div", { class: "text quiet" }, said(thought))) : null,
     content ? h("div", { class: "text" + (role === "tool" ? " mono" : "") }, said(content)) : calls.length ? null : h("div", { class: "quiet" }, "(empty)"),
     calls.map(([name, args, byUser]) => h("div", { class: "text mono" }, (byUser ? "user calls " : "calls ") + name + " " + said(args))));
 }

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.core.errors import EngineError, SpecError
+from harness.core.extras import install
 from harness.run.executors.executor import Event, Job, Progressed
 from harness.run.executors.pool import Pool, Worker, WorkerDied
 from harness.spec.prepared import Prepared
@@ -159,7 +160,7 @@ class Cluster(Pool):
                 f"the Ray cluster has no room for a worker ({resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs); "
                 "ask for less with --worker-gpus or --worker-cpus"
             )
-        super().__init__(prepared, int(room))
+        super().__init__(prepared, 1 if prepared.served and prepared.spec.serve.url is not None else int(room))
         self.left_out: list[str] = []
         """Nodes that cannot take part, and why."""
         self._nonce = f".seen-{uuid.uuid4().hex}"
@@ -252,5 +253,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise SpecError("--workers ray needs Ray; pip install 'mixture-harness[ray]'") from error
+        raise SpecError(f"--workers ray needs Ray; {install('ray')}") from error
     return ray

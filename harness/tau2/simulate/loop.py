@@ -146,7 +146,8 @@ class Simulator:
         self._usages.append(usage)
         self._heard = self._heard or message.role != "assistant" or bool(message.tool_calls)
         for side, view in self._views.items():
-            seen = seen_by(side, message, names=self._setting.upstream.call_names)
+            upstream = self._setting.upstream
+            seen = seen_by(side, message, names=upstream.call_names, thoughts=not upstream.thoughts)
             if seen is not None and (side == "user" or self._heard):
                 view.append(seen)
 
@@ -194,7 +195,7 @@ class Simulator:
         try:
             answer = await model.answer(request)
             self._spent[side] += answer.usage
-            message = message_of(answer, side, setting.limits.answer)
+            message = message_of(answer, side, setting.limits.answer, aloud=setting.upstream.thoughts)
             if agent and setting.solo:
                 message = _solo(message, keep_calls=setting.upstream.solo_stop)
         except (ContextOverflow, ParticipantError) as error:

@@ -87,16 +87,31 @@ def _call(call: ChatCall, side: Requestor, limits: AnswerLimits, *, cut: bool) -
     return ToolCall(id=call.id, name=call.name, arguments=arguments, requestor=side)
 
 
-def message_of(answer: ChatAnswer, side: Requestor, limits: AnswerLimits) -> Message:
-    """The answer as this side's message. Raises ParticipantError for one that is empty, malformed or beyond all bounds."""
-    size = len(answer.content or "") + sum(len(call.arguments) + len(call.name) for call in answer.tool_calls)
+def message_of(answer: ChatAnswer, side: Requestor, limits: AnswerLimits, *, aloud: bool = False) -> Message:
+    """The answer as this side's message; `aloud`: with the thoughts in it, where they came so.
+
+    Raises ParticipantError for one that is empty, malformed or beyond all bounds.
+    """
+    content = answer.written if aloud and answer.written is not None else answer.content
+    size = (
+        len(answer.reasoning or "")
+        + len(answer.content or "")
+        + sum(len(call.arguments) + len(call.name) for call in answer.tool_calls)
+    )
     if size > limits.characters:
         raise ParticipantError(f"an answer of {size:,} characters; at most {limits.characters:,} are read")
     if len(answer.tool_calls) > limits.calls:
         raise ParticipantError(f"{len(answer.tool_calls):,} tool calls in one message; at most {limits.calls} are made")
     cut = answer.finish_reason == "length"
     calls = tuple(_call(call, side, limits, cut=cut) for call in answer.tool_calls)
-    message = Message(role=side, content=answer.content, tool_calls=calls or None)
+    message = Message(
+        role=side,
+        content=content,
+        tool_calls=calls or None,
+        reasoning=answer.reasoning,
+        written=None if aloud else answer.written,
+    )
     if not calls and not message.text:
-        raise ParticipantError(f"an empty message{' (the answer was cut off at its longest)' if cut else ''}")
+        after = f" after a thought of {len(answer.reasoning):,} characters" if answer.reasoning else ""
+        raise ParticipantError(f"an empty message{after}{' (the answer was cut off at its longest)' if cut else ''}")
     return message

@@ -26,24 +26,29 @@ def _calls(calls: Sequence[ToolCall], *, names: bool) -> list[Wire]:
     ]
 
 
-def _own(message: Message, *, names: bool) -> Wire:
+def _own(message: Message, *, names: bool, thoughts: bool) -> Wire:
     wire: Wire = {"role": "assistant", "content": message.content}
+    if thoughts and message.written is not None:
+        wire["content"] = message.written
+    elif thoughts and message.reasoning:
+        wire["reasoning_content"] = message.reasoning
     if message.tool_calls:
         wire["tool_calls"] = _calls(message.tool_calls, names=names)
     return wire
 
 
-def seen_by(side: Requestor, message: Message, *, names: bool = False) -> Wire | None:
+def seen_by(side: Requestor, message: Message, *, names: bool = False, thoughts: bool = True) -> Wire | None:
     """One message as a side is sent it; None where it never sees it. Whoever is asked is `assistant` to the model.
 
-    `names`: calls have a second `name` beside `function`, as upstream sends them.
+    Its own `thoughts` come back to it as it gave them, beside the content or in it, and its chat template decides which of them
+    are shown to the model again. `names`: calls have a second `name` beside `function`, as upstream sends them.
     """
     if message.role == "tool":
         if message.requestor != side:
             return None
         return {"role": "tool", "content": message.content, "tool_call_id": message.id}
     if message.role == side:
-        return _own(message, names=names)
+        return _own(message, names=names, thoughts=thoughts)
     if message.role == "system" or message.tool_calls or not message.text:
         return None
     return {"role": "user", "content": message.content}

@@ -269,3 +269,14 @@ def test_visible_text_is_one_printable_line(text: str) -> None:
 
 def test_what_is_cut_says_how_much() -> None:
     assert cut("abc", 3) == "abc" and cut("abcd", 3) == "abc… (1 more characters; --full shows them)"
+
+
+def test_a_thought_is_shown_folded_and_whole_with_full(tmp_path: Path, view: View) -> None:
+    thought = "First I look.\n" + "Then I think. " * 20 + "At last I act."
+    one = recorded(trial=0)
+    one["messages"][2]["reasoning_content"] = thought
+    path = write(tmp_path, one)
+    _, out, _ = view(path, "--task", "create_task_1", "--trial", "0")
+    assert "    thought: First I look." in out and "At last I act." not in out and "more characters" in out
+    _, out, _ = view(path, "--task", "create_task_1", "--trial", "0", "--full")
+    assert "At last I act." in out

@@ -562,7 +562,7 @@ def suite_tasks(suite: str) -> list[str]:
 
 
 def test_the_math_suite_asks_for_likelihoods_and_for_texts(ran: Ran, tmp_path: Path) -> None:
-    pytest.importorskip("math_verify", reason="Minerva needs math-verify: pip install 'mixture-harness[suites]'")
+    pytest.importorskip("math_verify", reason="Minerva needs math-verify: the extra suites")
     every = {**samples.all_data(ran.folder / "data"), **ran.data}
     component = load(suite="math", data={name: every[name] for name in suite_tasks("math")}, limit=2)
     assert component.served
@@ -675,3 +675,52 @@ def test_checks_say_what_is_there_and_what_programs_may_do(ran: Ran) -> None:
     data = {"harness_humaneval": samples.all_data(ran.folder / "data")["harness_humaneval"]}
     _, sandbox = load(task="harness_humaneval", data=data, allow_code_execution=True).checks()
     assert sandbox.ok and "without network" in sandbox.words
+
+
+THINKS = """{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+OPENED{% endif %}{# <think> #}"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "text", "raw"),
+    [
+        (False, "<think>#### 1\n\nQuestion: is it 2?</think>\n#### 0", 1.0),
+        (False, "#### 0", 1.0),
+        (False, "<think>#### 0", 0.0),
+        (True, "#### 1, no.</think>\n#### 0", 1.0),
+        (True, "#### 0", 0.0),
+    ],
+)
+def test_what_a_model_thinks_is_not_scored_and_does_not_end_its_answer(
+    ran: Ran, tmp_path: Path, opened: bool, text: str, raw: float
+) -> None:
+    """GSM8K ends a text at "Question:", which a thought may well hold."""
+    template = THINKS.replace("OPENED", "<think>\n" if opened else "")
+    tokenizer = tiny.tokenizer(chat_template=template)
+    component = load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]}, apply_chat_template=True, limit=1)
+    bodies: list[Any] = []
+
+    def answer(request: Any) -> TextAnswer:
+        bodies.append(request.body)
+        return TextAnswer(text=text)
+
+    with served(answer, tokenizer, max_model_len=4096) as (subject, _):
+        outcome = measure(component, subject, tmp_path)
+    assert outcome.measurement.raw == raw
+    assert [body["stop"] for body in bodies] == [["</s>"]], "the server ends it at EOS alone"
+    assert "no." not in outcome.items["answer"][0] and "is it" not in outcome.items["answer"][0]
+
+
+def test_without_a_chat_template_a_text_ends_where_the_task_says(ran: Ran, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer(chat_template=THINKS)
+    bodies: list[Any] = []
+
+    def answer(request: Any) -> TextAnswer:
+        bodies.append(request.body)
+        return TextAnswer(text="#### 0")
+
+    with served(answer, tokenizer, max_model_len=4096) as (subject, _):
+        measure(load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]}, limit=1), subject, tmp_path)
+    assert "Question:" in bodies[0]["stop"]

@@ -22,6 +22,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.core.vector import RewardVector
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.engines.vllm.guard import descendants
+from harness.run.observer import Observer
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import Spec, parse_spec
@@ -203,3 +204,63 @@ def test_lm_eval_serves_its_own_checkpoint_for_simulations(
     (results,) = tmp_path.rglob("results_*.json")
     assert json.loads(results.read_text())["results"]["tau2_mock"]["reward,none"] == undisturbed[1][0].components[0].raw
     assert servers() == []
+
+
+def everywhere(training: Path) -> list[int]:
+    """Processes of this machine that serve one of the checkpoints, guards included, whoever is their parent now."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"serve" in (words := entry.read_bytes()) and str(training).encode() in words:
+                found.append(int(entry.parent.name))
+    return found
+
+
+def test_on_a_cluster_whose_node_dies_the_vectors_are_the_same_and_no_server_is_left(
+    undisturbed: tuple[Path, list[RewardVector]], training: Path, user: str, tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster as Nodes
+
+    from harness.run.executors.cluster import Cluster, ClusterOptions
+
+    few = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    os.environ[KEY_ENV] = KEY
+    nodes = Nodes(initialize_head=True, head_node_args={**few, "num_cpus": 0})
+    node = nodes.add_node(**few)
+    nodes.wait_for_nodes()
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    left: list[list[int]] = []
+
+    class Killing(Observer):
+        """Kills the node once the server has answered, and gives another."""
+
+        n_items = 0
+
+        def advance(self, *, items: int, tokens: int) -> None:
+            self.n_items += items
+            if left or self.n_items < 8 + 12 + 24:
+                return
+            before = everywhere(training)
+            nodes.remove_node(node, allow_graceful=False)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in before):
+                time.sleep(0.1)
+            left.extend([before, [pid for pid in before if Path(f"/proc/{pid}").exists()]])
+            nodes.add_node(**few)
+
+    try:
+        prepared = prepare(full_spec(training, user))
+        found = find_checkpoints([str(training / "sft")])
+        executor = Cluster(prepared, ClusterOptions())
+        assert executor.n == 1
+        vectors = list(run(prepared, found, out=tmp_path / "out", executor=executor, observer=Killing()).feed)
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    before, after = left
+    assert before and not after, "thirty seconds after its node died nothing of vLLM is left"
+    for vector, alone in zip(vectors, undisturbed[1], strict=True):
+        assert vector.vector == alone.vector
+        assert [c.status for c in vector.components] == [c.status for c in alone.components]
+    assert everywhere(training) == []

@@ -334,3 +334,21 @@ def test_a_stream_is_handled_while_nothing_new_comes(folder: Path, tmp_path: Pat
 
     run(prepared, stream(), out=tmp_path, executor=Processes(prepared, 1))
     assert len(feed(tmp_path)) == 2
+
+
+def test_a_spec_that_measured_here_can_be_sent_to_workers(folder: Path, tmp_path: Path) -> None:
+    rows = [{"question": f"{n} + 1?", "choices": [str(n), str(n + 1)], "answer": n % 2} for n in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.yaml").write_text(
+        "task: own_choices\ndataset_path: json\noutput_type: multiple_choice\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'rows.jsonl'}}}}}\n"
+        'doc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\ndoc_to_target: "{{answer}}"\n'
+        "metric_list: [{metric: acc}]\n"
+    )
+    component = {"name": "own", "kind": "lm_eval", "task": "own_choices", "include_path": [str(tmp_path)]}
+    prepared = prepare(parse_spec({"components": [component]}))
+    found = find_checkpoints([str(folder / "mix-a")])[:2]
+    run(prepared, found, out=tmp_path / "here")
+    run(prepared, found, out=tmp_path / "there", executor=Processes(prepared, 1))
+    assert feed(tmp_path / "here") == feed(tmp_path / "there")
+    assert all(vector["status"] == "ok" for vector in feed(tmp_path / "there"))

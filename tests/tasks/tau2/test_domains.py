@@ -170,4 +170,4 @@ def test_a_missing_port_says_how_to_install_it(tmp_path: Path) -> None:
         "try: open_domain('airline').tasks()\n"
         "except DataError as error: print(error)"
     )
-    assert "run: pip install 'mixture-harness[tau2]'" in run(code)
+    assert "run: pip install 'inspect-evals>=" in run(code)

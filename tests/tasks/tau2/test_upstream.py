@@ -98,7 +98,7 @@ def test_banking_knowledge_is_played(tmp_path: Path) -> None:
 
 @needs_upstream
 def test_banking_knowledge_is_scored_without_a_key(tmp_path: Path) -> None:
-    opened = open_domain("banking_knowledge", scoring=True)
+    opened = open_domain("banking_knowledge", source="tau2", scoring=True)
     assert not {"KB_search", "KB_search_dense"} & set(opened.tools), "nothing there embeds, so nothing asks for a key"
     task = opened.tasks()[0]
     search = ToolCall(id="q", name="KB_search", arguments={"query": "x"})
@@ -296,13 +296,13 @@ def test_options_that_do_not_fit_the_source_are_refused(tmp_path: Path) -> None:
         open_domain("mock", source="pypi")
     with pytest.raises(SpecError, match="`data` is of no use with upstream's package"):
         open_domain("mock", source="tau2", data=tmp_path)
-    with pytest.raises(SpecError, match="`retrieval` is for domains of upstream's package"):
+    with pytest.raises(SpecError, match="`retrieval` is for banking_knowledge; domain mock retrieves nothing"):
         open_domain("mock", source="inspect_evals", retrieval="bm25")
+    with pytest.raises(SpecError, match="`retrieval` 'bm25' is none of grep_only, full_kb, no_knowledge"):
+        open_domain("banking_knowledge", source="inspect_evals", retrieval="bm25")
 
 
 @pytest.mark.skipif(upstream.is_installed(), reason="tau2-bench's own package is installed")
 def test_without_the_package_it_is_said_how_to_get_it() -> None:
     with pytest.raises(DataError, match=r"not installed; run: pip install git\+https://github.com/sierra-research"):
         open_domain("mock", source="tau2")
-    with pytest.raises(DataError, match="banking_knowledge comes with tau2-bench's own package"):
-        open_domain("banking_knowledge")

@@ -100,3 +100,22 @@ def test_it_is_of_one_recording(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path.write_text(json.dumps(results(recorded())))
     assert run(["tau2", "rescore", str(path), str(path), "--out", str(tmp_path / "o.json")]) == 3
     assert "is of one recording; give one FILE, or name it .jsonl" in capsys.readouterr().err
+
+
+def test_what_upstreams_newest_version_writes_passes_through(tmp_path: Path) -> None:
+    """Usage of a session, costs of one side alone, how the run was spread: nothing of it is ours, and all of it stays."""
+    usage = {"provider": "p", "num_raw_records": 3, "cost": None, "cost_breakdown": {"audio": 1}, "raw": [[1]]}
+    first = recorded(id="a", trial=0, agent_usage=usage, agent_cost=None, user_cost=0.25)
+    second = recorded(id="b", trial=1, agent_usage=None, agent_cost=0.5, user_cost=None, worker="w1")
+    before = whole(results(first, second))
+    before["info"] |= {"workers": 4, "provider_limits": {"openai": 40}}
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(before))
+    after = rescored(path)
+    assert after["info"] == before["info"]
+    for then, now in zip(before["simulations"], after["simulations"], strict=True):
+        assert {name: now[name] for name in then if name != "reward_info"} == {
+            name: value for name, value in then.items() if name != "reward_info"
+        }
+    assert run(["tau2", "convert", str(path), "--out", str(tmp_path / "lines.jsonl")]) == 0
+    assert run(["tau2", "rescore", str(tmp_path / "lines.jsonl")]) == 0

@@ -1,0 +1,94 @@
+"""A task of Inspect AI on the served checkpoint: built once, asked by Inspect's own `eval`, counted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from harness.components.inspect.checks import refuse_sandboxes, warnings_of
+from harness.components.inspect.config import InspectConfig
+from harness.components.inspect.identity import definition, gives_tools
+from harness.components.inspect.report import metric_names, report
+from harness.components.inspect.run import LOGS, check_roles, run
+from harness.components.inspect.task import Built, build
+from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
+from harness.core.defaults import Defaults
+from harness.core.serving import ServeSettings
+
+
+class InspectComponent(BaseComponent):
+    """A task with its samples in memory, asked of any checkpoint."""
+
+    Config = InspectConfig
+    rank = 2
+    served = True
+    chats = True
+
+    def __init__(self, config: InspectConfig, built: Built, serve: ServeSettings) -> None:
+        self.config = config
+        self.built = built
+        self.serve = serve
+        self.metric = metric_names(built.task, config)
+        self.higher_is_better = config.higher_is_better
+        self.n_items = built.n_items
+        self.calls_tools = gives_tools(built)
+        self.definition: dict[str, JsonValue] = definition(config, built, serve, metric=self.metric)
+        self.task: dict[str, JsonValue] = {
+            "inspect": str(self.definition["inspect_ai"]),
+            "source": " ".join(built.package) if built.package else "file",
+            "task": built.name,
+            "version": str(built.task.version),
+            "samples": self.definition["samples"],
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process as its configuration: a task is made of functions."""
+        return _again, (self.config, self.serve)
+
+    @staticmethod
+    def resolve(config: InspectConfig, folder: Path) -> InspectConfig:
+        """Paths relative to the spec's folder become paths relative to here."""
+        return config.resolved(folder)
+
+    @classmethod
+    def load(cls, config: InspectConfig, defaults: Defaults) -> InspectComponent:
+        """Build the task. Raises SpecError for what is not here, within seconds."""
+        check_roles(config.roles, config.name)
+        return _again(config, defaults.serve)
+
+    def estimate(self, subject: Subject) -> Estimate:
+        """A request per sample and epoch at least; how many turns each takes nobody knows."""
+        return Estimate(requests=self.n_items * self.built.epochs)
+
+    def checks(self) -> Iterator[Check]:
+        """The task was built when the spec was read; what it may still lack, and what decides whether runs compare."""
+        built, name = self.built, f"inspect {self.built.name}"
+        sandboxes = f", sandbox {self.config.sandbox or ', '.join(sorted(built.sandboxes)) or 'none'}"
+        words = f"{built.n_items} samples, {built.epochs} epoch(s), version {built.task.version}{sandboxes}"
+        yield Check(name=name, ok=True, words=words)
+        if built.card is not None:
+            yield from warnings_of(built.card, name)
+
+    def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
+        """Ask every sample that `scratch` has no end of yet. Raises HarnessError."""
+        where = subject.endpoint()
+        n_parallel = self.config.max_concurrency or min(self.serve.parallel, where.parallel)
+        ran = run(self.config, self.built, subject.endpoint, scratch, progress, n_parallel=n_parallel)
+        found = report(self.config, self.built, ran, metric=self.metric)
+        logs = sorted(str(path.relative_to(scratch)) for path in (scratch / LOGS).glob("*.eval"))
+        return Outcome(
+            measurement=found.measurement,
+            engine=Engine(name=where.engine, dtype=where.dtype, device=where.device, served=where.how, note=where.note),
+            items=found.items,
+            files=logs,
+            n_open=found.n_open,
+        )
+
+
+def _again(config: InspectConfig, serve: ServeSettings) -> InspectComponent:
+    built = build(config)
+    refuse_sandboxes(config, built.sandboxes, built.card)
+    return InspectComponent(config, built, serve)

@@ -1,0 +1,133 @@
+"""Asking an endpoint for a chat completion on behalf of Inspect: one body in, one body out, failures typed. Imports no Inspect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from harness.core.chat import ContextOverflow, EndpointError, TransientError
+from harness.core.endpoint import Endpoint
+from harness.core.errors import HarnessError
+
+
+class Connection(Protocol):
+    """Where a model answers."""
+
+    async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The completion. Raises EndpointError, ContextOverflow, or HarnessError where nobody will answer any more."""
+        ...
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        ...
+
+
+class ServedConnection:
+    """The checkpoint that is measured: when no answer comes, its endpoint is asked for again, which brings back a server that died.
+
+    `broken`: what `endpoint` raised, once it has: the server is gone for good, and nobody is asked any more.
+    """
+
+    def __init__(self, endpoint: Callable[[], Endpoint], *, timeout_s: float, attempts: int) -> None:
+        from harness.engines.chat.session import Session
+
+        self.broken: HarnessError | None = None
+        self._endpoint, self._attempts = endpoint, attempts
+        self._session = Session(timeout_s=timeout_s)
+        self._where: Endpoint | None = None
+        self._finding = asyncio.Lock()
+
+    async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The completion, asked for again after a failure that may pass."""
+        from harness.engines.chat.retry import OF_OUR_SERVER, retried
+
+        return await retried(lambda: self._once(body), replace(OF_OUR_SERVER, attempts=self._attempts))
+
+    async def _once(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        where = self._where or await self._find()
+        wants = {"logprobs": True} if where.logprobs and not body.get("logprobs") else {}
+        try:
+            whole = {**body, **wants, "model": where.model}
+            found = await _post(self._session, where.api_base, whole, where.api_key, opened=where.opens_thought)
+        except ContextOverflow as error:
+            if where.own_length is not None:
+                raise EndpointError(
+                    f"the conversation does not fit {where.max_model_len} tokens, a setting of the server's "
+                    f"(serve.max_model_len), where the model's own context has {where.own_length}; raise it ({error})"
+                ) from error
+            raise
+        except TransientError:
+            await self._find()
+            raise
+        if wants:
+            for choice in found["choices"]:
+                choice["logprobs"] = None
+        return found
+
+    async def _find(self) -> Endpoint:
+        from harness.engines.chat.off_loop import off_loop
+
+        async with self._finding:
+            if self.broken is not None:
+                raise self.broken
+            try:
+                self._where = await off_loop(self._endpoint)
+            except HarnessError as error:
+                self.broken = error
+                raise
+            return self._where
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._session.close()
+
+
+class FixedConnection:
+    """A model at an address of its own: one that plays a role. What it refuses for its length is its failure to answer."""
+
+    def __init__(self, *, model: str, api_base: str, api_key: str | None, timeout_s: float, attempts: int) -> None:
+        from harness.engines.chat.session import Session
+
+        self._model, self._api_base, self._api_key = model, api_base, api_key
+        self._attempts = attempts
+        self._session = Session(timeout_s=timeout_s)
+
+    async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The completion, asked for again after a failure that may pass."""
+        from harness.engines.chat.retry import Backoff, retried
+
+        whole = {**body, "model": self._model}
+        try:
+            return await retried(
+                lambda: _post(self._session, self._api_base, whole, self._api_key), Backoff(attempts=self._attempts)
+            )
+        except ContextOverflow as error:
+            raise EndpointError(f"the conversation is too long for {self._model}: {error}") from error
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._session.close()
+
+
+async def _post(
+    session: Any, api_base: str, body: Mapping[str, Any], api_key: str | None, *, opened: bool = False
+) -> dict[str, Any]:
+    """One attempt. A prompt that fits and whose answer's limit does not is asked again with what room there is."""
+    from harness.engines.chat.wire import parse_completion
+
+    url = f"{api_base.rstrip('/')}/chat/completions"
+    try:
+        found = await session.post(url, body, api_key=api_key)
+    except ContextOverflow:
+        limits = [name for name in ("max_tokens", "max_completion_tokens") if name in body]
+        if not limits:
+            raise
+        found = await session.post(url, {k: v for k, v in body.items() if k not in limits}, api_key=api_key)
+    parse_completion(found)  # raises for what is no completion
+    for choice in found["choices"]:
+        answer = parse_completion({**found, "choices": [choice]}, opened=opened)
+        if answer.reasoning is not None:  # told apart from what is said, in every form, as other components see it
+            choice["message"] |= {"content": answer.content, "reasoning_content": answer.reasoning}
+    return dict(found)

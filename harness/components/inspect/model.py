@@ -1,0 +1,125 @@
+"""A model of Inspect that asks one of our endpoints. Imported once Inspect is needed, never before.
+
+No text of an error becomes an answer: a conversation too long for the checkpoint comes back empty with the reason `model_length`, so that
+agents may shorten it, and is marked; everything else raises, and is noted by sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inspect_ai.log._samples import sample_active
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    modelapi,
+)
+from inspect_ai.model._model_output import ChatCompletionChoice
+from inspect_ai.model._openai import (
+    chat_choices_from_openai,
+    messages_to_openai,
+    model_output_from_openai,
+    openai_chat_tool_choice,
+    openai_chat_tools,
+    openai_completion_params,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from harness.components.inspect.connection import Connection
+from harness.core.chat import ContextOverflow, EndpointError
+from harness.core.errors import HarnessError
+
+OVERFLOW = "harness_overflow"
+"""In the metadata of an answer: why there is none."""
+Key = tuple[str, int]
+"""A sample's id as text, and its epoch."""
+
+
+class NoAnswerError(RuntimeError):
+    """An endpoint gave no answer. Inspect does not ask again: whoever raises this has."""
+
+
+@modelapi(name="harness")
+class EndpointAPI(ModelAPI):
+    """`unanswered`: sample -> what came instead of an answer that it asked for; shared by all models of a run. A task that
+    catches the error and goes on has a score that means nothing, so nothing is taken out again.
+    """
+
+    def __init__(self, model_name: str, **_: Any) -> None:
+        super().__init__(model_name)
+        self.qualified_model_name = f"harness/{model_name}"
+        self.connection: Connection | None = None
+        self.unanswered: dict[Key, str] = {}
+        self.n_parallel = 64
+        self.arguments: Mapping[str, Any] = {}
+
+    def connect(
+        self, connection: Connection, unanswered: dict[Key, str], *, n_parallel: int, arguments: Mapping[str, Any]
+    ) -> None:
+        """Say where it answers, where failures are noted, and what is sent with every request, over what a task says."""
+        self.arguments = arguments
+        self.connection, self.unanswered, self.n_parallel = connection, unanswered, n_parallel
+
+    async def generate(
+        self,
+        input: list[ChatMessage],  # noqa: A002 - Inspect's name
+        tools: list[ToolInfo],
+        tool_choice: ToolChoice,
+        config: GenerateConfig,
+    ) -> ModelOutput:
+        """One answer. Raises NoAnswerError."""
+        assert self.connection is not None
+        from openai.types.chat import ChatCompletion
+
+        params = openai_completion_params(self.model_name, config, tools=bool(tools))
+        body: dict[str, Any] = {**params, **params.pop("extra_body", {})}
+        body.pop("extra_body", None)
+        if config.top_k is not None:
+            body["top_k"] = config.top_k
+        body |= self.arguments
+        body["messages"] = await messages_to_openai(input)
+        if tools:
+            body["tools"] = openai_chat_tools(tools)
+            body["tool_choice"] = openai_chat_tool_choice(tool_choice)
+        sample = sample_active()
+        key = None if sample is None else (str(sample.sample.id), sample.epoch)
+        try:
+            found = await self.connection.ask(body)
+        except ContextOverflow as error:
+            return _too_long(self.model_name, str(error))
+        except (EndpointError, HarnessError) as error:
+            if key is not None:
+                self.unanswered[key] = f"{self.model_name}: {error}"
+            raise NoAnswerError(str(error)) from error
+        completion = ChatCompletion.construct(**found)
+        return model_output_from_openai(completion, chat_choices_from_openai(completion, tools))
+
+    def should_retry(self, ex: Exception) -> bool:
+        """The connection has asked as often as it makes sense."""
+        return False
+
+    def max_connections(self) -> int:
+        """Requests in flight."""
+        return self.n_parallel
+
+    def connection_key(self) -> str:
+        """Each model's requests are counted on their own."""
+        return self.model_name
+
+    def tools_required(self) -> bool:
+        """A conversation with calls in it is sent with their tools."""
+        return False
+
+    async def aclose(self) -> None:
+        """Connections are closed by whoever opened them."""
+
+
+def _too_long(model: str, why: str) -> ModelOutput:
+    choice = ChatCompletionChoice(
+        message=ChatMessageAssistant(content="", model=model, source="generate"), stop_reason="model_length"
+    )
+    return ModelOutput(model=model, choices=[choice], metadata={OVERFLOW: why[:300]})

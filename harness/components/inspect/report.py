@@ -1,0 +1,348 @@
+"""Inspect's log as a measurement, with a row for every sample. The metrics are Inspect's own code over the samples that count.
+
+What has no score is counted with its cause: endpoint (a model gave no answer), sandbox, scorer, task (its code broke); all of
+that lies outside the checkpoint and stays open. A conversation too long for the checkpoint is its own failure, scored 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from harness.components.inspect.config import CHECKPOINT, InspectConfig
+from harness.components.inspect.run import Ran
+from harness.components.inspect.task import Built
+from harness.core.measurement import Measurement, failed
+from harness.reward_models.statistics import clustered_mean
+
+OPEN = ("endpoint", "sandbox", "scorer", "task")
+"""Causes outside the checkpoint."""
+ERRORS = ("stderr", "std", "var", "bootstrap_stderr")
+"""Metrics that are no value, by the end of their names."""
+OWN_MODEL = f"harness/{CHECKPOINT}"
+UNSCORED = "it was given no score"
+"""By its scorer, on purpose: asking again would give the same."""
+SHOWN = 300
+"""Characters of an answer or a reason in a row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One epoch of one sample. `cause` None: scored as the task scores it. `limit`: the limit that ended it."""
+
+    sample: Any
+    cause: str | None
+    reason: str | None
+    limit: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A component's value on one checkpoint and its rows."""
+
+    measurement: Measurement
+    items: Mapping[str, Sequence[Any]]
+    n_open: int
+
+
+def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Report:
+    """What a run came to. Changes the scores in `ran.log` that do not count."""
+    answers = _answers(built, ran)
+    _count(config, ran.log, answers)
+    score, label, problem = _find(config, ran.log, metric)
+    values = _values(ran.log, score)
+    rows = _rows(config, built, answers, values)
+    causes: dict[str, JsonValue] = {}
+    for answer in answers:
+        if answer.cause is not None:
+            causes[answer.cause] = int(str(causes.get(answer.cause, 0))) + 1
+    limits: dict[str, JsonValue] = {}
+    for answer in answers:
+        if answer.limit is not None:
+            limits[answer.limit] = int(str(limits.get(answer.limit, 0))) + 1
+    n_open = sum(answer.cause in OPEN and answer.reason != UNSCORED for answer in answers)
+    n_scored = sum(value is not None for value in rows["value"])
+    raw = None if score is None or n_scored == 0 else _number(score.metrics[label].value)
+    if unscored := sum(row == "its score is no number" for row in rows["reason"]):
+        causes["scorer"] = int(str(causes.get("scorer", 0))) + unscored
+    reason = _reason(answers, n_items=built.n_items * built.epochs) or problem
+    if unscored and reason is None:
+        reason = f"{unscored} of {built.n_items} samples have a score that is no number"
+    detail: dict[str, JsonValue] = {
+        "task": built.name,
+        "version": str(built.task.version),
+        "epochs": built.epochs,
+        "metrics": _metrics(ran.log),
+        "tokens": sum(rows["tokens"]),
+        **({"causes": causes} if causes else {}),
+        **({"limits": limits} if limits else {}),
+        **({"package": " ".join(built.package)} if built.package else {}),
+        **({"roles": {name: chat.model for name, chat in config.roles.items()}} if config.roles else {}),
+    }
+    if raw is None:
+        made = failed(
+            metric,
+            reason or "the metric has no finite value",
+            n_items=built.n_items,
+            higher_is_better=config.higher_is_better,
+        ).model_copy(update={"detail": detail})
+        return Report(measurement=made, items=rows, n_open=n_open)
+    stderr, n_clusters = _error(rows, raw)
+    if stderr is None and score is not None:
+        stderr = next((_number(one.value) for name, one in score.metrics.items() if name.endswith(ERRORS[0])), None)
+    measurement = Measurement(
+        metric=metric,
+        higher_is_better=config.higher_is_better,
+        raw=raw,
+        stderr=stderr,
+        n_items=built.n_items,
+        n_scored=n_scored,
+        n_clusters=n_clusters,
+        status="ok" if n_scored == built.n_items and not n_open else "partial",
+        reason=reason,
+        detail=detail,
+    )
+    return Report(measurement=measurement, items=rows, n_open=n_open)
+
+
+def metric_names(task: Any, config: InspectConfig) -> str:
+    """What the value will be called, as far as a task says before it is run: the first metric of the scorer."""
+    if config.metric is not None:
+        return config.metric
+    from inspect_ai._eval.task.results import ScorerInfo
+    from inspect_ai._util.registry import registry_info
+
+    known = [ScorerInfo.from_scorer(one) for one in task.scorer or ()]
+    for info in known:
+        if config.scorer in (None, info.name):
+            found = task.metrics or info.metrics
+            first = next(iter(found), None) if isinstance(found, list) else None
+            if first is not None and not isinstance(first, dict):
+                return str(registry_info(first).name.rpartition("/")[2])
+    return "value"
+
+
+def _answers(built: Built, ran: Ran) -> list[Answer]:
+    """Every epoch of every sample in the task's order, one that is missing from the log included."""
+    found = {(str(one.id), one.epoch): one for one in ran.log.samples or ()}
+    made = []
+    for sample in built.samples:
+        for epoch in range(1, built.epochs + 1):
+            key = str(sample.id), epoch
+            one = found.get(key)
+            cause, reason = (
+                ("task", "Inspect kept no record of it") if one is None else _cause(one, ran.unanswered.get(key))
+            )
+            limit = one.limit.type if one is not None and one.limit is not None else None
+            made.append(Answer(sample=one, cause=cause, reason=reason, limit=limit))
+    return made
+
+
+def _cause(sample: Any, unanswered: str | None) -> tuple[str | None, str | None]:
+    """Why a sample's score does not count; None where it does."""
+    if unanswered is not None:
+        return "endpoint", unanswered
+    if sample.error is not None:
+        words = " ".join(str(sample.error.message).split())[:SHOWN]
+        trace = sample.error.traceback or ""
+        if "/inspect/sandbox.py" in trace or "/_sandbox/" in trace or "sandboxenv_context" in trace:
+            return "sandbox", words
+        scoring = any(event.event == "span_begin" and event.type == "scorer" for event in sample.events)
+        return ("scorer" if scoring else "task"), words
+    if (overflow := _overflow(sample)) is not None:
+        return "context", overflow
+    if not sample.scores:
+        return "scorer", UNSCORED
+    return None, None
+
+
+def _overflow(sample: Any) -> str | None:
+    """What the endpoint said, where the checkpoint's last answer was none because the conversation was too long for it."""
+    from harness.components.inspect.model import OVERFLOW
+
+    own = [event for event in sample.events if event.event == "model" and event.model.startswith(OWN_MODEL)]
+    last = own[-1].output if own else sample.output
+    return (last.metadata or {}).get(OVERFLOW)
+
+
+def _count(config: InspectConfig, log: Any, answers: Sequence[Answer]) -> None:
+    """Take out of the log what does not count, score what is the checkpoint's own failure 0, and let Inspect compute again."""
+    from inspect_ai.log import recompute_metrics
+
+    like = _one_like(answers)
+    changed = False
+    reducers = log.eval.config.epochs_reducer or ["mean"]
+    partial = {str(answer.sample.id) for answer in answers if answer.sample is not None and _uncounted(config, answer)}
+    for answer in answers:
+        sample = answer.sample
+        if sample is None:
+            continue
+        if _uncounted(config, answer) or (reducers[0] != "mean" and str(sample.id) in partial):
+            changed |= bool(sample.scores)
+            sample.scores = None
+        elif answer.cause == "context":
+            changed = True
+            sample.scores = {name: _nothing(score) for name, score in (sample.scores or like or {}).items()}
+    if changed:
+        recompute_metrics(log)
+
+
+def _uncounted(config: InspectConfig, answer: Answer) -> bool:
+    """Whether an answer has no score that counts: where lower is better there is no worst to give for an overflow."""
+    return answer.cause in OPEN or (answer.cause == "context" and not config.higher_is_better)
+
+
+def _one_like(answers: Sequence[Answer]) -> Mapping[str, Any] | None:
+    return next(
+        (a.sample.scores for a in answers if a.sample is not None and a.sample.scores and a.cause is None), None
+    )
+
+
+def _nothing(score: Any) -> Any:
+    """A score of the same kind that says that nothing was achieved."""
+    from inspect_ai.scorer import INCORRECT, Score
+
+    def worst(value: Any) -> Any:
+        if isinstance(value, bool):
+            return False
+        if isinstance(value, str):
+            return INCORRECT
+        if isinstance(value, Mapping):
+            return {key: worst(entry) for key, entry in value.items()}
+        return [worst(entry) for entry in value] if isinstance(value, list) else 0
+
+    return Score(value=worst(score.value), explanation="the conversation was too long for the checkpoint")
+
+
+def _find(config: InspectConfig, log: Any, metric: str) -> tuple[Any, str, str | None]:
+    """The score and the metric in it that are the value, or why there is none."""
+    scores = list(log.results.scores) if log.results else []
+    named, _, wanted = (config.metric or "").rpartition("/")
+    scorer = config.scorer or named or None
+    fitting = [one for one in scores if scorer is None or scorer in (one.name, one.scorer)]
+    if config.reducer is not None:
+        fitting = [one for one in fitting if one.reducer in (None, config.reducer)] or fitting
+    for one in fitting:
+        for name in one.metrics:
+            if (wanted and name == wanted) or (not wanted and not name.endswith(ERRORS)):
+                return one, name, None
+    if not scores:
+        return None, "", None
+    known = ", ".join(f"{one.name}/{name}" for one in scores for name in one.metrics)
+    return (
+        None,
+        "",
+        f"the task has no metric {config.scorer or ''}{'/' if config.scorer else ''}{config.metric or metric}; it has {known}",
+    )
+
+
+def _values(log: Any, score: Any) -> dict[str, float]:
+    """Each sample's value by Inspect's own reduction over its epochs; without those that have none."""
+    from inspect_ai.scorer import value_to_float
+
+    if score is None:
+        return {}
+    number = value_to_float()
+    found: dict[str, float] = {}
+    for reduction in log.reductions or ():
+        if reduction.scorer not in (score.scorer, score.name) or reduction.reducer != score.reducer:
+            continue
+        for one in reduction.samples:
+            value = one.value.get(score.name) if isinstance(one.value, Mapping) else one.value
+            if value is None or isinstance(value, list):
+                continue
+            made = number(value)
+            if math.isfinite(made):
+                found[str(one.sample_id)] = made
+        break
+    return found
+
+
+def _rows(
+    config: InspectConfig, built: Built, answers: Sequence[Answer], values: Mapping[str, float]
+) -> dict[str, list[Any]]:
+    keys = (
+        "id",
+        "value",
+        "status",
+        "cause",
+        "reason",
+        "limit",
+        "n_answers",
+        "tokens",
+        "seconds",
+        "turns",
+        "answer",
+        "target",
+    )
+    columns: dict[str, list[Any]] = {key: [] for key in (*keys, *(("cluster",) if config.cluster else ()))}
+    for number, sample in enumerate(built.samples):
+        mine = answers[number * built.epochs : (number + 1) * built.epochs]
+        logs = [one.sample for one in mine if one.sample is not None]
+        value = values.get(str(sample.id))
+        bad = next((one for one in mine if one.cause is not None), None)
+        row = {
+            "id": str(sample.id),
+            "value": value,
+            "status": "failed" if value is None else "partial" if any(one.cause in OPEN for one in mine) else "ok",
+            "cause": bad.cause if bad else None if value is not None else "scorer",
+            "reason": bad.reason if bad else None if value is not None else "its score is no number",
+            "limit": next((one.limit for one in mine if one.limit is not None), None),
+            "n_answers": sum(one.cause not in OPEN for one in mine),
+            "tokens": sum(usage.total_tokens for one in logs for usage in one.model_usage.values()),
+            "seconds": sum(one.total_time or 0.0 for one in logs),
+            "turns": sum(one.turn_count or 0 for one in logs),
+            "answer": logs[0].output.completion[:SHOWN] if logs else None,
+            "target": _text(sample.target)[:SHOWN],
+        }
+        if config.cluster:
+            row["cluster"] = str((sample.metadata or {}).get(config.cluster))
+        for key, column in columns.items():
+            column.append(row[key])
+    return columns
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+def _error(rows: Mapping[str, Sequence[Any]], raw: float) -> tuple[float | None, int | None]:
+    """The standard error by clusters where the value is the mean of the samples' values, and how many clusters there are."""
+    scored = [number for number, value in enumerate(rows["value"]) if value is not None]
+    if not scored:
+        return None, None
+    names = rows.get("cluster", rows["id"])
+    clusters = [names[number] for number in scored]
+    mean = clustered_mean([rows["value"][number] for number in scored], clusters)
+    if not math.isclose(mean.mean, raw, rel_tol=1e-9, abs_tol=1e-12):
+        return None, None
+    return mean.stderr, len(set(clusters))
+
+
+def _reason(answers: Sequence[Answer], *, n_items: int) -> str | None:
+    """How many answers have no score or a failure's, by cause, and the first of each."""
+    words = []
+    for cause in (*OPEN, "context"):
+        mine = [answer for answer in answers if answer.cause == cause]
+        if mine:
+            how = ", scored 0" if cause == "context" else ""
+            words.append(f"{len(mine)} of {n_items} ended by {cause}{how}: {mine[0].reason}")
+    return "; ".join(words) or None
+
+
+def _metrics(log: Any) -> dict[str, JsonValue]:
+    """Every metric that Inspect computed, as SCORER/METRIC; of several reducers by theirs."""
+    found: dict[str, JsonValue] = {}
+    for one in log.results.scores if log.results else ():
+        for name, metric in one.metrics.items():
+            key = f"{one.name}/{name}"
+            found[key if key not in found else f"{key} ({one.reducer})"] = _number(metric.value)
+    return found
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

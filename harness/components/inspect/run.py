@@ -1,0 +1,311 @@
+"""One run of Inspect's own `eval` on one checkpoint: resumed where an earlier one was stopped. Its log comes back, whole."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import gc
+import io
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.components.inspect.checks import NONE
+from harness.components.inspect.config import CHECKPOINT, InspectConfig
+from harness.components.inspect.connection import Connection, FixedConnection, ServedConnection
+from harness.components.inspect.task import Built, check_options
+from harness.core.chat_config import ChatConfig
+from harness.core.component import Progress
+from harness.core.endpoint import Endpoint
+from harness.core.errors import EngineError, SpecError
+
+LOGS = "inspect"
+"""Folder of Inspect's log in a component's scratch folder."""
+DIRECT = ("hosted_vllm", "openai", "vllm")
+"""First parts of a model's name that is asked at its api base by OpenAI's protocol; other names are Inspect's own."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Inspect runs one evaluation per process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What became of a run: Inspect's log with its samples, and by (sample, epoch) what came instead of an answer."""
+
+    log: Any
+    unanswered: Mapping[tuple[str, int], str]
+
+
+def check_roles(roles: Mapping[str, ChatConfig], name: str) -> None:
+    """Say now what is missing to ask the models that play roles. Raises SpecError."""
+    for role, chat in roles.items():
+        provider, _, model = chat.model.partition("/")
+        try:
+            chat.key()
+        except SpecError as error:
+            raise SpecError(f"component {name}: role {role}: {error}") from error
+        if chat.model == CHECKPOINT:
+            if chat.api_base or chat.api_key_env:
+                raise SpecError(
+                    f"component {name}: role {role} is the checkpoint, so it has no api_base or api_key_env"
+                )
+        elif not model:
+            raise SpecError(
+                f"component {name}: role {role}: model is hosted_vllm/NAME, openai/NAME, Inspect's PROVIDER/NAME, or checkpoint"
+            )
+        elif provider in DIRECT and chat.api_base:
+            continue
+        elif provider in ("hosted_vllm", "vllm"):
+            raise SpecError(f"component {name}: role {role} needs api_base, such as http://127.0.0.1:8000/v1")
+        else:
+            check_options(chat.args, f"component {name}: role {role}: args")
+
+
+def run(
+    config: InspectConfig,
+    built: Built,
+    endpoint: Callable[[], Endpoint],
+    scratch: Path,
+    progress: Progress,
+    *,
+    n_parallel: int,
+) -> Ran:
+    """Ask every sample that `scratch` has no end of yet. Raises HarnessError."""
+    from harness.components.inspect import journal
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    unanswered: dict[tuple[str, int], str] = {}
+    told = _Told(progress, built)
+    keeper = journal.Keeper(scratch / journal.FILE, unanswered, told.sample)
+    earlier = journal.kept(scratch / journal.FILE)
+    told.known(earlier)
+    with _ONE_AT_A_TIME, _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
+        journal.listen(keeper)
+        try:
+            log = asyncio.run(_eval(config, built, endpoint, earlier, scratch, unanswered, n_parallel))
+        finally:
+            journal.listen(None)
+    if keeper.failure is not None:
+        raise keeper.failure
+    told.rest()
+    return Ran(log=log, unanswered=unanswered)
+
+
+async def _eval(
+    config: InspectConfig,
+    built: Built,
+    endpoint: Callable[[], Endpoint],
+    earlier: Any,
+    scratch: Path,
+    unanswered: dict[tuple[str, int], str],
+    n_parallel: int,
+) -> Any:
+    from inspect_ai import Epochs, eval_async
+    from inspect_ai._eval.loader import resolve_task_args, resolve_task_sandbox
+    from inspect_ai._eval.task.task import PreviousTask
+    from inspect_ai._util.error import PrerequisiteError
+    from inspect_ai.util._display import init_display_type
+
+    import harness.components.inspect.sandbox  # noqa: F401 - registers it
+
+    init_display_type("none")
+    served = ServedConnection(endpoint, timeout_s=config.request_timeout_s, attempts=config.attempts)
+    opened: list[Connection] = [served]
+    model = _model(CHECKPOINT, served, unanswered, n_parallel, {})
+    # A task may ask Inspect to keep answers, which it finds again by the model's name and address: those of another checkpoint.
+    model.api.base_url = f"harness:{scratch.absolute()}"
+    roles = {
+        name: _role(name, chat, config, served, unanswered, n_parallel, opened) for name, chat in config.roles.items()
+    }
+    sandbox = _sandbox(config.sandbox)
+    task = (
+        built.task
+        if earlier is None
+        else PreviousTask(
+            id=earlier.eval.task_id,
+            task=built.task,
+            task_args=resolve_task_args(built.task),
+            model=model,
+            model_roles=roles or None,
+            sandbox=resolve_task_sandbox(built.task, sandbox),
+            log=earlier,
+            log_info=None,
+        )
+    )
+    try:
+        logs = await eval_async(
+            task,
+            model=model,
+            model_roles=roles or None,
+            sandbox=sandbox,
+            log_dir=str(scratch / LOGS),
+            log_format="eval",
+            log_level="error",
+            limit=config.limit,
+            sample_id=list(config.sample_ids) or None,
+            epochs=None if config.epochs is None else Epochs(config.epochs, config.reducer),
+            fail_on_error=False,
+            continue_on_fail=True,
+            message_limit=config.message_limit,
+            token_limit=config.token_limit,
+            turn_limit=config.turn_limit,
+            time_limit=config.time_limit,
+            working_limit=config.working_limit,
+            max_samples=n_parallel,
+            log_realtime=False,
+            log_buffer=1000,
+            ctl_server=False,
+            max_connections=n_parallel,
+            **dict[str, Any](config.generate),
+        )
+    except PrerequisiteError as error:
+        raise EngineError(f"{config.task} cannot run here: {_plain(error.message)}") from error
+    finally:
+        for connection in opened:
+            await connection.close()
+    if served.broken is not None:
+        raise served.broken
+    if not logs or logs[0].status == "cancelled":
+        raise KeyboardInterrupt  # Inspect ends an evaluation in order and says nothing; what it has is in the journal
+    log = logs[0]
+    if log.status != "success":
+        why = log.error.message if log.error else log.status
+        raise EngineError(f"Inspect's evaluation of {config.task} ended early: {_plain(why)}")
+    for path in (scratch / LOGS).glob("*.eval"):
+        if str(path.resolve()) not in (log.location, log.location.removeprefix("file://")):
+            path.unlink()  # of an earlier run, whose samples are in this one
+    return log
+
+
+def _sandbox(text: str | None) -> Any:
+    """As `eval_async` takes it; None: the task's own."""
+    kind, _, where = (text or "").partition(":")
+    return None if not kind or kind == NONE else (kind, where) if where else kind
+
+
+def _model(
+    name: str,
+    connection: Connection,
+    unanswered: dict[tuple[str, int], str],
+    n_parallel: int,
+    arguments: Mapping[str, Any],
+) -> Any:
+    from inspect_ai._util.registry import registry_create
+    from inspect_ai.model import GenerateConfig, Model
+
+    import harness.components.inspect.model  # noqa: F401 - registers it
+
+    api: Any = registry_create("modelapi", "harness", model_name=name)
+    api.connect(connection, unanswered, n_parallel=n_parallel, arguments=arguments)
+    return Model(api, GenerateConfig())
+
+
+def _role(
+    role: str,
+    chat: ChatConfig,
+    config: InspectConfig,
+    served: Connection,
+    unanswered: dict[tuple[str, int], str],
+    n_parallel: int,
+    opened: list[Connection],
+) -> Any:
+    """The model that plays a role."""
+    from inspect_ai.model import GenerateConfig, get_model
+
+    provider, _, name = chat.model.partition("/")
+    if chat.model == CHECKPOINT:
+        return _model(f"{CHECKPOINT}-as-{role}", served, unanswered, n_parallel, chat.args)
+    if provider in DIRECT and chat.api_base:
+        connection = FixedConnection(
+            model=name,
+            api_base=chat.api_base,
+            api_key=chat.key(),
+            timeout_s=config.request_timeout_s,
+            attempts=config.attempts,
+        )
+        opened.append(connection)
+        return _model(f"{role}/{name}", connection, unanswered, n_parallel, chat.args)
+    return get_model(
+        chat.model,
+        base_url=chat.api_base,
+        api_key=chat.key(),
+        memoize=False,
+        config=GenerateConfig(**{"max_retries": config.attempts - 1, **dict[str, Any](chat.args)}),
+    )
+
+
+class _Told:
+    """Our progress, told by Inspect's samples: of one that is asked several times, the last epoch finishes it."""
+
+    def __init__(self, progress: Progress, built: Built) -> None:
+        self._progress, self._epochs, self._n = progress, built.epochs, built.n_items
+        self._ends: dict[str, set[int]] = {}
+        self._items = 0
+
+    def known(self, earlier: Any) -> None:
+        for sample in [] if earlier is None else earlier.samples or []:
+            self._end(str(sample.id), sample.epoch, 0)
+
+    def sample(self, sample: Any) -> None:
+        self._end(str(sample.id), sample.epoch, sum(usage.total_tokens for usage in sample.model_usage.values()))
+
+    def _end(self, name: str, epoch: int, tokens: int) -> None:
+        ends = self._ends.setdefault(name, set())
+        new = epoch not in ends
+        ends.add(epoch)
+        finished = int(new and len(ends) == self._epochs)
+        self._items += finished
+        self._progress.advance(items=finished, tokens=tokens)
+
+    def rest(self) -> None:
+        self._progress.advance(items=max(0, self._n - self._items), tokens=0)
+
+
+def _plain(message: Any) -> str:
+    """A message of Inspect's without its colours, in one line."""
+    return " ".join(re.sub(r"\[/?[a-z_ ]+\]", "", str(message)).split())[:300]
+
+
+@contextlib.contextmanager
+def _inspect_alone() -> Iterator[None]:
+    """What Inspect changes in the process is as before afterwards: environment (it reads a .env), loggers, warnings, hooks.
+
+    Its trace, one file per process, is no file of the user's.
+    """
+    before, hook = dict(os.environ), sys.excepthook
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    own = logging.getLogger("inspect_ai")
+    own_handlers, own_level = list(own.handlers), own.level
+    os.environ["INSPECT_TRACE_FILE"] = _trace_file()
+    os.environ.pop("INSPECT_LOG_DIR", None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+            gc.collect()  # what Inspect leaves open (streams of anyio) is told of when it is collected, which is now
+    finally:
+        sys.excepthook = hook
+        os.environ.clear()
+        os.environ.update(before)
+        root.handlers[:], own.handlers[:] = handlers, own_handlers
+        root.setLevel(level)
+        own.setLevel(own_level)
+
+
+@cache
+def _trace_file() -> str:
+    """In a folder that goes away with the process; Inspect compresses it at exit, which is registered later and so runs before."""
+    folder = tempfile.mkdtemp(prefix="harness-inspect-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(Path(folder) / "trace.log")

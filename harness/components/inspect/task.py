@@ -1,0 +1,323 @@
+"""A task of Inspect, found and built: its samples, solver and scorers in memory. Nothing is fetched, no checkpoint touched."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import io
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue, ValidationError
+
+from harness.components.inspect.checks import NONE, refuse_needs
+from harness.components.inspect.config import InspectConfig
+from harness.core.errors import HarnessError, SpecError
+from harness.core.measurement import first_problem
+from harness.tasks.suites.inspect_cards import INSTALL, PACKAGE, Card, card_of
+from harness.tasks.suites.offline import LocalHub, NotHereError, offline
+
+SEED = 0
+"""Of what tasks draw while they are built."""
+LEAST = (0, 3, 285)
+"""The first release whose insides are known: how a run is resumed, and where a log has its causes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A task, ready to be asked. `samples`: those that will be asked, in order."""
+
+    name: str
+    task: Any
+    samples: tuple[Any, ...]
+    epochs: int
+    sources: tuple[Path, ...]
+    """The Python files that it is made of."""
+    package: tuple[str, str] | None
+    """Name and version of the package it is from; None for a file."""
+    card: Card | None
+    sandboxes: frozenset[str]
+    """Types of sandbox that the task or any of its samples asks for."""
+
+    @property
+    def n_items(self) -> int:
+        """Samples asked for per checkpoint."""
+        return len(self.samples)
+
+
+def inspect_version() -> str:
+    """The installed Inspect. Raises SpecError where there is none, or one that is too old."""
+    try:
+        found = version("inspect_ai")
+    except PackageNotFoundError as error:
+        raise SpecError(f"kind: inspect needs Inspect AI; {INSTALL}") from error
+    numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
+    if numbers < LEAST:
+        raise SpecError(
+            f"kind: inspect needs inspect_ai {'.'.join(map(str, LEAST))} or later, and {found} is installed; {INSTALL}"
+        )
+    return found
+
+
+def build(config: InspectConfig) -> Built:
+    """The task that a configuration names, with its samples. Raises SpecError, within seconds."""
+    assert config.task is not None
+    inspect_version()
+    card = None
+    if config.file is None and config.task.partition("/")[0] == PACKAGE:
+        card = card_of(config.task.partition("/")[2])
+        if card is None:
+            raise SpecError(
+                f"component {config.name}: {PACKAGE} {_version(PACKAGE)} has no task {config.task.partition('/')[2]!r}"
+            )
+        refuse_needs(config, card)
+    check_options(config.generate, f"component {config.name}: generate")
+    with quiet():
+        before = set(sys.modules)
+        if config.file is None:
+            _import(config, card)
+            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
+                task = _made(config, card)
+        else:
+            if not config.file.is_file():
+                raise SpecError(
+                    f"component {config.name}: no file {config.file}; task is FILE.py@NAME, relative to the spec"
+                )
+            _inspect()
+            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
+                task = _made(config, None)
+        _refuse_unused(config, hub)
+        samples = _chosen(config, task)
+        sources = _sources(config, card, before)
+    if not samples:
+        raise SpecError(f"component {config.name}: task {config.task} has no sample")
+    _refuse_unnamed_grader(config, task)
+    if config.sandbox == NONE:
+        task.sandbox = None
+        for sample in task.dataset:
+            sample.sandbox = None
+    found = {one.type for one in [task.sandbox, *(sample.sandbox for sample in samples)] if one is not None}
+    package = None if config.file is not None else config.task.partition("/")[0]
+    return Built(
+        name=task.name,
+        task=task,
+        samples=samples,
+        epochs=config.epochs or task.epochs or 1,
+        sources=sources,
+        package=None if package is None else (package, _version(package)),
+        card=card,
+        sandboxes=frozenset(found),
+    )
+
+
+def check_options(options: Mapping[str, JsonValue], where: str) -> None:
+    """Refuse options of generation that Inspect does not know, or that are not of what a model is asked. Raises SpecError."""
+    _inspect()
+    from inspect_ai.model import GenerateConfig
+
+    taken = {
+        **dict.fromkeys(("max_connections", "adaptive_connections"), "max_concurrency"),
+        **dict.fromkeys(("max_retries",), "attempts"),
+        **dict.fromkeys(("timeout", "attempt_timeout", "stream_idle_timeout"), "request_timeout_s"),
+        **dict.fromkeys(("cache", "batch", "fallback_models"), ""),
+    }
+    for name in options:
+        if name not in GenerateConfig.model_fields:
+            near = difflib.get_close_matches(name, GenerateConfig.model_fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SpecError(f"{where}: Inspect has no option {name!r}{hint}")
+        if name in taken:
+            instead = f"use the component's {taken[name]}" if taken[name] else "every checkpoint is asked anew, itself"
+            raise SpecError(f"{where}: {name} is not for a component; {instead}")
+    try:
+        GenerateConfig.model_validate(options)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {first_problem(error)}") from error
+
+
+def _inspect() -> Any:
+    try:
+        return importlib.import_module("inspect_ai._eval.loader")
+    except ImportError as error:
+        raise SpecError(f"kind: inspect needs Inspect AI, which does not load ({error}); {INSTALL}") from error
+
+
+def _import(config: InspectConfig, card: Card | None) -> None:
+    """Import what the task is in, before anything of `datasets` is replaced: a module keeps what it imports by name."""
+    _inspect()
+    assert config.task is not None
+    package = config.task.partition("/")[0]
+    try:
+        if card is not None:
+            importlib.import_module(card.module)
+        else:
+            from inspect_ai._util.entrypoints import ensure_entry_points
+
+            ensure_entry_points(package)
+    except Exception as error:
+        raise SpecError(
+            f"component {config.name}: {package} does not load ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _made(config: InspectConfig, card: Card | None) -> Any:
+    """The Task that Inspect's own loader makes of the name and arguments. Raises SpecError."""
+    from inspect_ai import Task
+    from inspect_ai._util.registry import registry_lookup
+
+    name = str(config.task)
+    try:
+        if config.file is not None:
+            _inspect().load_file_tasks(config.file)
+        plain = name if config.file is None else name.rpartition("@")[2] if "@" in name else None
+        function = None if plain is None else registry_lookup("task", plain)
+        if function is None and config.file is None:
+            raise SpecError(f"no task {name!r} is registered by an installed package")
+        if function is not None:
+            _check_arguments(function, config)
+        if config.file is None:
+            found = _inspect().load_tasks([name], dict(config.args))
+        else:
+            found = _inspect().create_file_tasks(config.file, plain and [plain], dict(config.args))
+    except HarnessError as error:
+        raise type(error)(
+            f"component {config.name}: {error}{_made_from(card) if isinstance(error, NotHereError) else ''}"
+        ) from error
+    except Exception as error:
+        words = getattr(error, "message", None) or str(error)
+        raise SpecError(
+            f"component {config.name}: task {name} cannot be built ({type(error).__name__}: {' '.join(str(words).split())[:300]}){_made_from(card)}"
+        ) from error
+    if len(found) != 1 or not isinstance(found[0], Task):
+        names = ", ".join(task.name for task in found) or "none"
+        raise SpecError(f"component {config.name}: {name} has the tasks {names}; name one as FILE.py@NAME")
+    return found[0]
+
+
+def _made_from(card: Card | None) -> str:
+    """In words, what an eval fetches."""
+    assets = ", ".join(asset.source for asset in card.assets) if card else ""
+    return f" (it is made from {assets})" if assets else ""
+
+
+def _check_arguments(function: Any, config: InspectConfig) -> None:
+    known = inspect.signature(function).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
+        return
+    if unknown := [name for name in config.args if name not in known]:
+        raise SpecError(f"args: {config.task} has no {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
+
+
+def _refuse_unused(config: InspectConfig, hub: LocalHub) -> None:
+    if unused := [name for name in config.data if name not in hub.used]:
+        raise SpecError(
+            f"component {config.name}: data names {', '.join(unused)}, which {config.task} does not ask for"
+        )
+
+
+def _chosen(config: InspectConfig, task: Any) -> tuple[Any, ...]:
+    """The samples that limit and sample_ids leave, each with its id. Raises SpecError."""
+    if not hasattr(task.dataset, "__len__"):
+        raise SpecError(
+            f"component {config.name}: {config.task} makes its samples while it runs, so checkpoints could not be compared"
+        )
+    for number, sample in enumerate(task.dataset, start=1):
+        if sample.id is None:
+            sample.id = number  # as Inspect numbers them
+    known = {str(sample.id): sample for sample in task.dataset}
+    if len(known) < len(task.dataset):
+        raise SpecError(f"component {config.name}: two samples of {config.task} have one id")
+    if missing := [str(one) for one in config.sample_ids if str(one) not in known]:
+        some = ", ".join(list(known)[:5])
+        raise SpecError(
+            f"component {config.name}: {config.task} has no sample {', '.join(missing)}; its ids are like {some}"
+        )
+    if config.sample_ids:
+        wanted = {str(one) for one in config.sample_ids}
+        return tuple(sample for sample in task.dataset if str(sample.id) in wanted)
+    return tuple(task.dataset)[: config.limit]
+
+
+def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:
+    """Inspect's scorers that ask a model ask the measured one where no other is named: it would grade itself."""
+    from inspect_ai._util.registry import REGISTRY_PARAMS, registry_info
+
+    for scorer in task.scorer or ():
+        params = getattr(scorer, REGISTRY_PARAMS, {})
+        role = params.get("model_role", "grader")
+        if "model_graded" in registry_info(scorer).name and not params.get("model") and role not in config.roles:
+            raise SpecError(
+                f"component {config.name}: answers of {config.task} are graded by a model, and without one the checkpoint would grade "
+                f"itself; name it: roles: {{{role}: {{model: hosted_vllm/NAME, api_base: ...}}}}, or model: checkpoint where that is meant"
+            )
+
+
+def _sources(config: InspectConfig, card: Card | None, before: set[str]) -> tuple[Path, ...]:
+    """The eval's folder; of a file, what it imported from beside it; of a package, what stands beside the task."""
+    if card is not None:
+        return tuple(sorted(card.folder.rglob("*.py")))
+    if config.file is not None:
+        folder = config.file.resolve().parent
+        loaded = {
+            Path(where).resolve()
+            for name in set(sys.modules) - before
+            if (where := getattr(sys.modules[name], "__file__", None)) and folder in Path(where).resolve().parents
+        }
+        return tuple(sorted({config.file.resolve(), *(path for path in loaded if path.suffix == ".py")}))
+    from inspect_ai._util.registry import registry_lookup
+
+    module = sys.modules.get(getattr(registry_lookup("task", str(config.task)), "__module__", ""))
+    where = getattr(module, "__file__", None)
+    return tuple(sorted(Path(where).parent.rglob("*.py"))) if where else ()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+_Random = random.Random
+
+
+class _Seeded(_Random):
+    """Without a seed, with ours."""
+
+    def __init__(self, x: Any = None) -> None:
+        super().__init__(SEED if x is None else x)
+
+
+@contextlib.contextmanager
+def fixed_draws() -> Iterator[None]:
+    """What a task shuffles without a seed, as three dozen evals do, comes out the same every time: a limit takes the same samples."""
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(SEED)
+    np.random.seed(SEED)
+    random.Random = _Seeded  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        random.Random = _Random  # type: ignore[misc]
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """What tasks and Inspect print is not part of a command's output."""
+    hook = sys.excepthook
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        sys.excepthook = hook  # Inspect sets its own

@@ -1,0 +1,94 @@
+"""A transformers Trainer callback: every so many steps the model is scored and the stream that it trains on re-weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from harness.core.errors import SpecError
+from harness.feed.feed import read_feed
+from harness.feed.lines import FEED_FILE
+from harness.mixing.baselines import Policy
+from harness.mixing.steering import Steering
+from harness.mixing.stream import MixedStream
+from harness.run.live import RewardEnvironment
+
+
+class MixingCallback(TrainerCallback):  # type: ignore[misc]
+    """Scores before the first step and after every `every` steps, and sets the stream's shares to what `policy` says.
+
+        stream = MixedStream({"web": web, "code": code})
+        callback = MixingCallback(RewardEnvironment("spec.yaml", out="results/live"), stream, "agent/", every=100)
+        Trainer(model=model, args=TrainingArguments(max_steps=8000, ...), train_dataset=stream, callbacks=[callback])
+
+    A training that is resumed from a checkpoint goes on in the same trajectory; the Trainer itself decides what of the stream is
+    read again. `on_mixture(step, shares)` is told of each. One process: with several, each would score.
+    Raises SpecError for `every` below 1, and what `Steering` raises.
+    """
+
+    def __init__(
+        self,
+        environment: RewardEnvironment,
+        stream: MixedStream,
+        policy: Policy | str | Path,
+        *,
+        every: int,
+        trajectory: str = "training",
+        on_mixture: Callable[[int, list[float]], None] | None = None,
+    ) -> None:
+        if every < 1:
+            raise SpecError(f"every is {every}; give a number of steps from 1 on")
+        self.stream = stream
+        self.every = every
+        self.on_mixture = on_mixture
+        self._steering = Steering(environment, policy, domains=stream.domains, trajectory=trajectory)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score what the training starts from."""
+        if args.world_size > 1:
+            raise SpecError("MixingCallback scores in one process, and this training has several")
+        self._steer(state, kwargs, begun=False)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score and re-weight, where it is time."""
+        if state.global_step % self.every == 0:
+            self._steer(state, kwargs, begun=True)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """End the runs of the environment's trackers."""
+        self._steering.environment.close()
+
+    def _steer(self, state: Any, kwargs: dict[str, Any], *, begun: bool) -> None:
+        tokenizer = kwargs.get("processing_class")
+        if tokenizer is None:
+            raise SpecError(
+                "the Trainer has no tokenizer, and scoring needs it; pass Trainer(processing_class=tokenizer)"
+            )
+        step = int(state.global_step)
+        if step % self.every:
+            return  # resumed between two feedbacks
+        trained_on = self.stream.shares if begun else self._trained_on(step)
+        chosen = self._steering.next(
+            kwargs["model"],
+            tokenizer,
+            step=step,
+            trained_on=trained_on,
+            tokens_seen=int(getattr(state, "num_input_tokens_seen", 0)) or None,
+        )
+        self.stream.set_shares(chosen.tolist())
+        if self.on_mixture is not None:
+            self.on_mixture(step, self.stream.shares)
+
+    def _trained_on(self, step: int) -> list[float] | None:
+        """What a training that is resumed at this step was trained on before it, by the feed that it goes on with."""
+        folder = self._steering.environment.out
+        if step == 0 or folder is None or not (folder / FEED_FILE).exists():
+            return None
+        feed = read_feed(folder)
+        trajectory = self._steering.trajectory
+        known = feed.trajectory(trajectory) if trajectory in feed.trajectories else ()
+        found = next((vector.mixture for vector in known if vector.step == step and vector.mixture is not None), None)
+        return None if found is None else [found.normalized()[name] for name in self.stream.domains]

@@ -1,0 +1,78 @@
+"""Feedback in, the next mixture out, inside somebody else's training: what the adapters to trainers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.core.errors import SpecError
+from harness.mixing.agent import Agent
+from harness.mixing.baselines import Policy
+from harness.mixing.domains import Floats
+from harness.mixing.history import history
+from harness.reward_models.reference import Reference
+from harness.run.live import RewardEnvironment
+
+
+class Steering:
+    """Scores a model in training and says what to train the next step on.
+
+    `domains` are the trainer's, in its order; `policy` an `Agent`, the folder of one, or any Policy over these domains. An agent's
+    own domains must be the same, in whatever order. Raises SpecError where they are not.
+    """
+
+    def __init__(
+        self,
+        environment: RewardEnvironment,
+        policy: Policy | str | Path,
+        *,
+        domains: Sequence[str],
+        trajectory: str,
+    ) -> None:
+        self.environment = environment
+        self.trajectory = trajectory
+        self.domains = list(domains)
+        self._policy: Policy = Agent.load(Path(policy)) if isinstance(policy, str | Path) else policy
+        self._order, self._reference = list(domains), None
+        self._components = [component.config.name for component in environment.prepared.components]
+        if isinstance(self._policy, Agent):
+            card = self._policy.card
+            self._order, self._components, self._reference = card.domains, card.components, card.reference
+            if sorted(self._order) != sorted(self.domains):
+                raise SpecError(
+                    f"the agent mixes {', '.join(self._order)}, and the trainer has {', '.join(self.domains)}; name the "
+                    "trainer's data sets as the domains that the agent was fitted on"
+                )
+
+    def next(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        step: int,
+        trained_on: Sequence[float] | None,
+        tokens_seen: int | None = None,
+    ) -> Floats:
+        """rho of what comes next, shape [N], in the trainer's order, sums to 1. `trained_on`: the shares of what was trained since
+        the feedback before, None before anything was. Raises HarnessError.
+        """
+        mixture: Mapping[str, float] | None = None
+        if trained_on is not None:
+            mixture = dict(zip(self.domains, map(float, trained_on), strict=True))
+        self.environment.feedback(
+            model, tokenizer, step=step, mixture=mixture, trajectory=self.trajectory, tokens_seen=tokens_seen
+        )
+        reference: Reference | None = self._reference
+        known = history(
+            self.environment.feed,
+            self.trajectory,
+            domains=self._order,
+            components=self._components,
+            reference=reference,
+        )
+        chosen = np.asarray(self._policy.next(known), dtype=np.float64)
+        by_name = dict(zip(self._order, chosen / chosen.sum(), strict=True))
+        return np.array([by_name[name] for name in self.domains])

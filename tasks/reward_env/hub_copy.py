@@ -1,0 +1,65 @@
+"""Some files of a data set on the hub, found again without the hub: which they were is kept when they are fetched.
+
+`datasets` finds a prepared copy of a whole configuration offline, but not one of a pattern of files, though the hub's cache has
+them. A pattern alone does not say whether all that it matched is there; the list does. It belongs to one commit and one pattern.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.digest import digest_json
+from harness.core.errors import StateError
+from harness.core.journal import write_atomically
+from harness.tasks.reward_env.token_store import cache_folder
+
+
+def keep(path: str, commit: str, pattern: str, *, builder: str, urls: Sequence[str]) -> None:
+    """Remember which files a pattern stands for at a commit, and how they are read. A folder that cannot be written costs the copy alone."""
+    prefix = f"hf://datasets/{path}@{commit}/"
+    files = [url.removeprefix(prefix) for url in urls]
+    if not files or any(file == url for file, url in zip(files, urls, strict=True)):
+        return  # not files of this repository at this commit
+    content = json.dumps({"builder": builder, "files": files}, ensure_ascii=False)
+    try:
+        write_atomically(_list_of(path, commit, pattern), content.encode())
+    except StateError:
+        return
+
+
+def kept(path: str, commit: str, pattern: str, *, split: str) -> Any | None:
+    """The rows of the kept copy; None where a file of it is missing. Asks no hub."""
+    import datasets
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = json.loads(_list_of(path, commit, pattern).read_bytes())
+        builder, names = str(found["builder"]), list(map(str, found["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    files = [try_to_load_from_cache(path, name, revision=commit, repo_type="dataset") for name in names]
+    here = [file for file in files if isinstance(file, str)]
+    if len(here) < len(names):
+        return None
+
+    def prepared(**options: Any) -> Any:
+        # load_dataset_builder reads a file name as a pattern
+        escaped = [glob.escape(file) for file in here]
+        made = datasets.load_dataset_builder(builder, data_files={split: escaped}, **options)
+        made.download_and_prepare()
+        return made.as_dataset(split=split)
+
+    rows = prepared()
+    if builder != "csv":
+        return rows
+    text = datasets.Features({column: datasets.Value("string") for column in rows.column_names})
+    return prepared(features=text, keep_default_na=False)
+
+
+def _list_of(path: str, commit: str, pattern: str) -> Path:
+    name = digest_json([path, commit, pattern]).removeprefix("sha256:")
+    return cache_folder() / "hub-files" / f"{name}.json"

@@ -1,0 +1,116 @@
+"""Programs that scorers run, in the project's own sandbox: right ones pass, wrong ones and those that reach out do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inspect_tasks import (
+    asked,
+    component,
+    measured,
+    rows,
+    text_of,
+    write_bigcodebench,
+    write_ds1000,
+    write_humaneval,
+    write_mbpp,
+    write_words,
+)
+
+from harness.core.chat import ChatAnswer, ChatRequest
+from harness.core.errors import SpecError
+from harness.tasks.suites.sandbox import protection
+
+pytestmark = pytest.mark.skipif(protection().refusal is not None, reason=str(protection().refusal))
+RIGHT = {
+    write_mbpp: "def double(x):\n    return 2 * x",
+    write_bigcodebench: "def task_func(x):\n    return 2 * x",
+    write_ds1000: "result = np.int64(2) * 2",
+}
+
+
+@pytest.mark.parametrize("write", list(RIGHT), ids=lambda write: write.__name__.removeprefix("write_"))
+def test_scorers_of_code_benchmarks_work_in_ours(write: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
+    def one_of_two(request: ChatRequest) -> ChatAnswer:
+        code = (
+            RIGHT[write] if "number 11" in text_of(request) else RIGHT[write].replace("2 ", "3 ").replace("(2)", "(3)")
+        )
+        return ChatAnswer(content=f"```python\n{code}\n```")
+
+    it = component(tmp_path, **write(tmp_path))
+    with asked(one_of_two) as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    assert {name: row["value"] for name, row in rows(outcome).items()} == {"11": 1.0, "12": 0.0}, outcome.measurement
+    assert (outcome.measurement.status, outcome.n_open) == ("ok", 0)
+
+
+BAD = {
+    "a socket": "import socket; socket.create_connection(('127.0.0.1', 9))",
+    "a process": "import subprocess; subprocess.run(['true'])",
+    "a file elsewhere": "open('{outside}/x', 'w').write('x')",
+    "its own end": "raise SystemExit(0)",
+    "memory": "x = bytearray(2**33)",
+}
+
+
+@pytest.mark.parametrize("what", list(BAD))
+def test_what_reaches_out_does_not_pass(what: str, tmp_path: Path) -> None:
+    code = BAD[what].replace("{outside}", str(tmp_path))
+    it = component(tmp_path, **write_humaneval(tmp_path, 1))
+    with asked(lambda _: ChatAnswer(content=f"    {code}\n    return x")) as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    assert outcome.measurement.raw == 0.0 and not (tmp_path / "x").exists()
+
+
+def test_what_ours_cannot_do_is_the_sandboxs_failure_and_no_score(tmp_path: Path) -> None:
+    path = write_words(tmp_path)
+    path.write_text(
+        path.read_text() + "\n\nfrom inspect_ai.util import sandbox\n\n\n@scorer(metrics=[accuracy()])\ndef shell():\n"
+        "    async def score(state, target):\n        done = await sandbox().exec(['bash', '-c', 'true'])\n"
+        "        return Score(value='C' if done.success else 'I')\n    return score\n\n\n"
+        "@task\ndef shells():\n    return Task(dataset=samples()[:2], scorer=shell(), sandbox='docker')\n"
+    )
+    it = component(tmp_path, task="words.py@shells", sandbox="harness", allow_code_execution=True)
+    with asked() as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    assert outcome.measurement.raw is None and outcome.n_open == 2
+    assert outcome.measurement.detail["causes"] == {"sandbox": 2}
+    assert "runs Python programs alone" in str(outcome.measurement.reason)
+
+
+def test_programs_find_the_samples_files(tmp_path: Path) -> None:
+    path = write_words(tmp_path)
+    path.write_text(
+        path.read_text() + "\n\nfrom inspect_ai.util import sandbox\n\n\n@scorer(metrics=[accuracy()])\ndef reads():\n"
+        "    async def score(state, target):\n"
+        "        done = await sandbox().exec(['python', '-c', 'print(open(\"in/data.txt\").read()); assert 1'], timeout=5)\n"
+        "        return Score(value='C' if done.success and 'seven' in done.stdout else 'I')\n    return score\n\n\n"
+        "@task\ndef filed():\n    one = Sample(id=1, input='shelf 1?', files={'in/data.txt': 'seven'})\n"
+        "    return Task(dataset=[one], scorer=reads(), sandbox='docker')\n"
+    )
+    it = component(tmp_path, task="words.py@filed", sandbox="harness", allow_code_execution=True)
+    with asked() as (subject, _):
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 1.0
+
+
+def test_a_tasks_own_local_sandbox_needs_permission_and_none_takes_it_away(tmp_path: Path) -> None:
+    path = write_words(tmp_path)
+    path.write_text(path.read_text().replace("scorer=includes())", "scorer=includes(), sandbox='local')", 1))
+    with pytest.raises(SpecError, match="sandbox local runs programs"):
+        component(tmp_path, task="words.py@words")
+    assert component(tmp_path, task="words.py@words", allow_code_execution=True).built.task.sandbox is not None
+    it = component(tmp_path, task="words.py@words", sandbox="none")
+    with asked() as (subject, _):
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 0.5
+    assert it.built.task.sandbox is None
+
+
+def test_what_a_program_prints_is_kept(tmp_path: Path) -> None:
+    from harness.tasks.suites.sandbox import run_program
+
+    ran = run_program("import sys\nprint('out', __name__)\nprint('err', file=sys.stderr)", as_main=True)
+    assert ran.passed and ran.output == "out __main__\nerr\n"
+    assert run_program("assert __name__ != '__main__'\nprint(1)").output == ""
