@@ -200,6 +200,18 @@ Path(sys.argv[1]).with_suffix(".out").write_text(json.dumps(found))
 """What runs beside: nothing of harness but the tasks, which count a response's tokens."""
 
 
+def drawn_seeds(problem: Problem, rng: np.random.Generator, n: int) -> list[int]:
+    """Data seeds of the table, each base as often as the others (give or take one), in a drawn order."""
+    trainer = TokenTrainer(problem.recipe)
+    bases = [str(one) for one in rng.permutation(problem.recipe.bases)]
+    seeds: list[int] = []
+    while len(seeds) < n:
+        seed = int(rng.integers(2**20, 2**21))
+        if trainer.base_of(seed) == bases[len(seeds) % len(bases)]:
+            seeds.append(seed)
+    return [seeds[i] for i in rng.permutation(n)]
+
+
 def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Mean and standard error, paired by data seed."""
     gaps = one - other
@@ -347,7 +359,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/loop"))
     parser.add_argument("--problem", choices=list(PROBLEMS), action="append", help="default: both")
     parser.add_argument("--seed", type=int, help="default: drawn, and printed")
-    parser.add_argument("--seeds", type=int, default=5, help="data seeds that every policy is trained on")
+    parser.add_argument("--seeds", type=int, default=6, help="data seeds that every policy is trained on")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="tiny: a test that everything runs")
     parser.add_argument("--no-lm-eval", action="store_true", help="take the final scores from harness score alone")
@@ -382,7 +394,7 @@ def main() -> None:
             processes=options.processes,
         )
         say("agents are fitted")
-        seeds = [int(one) for one in rng.integers(2**20, 2**21, n_seeds)]
+        seeds = drawn_seeds(problem, rng, n_seeds)
         results = steered(problem, sizes, policies, seeds, reference, processes=options.processes)
         say(f"{len(policies) * n_seeds} trainings are steered and scored")
         found.append(summarised(problem, sizes, results, seeds, not options.no_lm_eval))
