@@ -128,6 +128,7 @@ RUN: dict[str, Run] = {
 }
 """Commands that are run, in a copy of one prepared folder (docs_world.py)."""
 
+FAMILIES = "needs data of the benchmarks and a server; tests/components/inspect/test_interference.py measures two such checkpoints"
 MARKED: dict[str, str] = {
     "make demo": "minutes; tests/test_demo.py runs the demo at a fraction of its size",
     "make test": SETS_UP,
@@ -138,6 +139,14 @@ MARKED: dict[str, str] = {
     "harness score runs/sft-7 --spec tau2.yaml --out results/sft-7-tau2": VLLM,
     "harness serve runs/sft-7/checkpoint-500": VLLM,
     "harness serve runs/sft-7/checkpoint-300 --port 8000": VLLM,
+    "harness score --spec examples/families/coding_without_web.yaml models/base --out out/base": FAMILIES,
+    "harness score --spec examples/families/coding_without_web.yaml runs/coding-only --out out/coding-only": FAMILIES,
+    "harness compare out/base out/coding-only": FAMILIES,
+    "make loop": "a quarter of an hour; tests/test_loop.py runs the loop at a fraction of its size",
+    "python -m harness.mixing.dataflex train.yaml": "needs LLaMA-Factory as DataFlex pins it; tests/mixing/test_dataflex.py has its mixer",
+    "harness mix collect plans.json --tokens tokens.json --base base/ --spec spec.yaml -o results/proxies --processes 2": (
+        "trains proxies; tests/mixing/test_collect.py does, by the same command"
+    ),
     "harness tau2 scripted --domain mock --port 8799": "serves until it is ended; the runs against it have one in this process",
     "harness prefetch org/model@step1000 --spec spec.yaml": "needs the hub; tests/run/test_prefetch.py fetches from one of its own",
     "harness score runs/sft-7 --spec spec.yaml --out /shared/results/sft-7 --workers ray --worker-cpus 8": "needs a Ray cluster; tests/run/executors starts one",
