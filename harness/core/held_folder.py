@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,3 +38,42 @@ def held_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def awaited_file(path: Path, *, wait_s: float) -> Iterator[None]:
+    """Make a file and hold it, once a process that has it let go, say by ending; it is removed afterwards.
+
+    Unlike a folder's, the lock is of this process alone: its children do not keep it. Where the file system has no locks nobody is
+    waited for. Raises StateError when somebody still has it after `wait_s` seconds, or it cannot be made.
+    """
+    end = time.monotonic() + wait_s
+    while (descriptor := _taken(path)) is None:
+        if time.monotonic() >= end:
+            raise StateError(f"{path} is held by another process that still measures; wait for it, then run again")
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _taken(path: Path) -> int | None:
+    """The file's descriptor with the lock; None while somebody else has it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())  # it may just have been removed
+    except (BlockingIOError, PermissionError, FileNotFoundError):
+        held = False
+    except OSError:
+        held = True
+    if held:
+        return descriptor
+    os.close(descriptor)
+    return None

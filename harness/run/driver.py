@@ -41,6 +41,8 @@ class _Turn:
     entries: dict[tuple[int, str], Entry] = field(default_factory=dict)
     keys: dict[tuple[int, str], str] = field(default_factory=dict)
     """Of what is measured for it now."""
+    twins: dict[tuple[int, str], tuple[int, str]] = field(default_factory=dict)
+    """What has the key of another row's component, which alone is measured."""
     ended: bool = False
 
 
@@ -146,7 +148,9 @@ class Driver:
             turn.record = self._opener.identifier.record(turn.checkpoint)
             self._give_up(turn, str(error), started=started, seconds=time.perf_counter() - clock)
             return
-        missing: list[tuple[int, str]] = []
+        turn.keys.clear()
+        turn.twins.clear()
+        missing: dict[str, tuple[int, str]] = {}
         for number, component in self._wanted(turn):
             place = number, component.config.name
             if place in turn.entries:
@@ -163,14 +167,16 @@ class Driver:
             if known is not None:
                 self._observer.advance(items=component.n_items, tokens=0)
                 turn.entries[place] = known
+            elif key in missing:  # rows that differ in other components
+                turn.twins[place] = missing[key]
             else:
                 turn.keys[place] = key
-                missing.append(place)
+                missing[key] = place
         if not missing:
             self._end(turn)
             return
         in_flight = {key for number in self._flying for key in self._turns[number].keys.values()}
-        if in_flight & {turn.keys[place] for place in missing}:
+        if in_flight & missing.keys():
             turn.keys.clear()
             self._held.append(turn)
             return
@@ -183,7 +189,7 @@ class Driver:
                 checkpoint=turn.checkpoint,
                 record=turn.record,
                 identified=identified,
-                missing=tuple(missing),
+                missing=tuple(missing.values()),
                 following=turn.following,
                 affinity=_affinity(turn.checkpoint),
             )
@@ -203,7 +209,12 @@ class Driver:
         elif isinstance(event, Measured):
             turn = self._turns[event.number]
             entry = event.entry.model_copy(update={"executor": self._executor.name})
-            turn.entries[event.row, entry.component] = self._ledger.put(entry)
+            place = event.row, entry.component
+            turn.entries[place] = stored = self._ledger.put(entry)
+            for number, component in self._wanted(turn):
+                if turn.twins.get((number, component.config.name)) == place:
+                    self._observer.advance(items=component.n_items, tokens=0)
+                    turn.entries[number, component.config.name] = stored
         elif isinstance(event, Ended):
             turn = self._turns[event.number]
             self._flying.discard(event.number)

@@ -64,6 +64,11 @@ def entry_key(fingerprint: str, tokenizer: str | None, definition: str, *, answe
     return digest_json([fingerprint, tokenizer, definition, *([] if answering is None else [answering])])
 
 
+def short(key: str) -> str:
+    """The name of a measurement's folder under items/ and work/."""
+    return key.removeprefix("sha256:")[:16]
+
+
 class Ledger:
     """Measurements by key, in memory and on disk. Use `open_run` to get one."""
 
@@ -122,7 +127,7 @@ class Ledger:
         vector and is never reused.
         """
         if entry.table:
-            where = f"items/{entry.key.removeprefix('sha256:')[:16]}/{entry.component}.parquet"
+            where = f"items/{short(entry.key)}/{entry.component}.parquet"
             write_atomically(self.folder / where, _parquet(*self._without_texts(entry.table)))
             entry = entry.model_copy(update={"items": where})
         if not is_open(entry.measurement):

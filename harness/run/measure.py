@@ -19,14 +19,19 @@ from harness.checkpoints.open import Opener
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Outcome, Progress, Subject
 from harness.core.errors import HarnessError, SpecError, StateError
+from harness.core.held_folder import awaited_file
 from harness.core.journal import write_atomically
 from harness.core.measurement import Measurement, failed
 from harness.core.vector import CheckpointRecord
-from harness.run.ledger import Entry, entry_key
+from harness.run.ledger import Entry, entry_key, short
 from harness.spec.prepared import Row
 
 ANSWERING = "answering"
 """In the detail of a component that was asked on a server: what decided answers beside weights and tokenizer, as a digest."""
+
+
+WAIT_S = 30.0
+"""Seconds that another process has to let go of what it measures."""
 
 
 class Store(Protocol):
@@ -138,9 +143,13 @@ def measure_component(
 
 @contextlib.contextmanager
 def _scratch(store: Store | None, key: str) -> Iterator[Path]:
-    """A component's own folder for one measurement: in the run folder it outlives a kill, without one it is temporary."""
+    """A component's own folder for one measurement: in the run folder it outlives a kill, without one it is temporary.
+
+    A process of a killed run or node that is still ending is waited for: two must not write there.
+    """
     if store is not None:
-        yield store.folder / "work" / key.removeprefix("sha256:")[:16]
+        with awaited_file(store.folder / f".measuring-{short(key)}", wait_s=WAIT_S):
+            yield store.folder / "work" / short(key)
         return
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         yield Path(folder) / "work"

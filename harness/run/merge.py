@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StateError
-from harness.core.journal import Journal, write_atomically
+from harness.core.journal import Journal, write_atomically, write_failure
+from harness.core.measurement import Measurement
 from harness.core.place import Place
 from harness.core.vector import RewardVector
 from harness.feed.feed import Feed
 from harness.feed.lines import FEED_FILE, read_vectors
+from harness.reward_models.reference import label
 from harness.run.items import RunItems
-from harness.run.ledger import RUN_SCHEMA, open_run
+from harness.run.ledger import RUN_SCHEMA, open_run, short
 from harness.run.vectors import rebuilt
 
 COPIED = ("items", "work")
-"""Folders of a run that its vectors name files in."""
+"""Folders of a run that its vectors name files in, by the measurement that they are of."""
+TEXTS_FOLDER = "texts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +60,28 @@ def merge(out: Path, shards: Sequence[Path]) -> Merged:
     places = [Place(*place) for place in first["shard"]["places"]]
     vectors: dict[Place, RewardVector] = {}
     for folder in shards:
-        vectors |= {vector.place: vector for vector in read_vectors(folder / FEED_FILE)}
+        for vector in read_vectors(folder / FEED_FILE):
+            known = vectors.setdefault(
+                vector.place, vector
+            )  # in two, where checkpoints came between two runs of a shard
+            if (
+                None not in (prints := {known.checkpoint.fingerprint, vector.checkpoint.fingerprint})
+                and len(prints) > 1
+            ):
+                raise StateError(
+                    f"{label(vector)} has other weights in {folder} than in another shard; measure the shards again, each with "
+                    "a new --out"
+                )
+            if _further(vector, known):
+                vectors[vector.place] = vector
     absent = [place for place in places if place not in vectors]
     if absent:
         raise StateError(
             f"{len(absent)} of {len(places)} vector(s) are not measured yet, the first of {absent[0].trajectory} step "
             f"{absent[0].step}; run the shards to their end"
         )
+    _check_behind(out, vectors, places)
+    shards = [numbers[number] for number in sorted(numbers)]
     products = tuple(dict.fromkeys(str(head["products"]) for head in heads if head.get("products")))
     feed = gather(
         out, shards, head=first, run=first["run"], vectors=[vectors[place] for place in places], products=products
@@ -77,18 +97,58 @@ def gather(
     `head`: the run.json of one of them. Again gives the same. Raises StateError.
     """
     with open_run(out, run=run, spec_digest=head["spec_digest"], spec=head["spec"]) as ledger:
+        owners: dict[str, Path] = {}
+        for folder in folders:
+            for _, line in Journal(folder / "ledger.jsonl").lines():
+                key = json.loads(line)["key"]
+                owners.setdefault(short(key), folder)
+                if ledger.get(key) is None:
+                    ledger.add(line)
         for folder in folders:
             for name in COPIED:
-                _copy(folder / name, out / name)
-            for _, line in Journal(folder / "ledger.jsonl").lines():
-                if ledger.get(json.loads(line)["key"]) is None:
-                    ledger.add(line)
+                for path in sorted((folder / name).glob("*")):
+                    if path.name == TEXTS_FOLDER or owners.setdefault(path.name, folder) == folder:
+                        _copy(path, out / name / path.name)
+        stored = {entry.items: entry.measurement for entry in ledger.entries if entry.items is not None}
+        vectors = [_measured_once(vector, stored) for vector in vectors]
         if products:
             ledger.products(lambda _: products[0])
         whole = {vector.place: vector for vector in rebuilt(vectors, RunItems(out))}
         feed = [whole[vector.place] for vector in vectors]
         write_atomically(out / FEED_FILE, "".join(vector.to_line() + "\n" for vector in feed).encode())
     return feed
+
+
+def _measured_once(vector: RewardVector, stored: Mapping[str, Measurement]) -> RewardVector:
+    """With the measurements whose items are kept: equal weights in two shards were measured twice. `stored`: by items."""
+    components = []
+    for component in vector.components:
+        where = component.detail.get("items")
+        known = stored.get(where) if isinstance(where, str) else None
+        if known is not None and (known.raw, known.n_scored) != (component.raw, component.n_scored):
+            now = {name: getattr(known, name) for name in Measurement.model_fields}
+            component = component.model_copy(update={**now, "detail": {**known.detail, "items": where}})
+        components.append(component)
+    return vector.model_copy(update={"components": components})
+
+
+def _further(one: RewardVector, other: RewardVector | None) -> bool:
+    """Whether a vector has items scored that the other has not."""
+    scored = {} if other is None else {component.name: component.n_scored for component in other.components}
+    return any(component.n_scored > scored.get(component.name, 0) for component in one.components)
+
+
+def _check_behind(out: Path, vectors: Mapping[Place, RewardVector], places: Sequence[Place]) -> None:
+    """Refuse to write over what was measured in the merged folder itself. Raises StateError."""
+    path = out / FEED_FILE
+    known = read_vectors(path) if path.exists() else []
+    wanted = set(places)
+    more = [one for one in known if one.place not in wanted or _further(one, vectors[one.place])]
+    if more:
+        raise StateError(
+            f"{out} holds more than the shards do: {len(more)} vector(s) that were measured there, {label(more[0])} first; "
+            "merge into a new folder"
+        )
 
 
 def _head(folder: Path) -> dict[str, Any]:
@@ -107,13 +167,21 @@ def _compared(head: dict[str, Any], key: str) -> Any:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Every file that is not there yet, as a link where the file system allows it."""
-    for path in sorted(source.rglob("*")):
+    """A file, or every file of a folder, as it is there, wholly or not at all; as a link where the file system allows it."""
+    for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
         there = target / path.relative_to(source)
-        if path.is_dir() or there.exists():
+        if path.is_dir() or (there.exists() and (there.samefile(path) or filecmp.cmp(path, there, shallow=False))):
             continue
-        there.parent.mkdir(parents=True, exist_ok=True)
+        temporary = there.with_name(f".{there.name}.{os.getpid()}.tmp")
         try:
-            os.link(path, there)
-        except OSError:
-            shutil.copyfile(path, there)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(path, temporary)
+            except OSError:
+                shutil.copyfile(path, temporary)
+            temporary.replace(there)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise write_failure(there, error) from error

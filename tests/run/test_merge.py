@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import tiny
 
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as cli
+from harness.core.component import BaseComponent, ComponentConfig, Engine, Outcome
 from harness.core.errors import EXIT_INCOMPLETE, SpecError, StateError
+from harness.core.measurement import Measurement
 from harness.run.merge import merge
+from harness.run.pipeline import run
 from harness.run.shard import shard_of
-from harness.spec.prepared import prepare
-from harness.spec.spec import load_spec
+from harness.spec.prepared import Row, prepare
+from harness.spec.spec import load_spec, parse_spec
+
+
+class Chance(BaseComponent):
+    """Another value each time."""
+
+    metric = "chance"
+    n_items = 1
+
+    def __init__(self) -> None:
+        self.config = ComponentConfig(name="chance", kind="chance")
+        self.definition = {}
+        self.task: dict[str, Any] = {}
+
+    def measure(self, subject: Any, progress: Any, scratch: Path) -> Outcome:
+        value = random.random()
+        measurement = Measurement(metric="chance", raw=value, stderr=None, n_items=1, n_scored=1, status="ok")
+        items = {"id": ["one"], "value": [value]}
+        return Outcome(measurement=measurement, engine=Engine(name="none"), items=items)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +125,51 @@ def test_what_is_not_whole_is_not_merged(place: Path, shards: list[Path], tmp_pa
     with pytest.raises(StateError, match="is a shard of another spec"):
         merge(tmp_path / "out", [*shards[1:], other])
     assert not (tmp_path / "out" / "rewards.jsonl").exists()
+
+
+def test_what_was_measured_in_the_merged_folder_is_not_written_over(
+    place: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    merge(out, shards)
+    tiny.save(tmp_path / "mix-a" / "checkpoint-7", tiny.llama(7))
+    cli(["score", str(tmp_path / "mix-a"), "--spec", str(place / "spec.yaml"), "--out", str(out), "--quiet"])
+    before = (out / "rewards.jsonl").read_bytes()
+    with pytest.raises(StateError, match=r"holds more than the shards do: 2 vector\(s\).* merge into a new folder"):
+        merge(out, shards)
+    assert (out / "rewards.jsonl").read_bytes() == before
+
+
+def test_a_copy_that_was_cut_off_or_is_of_an_earlier_attempt_is_made_again(
+    place: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    merge(tmp_path / "out", shards)
+    before = feed(tmp_path / "out")
+    for path in (tmp_path / "out" / "items").rglob("*.parquet"):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[: len(content) // 2])
+    merge(tmp_path / "out", shards)
+    assert feed(tmp_path / "out") == before
+    for folder in shards:
+        for path in (folder / "items").rglob("*.parquet"):
+            assert (tmp_path / "out" / path.relative_to(folder)).read_bytes() == path.read_bytes()
+
+
+def test_weights_that_two_shards_measured_have_one_measurement(place: Path, tmp_path: Path) -> None:
+    """As in a run that was never split, also where a component gives another value each time."""
+    found = find_checkpoints([str(place / "mix-a"), str(place / "mix-b")])[::3]  # step 0 of both, and the broken one
+    plain = {"components": [{"name": "chance", "kind": "logprob", "field": str(place / "field.jsonl")}]}
+    row = Row(components=(Chance(),), definitions={"chance": "c"}, variables={})
+    prepared = replace(prepare(parse_spec(plain)), rows=(row,))
+    for number in (1, 2):
+        part, mine = shard_of(f"{number}/2", prepared, found)
+        run(prepared, mine, out=tmp_path / str(number), shard=part)
+    made = merge(tmp_path / "out", [tmp_path / "2", tmp_path / "1"])
+    first, second = (vector.components[0] for vector in made.feed if vector.step == 0)
+    assert (first.raw, first.detail["items"]) == (second.raw, second.detail["items"])
+    table = pq.read_table(tmp_path / "out" / str(first.detail["items"]))
+    assert table["value"].to_pylist() == [first.raw]
 
 
 def test_a_folder_holds_one_shard(place: Path, shards: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

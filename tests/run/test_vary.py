@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as command
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK, SpecError
 from harness.run.live import RewardEnvironment
+from harness.run.observer import Observer
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
@@ -45,6 +47,20 @@ def test_every_value_is_a_vector_with_its_own_trajectory(tmp_path: Path) -> None
     first, second = feed.trajectory("run[alpha=0.5]")
     assert first.gain is None and second.gain == second.scalar - first.scalar
     assert {v.provenance.spec for v in feed} == {feed[0].provenance.spec}
+
+
+def test_what_no_variable_changes_is_measured_once(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    class Counting(Observer):
+        def advance(self, *, items: int, tokens: int) -> None:
+            told.append(items)
+
+    prepared = prepare(spec(tmp_path))
+    run(prepared, find_checkpoints([training(tmp_path)]), out=tmp_path / "out", observer=Counting())
+    keys = [json.loads(line)["key"] for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == 2 * (len(VALUES) + 1)
+    assert sum(told) == 2 * prepared.n_items, "progress ends where it said it would"
 
 
 def test_the_command_shows_every_value_and_says_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

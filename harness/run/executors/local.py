@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.checkpoints.open import Opener
 from harness.core.component import Component, Progress
-from harness.core.errors import SpecError, StateError
+from harness.core.errors import HarnessError
 from harness.run.executors.executor import Ended, Event, Job, Measured
 from harness.run.ledger import Entry
 from harness.run.measure import Served, measure_component
@@ -59,8 +59,12 @@ class Local:
                     row = self._prepared.rows[number]
                     entry = measure_component(row, component, subject, job.record, store, self._progress, served=served)
                     yield Measured(job.number, number, entry)
-        except (StateError, SpecError) as error:
+        except HarnessError as error:
             yield Ended(job.number, error=error)
+            return
+        except Exception as error:  # noqa: BLE001 - outside of a component: the checkpoint's cause, not the run's end
+            cause = " ".join(str(error).split())[:300]
+            yield Ended(job.number, lost=f"unexpected {type(error).__name__}: {cause}")
             return
         yield Ended(job.number)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import SpecError
+from harness.core.errors import EngineError, SpecError
 from harness.run.executors.executor import Began, Ended, Event, Job, Measured, Progressed
 from harness.spec.prepared import Prepared
 
@@ -22,6 +22,8 @@ MOST_DEATHS = 3
 """Of workers at one job, before it is given up."""
 WINDOW = 2
 """Jobs a worker: one in hand and one to follow."""
+PATIENCE = 4
+"""Jobs a worker that a waiting job lets pass because they are cheaper: the feed waits for it."""
 
 
 class WorkerDied(Exception):  # noqa: N818
@@ -30,12 +32,12 @@ class WorkerDied(Exception):  # noqa: N818
 
 @dataclass(eq=False)
 class Worker:
-    """`handle` is the subclass's. `ready`: it takes jobs; `affinity`: of the job that it had last; `host`: where it is."""
+    """`handle` is the subclass's. `ready`: it came up and takes jobs; `affinity`: of the job that it had last; `host`: where it is."""
 
     number: int
     handle: Any
     host: str = ""
-    ready: bool = True
+    ready: bool = False
     job: Job | None = None
     affinity: str = ""
 
@@ -50,6 +52,8 @@ class Pool(ABC):
 
     name: str
     """As provenance has it."""
+    nobody: str
+    """What is said when no worker is left."""
 
     def __init__(self, prepared: Prepared, n: int) -> None:
         if n < 1:
@@ -69,8 +73,15 @@ class Pool(ABC):
         self.content = b""
         """The spec made ready, as bytes."""
         self.workers: list[Worker] = []
+        self.left_out: list[str] = []
+        """Those that cannot take part, and why."""
         self._queue: deque[Job] = deque()
         self._deaths: dict[int, int] = {}
+        """Of workers at a job, by its number."""
+        self._stillborn: dict[int, int] = {}
+        """Deaths of a worker before it came up, by its number."""
+        self._passed = 0
+        """Jobs that the one which waits longest let pass."""
         self._events: deque[Event] = deque()
 
     @abstractmethod
@@ -115,12 +126,17 @@ class Pool(ABC):
         self._assign()
 
     def event(self, timeout_s: float | None = None) -> Event | None:
-        """What a worker said first. One that died is started again and its job queued, MOST_DEATHS times at most."""
+        """What a worker said first. One that died is started again and its job queued, MOST_DEATHS times at most.
+
+        Raises EngineError where no worker is left, and what concerns the whole run.
+        """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._events:
             listened = [worker for worker in self.workers if worker.job is not None or not worker.ready]
             if not self._queue and not any(worker.job for worker in listened):
                 return None
+            if not self.workers:
+                raise EngineError(f"{self.nobody} ({'; '.join(self.left_out) or 'none is there'})")
             found = self.ready(listened, None if end is None else max(0.0, end - time.monotonic()))
             for worker in found:
                 self._hear(worker)
@@ -140,6 +156,8 @@ class Pool(ABC):
         except WorkerDied as death:
             self._replace(worker, str(death))
             return
+        if worker.ready:
+            self._stillborn.pop(worker.number, None)
         if isinstance(event, Progressed):
             event = replace(event, worker=worker.name)
         if event is not None:
@@ -155,7 +173,12 @@ class Pool(ABC):
     def _replace(self, worker: Worker, how: str) -> None:
         """A worker died. What it had measured of its job is with the driver already; the job is done again from there."""
         job = worker.job
-        self.workers[self.workers.index(worker)] = self.started(worker.number)
+        self._stillborn[worker.number] = 0 if worker.ready else self._stillborn.get(worker.number, 0) + 1
+        if self._stillborn[worker.number] >= MOST_DEATHS:
+            self.left_out.append(f"{worker.name} ended {MOST_DEATHS} times before it took a job, the last by {how}")
+            self.workers.remove(worker)
+        else:
+            self.workers[self.workers.index(worker)] = self.started(worker.number)
         if job is not None:
             deaths = self._deaths[job.number] = self._deaths.get(job.number, 0) + 1
             if deaths >= MOST_DEATHS:
@@ -168,11 +191,17 @@ class Pool(ABC):
         self._assign()
 
     def _assign(self) -> None:
-        """A job for every idle worker: one of those that it takes cheaply, else the one that waits longest."""
+        """A job for every idle worker: one of those that it takes cheaply, else the one that waits longest (which lets
+        PATIENCE jobs a worker pass).
+        """
         for worker in self.workers:
             if worker.job is not None or not worker.ready or not self._queue:
                 continue
-            job = next((one for one in self._queue if one.affinity == worker.affinity), self._queue[0])
+            longest = self._queue[0]
+            job = next((one for one in self._queue if one.affinity == worker.affinity), longest)
+            if self._passed >= PATIENCE * self.n:
+                job = longest
+            self._passed = 0 if job is longest else self._passed + 1
             self._queue.remove(job)
             worker.job, worker.affinity = job, job.affinity
             self._events.append(Began(job.number, worker.name))

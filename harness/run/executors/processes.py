@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
+from harness.core.errors import HarnessError
 from harness.run.executors.executor import Event, Job
 from harness.run.executors.pool import Pool, Worker, WorkerDied
 
 GRACE_S = 10.0
 """Seconds that a worker has to end by itself."""
+ASKS, READY = "asks", "ready"
+"""What a worker says first: that it is to be sent the spec, and that it takes jobs (or what is wrong with the spec)."""
 
 
 class _Handle(NamedTuple):
@@ -28,9 +31,10 @@ class Processes(Pool):
     """`n` processes of this machine."""
 
     name = "processes"
+    nobody = "no worker of this machine could begin"
 
     def started(self, number: int) -> Worker:
-        """A new process with the spec."""
+        """A new process, which asks for the spec when it is there: a Ctrl-C of the terminal does not reach it."""
         ours, theirs = socket.socketpair()
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
@@ -40,11 +44,9 @@ class Processes(Pool):
                 pass_fds=[theirs.fileno()],
                 env=_environment(number, self.n),
                 stdin=subprocess.DEVNULL,
+                process_group=0,
             )
-        connection = Connection(ours.detach())
-        with contextlib.suppress(ConnectionError):  # a death at once is heard of when it is listened to
-            connection.send_bytes(self.content)
-        return Worker(number, _Handle(process, connection))
+        return Worker(number, _Handle(process, Connection(ours.detach())))
 
     def send(self, worker: Worker, job: Job) -> None:
         """Over its socket."""
@@ -57,15 +59,23 @@ class Processes(Pool):
         return [worker for worker in workers if worker.handle.connection in found]
 
     def receive(self, worker: Worker) -> Event | None:
-        """The next message. Raises WorkerDied."""
+        """The next message. Raises WorkerDied, and what a worker finds wrong with the spec."""
         process, connection = worker.handle
         try:
-            event: Event = connection.recv()
-            return event
-        except (EOFError, ConnectionError):
+            if worker.ready:
+                event: Event = connection.recv()
+                return event
+            said = connection.recv()
+            if said == ASKS:
+                connection.send_bytes(self.content)
+        except (EOFError, OSError):  # also in the middle of a message
             connection.close()
-            code = process.wait()
+            code = _ended(process)
             raise WorkerDied(f"signal {-code}" if code < 0 else f"exit code {code}") from None
+        if isinstance(said, HarnessError):
+            raise said
+        worker.ready = said == READY
+        return None
 
     def end(self, workers: Sequence[Worker]) -> None:
         """Ask, wait, kill."""
@@ -75,12 +85,16 @@ class Processes(Pool):
                 worker.handle.process.terminate()
         end = time.monotonic() + GRACE_S
         for worker in workers:
-            process = worker.handle.process
-            try:
-                process.wait(max(0.1, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _ended(worker.handle.process, wait_s=max(0.1, end - time.monotonic()))
+
+
+def _ended(process: subprocess.Popen[bytes], *, wait_s: float = GRACE_S) -> int:
+    """How a process went that is to be gone; one that is not is killed."""
+    try:
+        return process.wait(wait_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _environment(number: int, n: int) -> dict[str, str]:

@@ -12,13 +12,18 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from harness.checkpoints.open import Opener
-from harness.run.executors.executor import Progressed
+from harness.core.errors import HarnessError, SpecError
+from harness.core.measurement import failed
+from harness.run.executors.executor import Ended, Event, Job, Measured, Progressed
 from harness.run.executors.local import Local
+from harness.run.executors.processes import ASKS, READY
 
 GRACE_S = 3.0
 """Seconds to end by itself once the driver is gone."""
@@ -26,42 +31,91 @@ LOOK_EVERY_S = 0.5
 
 
 class Progress:
-    """Tells the driver, at most every LOOK_EVERY_S seconds: a message costs more than a small batch."""
+    """Tells the driver, at most every LOOK_EVERY_S seconds: a message costs more than a small batch. From any thread."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._telling = threading.RLock()
         self._items = self._tokens = 0
         self._told = time.monotonic()
 
     def advance(self, *, items: int, tokens: int) -> None:
         """Add to what the driver is told next."""
-        self._items += items
-        self._tokens += tokens
-        if time.monotonic() - self._told >= LOOK_EVERY_S:
-            self.tell()
+        with self._telling:
+            self._items += items
+            self._tokens += tokens
+            if time.monotonic() - self._told >= LOOK_EVERY_S:
+                self.send()
 
-    def tell(self) -> None:
-        """Tell it now."""
-        if self._items or self._tokens:
-            self._connection.send(Progressed(self._items, self._tokens))
-        self._items = self._tokens = 0
-        self._told = time.monotonic()
+    def send(self, event: Event | None = None) -> None:
+        """Tell it now, and an event after it. Of a driver that is gone the next job is waited for in vain."""
+        with self._telling, contextlib.suppress(ConnectionError):
+            if self._items or self._tokens:
+                self._connection.send(Progressed(self._items, self._tokens))
+            self._items = self._tokens = 0
+            self._told = time.monotonic()
+            if event is not None:
+                self._connection.send_bytes(_packed(event))
 
 
 def work(connection: Connection, folder: Path, number: int, products: str) -> None:
     """Measure what comes, until the driver closes the socket."""
-    prepared = pickle.loads(connection.recv_bytes())
-    opener = Opener(prepared.spec.opening, log_folder=folder / "serve" / f"worker-{number}")
+    content = None
+    with contextlib.suppress(EOFError, OSError):
+        connection.send(ASKS)
+        content = connection.recv_bytes()
+    if content is None:
+        return  # the driver is gone
     progress = Progress(connection)
-    with contextlib.closing(opener):
+    try:
+        prepared = _read(content)
+        opener = Opener(prepared.spec.opening, log_folder=folder / "serve" / f"worker-{number}")
         opener.fix_products(products)
+    except HarnessError as error:
+        connection.send(error)
+        return
+    with contextlib.closing(opener):
         local = Local(prepared, opener, progress)
         local.start(folder, products)
-        with contextlib.suppress(EOFError, ConnectionError):
-            while True:
-                for event in local.measured(connection.recv()):
-                    progress.tell()
-                    connection.send(event)
+        with contextlib.suppress(ConnectionError):
+            connection.send(READY)
+        while (job := _next(connection)) is not None:
+            for event in local.measured(job):
+                progress.send(event)
+
+
+def _next(connection: Connection) -> Job | None:
+    """The next job; None where the driver is gone, also in the middle of a message."""
+    try:
+        job: Job = connection.recv()
+        return job
+    except (EOFError, OSError):
+        return None
+
+
+def _read(content: bytes) -> Any:
+    """The spec made ready. Raises SpecError for components that are not to be had in this process."""
+    try:
+        return pickle.loads(content)
+    except Exception as error:
+        raise SpecError(
+            f"a component of the spec cannot be read by a worker ({type(error).__name__}: {error}); put its class into a "
+            "module that can be imported, or leave workers out"
+        ) from error
+
+
+def _packed(event: Event) -> bytes:
+    """The event, or what becomes of one that cannot be sent."""
+    try:
+        return pickle.dumps(event)
+    except Exception as error:  # noqa: BLE001 - whatever a plugin put in
+        why = f"what was measured cannot be sent by a worker ({type(error).__name__}: {error}); leave workers out"
+    if not isinstance(event, Measured):
+        return pickle.dumps(Ended(event.number, lost=why) if isinstance(event, Ended) else None)
+    was = event.entry.measurement
+    nothing = failed(was.metric, why, n_items=was.n_items, higher_is_better=was.higher_is_better)
+    entry = event.entry.model_copy(update={"measurement": nothing, "table": None})
+    return pickle.dumps(replace(event, entry=entry))
 
 
 def _end_with(parent: int) -> None:
@@ -83,7 +137,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver as well, which ends its workers
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
-    work(Connection(int(descriptor)), Path(folder), int(number), products)
+    connection = Connection(int(descriptor))
+    os.set_inheritable(int(descriptor), False)
+    os.register_at_fork(after_in_child=connection.close)  # with a child's copy open, nobody hears of a death
+    work(connection, Path(folder), int(number), products)
 
 
 if __name__ == "__main__":
