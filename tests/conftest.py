@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow: takes long (a training, kills again and again, whole programs); `make test` leaves it out"
     )
+    config.addinivalue_line("markers", "long: takes minutes; skipped, by name, unless HARNESS_LONG=1")
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         from forked import ensure_server
 
@@ -43,9 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """What needs a vLLM is slow, and skipped, by name, where there is none."""
+    """What needs a vLLM is slow, and skipped, by name, where there is none; what takes minutes, where nobody asked for it."""
     from vllm_here import vllm_environment
 
+    if item.get_closest_marker("long"):
+        item.add_marker(pytest.mark.slow)
+        if os.environ.get("HARNESS_LONG") != "1":
+            item.add_marker(pytest.mark.skip(reason=f"{item.name}: it takes minutes; HARNESS_LONG=1 runs it"))
     if item.get_closest_marker("needs_vllm"):
         item.add_marker(pytest.mark.slow)
         if vllm_environment() is None:

@@ -16,7 +16,7 @@ LEARNED = {"agent", "warm-up alone", "agent, gains shuffled", "agent, feedback z
 OTHERS = {"RegMix on the same data", "uniform", "greedy bandit"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_loop_compares_every_policy_on_drawn_problems(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "loop.py"), "--quick", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

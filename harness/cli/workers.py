@@ -41,7 +41,7 @@ def executor_of(
         from harness.run.executors.cluster import Cluster, ClusterOptions
 
         return Cluster(prepared, ClusterOptions(address=address, gpus=gpus, cpus=1.0 if cpus is None else cpus))
-    if not workers.isdigit() or int(workers) < 1:
+    if not workers.isdecimal() or int(workers) < 1:
         raise SpecError(f"--workers {workers!r} is neither a number from 1 on nor ray")
     from harness.run.executors.processes import Processes
 

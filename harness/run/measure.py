@@ -20,7 +20,7 @@ from harness.core.checkpoint import Checkpoint
 from harness.core.component import Component, Outcome, Progress, Subject
 from harness.core.errors import HarnessError, SpecError, StateError
 from harness.core.held_folder import awaited_file
-from harness.core.journal import write_atomically
+from harness.core.journal import write_failure
 from harness.core.measurement import Measurement, failed
 from harness.core.vector import CheckpointRecord
 from harness.run.ledger import Entry, entry_key, short
@@ -123,7 +123,7 @@ def measure_component(
         measurement = failure(component, f"unexpected {type(error).__name__}: {cause}")
         if store:
             trace = store.folder / "errors.log"
-            write_atomically(trace, (trace.read_bytes() if trace.exists() else b"") + traceback.format_exc().encode())
+            _append(trace, traceback.format_exc())
     entry = Entry(
         key=key,
         component=component.config.name,
@@ -139,6 +139,15 @@ def measure_component(
         table=items or None,
     )
     return entry if store is None else store.put(entry)
+
+
+def _append(path: Path, text: str) -> None:
+    """At once, so that several processes can. Raises StateError."""
+    try:
+        with path.open("ab", buffering=0) as stream:
+            stream.write(text.encode(errors="replace"))
+    except OSError as error:
+        raise write_failure(path, error) from error
 
 
 @contextlib.contextmanager

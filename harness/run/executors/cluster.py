@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import platform
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.core.errors import EngineError, SpecError
+from harness.core.errors import EngineError, HarnessError, SpecError
 from harness.core.extras import install
-from harness.run.executors.executor import Event, Job, Progressed
-from harness.run.executors.pool import Pool, Worker, WorkerDied
+from harness.run.executors.executor import Ended, Event, Job, Progressed
+from harness.run.executors.pool import Pool, Worker, WorkerDied, read_prepared
 from harness.spec.prepared import Prepared
 
 COMPARED = ("torch", "transformers")
@@ -43,6 +42,7 @@ class Hello(NamedTuple):
     host: str
     versions: dict[str, str]
     sees: bool
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +73,10 @@ class _Told:
 class Actor:
     """What runs on a node."""
 
-    def __init__(self, content: bytes, folder: str, number: int, products: str) -> None:
+    def __init__(self, content: bytes, folder: str, number: int, products: str, here: str) -> None:
         _end_with_the_node()
+        with contextlib.suppress(OSError):  # paths may be relative to where the driver is
+            os.chdir(here)
         self._content = content
         self._folder = Path(folder)
         self._number = number
@@ -84,11 +86,17 @@ class Actor:
 
     def hello(self, nonce: str) -> Hello:
         """Look around; nothing is loaded yet."""
-        return Hello(platform.node(), versions(), (self._folder / nonce).exists())
+        node = _ray().get_runtime_context().get_node_id()
+        return Hello(platform.node(), versions(), (self._folder / nonce).exists(), node)
 
     def measure(self, job: Job) -> Iterator[Event]:
         """The events of a job."""
-        for event in self._made().measured(job):
+        try:
+            local = self._made()
+        except HarnessError as error:
+            yield Ended(job.number, error=error)
+            return
+        for event in local.measured(job):
             progressed = self._told.taken()
             if progressed is not None:
                 yield progressed
@@ -99,7 +107,7 @@ class Actor:
         from harness.run.executors.local import Local
 
         if self._local is None:
-            prepared = pickle.loads(self._content)
+            prepared = read_prepared(self._content)
             opener = Opener(prepared.spec.opening, log_folder=self._folder / "serve" / f"worker-{self._number}")
             opener.fix_products(self._products)
             self._local = Local(prepared, opener, self._told)
@@ -135,6 +143,7 @@ class Cluster(Pool):
     """One worker for each share of the cluster's GPUs (of its CPUs where it has none). Raises SpecError without a cluster."""
 
     name = "ray"
+    nobody = "no node of the cluster can take a worker"
 
     def __init__(self, prepared: Prepared, options: ClusterOptions) -> None:
         ray = _ray()
@@ -147,22 +156,27 @@ class Cluster(Pool):
                     log_to_driver=False,
                     logging_level="ERROR",
                 )
-            except (ConnectionError, ValueError) as error:
+            except (ConnectionError, ValueError, RuntimeError, ImportError, AssertionError) as error:
+                cause = " ".join(str(error).split())[:200]
                 raise SpecError(
-                    f"no Ray cluster at {options.address or 'auto'} ({str(error).splitlines()[0]}); start one with `ray start`, "
-                    "or name its address with --ray-address"
+                    f"no Ray cluster at {options.address or 'auto'} ({cause or type(error).__name__}); start one with "
+                    "`ray start`, or name its address with --ray-address"
                 ) from error
         resources = ray.cluster_resources()
         self._gpus = options.gpus if options.gpus is not None else (1.0 if resources.get("GPU") else 0.0)
-        room = resources.get("GPU", 0.0) / self._gpus if self._gpus else resources.get("CPU", 0.0) / options.cpus
+        if self._gpus > 1 and not self._gpus.is_integer():
+            raise SpecError(f"--worker-gpus is {self._gpus:g}; give a whole number, or a part of one GPU such as 0.5")
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        room = sum(_room(node, gpus=self._gpus, cpus=options.cpus) for node in alive)
         if room < 1:
             raise SpecError(
-                f"the Ray cluster has no room for a worker ({resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs); "
-                "ask for less with --worker-gpus or --worker-cpus"
+                f"the Ray cluster has no room for a worker of {options.cpus:g} CPUs and {self._gpus:g} GPUs on any node (all of "
+                f"it has {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs); ask for less with --worker-gpus or "
+                "--worker-cpus"
             )
-        super().__init__(prepared, 1 if prepared.served and prepared.spec.serve.url is not None else int(room))
-        self.left_out: list[str] = []
-        """Nodes that cannot take part, and why."""
+        super().__init__(prepared, 1 if prepared.served and prepared.spec.serve.url is not None else room)
+        self._unfit: set[str] = set()
+        """Nodes that cannot take part: nothing is started there again."""
         self._nonce = f".seen-{uuid.uuid4().hex}"
         self._content_ref: Any = None
         self._last = time.monotonic()
@@ -170,6 +184,8 @@ class Cluster(Pool):
     def start(self, folder: Path, products: str) -> None:
         """Leave a mark in the run folder, and start every worker."""
         folder.mkdir(parents=True, exist_ok=True)
+        for mark in folder.glob(".seen-*"):  # of a driver that was killed
+            mark.unlink(missing_ok=True)
         (folder / self._nonce).touch()
         self._last = time.monotonic()
         super().start(folder, products)
@@ -183,10 +199,11 @@ class Cluster(Pool):
             num_cpus=self._options.cpus,
             num_gpus=self._gpus,
             max_restarts=0,
+            label_selector={"ray.io/node-id": f"!in({','.join(sorted(self._unfit))})"} if self._unfit else None,
             runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}},
         )
-        actor = made.remote(self._content_ref, str(self.folder), number, self.products)
-        return Worker(number, _Handle(actor, actor.hello.remote(self._nonce)), ready=False)
+        actor = made.remote(self._content_ref, str(self.folder), number, self.products, str(Path.cwd()))
+        return Worker(number, _Handle(actor, actor.hello.remote(self._nonce)))
 
     def send(self, worker: Worker, job: Job) -> None:
         """Ask for the events of a job."""
@@ -195,10 +212,6 @@ class Cluster(Pool):
     def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
         """Those with an event, or that just came up. Raises EngineError where there is none for WAIT_S."""
         waited = {id(worker): worker.handle.hello if not worker.ready else worker.handle.events for worker in workers}
-        if not waited:
-            raise EngineError(
-                f"no node of the cluster can take a worker ({'; '.join(self.left_out) or 'none is there'})"
-            )
         wait_s = LOOK_EVERY_S if timeout_s is None else min(timeout_s, LOOK_EVERY_S)
         done, _ = _ray().wait(list(waited.values()), timeout=wait_s, fetch_local=False)
         if done or any(worker.ready for worker in workers):
@@ -219,9 +232,12 @@ class Cluster(Pool):
         except StopIteration:
             return None
         except ray.exceptions.RayTaskError as error:
-            raise WorkerDied(str(error.cause)) from error
+            how = f"{type(error.cause).__name__}: {error.cause}"
         except ray.exceptions.RayError as error:
-            raise WorkerDied(" ".join(str(error).split())[:200]) from error
+            how = " ".join(str(error).split())[:200]
+        with contextlib.suppress(Exception):  # one that only cannot be reached would go on beside its successor
+            ray.kill(worker.handle.actor)
+        raise WorkerDied(how)
 
     def _welcome(self, worker: Worker, hello: Hello) -> None:
         mine = versions()
@@ -232,7 +248,10 @@ class Cluster(Pool):
         if why is None:
             worker.ready, worker.host = True, hello.host
             return
-        self.left_out.append(f"{hello.host}: {why}")
+        if (said := f"{hello.host}: {why}") not in self.left_out:
+            self.left_out.append(said)
+        if hello.node:
+            self._unfit.add(hello.node)
         self.workers.remove(worker)
         with contextlib.suppress(Exception):
             _ray().kill(worker.handle.actor)
@@ -247,6 +266,12 @@ class Cluster(Pool):
         if self._owns:
             ray.shutdown()
             self._owns = False
+
+
+def _room(node: Mapping[str, float], *, gpus: float, cpus: float) -> int:
+    """Workers that a node has room for."""
+    by_cpu = (node.get("CPU", 0.0) + 1e-6) // cpus
+    return int(min(by_cpu, (node.get("GPU", 0.0) + 1e-6) // gpus) if gpus else by_cpu)
 
 
 def _ray() -> Any:

@@ -26,6 +26,18 @@ PATIENCE = 4
 """Jobs a worker that a waiting job lets pass because they are cheaper: the feed waits for it."""
 
 
+def read_prepared(content: bytes) -> Prepared:
+    """The spec made ready. Raises SpecError for components that are not to be had in this process."""
+    try:
+        prepared: Prepared = pickle.loads(content)
+        return prepared
+    except Exception as error:
+        raise SpecError(
+            f"a component of the spec cannot be read by a worker ({type(error).__name__}: {error}); put its class into a "
+            "module that can be imported, or leave workers out"
+        ) from error
+
+
 class WorkerDied(Exception):  # noqa: N818
     """A worker is gone; says how it went."""
 
@@ -73,6 +85,7 @@ class Pool(ABC):
         self.content = b""
         """The spec made ready, as bytes."""
         self.workers: list[Worker] = []
+        self.n_started = 0
         self.left_out: list[str] = []
         """Those that cannot take part, and why."""
         self._queue: deque[Job] = deque()
@@ -110,7 +123,7 @@ class Pool(ABC):
         return WINDOW * self.n
 
     def start(self, folder: Path, products: str) -> None:
-        """Start every worker. Raises SpecError for components that cannot be sent to another process."""
+        """Get ready to start workers, each when there is a job for it. Raises SpecError for components that cannot be sent to another process."""
         self.folder, self.products = folder.absolute(), products
         try:
             self.content = pickle.dumps(self.prepared)
@@ -118,12 +131,20 @@ class Pool(ABC):
             raise SpecError(
                 f"a component of the spec cannot be sent to a worker ({type(error).__name__}: {error}); leave workers out"
             ) from error
-        self.workers = [self.started(number) for number in range(self.n)]
+        self.n_started = 0
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
         self._queue.append(job)
         self._assign()
+        self._hire()
+
+    def _hire(self) -> None:
+        """Start workers for the jobs that wait, as long as there are any that were not started yet."""
+        while self.n_started < self.n and len(self._queue) > sum(worker.job is None for worker in self.workers):
+            self.workers.append(self.started(self.n_started))
+            self.n_started += 1
+            self._assign()
 
     def event(self, timeout_s: float | None = None) -> Event | None:
         """What a worker said first. One that died is started again and its job queued, MOST_DEATHS times at most.
@@ -132,11 +153,12 @@ class Pool(ABC):
         """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._events:
-            listened = [worker for worker in self.workers if worker.job is not None or not worker.ready]
-            if not self._queue and not any(worker.job for worker in listened):
+            if not self._queue and not any(worker.job for worker in self.workers):
                 return None
+            self._hire()
             if not self.workers:
                 raise EngineError(f"{self.nobody} ({'; '.join(self.left_out) or 'none is there'})")
+            listened = [worker for worker in self.workers if worker.job is not None or not worker.ready]
             found = self.ready(listened, None if end is None else max(0.0, end - time.monotonic()))
             for worker in found:
                 self._hear(worker)

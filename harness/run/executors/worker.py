@@ -16,13 +16,13 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from harness.checkpoints.open import Opener
-from harness.core.errors import HarnessError, SpecError
+from harness.core.errors import HarnessError
 from harness.core.measurement import failed
 from harness.run.executors.executor import Ended, Event, Job, Measured, Progressed
 from harness.run.executors.local import Local
+from harness.run.executors.pool import read_prepared
 from harness.run.executors.processes import ASKS, READY
 
 GRACE_S = 3.0
@@ -68,7 +68,7 @@ def work(connection: Connection, folder: Path, number: int, products: str) -> No
         return  # the driver is gone
     progress = Progress(connection)
     try:
-        prepared = _read(content)
+        prepared = read_prepared(content)
         opener = Opener(prepared.spec.opening, log_folder=folder / "serve" / f"worker-{number}")
         opener.fix_products(products)
     except HarnessError as error:
@@ -91,17 +91,6 @@ def _next(connection: Connection) -> Job | None:
         return job
     except (EOFError, OSError):
         return None
-
-
-def _read(content: bytes) -> Any:
-    """The spec made ready. Raises SpecError for components that are not to be had in this process."""
-    try:
-        return pickle.loads(content)
-    except Exception as error:
-        raise SpecError(
-            f"a component of the spec cannot be read by a worker ({type(error).__name__}: {error}); put its class into a "
-            "module that can be imported, or leave workers out"
-        ) from error
 
 
 def _packed(event: Event) -> bytes:
@@ -128,6 +117,7 @@ def _end_with(parent: int) -> None:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: it is asked to by more than one
     raise SystemExit(0)
 
 
@@ -140,7 +130,10 @@ def main() -> None:
     connection = Connection(int(descriptor))
     os.set_inheritable(int(descriptor), False)
     os.register_at_fork(after_in_child=connection.close)  # with a child's copy open, nobody hears of a death
-    work(connection, Path(folder), int(number), products)
+    try:
+        work(connection, Path(folder), int(number), products)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already, and says nothing more
 
 
 if __name__ == "__main__":

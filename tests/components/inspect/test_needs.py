@@ -171,7 +171,7 @@ def test_nothing_reaches_a_network_while_a_task_is_built(tmp_path: Path) -> None
     assert socket.getaddrinfo.__module__ == "socket"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @no_docker
 def test_every_task_of_inspect_evals_is_answered_in_seconds(tmp_path: Path) -> None:
     """Without network: each is built or refused by name; none downloads, waits between attempts or dies of something else."""

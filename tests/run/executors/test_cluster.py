@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -60,8 +61,6 @@ def every(folder: Path) -> list[Any]:
 
 
 def feed(out: Path) -> list[str]:
-    import json
-
     vectors = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
     for vector in vectors:
         vector["provenance"] |= {"started": "", "seconds": 0.0, "executor": ""}
@@ -141,6 +140,67 @@ def test_a_node_with_other_versions_is_left_out_by_name(nodes: Any, folder: Path
     executor = Elsewhere(prepared, ClusterOptions())
     with pytest.raises(EngineError, match=r"no node of the cluster can take a worker \(.*torch 1\.0, here "):
         run(prepared, every(folder), out=tmp_path, executor=executor)
+
+
+def test_a_node_that_was_left_out_gets_no_worker_again(
+    nodes: Any, folder: Path, alone: list[str], tmp_path: Path
+) -> None:
+    class OneUnfit(Cluster):
+        unfit = ""
+        killed = False
+
+        def _welcome(self, worker: Any, hello: Hello) -> None:
+            self.unfit = self.unfit or hello.node
+            other = {**versions(), "torch": "1.0"} if hello.node == self.unfit else versions()
+            super()._welcome(worker, hello._replace(versions=other))
+            if worker.ready and self.left_out and not self.killed:
+                self.killed = True
+                ray.kill(worker.handle.actor)
+
+    prepared = spec(folder)
+    executor = OneUnfit(prepared, ClusterOptions())
+    run(prepared, every(folder), out=tmp_path, executor=executor)
+    assert executor.killed and len(executor.left_out) == 1
+    assert feed(tmp_path) == alone
+
+
+def test_workers_that_never_come_up_end_the_run(nodes: Any, folder: Path, tmp_path: Path) -> None:
+    class StillBorn(Cluster):
+        def started(self, number: int) -> Any:
+            worker = super().started(number)
+            ray.kill(worker.handle.actor)
+            return worker
+
+    prepared = spec(folder)
+    with pytest.raises(EngineError, match="ended 3 times before it took a job"):
+        run(prepared, every(folder), out=tmp_path, executor=StillBorn(prepared, ClusterOptions()))
+
+
+def test_paths_are_relative_to_where_the_driver_is(
+    nodes: Any, folder: Path, alone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    prepared = spec(Path())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".seen-of-a-driver-that-was-killed").touch()
+    run(prepared, find_checkpoints(["mix"]), out=tmp_path / "out", executor=Cluster(prepared, ClusterOptions()))
+    assert [json.loads(line)["vector"] for line in feed(tmp_path / "out")] == [
+        json.loads(line)["vector"] for line in alone if "mix/" in line
+    ]
+    assert not list((tmp_path / "out").glob(".seen-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (ClusterOptions(cpus=2), "no room for a worker of 2 CPUs and 0 GPUs on any node"),
+        (ClusterOptions(gpus=0.5), "no room for a worker of 1 CPUs and 0.5 GPUs on any node"),
+        (ClusterOptions(gpus=1.5), "a whole number, or a part of one GPU"),
+    ],
+)
+def test_what_no_node_has_is_said_at_once(nodes: Any, folder: Path, options: ClusterOptions, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        Cluster(spec(folder), options)
 
 
 def test_a_cluster_without_room_or_that_is_not_there_is_said(nodes: Any, folder: Path) -> None:

@@ -31,10 +31,14 @@ from harness.spec.prepared import Prepared, Row, prepare
 from harness.spec.spec import parse_spec
 
 
-def make(folder: Path) -> Prepared:
+def make_field(folder: Path) -> Path:
     path = folder / "field.jsonl"
     path.write_text("".join(f'{{"q": "a {i}", "r": " is {i * i}"}}\n' for i in range(4)))
-    return prepare(parse_spec({"components": [{"name": "a", "kind": "logprob", "field": str(path)}]}))
+    return path
+
+
+def make(folder: Path) -> Prepared:
+    return prepare(parse_spec({"components": [{"name": "a", "kind": "logprob", "field": str(make_field(folder))}]}))
 
 
 class Odd(ComponentConfig):
@@ -125,6 +129,22 @@ def test_a_death_is_heard_of_while_a_child_of_the_worker_lives(
     assert first.reason == f"its worker died 3 times (the last by {how})"
 
 
+@pytest.mark.slow
+def test_workers_end_without_a_word(folder: Path, tmp_path: Path) -> None:
+    command = [
+        "score",
+        str(folder / "mix"),
+        "--field",
+        str(make_field(folder)),
+        "--out",
+        str(tmp_path),
+        "--workers",
+        "1",
+    ]
+    done = subprocess.run([sys.executable, "-m", "harness", *command, "--quiet"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead(folder: Path) -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall((1000).to_bytes(4, "big") + b"half of it")
@@ -137,11 +157,11 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead(folder: Path) -> 
 
 def test_workers_that_never_come_up_end_the_run_with_their_cause(folder: Path, tmp_path: Path) -> None:
     class StillBorn(Processes):
-        n_started = 0
+        n_processes = 0
 
         def started(self, number: int) -> Worker:
             worker = super().started(number)
-            self.n_started += 1
+            self.n_processes += 1
             worker.handle.process.kill()
             return worker
 
@@ -149,7 +169,7 @@ def test_workers_that_never_come_up_end_the_run_with_their_cause(folder: Path, t
     executor = StillBorn(prepared, 2)
     with pytest.raises(EngineError, match=r"worker 0 ended 3 times before it took a job, the last by signal 9"):
         run(prepared, checkpoints(folder), out=tmp_path, executor=executor)
-    assert executor.n_started == 6
+    assert executor.n_processes == 6
     assert not (tmp_path / "rewards.jsonl").exists(), "no checkpoint is to blame"
 
 
