@@ -160,7 +160,7 @@ def client_environment(endpoint: str, home: Path, *, offline: bool = False) -> d
         **os.environ,
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home / "hf"),
-        "HARNESS_CACHE": str(home / "harness"),
+        "HARNESS_CACHE": str(home / "harness-cache"),
         "HF_HUB_OFFLINE": flag,
         "HF_DATASETS_OFFLINE": flag,
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 from harness.core.errors import SpecError
+from harness.core.extras import install
 
 PACKAGE = "inspect_evals"
-INSTALL = "pip install 'mixture-harness[inspect]'"
+INSTALL = install("inspect")
 GATED = {
     "gaia-benchmark/GAIA",
     "cais/hle",

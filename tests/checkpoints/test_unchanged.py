@@ -76,7 +76,9 @@ def test_a_new_hard_link_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_base_that_changes_in_a_sweep_is_read_again(tmp_path: Path) -> None:
     base = tiny.save(tmp_path / "base")
-    adapters = [tiny.save_adapter(tmp_path / str(seed), tiny.lora(tiny.llama(), seed), base) for seed in (1, 2)]
+    adapters = [
+        tiny.save_adapter(tmp_path / f"checkpoint-{seed}", tiny.lora(tiny.llama(), seed), base) for seed in (1, 2)
+    ]
     first, second = find_checkpoints([str(folder) for folder in adapters])
     opener = Opener(OpenOptions(dtype="auto", device="cpu"))
     before = opener.identifier.identify(first).fingerprint

@@ -153,7 +153,7 @@ def test_an_agent_that_does_nothing_is_at_fault(tmp_path: Path) -> None:
         ({"greeting": "shout"}, "greeting"),
         ({"upstream": ["nothing"]}, "'nothing' is unknown; it takes all or instructions"),
         ({"source": "elsewhere"}, "source"),
-        ({"retrieval": "bm25"}, "upstream's package"),
+        ({"retrieval": "bm25"}, "domain mock retrieves nothing"),
         ({"reviewer": {"model": "hosted_vllm/x"}}, "needs the address"),
         ({"trails": 2}, "did you mean 'trials'"),
     ],
