@@ -216,6 +216,7 @@ def everywhere(training: Path) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_on_a_cluster_whose_node_dies_the_vectors_are_the_same_and_no_server_is_left(
     undisturbed: tuple[Path, list[RewardVector]], training: Path, user: str, tmp_path: Path
 ) -> None:
