@@ -14,29 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from harness.core.answer import Answer, Failure, Likelihood
 from harness.core.component import Engine, Progress, Subject
-from harness.core.errors import CheckpointError, DataError, EngineError, HarnessError, SpecError
-from harness.core.template_trial import endless
-from harness.core.thoughts import OPENS, apart, opens_thought
+from harness.core.errors import DataError, EngineError, HarnessError, SpecError
 from harness.core.tokens import TokenPair
 from harness.engines.chat.completions import Completion, Prompt, complete
 from harness.engines.models.load import dtype_name, first_non_finite
 from harness.engines.scoring.packs import PackPlan
 from harness.engines.scoring.padded_logprob import undisturbed
 from harness.engines.scoring.score import score
+from harness.lm_eval.generation import answer_begins, cut, make_prompt, said_of
 from harness.lm_eval.model import HarnessLM, Request, token_pair
 
 NOT_FINITE = "log-likelihood not finite"
 NOTHING = "there is nothing to score: context and continuation have no tokens"
 KEPT = 2
 """Plans kept: a sweep nearly always has one tokenizer and one context length."""
-MAX_NEW_TOKENS = 256
-"""Where a task does not say, as lm-eval has it."""
-TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names under which a task may give its limit; the first one counts, as in lm-eval."""
 
 VLLM_OPTIONS = {"skip_special_tokens": False, "spaces_between_special_tokens": False}
 """What vLLM is sent beside OpenAI's options: it cannot stop at `<|im_end|>` or another special token that it leaves out."""
@@ -222,113 +215,11 @@ class CheckpointLM:
         for (place, prompt), made in zip(prompts.items(), completions, strict=True):
             self.n_at_limit += isinstance(made, Completion) and made.finish_reason == "length"
             if isinstance(made, Completion):
-                said = made.text if prompt.thinks is None else _said(made.text, opened=prompt.thinks == "opened")
-                answers[place] = _cut(said, prompt.stop, specials)
+                said = made.text if prompt.thinks is None else said_of(made.text, opened=prompt.thinks == "opened")
+                answers[place] = cut(said, prompt.stop, specials)
             else:
                 answers[place] = made
         return answers
-
-
-def answer_begins(tokenizer: Any) -> str | None:
-    """What a chat template puts before an answer, where it shows thoughts; None for a template that does not."""
-    template = getattr(tokenizer, "chat_template", None)
-    if not template or not any(mark in str(template) for mark in OPENS):
-        return None
-    turn = [{"role": "user", "content": "Hello."}]
-    try:
-        before = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False)
-        whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    except Exception:  # noqa: BLE001 - a template may raise anything; whoever needs it says so
-        return None
-    begins: str = whole.removeprefix(before)
-    return begins if begins and begins != whole else None
-
-
-def _said(text: str, *, opened: bool) -> str:
-    """An answer without what was thought; nothing where the thought that the prompt opened never ends."""
-    spoken = apart(text)
-    return "" if opened and spoken.thought is None else spoken.said or ""
-
-
-def make_prompt(
-    tokenizer: Any,
-    text: str,
-    options: Mapping[str, Any],
-    *,
-    max_model_len: int | None,
-    seed: int,
-    thinks: bool = False,
-) -> Prompt:
-    """A generation request of lm-eval as its `local-completions` sends it, in token ids, cut from the left to leave room.
-
-    `thinks`: the answer may begin with a thought, which the task's own ends of a text must not break off: the server stops at
-    EOS alone, and the text is cut afterwards.
-
-    Raises DataError where the answer alone would fill the context.
-    """
-    rest = dict(options)
-    until = rest.pop("until", None) or []
-    stop = [until] if isinstance(until, str) else list(until)
-    rest.pop("do_sample", None)
-    limits = [rest.pop(name, None) for name in TOKEN_LIMITS]
-    most = int(next((limit for limit in limits if limit is not None), MAX_NEW_TOKENS))
-    temperature = float(rest.pop("temperature", None) or 0.0)
-    if options.get("do_sample") is False:
-        temperature = 0.0
-    eos = tokenizer.eos_token
-    sent = [*stop, eos] if eos and eos not in stop else stop
-    if thinks:
-        sent = [eos] if eos else []
-    ids = prompt_ids(tokenizer, text)
-    truncated = False
-    if max_model_len is not None:
-        room = max_model_len - most
-        if room < 1:
-            raise DataError(
-                f"the task asks for up to {most} new tokens, and the server's context has {max_model_len}; raise "
-                "max_model_len, or lower the limit with gen_kwargs: {max_gen_toks: N}"
-            )
-        truncated = len(ids) > room
-        ids = ids[-room:]
-    payload = {"max_tokens": most, "temperature": temperature, "stop": sent, "seed": seed, **rest}
-    return Prompt(
-        ids=tuple(ids),
-        payload=payload,
-        stop=tuple(stop),
-        truncated=truncated,
-        thinks=(None if not thinks else "opened" if opens_thought(text) else "free"),
-    )
-
-
-def prompt_ids(tokenizer: Any, text: str) -> list[int]:
-    """As lm-eval's `hf` encodes a prompt: the tokenizer's special tokens, unless the text begins with BOS already."""
-    begin = tokenizer.bos_token or tokenizer.eos_token
-    special = not (begin and text.startswith(begin))
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=special)
-    return ids
-
-
-def render_chat(tokenizer: Any, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """A conversation as lm-eval's `hf` renders it: a template that refuses the system's role gets it left out."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise SpecError(
-            "apply_chat_template: the checkpoint's tokenizer has no chat template; leave it out, or give it one"
-        )
-    if why := endless(tokenizer.chat_template):
-        raise CheckpointError(f"apply_chat_template: {why}")
-    for kept in (messages, [message for message in messages if message["role"] != "system"]):
-        try:
-            text: str = tokenizer.apply_chat_template(
-                kept,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
-        except jinja2.exceptions.TemplateError as error:
-            failure: Exception = error
-            continue
-        return text
-    raise SpecError(f"apply_chat_template: the checkpoint's chat template refuses the conversation ({failure})")
 
 
 @contextmanager
@@ -348,16 +239,6 @@ def _context_length(model: Any, tokenizer: Any) -> int:
     from lm_eval.models.utils import resolve_max_length
 
     return int(resolve_max_length(model.config, tokenizer, default=HarnessLM._DEFAULT_MAX_LENGTH))
-
-
-def _cut(text: str, stop: Sequence[str], specials: Sequence[str]) -> str:
-    """The text before the first of the stops, whatever the server made of them, without special tokens, as `hf` has it."""
-    for mark in stop:
-        if mark:
-            text = text.split(mark)[0]
-    for token in specials:
-        text = text.replace(token, "")
-    return text
 
 
 def engine_of(engines: Sequence[Engine]) -> Engine:

@@ -9,7 +9,7 @@ import tiny
 
 from harness.core.errors import CheckpointError
 from harness.core.template_trial import endless, is_plain
-from harness.lm_eval.checkpoint_lm import render_chat
+from harness.lm_eval.generation import render_chat
 from harness.tasks.reward_env.conversation import ConversationField
 from harness.tasks.reward_env.file_field import read_field
 

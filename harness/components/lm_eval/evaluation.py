@@ -123,7 +123,7 @@ class Evaluation:
         if key not in self._asked:
             template = None
             if how.apply_chat_template:
-                from harness.lm_eval.checkpoint_lm import render_chat
+                from harness.lm_eval.generation import render_chat
 
                 template = partial(render_chat, subject.tokenizer())
             questions = Questions(
@@ -140,7 +140,7 @@ class Evaluation:
 
     def estimate(self, subject: Subject) -> Estimate:
         """Requests and prompt tokens; of what is written, the most that is allowed. Raises HarnessError."""
-        from harness.lm_eval.checkpoint_lm import make_prompt, prompt_ids
+        from harness.lm_eval.generation import make_prompt, prompt_ids
 
         tokenizer = subject.tokenizer()
         requests = prompt_tokens = written = 0

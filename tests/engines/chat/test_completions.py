@@ -20,7 +20,7 @@ from harness.engines.chat.completions import Completion, Prompt, complete
 from harness.engines.chat.retry import Backoff
 from harness.engines.scripted.server import ScriptedServer, TextAnswer, TextRequest, serving
 from harness.engines.scripted.trouble import Trouble
-from harness.lm_eval.checkpoint_lm import make_prompt, prompt_ids, render_chat
+from harness.lm_eval.generation import make_prompt, prompt_ids, render_chat
 
 QUICK = Backoff(attempts=4, first_s=0.01, longest_s=0.02)
 
