@@ -166,8 +166,7 @@ class Cluster(Pool):
         self._gpus = options.gpus if options.gpus is not None else (1.0 if resources.get("GPU") else 0.0)
         if self._gpus > 1 and not self._gpus.is_integer():
             raise SpecError(f"--worker-gpus is {self._gpus:g}; give a whole number, or a part of one GPU such as 0.5")
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        room = sum(_room(node, gpus=self._gpus, cpus=options.cpus) for node in alive)
+        room = sum(self._fitting().values())
         if room < 1:
             raise SpecError(
                 f"the Ray cluster has no room for a worker of {options.cpus:g} CPUs and {self._gpus:g} GPUs on any node (all of "
@@ -210,12 +209,14 @@ class Cluster(Pool):
         worker.handle.events = worker.handle.actor.measure.options(num_returns="streaming").remote(job)
 
     def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
-        """Those with an event, or that just came up. Raises EngineError where there is none for WAIT_S."""
+        """Those with an event, or that just came up. Raises EngineError where there is none for WAIT_S, or can be none."""
         waited = {id(worker): worker.handle.hello if not worker.ready else worker.handle.events for worker in workers}
         wait_s = LOOK_EVERY_S if timeout_s is None else min(timeout_s, LOOK_EVERY_S)
         done, _ = _ray().wait(list(waited.values()), timeout=wait_s, fetch_local=False)
         if done or any(worker.ready for worker in workers):
             self._last = time.monotonic()
+        elif self._unfit and self._unfit.issuperset(self._fitting()):
+            raise EngineError(f"{self.nobody} ({'; '.join(self.left_out)})")
         elif time.monotonic() - self._last > WAIT_S:
             raise EngineError(f"no node of the cluster took a worker within {WAIT_S:g} s; is there room for one?")
         return [worker for worker in workers if waited[id(worker)] in done]
@@ -238,6 +239,15 @@ class Cluster(Pool):
         with contextlib.suppress(Exception):  # one that only cannot be reached would go on beside its successor
             ray.kill(worker.handle.actor)
         raise WorkerDied(how)
+
+    def _fitting(self) -> dict[str, int]:
+        """Workers that each living node has room for, of those with any."""
+        room = {
+            node["NodeID"]: _room(node["Resources"], gpus=self._gpus, cpus=self._options.cpus)
+            for node in _ray().nodes()
+            if node["Alive"]
+        }
+        return {node: n for node, n in room.items() if n}
 
     def _welcome(self, worker: Worker, hello: Hello) -> None:
         mine = versions()

@@ -130,14 +130,29 @@ def test_a_node_that_goes_costs_nothing_but_time(nodes: Any, folder: Path, alone
 
 def test_a_node_with_other_versions_is_left_out_by_name(nodes: Any, folder: Path, tmp_path: Path) -> None:
     prepared = spec(folder)
-    executor = Cluster(prepared, ClusterOptions())
 
     class Elsewhere(Cluster):
         def _welcome(self, worker: Any, hello: Hello) -> None:
             super()._welcome(worker, hello._replace(versions={**versions(), "torch": "1.0"}))
 
-    executor.close()
     executor = Elsewhere(prepared, ClusterOptions())
+    with pytest.raises(EngineError, match=r"no node of the cluster can take a worker \(.*torch 1\.0, here "):
+        run(prepared, every(folder), out=tmp_path, executor=executor)
+
+
+def test_a_worker_that_no_node_can_take_any_more_is_not_waited_for(nodes: Any, folder: Path, tmp_path: Path) -> None:
+    class Elsewhere(Cluster):
+        """A third worker waits for room, and dies when both nodes were left out: its successor may go to neither."""
+
+        def _welcome(self, worker: Any, hello: Hello) -> None:
+            super()._welcome(worker, hello._replace(versions={**versions(), "torch": "1.0"}))
+            if len(self._unfit) == 2:
+                for waiting in self.workers:
+                    ray.kill(waiting.handle.actor)
+
+    prepared = spec(folder)
+    executor = Elsewhere(prepared, ClusterOptions())
+    executor.n = 3
     with pytest.raises(EngineError, match=r"no node of the cluster can take a worker \(.*torch 1\.0, here "):
         run(prepared, every(folder), out=tmp_path, executor=executor)
 
