@@ -161,6 +161,28 @@ def write_humaneval(folder: Path, n: int = 4) -> dict[str, Any]:
     return {"task": "inspect_evals/humaneval", "data": data, "sandbox": "harness", "allow_code_execution": True}
 
 
+HEAD = """
+from inspect_ai import Epochs, Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import *
+from inspect_ai.solver import generate, solver, use_tools
+from inspect_ai.tool import tool
+
+
+def samples():
+    return [
+        Sample(id=f"w{i}", input=f"What is on shelf {i}?", target=f"word{i}", metadata={"group": str(i % 3)})
+        for i in range(8)
+    ]
+"""
+
+
+def write_task(folder: Path, code: str, name: str = "t.py") -> dict[str, Any]:
+    """Keys of a component over task `t` of a file, which has `samples()` and Inspect's names."""
+    (folder / name).write_text(f"{HEAD}\n\n{code}")
+    return {"task": f"{name}@t"}
+
+
 def component(folder: Path, **keys: Any) -> InspectComponent:
     """As a spec in `folder` loads it."""
     config = InspectConfig.model_validate({"name": "it", "kind": "inspect", "attempts": 1, **keys})
@@ -277,3 +299,19 @@ def write_ds1000(folder: Path) -> dict[str, Any]:
     (folder / "ds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     data = {"xlangai/DS-1000": {"files": {"test": "ds.jsonl"}}}
     return {"task": "inspect_evals/ds1000", "data": data, "sandbox": "harness", "allow_code_execution": True}
+
+
+def by_inspect(it: InspectComponent, url: str, folder: Path) -> Any:
+    """The log of Inspect's own `eval` of the same task, through its own provider."""
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.model import get_model
+
+    from harness.components.inspect.run import _inspect_alone
+    from harness.components.inspect.task import quiet
+
+    model = get_model("openai-api/scripted/m", base_url=url, api_key="none", memoize=False)
+    with _inspect_alone(), quiet():
+        sandbox = it.config.sandbox
+        (log,) = inspect_eval(it.built.task, model=model, sandbox=sandbox, log_dir=str(folder / "log"), display="none")
+    assert log.status == "success"
+    return log

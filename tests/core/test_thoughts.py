@@ -25,6 +25,26 @@ def test_a_thought_before_the_words(opens: str, closes: str) -> None:
         ("<think>a</think>One<think>b</think>Two", "a\n\nb", "OneTwo"),
         ("a</think>One<think>b", "a\n\nb", "One"),
         ("<think>a <tool_call>x</tool_call></think>Yes.", "a <tool_call>x</tool_call>", "Yes."),
+        ("<THINK>a</THINK>Yes.", "a", "Yes."),
+        ("<Think>a</think>Yes.", "a", "Yes."),
+        ("<think>a<think>b</think>c</think>Yes.", "a<think>b</think>c", "Yes."),
+        ("<think>The mark <think> opens one.</think>Yes.", "The mark <think> opens one.", "Yes."),
+        ("<think>a <think> b</think>One<think>c</think>Two", "a <think> b\n\nc", "OneTwo"),
+        ("<|channel>thought\na<channel|>Yes.", "a", "Yes."),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>",
+            "a",
+            "Yes.",
+        ),
+        ("<|channel|>analysis<|message|>cut off", "cut off", None),
+        ("<|channel|>final<|message|>Yes.", None, "Yes."),
+        (
+            "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>analysis<|message|>a",
+            "a",
+            "I look.",
+        ),
+        ("Here is my thought process:\na\n\nHere is my response:\nYes.", "a", "Yes."),
+        ("Here is my thought process: it is long.", None, "Here is my thought process: it is long."),
         ("Yes.", None, "Yes."),
         ("  two lines\n", None, "  two lines\n"),
         ("I think so < 5 > 4", None, "I think so < 5 > 4"),
@@ -44,7 +64,7 @@ def test_nothing_between_marks_is_ever_said(parts: list[str]) -> None:
 
 @given(st.text())
 def test_a_text_without_marks_is_left_alone(text: str) -> None:
-    if not any(mark in text for pair in MARKS for mark in pair):
+    if not any(mark.lower() in text.lower() for pair in MARKS for mark in pair):
         assert apart(text) == (None, text)
 
 

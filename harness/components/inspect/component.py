@@ -12,7 +12,7 @@ from harness.components.inspect.checks import refuse_sandboxes, warnings_of
 from harness.components.inspect.config import InspectConfig
 from harness.components.inspect.identity import definition, gives_tools
 from harness.components.inspect.report import metric_names, report
-from harness.components.inspect.run import LOGS, check_roles, run
+from harness.components.inspect.run import LOGS, check_providers, check_roles, run
 from harness.components.inspect.task import Built, build
 from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
 from harness.core.defaults import Defaults
@@ -91,4 +91,5 @@ class InspectComponent(BaseComponent):
 def _again(config: InspectConfig, serve: ServeSettings) -> InspectComponent:
     built = build(config)
     refuse_sandboxes(config, built.sandboxes, built.card)
+    check_providers(config)
     return InspectComponent(config, built, serve)

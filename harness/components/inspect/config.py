@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,6 +18,10 @@ CHECKPOINT = "checkpoint"
 """As a role's model: the checkpoint that is measured."""
 HARNESS = "harness"
 """As a sandbox: ours, for programs that a scorer runs."""
+
+
+IN_FILE = re.compile(r"(?P<file>.+\.py)(?:@(?P<name>[^@/]+))?")
+"""A task in a file; folders may have an @ in their names."""
 
 
 class InspectConfig(ComponentConfig):
@@ -88,15 +93,22 @@ class InspectConfig(ComponentConfig):
     def file(self) -> Path | None:
         """The file that the task stands in; None for a task of a package."""
         assert self.task is not None
-        name = self.task.rpartition("@")[0] or self.task
-        return Path(name) if name.endswith(".py") else None
+        found = IN_FILE.fullmatch(self.task)
+        return Path(found["file"]) if found else None
+
+    @property
+    def name_in_file(self) -> str | None:
+        """Which task of the file; None where it has one."""
+        assert self.task is not None
+        found = IN_FILE.fullmatch(self.task)
+        return found["name"] if found else None
 
     def resolved(self, folder: Path) -> Self:
         """Paths relative to the spec's folder become paths relative to here."""
         changes: dict[str, Any] = {"data": {name: where.resolved(folder) for name, where in self.data.items()}}
         if self.task is not None and self.file is not None:
-            name = self.task.rpartition("@")[2] if "@" in self.task else ""
-            changes["task"] = f"{folder / self.file.expanduser()}{'@' if name else ''}{name}"
+            name = self.name_in_file
+            changes["task"] = f"{folder / self.file.expanduser()}{f'@{name}' if name else ''}"
         kind, _, where = (self.sandbox or "").partition(":")
         if where:
             changes["sandbox"] = f"{kind}:{(folder / Path(where).expanduser()).absolute()}"
@@ -128,6 +140,6 @@ class InspectConfig(ComponentConfig):
             raise ValueError("reducer goes with epochs")
         if self.scorer is not None and self.metric is not None and "/" in self.metric:
             raise ValueError("metric names a scorer already; give scorer and a plain metric, or SCORER/METRIC alone")
-        if self.task is not None and self.file is None and self.task.count("/") != 1:
+        if self.task is not None and self.file is None and (self.task.count("/") != 1 or ".py" in self.task):
             raise ValueError(f"task {self.task!r} is neither PACKAGE/NAME nor FILE.py@NAME")
         return self

@@ -15,8 +15,11 @@ from harness.core.errors import HarnessError
 class Connection(Protocol):
     """Where a model answers."""
 
-    async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The completion. Raises EndpointError, ContextOverflow, or HarnessError where nobody will answer any more."""
+    async def ask(self, body: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
+        """The completion; of each attempt that failed, why, in `failures`.
+
+        Raises EndpointError, ContextOverflow, or HarnessError where nobody will answer any more.
+        """
         ...
 
     async def close(self) -> None:
@@ -39,13 +42,13 @@ class ServedConnection:
         self._where: Endpoint | None = None
         self._finding = asyncio.Lock()
 
-    async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def ask(self, body: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
         """The completion, asked for again after a failure that may pass."""
         from harness.engines.chat.retry import OF_OUR_SERVER, retried
 
-        return await retried(lambda: self._once(body), replace(OF_OUR_SERVER, attempts=self._attempts))
+        return await retried(lambda: self._once(body, failures), replace(OF_OUR_SERVER, attempts=self._attempts))
 
-    async def _once(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _once(self, body: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
         where = self._where or await self._find()
         wants = {"logprobs": True} if where.logprobs and not body.get("logprobs") else {}
         try:
@@ -58,7 +61,8 @@ class ServedConnection:
                     f"(serve.max_model_len), where the model's own context has {where.own_length}; raise it ({error})"
                 ) from error
             raise
-        except TransientError:
+        except TransientError as error:
+            failures.append(str(error))
             await self._find()
             raise
         if wants:
@@ -85,7 +89,7 @@ class ServedConnection:
 
 
 class FixedConnection:
-    """A model at an address of its own: one that plays a role. What it refuses for its length is its failure to answer."""
+    """A model at an address of its own: one that plays a role."""
 
     def __init__(self, *, model: str, api_base: str, api_key: str | None, timeout_s: float, attempts: int) -> None:
         from harness.engines.chat.session import Session
@@ -94,17 +98,20 @@ class FixedConnection:
         self._attempts = attempts
         self._session = Session(timeout_s=timeout_s)
 
-    async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def ask(self, body: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
         """The completion, asked for again after a failure that may pass."""
         from harness.engines.chat.retry import Backoff, retried
 
-        whole = {**body, "model": self._model}
+        return await retried(
+            lambda: self._once({**body, "model": self._model}, failures), Backoff(attempts=self._attempts)
+        )
+
+    async def _once(self, body: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
         try:
-            return await retried(
-                lambda: _post(self._session, self._api_base, whole, self._api_key), Backoff(attempts=self._attempts)
-            )
-        except ContextOverflow as error:
-            raise EndpointError(f"the conversation is too long for {self._model}: {error}") from error
+            return await _post(self._session, self._api_base, body, self._api_key)
+        except TransientError as error:
+            failures.append(str(error))
+            raise
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -126,8 +133,58 @@ async def _post(
             raise
         found = await session.post(url, {k: v for k, v in body.items() if k not in limits}, api_key=api_key)
     parse_completion(found)  # raises for what is no completion
-    for choice in found["choices"]:
+    return _regular(found, opened=opened)
+
+
+OURS = ("role", "content", "tool_calls", "reasoning", "reasoning_content", "thinking", "thinking_blocks")
+"""Keys of a message that are written anew."""
+
+
+def _regular(found: Mapping[str, Any], *, opened: bool) -> dict[str, Any]:
+    """A completion as OpenAI's client has it, from what endpoints leave out or write otherwise.
+
+    Contents in parts, calls without an id, usage without a sum; what is thought is told apart from what is said in every form, as
+    other components see it.
+    """
+    from harness.engines.chat.wire import parse_completion
+
+    choices = []
+    for number, choice in enumerate(found["choices"]):
         answer = parse_completion({**found, "choices": [choice]}, opened=opened)
-        if answer.reasoning is not None:  # told apart from what is said, in every form, as other components see it
-            choice["message"] |= {"content": answer.content, "reasoning_content": answer.reasoning}
-    return dict(found)
+        message = {key: value for key, value in choice["message"].items() if key not in OURS}
+        message |= {"role": "assistant", "content": answer.content}
+        if answer.reasoning is not None:
+            message["reasoning_content"] = answer.reasoning
+        if answer.tool_calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in answer.tool_calls
+            ]
+        finish = choice.get("finish_reason") or ("tool_calls" if answer.tool_calls else "stop")
+        choices.append({**choice, "index": number, "finish_reason": finish, "message": message})
+    whole = {"id": "", "created": 0, "model": "", "object": "chat.completion"}
+    return {**whole, **{k: v for k, v in found.items() if v is not None}, "choices": choices, "usage": _usage(found)}
+
+
+def _usage(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Tokens, each a number; None where none are told."""
+    from harness.engines.chat.wire import usage_of
+
+    told = found.get("usage")
+    if not isinstance(told, Mapping):
+        return None
+    usage = usage_of(told)
+    total = told.get("total_tokens")
+    if not isinstance(total, int):
+        total = usage.prompt_tokens + usage.completion_tokens
+    details = {
+        name: {key: value for key, value in part.items() if isinstance(value, int)}
+        for name, part in told.items()
+        if name.endswith("_details") and isinstance(part, Mapping)
+    }
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": total,
+        **details,
+    }

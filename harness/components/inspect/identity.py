@@ -6,7 +6,9 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, JsonValue
@@ -18,6 +20,10 @@ from harness.core.serving import ServeSettings
 
 TOOLS = re.compile(r"use_tools|/react\b|basic_agent|_agent\b")
 """Solvers and agents of Inspect, and of those who name theirs alike, that give tools."""
+MEDIA = ("image", "audio", "video", "document")
+"""Keys of a message's parts that name a file, or hold it as a data URI."""
+ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
+"""In the text of an object that has no content of its own."""
 LIMITS = ("message_limit", "token_limit", "turn_limit", "time_limit", "working_limit")
 
 
@@ -77,8 +83,18 @@ def _messages(value: Any) -> JsonValue:
     if isinstance(value, str):
         return value
     return [
-        _plain({k: v for k, v in one.model_dump(mode="json", exclude_none=True).items() if k != "id"}) for one in value
+        _media({k: v for k, v in one.model_dump(mode="json", exclude_none=True).items() if k != "id"}) for one in value
     ]
+
+
+def _media(value: Any) -> JsonValue:
+    """A message; an image, sound or other file in it by its content."""
+    if isinstance(value, Mapping):
+        return {
+            str(key): _file(entry) if key in MEDIA and isinstance(entry, str) else _media(entry)
+            for key, entry in value.items()
+        }
+    return [_media(entry) for entry in value] if isinstance(value, list) else _plain(value)
 
 
 def _file(where: str) -> str:
@@ -157,6 +173,15 @@ def _plain(value: Any) -> JsonValue:
         return digest_bytes(value)
     if isinstance(value, BaseModel):
         return _plain(value.model_dump(mode="python"))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain({one.name: getattr(value, one.name) for one in fields(value)})
     if callable(value):
         return str(getattr(value, "__qualname__", type(value).__qualname__))
-    return f"{type(value).__name__} {value}" if hasattr(value, "isoformat") else type(value).__name__
+    if callable(listed := getattr(value, "tolist", None)):  # numpy's and torch's
+        return _plain(listed())
+    if isinstance(value, PurePath):
+        return _file(str(value)) if Path(value).exists() else value.as_posix()
+    if isinstance(value, Enum):
+        return [type(value).__name__, _plain(value.value)]
+    said = repr(value)
+    return type(value).__name__ if ADDRESS.search(said) else f"{type(value).__name__} {said}"

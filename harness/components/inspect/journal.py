@@ -8,24 +8,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from inspect_ai._util.json import to_json_safe
 from inspect_ai.hooks import Hooks, SampleEnd, TaskStart, hooks
 from inspect_ai.log import EvalLog
 
-from harness.components.inspect.model import Key
+from harness.components.inspect.model import Key, Noted
 from harness.core.digest import digest_json
 from harness.core.errors import DataError, StateError
 from harness.core.journal import Journal
 
 FILE = "samples.jsonl"
+TIMED = ("time", "working")
+"""Limits of a sample that failing attempts at an answer use up."""
+OURS = "harness/"
+"""First part of the names of models that are asked by our own client, which notes what fails."""
 
 
 class Keeper:
     """Writes a run's samples to a journal. `told`: called after each. What failed is not kept: it is to be asked again."""
 
-    def __init__(self, path: Path, unanswered: dict[Key, str], told: Any) -> None:
+    def __init__(self, path: Path, noted: Noted, told: Any) -> None:
         self.failure: StateError | None = None
         self._journal = Journal(path)
-        self._unanswered = unanswered
+        self._noted = noted
         self._told = told
         self._begun = path.exists() and path.stat().st_size > 0
 
@@ -33,21 +38,41 @@ class Keeper:
         """The run's header, once."""
         if not self._begun:
             header = EvalLog(eval=data.spec, plan=data.plan)
-            self._write(header.model_dump_json())
+            self._write(header)
             self._begun = True
 
     def end(self, data: SampleEnd) -> None:
         """One sample."""
         sample = data.sample
-        if sample.error is None and (str(sample.id), sample.epoch) not in self._unanswered:
-            self._write(sample.model_dump_json())
+        key = str(sample.id), sample.epoch
+        if key not in self._noted.unanswered and (why := _unanswered(sample, key, self._noted)) is not None:
+            self._noted.unanswered[key] = why
+        if sample.error is None and key not in self._noted.unanswered:
+            self._write(sample)
         self._told(sample)
 
-    def _write(self, line: str) -> None:
+    def _write(self, record: Any) -> None:
+        """As Inspect writes its log, so that whatever a task keeps in a sample can be written."""
         try:
-            self._journal.append(line)
+            self._journal.append(to_json_safe(record, indent=None).decode())
         except StateError as error:  # a full disk: Inspect would only warn of it
             self.failure = self.failure or error
+        except Exception as error:  # noqa: BLE001 - Inspect would only warn of it, and the sample would be asked again and again
+            self.failure = self.failure or StateError(f"a sample cannot be kept ({type(error).__name__}: {error})")
+
+
+def _unanswered(sample: Any, key: Key, noted: Noted) -> str | None:
+    """Why an endpoint is to blame for a sample, beside what our own client noted: None where none is."""
+    if sample.limit is not None and sample.limit.type in TIMED and key in noted.delayed:
+        return f"its {sample.limit.type} limit passed while requests failed: {noted.delayed[key]}"
+    for event in sample.events:
+        if event.event != "model" or event.model.startswith(OURS):
+            continue
+        if event.error and not (sample.limit is not None and "cancel" in event.error.lower()):
+            return f"{event.model}: {' '.join(event.error.split())[:300]}"
+        if event.output is not None and event.output.stop_reason == "model_length":
+            return f"{event.model}: the conversation is too long for it"
+    return None
 
 
 @hooks(name="harness", description="keeps what a run has so far")

@@ -6,7 +6,9 @@ agents may shorten it, and is marked; everything else raises, and is noted by sa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from inspect_ai.log._samples import sample_active
@@ -39,30 +41,48 @@ Key = tuple[str, int]
 """A sample's id as text, and its epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What went wrong with endpoints, by sample; shared by all models of a run.
+
+    `unanswered`: what came instead of an answer that it asked for. A task that catches the error and goes on has a score that
+    means nothing, so nothing is taken out again. `delayed`: the last attempt of those that failed and were repeated.
+    """
+
+    unanswered: dict[Key, str] = field(default_factory=dict)
+    delayed: dict[Key, str] = field(default_factory=dict)
+
+
 class NoAnswerError(RuntimeError):
     """An endpoint gave no answer. Inspect does not ask again: whoever raises this has."""
 
 
 @modelapi(name="harness")
 class EndpointAPI(ModelAPI):
-    """`unanswered`: sample -> what came instead of an answer that it asked for; shared by all models of a run. A task that
-    catches the error and goes on has a score that means nothing, so nothing is taken out again.
-    """
+    """The checkpoint that is measured, or a model that plays a role, whose overflow is its failure to answer."""
 
     def __init__(self, model_name: str, **_: Any) -> None:
         super().__init__(model_name)
         self.qualified_model_name = f"harness/{model_name}"
         self.connection: Connection | None = None
-        self.unanswered: dict[Key, str] = {}
+        self.noted = Noted()
+        self.plays_role = False
         self.n_parallel = 64
         self.arguments: Mapping[str, Any] = {}
 
     def connect(
-        self, connection: Connection, unanswered: dict[Key, str], *, n_parallel: int, arguments: Mapping[str, Any]
+        self,
+        connection: Connection,
+        noted: Noted,
+        *,
+        n_parallel: int,
+        arguments: Mapping[str, Any],
+        plays_role: bool,
     ) -> None:
         """Say where it answers, where failures are noted, and what is sent with every request, over what a task says."""
         self.arguments = arguments
-        self.connection, self.unanswered, self.n_parallel = connection, unanswered, n_parallel
+        self.connection, self.noted, self.n_parallel = connection, noted, n_parallel
+        self.plays_role = plays_role
 
     async def generate(
         self,
@@ -81,22 +101,34 @@ class EndpointAPI(ModelAPI):
         if config.top_k is not None:
             body["top_k"] = config.top_k
         body |= self.arguments
-        body["messages"] = await messages_to_openai(input)
+        body["messages"] = [_as_said(one) for one in await messages_to_openai(input)]
         if tools:
             body["tools"] = openai_chat_tools(tools)
             body["tool_choice"] = openai_chat_tool_choice(tool_choice)
         sample = sample_active()
         key = None if sample is None else (str(sample.sample.id), sample.epoch)
+        failures: list[str] = []
         try:
-            found = await self.connection.ask(body)
+            found = await self.connection.ask(body, failures)
+        except asyncio.CancelledError:  # by a limit of the sample's time, which failing attempts used up
+            if key is not None and failures:
+                self.noted.unanswered[key] = f"{self.model_name}: {failures[-1]}"
+            raise
         except ContextOverflow as error:
-            return _too_long(self.model_name, str(error))
+            if not self.plays_role:
+                return _too_long(self.model_name, str(error))
+            raise self._no_answer(key, f"the conversation is too long for it: {error}") from error
         except (EndpointError, HarnessError) as error:
-            if key is not None:
-                self.unanswered[key] = f"{self.model_name}: {error}"
-            raise NoAnswerError(str(error)) from error
+            raise self._no_answer(key, str(error)) from error
+        if key is not None and failures:
+            self.noted.delayed[key] = f"{self.model_name}: {failures[-1]}"
         completion = ChatCompletion.construct(**found)
         return model_output_from_openai(completion, chat_choices_from_openai(completion, tools))
+
+    def _no_answer(self, key: Key | None, why: str) -> NoAnswerError:
+        if key is not None:
+            self.noted.unanswered[key] = f"{self.model_name}: {why}"
+        return NoAnswerError(why)
 
     def should_retry(self, ex: Exception) -> bool:
         """The connection has asked as often as it makes sense."""
@@ -116,6 +148,15 @@ class EndpointAPI(ModelAPI):
 
     async def aclose(self) -> None:
         """Connections are closed by whoever opened them."""
+
+
+def _as_said(message: Any) -> Any:
+    """A message of the model's own as it wrote it: Inspect joins what was thought and what was said by an empty line."""
+    content = message.get("content")
+    if message["role"] != "assistant" or "reasoning_content" not in message or not isinstance(content, str):
+        return message
+    said = content.removeprefix("\n")
+    return {**message, "content": said or (None if message.get("tool_calls") else "")}
 
 
 def _too_long(model: str, why: str) -> ModelOutput:

@@ -26,6 +26,7 @@ ERRORS = ("stderr", "std", "var", "bootstrap_stderr")
 OWN_MODEL = f"harness/{CHECKPOINT}"
 UNSCORED = "it was given no score"
 """By its scorer, on purpose: asking again would give the same."""
+NO_NUMBER = "its score is no number"
 SHOWN = 300
 """Characters of an answer or a reason in a row."""
 
@@ -52,10 +53,10 @@ class Report:
 def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Report:
     """What a run came to. Changes the scores in `ran.log` that do not count."""
     answers = _answers(built, ran)
-    _count(config, ran.log, answers)
+    _count(config, built, ran.log, answers)
     score, label, problem = _find(config, ran.log, metric)
     values = _values(ran.log, score)
-    rows = _rows(config, built, answers, values)
+    rows = _rows(config, built, answers, values, unscored=problem or NO_NUMBER)
     causes: dict[str, JsonValue] = {}
     for answer in answers:
         if answer.cause is not None:
@@ -65,9 +66,9 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
         if answer.limit is not None:
             limits[answer.limit] = int(str(limits.get(answer.limit, 0))) + 1
     n_open = sum(answer.cause in OPEN and answer.reason != UNSCORED for answer in answers)
-    n_scored = sum(value is not None for value in rows["value"])
+    n_scored = sum(status != "failed" for status in rows["status"])
     raw = None if score is None or n_scored == 0 else _number(score.metrics[label].value)
-    if unscored := sum(row == "its score is no number" for row in rows["reason"]):
+    if unscored := sum(row == NO_NUMBER for row in rows["reason"]):
         causes["scorer"] = int(str(causes.get("scorer", 0))) + unscored
     reason = _reason(answers, n_items=built.n_items * built.epochs) or problem
     if unscored and reason is None:
@@ -92,7 +93,7 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
         ).model_copy(update={"detail": detail})
         return Report(measurement=made, items=rows, n_open=n_open)
     stderr, n_clusters = _error(rows, raw)
-    if stderr is None and score is not None:
+    if stderr is None and score is not None and score.metrics[label].group is None:
         stderr = next((_number(one.value) for name, one in score.metrics.items() if name.endswith(ERRORS[0])), None)
     measurement = Measurement(
         metric=metric,
@@ -146,14 +147,17 @@ def _cause(sample: Any, unanswered: str | None) -> tuple[str | None, str | None]
     """Why a sample's score does not count; None where it does."""
     if unanswered is not None:
         return "endpoint", unanswered
+    overflow = _overflow(sample)
     if sample.error is not None:
         words = " ".join(str(sample.error.message).split())[:SHOWN]
         trace = sample.error.traceback or ""
         if "/inspect/sandbox.py" in trace or "/_sandbox/" in trace or "sandboxenv_context" in trace:
             return "sandbox", words
+        if overflow is not None:  # it broke on the answer that is none
+            return "context", overflow
         scoring = any(event.event == "span_begin" and event.type == "scorer" for event in sample.events)
         return ("scorer" if scoring else "task"), words
-    if (overflow := _overflow(sample)) is not None:
+    if overflow is not None:
         return "context", overflow
     if not sample.scores:
         return "scorer", UNSCORED
@@ -164,16 +168,16 @@ def _overflow(sample: Any) -> str | None:
     """What the endpoint said, where the checkpoint's last answer was none because the conversation was too long for it."""
     from harness.components.inspect.model import OVERFLOW
 
-    own = [event for event in sample.events if event.event == "model" and event.model.startswith(OWN_MODEL)]
+    own = [event for event in sample.events if event.event == "model" and event.model == OWN_MODEL]
     last = own[-1].output if own else sample.output
     return (last.metadata or {}).get(OVERFLOW)
 
 
-def _count(config: InspectConfig, log: Any, answers: Sequence[Answer]) -> None:
+def _count(config: InspectConfig, built: Built, log: Any, answers: Sequence[Answer]) -> None:
     """Take out of the log what does not count, score what is the checkpoint's own failure 0, and let Inspect compute again."""
     from inspect_ai.log import recompute_metrics
 
-    like = _one_like(answers)
+    like = _one_like(answers) or _none_of(built)
     changed = False
     reducers = log.eval.config.epochs_reducer or ["mean"]
     partial = {str(answer.sample.id) for answer in answers if answer.sample is not None and _uncounted(config, answer)}
@@ -186,7 +190,8 @@ def _count(config: InspectConfig, log: Any, answers: Sequence[Answer]) -> None:
             sample.scores = None
         elif answer.cause == "context":
             changed = True
-            sample.scores = {name: _nothing(score) for name, score in (sample.scores or like or {}).items()}
+            sample.scores = {name: _nothing(score) for name, score in (sample.scores or like).items()}
+            sample.error = None  # or Inspect leaves it out
     if changed:
         recompute_metrics(log)
 
@@ -200,6 +205,20 @@ def _one_like(answers: Sequence[Answer]) -> Mapping[str, Any] | None:
     return next(
         (a.sample.scores for a in answers if a.sample is not None and a.sample.scores and a.cause is None), None
     )
+
+
+def _none_of(built: Built) -> Mapping[str, Any]:
+    """Where no sample has a score: a plain one by each scorer."""
+    from inspect_ai._eval.task.results import ScorerInfo
+    from inspect_ai.scorer import INCORRECT, Score
+    from inspect_ai.scorer._scorer import unique_scorer_name
+
+    found: dict[str, Any] = {}
+    for one in built.task.scorer or ():
+        info = ScorerInfo.from_scorer(one)
+        if isinstance(built.task.metrics or info.metrics, list):
+            found[unique_scorer_name(info.name, list(found))] = Score(value=INCORRECT)
+    return found
 
 
 def _nothing(score: Any) -> Any:
@@ -227,9 +246,13 @@ def _find(config: InspectConfig, log: Any, metric: str) -> tuple[Any, str, str |
     if config.reducer is not None:
         fitting = [one for one in fitting if one.reducer in (None, config.reducer)] or fitting
     for one in fitting:
-        for name in one.metrics:
-            if (wanted and name == wanted) or (not wanted and not name.endswith(ERRORS)):
+        for name, found in one.metrics.items():
+            if wanted and name == wanted:
                 return one, name, None
+            if not wanted and not name.endswith(ERRORS):
+                whole = str((found.params or {}).get("all_label", "all"))  # of a metric by groups, that of all
+                same = found.group is not None and whole in one.metrics and one.metrics[whole].group == found.group
+                return one, whole if same else name, None
     if not scores:
         return None, "", None
     known = ", ".join(f"{one.name}/{name}" for one in scores for name in one.metrics)
@@ -240,31 +263,50 @@ def _find(config: InspectConfig, log: Any, metric: str) -> tuple[Any, str, str |
     )
 
 
-def _values(log: Any, score: Any) -> dict[str, float]:
-    """Each sample's value by Inspect's own reduction over its epochs; without those that have none."""
-    from inspect_ai.scorer import value_to_float
+def _values(log: Any, score: Any) -> dict[str, float | None]:
+    """Each scored sample's value by Inspect's own reduction over its epochs; None where its score is no single number.
 
+    A metric of every epoch's score, not of samples', has the mean of its sample's epochs.
+    """
     if score is None:
         return {}
-    number = value_to_float()
-    found: dict[str, float] = {}
     for reduction in log.reductions or ():
-        if reduction.scorer not in (score.scorer, score.name) or reduction.reducer != score.reducer:
-            continue
-        for one in reduction.samples:
-            value = one.value.get(score.name) if isinstance(one.value, Mapping) else one.value
-            if value is None or isinstance(value, list):
-                continue
-            made = number(value)
-            if math.isfinite(made):
-                found[str(one.sample_id)] = made
-        break
-    return found
+        if reduction.scorer in (score.scorer, score.name) and reduction.reducer == score.reducer:
+            found = {str(one.sample_id): _value(one.value, score) for one in reduction.samples}
+            return {name: value for name, value in found.items() if value is None or math.isfinite(value)}
+    listed: dict[str, list[float | None]] = {}
+    for sample in log.samples or ():
+        if (one := (sample.scores or {}).get(score.scorer)) is not None:
+            value = _value(one.value, score)
+            if value is None or math.isfinite(value):
+                listed.setdefault(str(sample.id), []).append(value)
+    means: dict[str, float | None] = {}
+    for name, some in listed.items():
+        numbers = [value for value in some if value is not None]
+        means[name] = math.fsum(numbers) / len(numbers) if len(numbers) == len(some) else None
+    return means
+
+
+def _value(value: Any, score: Any) -> float | None:
+    """A score as a number, NaN where there is none; None for a mapping or list that a metric takes as a whole."""
+    from inspect_ai.scorer import value_to_float
+
+    if isinstance(value, Mapping) and score.name != score.scorer:
+        value = value.get(score.name)
+    if value is None:
+        return math.nan
+    return None if isinstance(value, Mapping | list) else value_to_float()(value)
 
 
 def _rows(
-    config: InspectConfig, built: Built, answers: Sequence[Answer], values: Mapping[str, float]
+    config: InspectConfig,
+    built: Built,
+    answers: Sequence[Answer],
+    values: Mapping[str, float | None],
+    *,
+    unscored: str,
 ) -> dict[str, list[Any]]:
+    """`unscored`: why a sample whose answers are all there has no value."""
     keys = (
         "id",
         "value",
@@ -283,14 +325,14 @@ def _rows(
     for number, sample in enumerate(built.samples):
         mine = answers[number * built.epochs : (number + 1) * built.epochs]
         logs = [one.sample for one in mine if one.sample is not None]
-        value = values.get(str(sample.id))
+        scored = str(sample.id) in values
         bad = next((one for one in mine if one.cause is not None), None)
         row = {
             "id": str(sample.id),
-            "value": value,
-            "status": "failed" if value is None else "partial" if any(one.cause in OPEN for one in mine) else "ok",
-            "cause": bad.cause if bad else None if value is not None else "scorer",
-            "reason": bad.reason if bad else None if value is not None else "its score is no number",
+            "value": values.get(str(sample.id)),
+            "status": "failed" if not scored else "partial" if any(one.cause in OPEN for one in mine) else "ok",
+            "cause": bad.cause if bad else None if scored else "scorer",
+            "reason": bad.reason if bad else None if scored else unscored,
             "limit": next((one.limit for one in mine if one.limit is not None), None),
             "n_answers": sum(one.cause not in OPEN for one in mine),
             "tokens": sum(usage.total_tokens for one in logs for usage in one.model_usage.values()),

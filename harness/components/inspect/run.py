@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.components.inspect.checks import NONE
 from harness.components.inspect.config import CHECKPOINT, InspectConfig
@@ -29,6 +29,9 @@ from harness.core.chat_config import ChatConfig
 from harness.core.component import Progress
 from harness.core.endpoint import Endpoint
 from harness.core.errors import EngineError, SpecError
+
+if TYPE_CHECKING:
+    from harness.components.inspect.model import Noted
 
 LOGS = "inspect"
 """Folder of Inspect's log in a component's scratch folder."""
@@ -71,6 +74,20 @@ def check_roles(roles: Mapping[str, ChatConfig], name: str) -> None:
             check_options(chat.args, f"component {name}: role {role}: args")
 
 
+def check_providers(config: InspectConfig) -> None:
+    """Say now what Inspect's own providers lack for the models that play roles: packages, keys. Raises SpecError."""
+    for role, chat in config.roles.items():
+        provider = chat.model.partition("/")[0]
+        if chat.model == CHECKPOINT or (provider in DIRECT and chat.api_base):
+            continue
+        try:
+            with _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
+                _provided(chat, config)
+        except Exception as error:
+            words = _plain(getattr(error, "message", None) or error)
+            raise SpecError(f"component {config.name}: role {role}: {chat.model} cannot be asked: {words}") from error
+
+
 def run(
     config: InspectConfig,
     built: Built,
@@ -82,23 +99,24 @@ def run(
 ) -> Ran:
     """Ask every sample that `scratch` has no end of yet. Raises HarnessError."""
     from harness.components.inspect import journal
+    from harness.components.inspect.model import Noted
 
     scratch.mkdir(parents=True, exist_ok=True)
-    unanswered: dict[tuple[str, int], str] = {}
+    noted = Noted()
     told = _Told(progress, built)
-    keeper = journal.Keeper(scratch / journal.FILE, unanswered, told.sample)
+    keeper = journal.Keeper(scratch / journal.FILE, noted, told.sample)
     earlier = journal.kept(scratch / journal.FILE)
     told.known(earlier)
     with _ONE_AT_A_TIME, _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
         journal.listen(keeper)
         try:
-            log = asyncio.run(_eval(config, built, endpoint, earlier, scratch, unanswered, n_parallel))
+            log = asyncio.run(_eval(config, built, endpoint, earlier, scratch, noted, n_parallel))
         finally:
             journal.listen(None)
     if keeper.failure is not None:
         raise keeper.failure
     told.rest()
-    return Ran(log=log, unanswered=unanswered)
+    return Ran(log=log, unanswered=noted.unanswered)
 
 
 async def _eval(
@@ -107,7 +125,7 @@ async def _eval(
     endpoint: Callable[[], Endpoint],
     earlier: Any,
     scratch: Path,
-    unanswered: dict[tuple[str, int], str],
+    noted: Noted,
     n_parallel: int,
 ) -> Any:
     from inspect_ai import Epochs, eval_async
@@ -121,12 +139,10 @@ async def _eval(
     init_display_type("none")
     served = ServedConnection(endpoint, timeout_s=config.request_timeout_s, attempts=config.attempts)
     opened: list[Connection] = [served]
-    model = _model(CHECKPOINT, served, unanswered, n_parallel, {})
+    model = _model(CHECKPOINT, served, noted, n_parallel, {}, plays_role=False)
     # A task may ask Inspect to keep answers, which it finds again by the model's name and address: those of another checkpoint.
     model.api.base_url = f"harness:{scratch.absolute()}"
-    roles = {
-        name: _role(name, chat, config, served, unanswered, n_parallel, opened) for name, chat in config.roles.items()
-    }
+    roles = {name: _role(name, chat, config, served, noted, n_parallel, opened) for name, chat in config.roles.items()}
     sandbox = _sandbox(config.sandbox)
     task = (
         built.task
@@ -151,8 +167,6 @@ async def _eval(
             log_dir=str(scratch / LOGS),
             log_format="eval",
             log_level="error",
-            limit=config.limit,
-            sample_id=list(config.sample_ids) or None,
             epochs=None if config.epochs is None else Epochs(config.epochs, config.reducer),
             fail_on_error=False,
             continue_on_fail=True,
@@ -196,9 +210,11 @@ def _sandbox(text: str | None) -> Any:
 def _model(
     name: str,
     connection: Connection,
-    unanswered: dict[tuple[str, int], str],
+    noted: Noted,
     n_parallel: int,
     arguments: Mapping[str, Any],
+    *,
+    plays_role: bool,
 ) -> Any:
     from inspect_ai._util.registry import registry_create
     from inspect_ai.model import GenerateConfig, Model
@@ -206,7 +222,7 @@ def _model(
     import harness.components.inspect.model  # noqa: F401 - registers it
 
     api: Any = registry_create("modelapi", "harness", model_name=name)
-    api.connect(connection, unanswered, n_parallel=n_parallel, arguments=arguments)
+    api.connect(connection, noted, n_parallel=n_parallel, arguments=arguments, plays_role=plays_role)
     return Model(api, GenerateConfig())
 
 
@@ -215,16 +231,14 @@ def _role(
     chat: ChatConfig,
     config: InspectConfig,
     served: Connection,
-    unanswered: dict[tuple[str, int], str],
+    noted: Noted,
     n_parallel: int,
     opened: list[Connection],
 ) -> Any:
     """The model that plays a role."""
-    from inspect_ai.model import GenerateConfig, get_model
-
     provider, _, name = chat.model.partition("/")
     if chat.model == CHECKPOINT:
-        return _model(f"{CHECKPOINT}-as-{role}", served, unanswered, n_parallel, chat.args)
+        return _model(f"{CHECKPOINT}-as-{role}", served, noted, n_parallel, chat.args, plays_role=True)
     if provider in DIRECT and chat.api_base:
         connection = FixedConnection(
             model=name,
@@ -234,7 +248,14 @@ def _role(
             attempts=config.attempts,
         )
         opened.append(connection)
-        return _model(f"{role}/{name}", connection, unanswered, n_parallel, chat.args)
+        return _model(f"{role}/{name}", connection, noted, n_parallel, chat.args, plays_role=True)
+    return _provided(chat, config)
+
+
+def _provided(chat: ChatConfig, config: InspectConfig) -> Any:
+    """A model of Inspect's own providers."""
+    from inspect_ai.model import GenerateConfig, get_model
+
     return get_model(
         chat.model,
         base_url=chat.api_base,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import importlib
@@ -19,6 +20,7 @@ from pydantic import JsonValue, ValidationError
 
 from harness.components.inspect.checks import NONE, refuse_needs
 from harness.components.inspect.config import InspectConfig
+from harness.components.inspect.names import refuse_unknown
 from harness.core.errors import HarnessError, SpecError
 from harness.core.measurement import first_problem
 from harness.tasks.suites.inspect_cards import INSTALL, PACKAGE, Card, card_of
@@ -28,6 +30,11 @@ SEED = 0
 """Of what tasks draw while they are built."""
 LEAST = (0, 3, 285)
 """The first release whose insides are known: how a run is resumed, and where a log has its causes."""
+
+
+_BESIDE: set[str] = set()
+"""Modules that files of tasks imported from beside them. Each file reads its own anew: what a task is never depends on what was
+built before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,8 @@ def build(config: InspectConfig) -> Built:
         refuse_needs(config, card)
     check_options(config.generate, f"component {config.name}: generate")
     with quiet():
+        if config.file is not None:
+            _forget_files()
         before = set(sys.modules)
         if config.file is None:
             _import(config, card)
@@ -99,6 +108,17 @@ def build(config: InspectConfig) -> Built:
     if not samples:
         raise SpecError(f"component {config.name}: task {config.task} has no sample")
     _refuse_unnamed_grader(config, task)
+    if task.model is not None:
+        raise SpecError(
+            f"component {config.name}: {config.task} sets a model of its own ({task.model}), which would be measured instead of the "
+            f"checkpoint; take it out of the task, or name a role for it"
+        )
+    refuse_unknown(config, task, samples)
+    if config.limit is not None or config.sample_ids:
+        from inspect_ai.dataset import MemoryDataset
+
+        # Inspect's own choice by ids takes them for patterns, and "007" for 7.
+        task.dataset = MemoryDataset(list(samples), name=task.dataset.name, location=task.dataset.location)
     if config.sandbox == NONE:
         task.sandbox = None
         for sample in task.dataset:
@@ -161,10 +181,22 @@ def _import(config: InspectConfig, card: Card | None) -> None:
             from inspect_ai._util.entrypoints import ensure_entry_points
 
             ensure_entry_points(package)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(
             f"component {config.name}: {package} does not load ({type(error).__name__}: {error})"
         ) from error
+
+
+def _forget_files() -> None:
+    """What earlier files of tasks left in this process: modules beside them, and tasks by their plain names."""
+    from inspect_ai._util.registry import _registry
+
+    for name in _BESIDE:
+        sys.modules.pop(name, None)
+    _BESIDE.clear()
+    importlib.invalidate_caches()
+    for key in [key for key in _registry if key.startswith("task:") and "/" not in key]:
+        del _registry[key]
 
 
 def _made(config: InspectConfig, card: Card | None) -> Any:
@@ -175,8 +207,11 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
     name = str(config.task)
     try:
         if config.file is not None:
+            ast.parse(
+                config.file.read_bytes(), str(config.file)
+            )  # Inspect takes a file that does not parse for one without tasks
             _inspect().load_file_tasks(config.file)
-        plain = name if config.file is None else name.rpartition("@")[2] if "@" in name else None
+        plain = name if config.file is None else config.name_in_file
         function = None if plain is None else registry_lookup("task", plain)
         if function is None and config.file is None:
             raise SpecError(f"no task {name!r} is registered by an installed package")
@@ -190,8 +225,10 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
         raise type(error)(
             f"component {config.name}: {error}{_made_from(card) if isinstance(error, NotHereError) else ''}"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         words = getattr(error, "message", None) or str(error)
+        if "__registry_info__" in words:
+            words = "it returns no Task"
         raise SpecError(
             f"component {config.name}: task {name} cannot be built ({type(error).__name__}: {' '.join(str(words).split())[:300]}){_made_from(card)}"
         ) from error
@@ -270,12 +307,20 @@ def _sources(config: InspectConfig, card: Card | None, before: set[str]) -> tupl
             for name in set(sys.modules) - before
             if (where := getattr(sys.modules[name], "__file__", None)) and folder in Path(where).resolve().parents
         }
+        _BESIDE.update(
+            name
+            for name in set(sys.modules) - before
+            if folder in Path(getattr(sys.modules[name], "__file__", None) or "/").resolve().parents
+        )
         return tuple(sorted({config.file.resolve(), *(path for path in loaded if path.suffix == ".py")}))
     from inspect_ai._util.registry import registry_lookup
 
     module = sys.modules.get(getattr(registry_lookup("task", str(config.task)), "__module__", ""))
     where = getattr(module, "__file__", None)
-    return tuple(sorted(Path(where).parent.rglob("*.py"))) if where else ()
+    if where is None:
+        return ()
+    alone = "." not in str(getattr(module, "__name__", ".")) and Path(where).name != "__init__.py"
+    return (Path(where),) if alone else tuple(sorted(Path(where).parent.rglob("*.py")))
 
 
 def _version(package: str) -> str:

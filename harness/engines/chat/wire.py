@@ -19,6 +19,13 @@ OVERFLOWS = (
     "prompt is too long",
     "input is too long",
     "longer than the maximum",
+    "contextwindowexceeded",
+    "context size",
+    "max_seq_len",
+    "reduce the length of the messages",
+    "`inputs` tokens",
+    "input token count",
+    "max_tokens must be at least 1",
 )
 """What endpoints say when a conversation is too long for the model."""
 
@@ -135,11 +142,14 @@ def _never_opened(choice: Mapping[str, Any]) -> bool:
 def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
     """The answer in a body, what is thought apart from what is said. `opened`: the prompt ended within a thought.
 
-    Raises TransientError for a body that is no completion: cut off, an error, a stream.
+    Raises TransientError for a body that is no completion: cut off, an error, a stream; for an error with a status of its own
+    what that stands for.
     """
     try:
         choice = body["choices"][0]
         message = choice["message"]
+        if choice.get("finish_reason") == "abort":
+            raise TransientError("the server aborted its answer")
         check_logprobs(choice)
         content, calls = _text(message.get("content")), message.get("tool_calls") or ()
         reasoning = _reasoning(message)
@@ -156,5 +166,7 @@ def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         said = body.get("error") if isinstance(body, dict) else None
+        if isinstance(said, Mapping) and isinstance(code := said.get("code"), int) and 400 <= code < 600:
+            raise failure(code, str(said.get("message"))) from error
         what = f"an error: {str(said)[:300]}" if said else f"no chat completion ({type(error).__name__}: {error})"
         raise TransientError(f"the endpoint answered with {what}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspect_tasks import asked, component, measured, write_arc, write_humaneval, write_words
+from inspect_tasks import asked, component, measured, write_arc, write_humaneval, write_task, write_words
 
 from harness.components.inspect.component import InspectComponent
 from harness.components.inspect.config import InspectConfig
@@ -189,3 +189,64 @@ def test_a_task_that_shuffles_without_a_seed_takes_the_same_samples_every_time(t
     ids = [sample.id for sample in taken[0].built.samples]
     assert ids != [f"w{i}" for i in range(5)] and len({str(sample.choices) for sample in taken[0].built.samples}) > 1
     assert random.getstate() == state and type(random.Random()).__name__ == "Random"
+
+
+def test_a_definition_does_not_depend_on_what_was_read_before(tmp_path: Path) -> None:
+    """Modules that were imported stay in a process; a file's own are read anew with it."""
+    names = ("one", "two")
+    for number, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "of_the_folder.py").write_text(f"VALUE = {number}\n")
+        code = (
+            "import of_the_folder\n\n\n@task\ndef t():\n"
+            "    return Task(dataset=[Sample(input=f'v{of_the_folder.VALUE}', target='x')], scorer=includes())\n"
+        )
+        write_task(tmp_path / name, code)
+    first = [component(tmp_path / name, task="t.py@t") for name in names]
+    again = [component(tmp_path / name, task="t.py@t") for name in reversed(names)]
+    assert [one.built.samples[0].input for one in first] == ["v0", "v1"]
+    assert [one.definition for one in first] == [one.definition for one in reversed(again)]
+    (tmp_path / "one" / "of_the_folder.py").write_text("VALUE = 22\n")
+    edited = component(tmp_path / "one", task="t.py@t")
+    assert edited.built.samples[0].input == "v22" and edited.definition["code"] != first[0].definition["code"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("numpy.int64(1)", "numpy.int64(2)"),
+        ("numpy.array([1, 2])", "numpy.array([1, 3])"),
+        ("decimal.Decimal(1)", "decimal.Decimal(2)"),
+        ("P(1)", "P(2)"),
+        ("E.A", "E.B"),
+        ("pathlib.Path('a')", "pathlib.Path('b')"),
+        ("range(3)", "range(4)"),
+        ("1j", "2j"),
+        ("datetime.timedelta(1)", "datetime.timedelta(2)"),
+    ],
+)
+def test_samples_metadata_counts_whatever_it_is_made_of(one: str, other: str, tmp_path: Path) -> None:
+    head = (
+        "import dataclasses, datetime, decimal, enum, pathlib\nimport numpy\n\n\n@dataclasses.dataclass\nclass P:\n    x: int\n\n\n"
+        "class E(enum.Enum):\n    A = 1\n    B = 2\n\n\n"
+    )
+    found = []
+    for value in (one, other, one):
+        code = f"{head}@task\ndef t():\n    return Task(dataset=[Sample(input='x', metadata={{'n': {value}}})], scorer=includes())\n"
+        found.append(component(tmp_path, **write_task(tmp_path, code)).definition["samples"])
+    assert found[0] == found[2] != found[1]
+
+
+def test_an_image_counts_by_its_content_and_not_its_place(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\nfrom inspect_ai.model import ChatMessageUser, ContentImage\n\n\n@task\ndef t():\n"
+        "    said = ChatMessageUser(content=[ContentImage(image=str(Path(__file__).parent / 'i.png'))])\n"
+        "    return Task(dataset=[Sample(input=[said], target='x')], scorer=includes())\n"
+    )
+    found = []
+    for number, content in enumerate((b"red", b"green", b"red")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "i.png").write_bytes(content)
+        found.append(component(folder, **write_task(folder, code)).definition)
+    assert found[0] == found[2] and found[0]["samples"] != found[1]["samples"]

@@ -14,6 +14,7 @@ import pytest
 from inspect_tasks import (
     asked,
     by_hash,
+    by_inspect,
     component,
     measured,
     on,
@@ -26,32 +27,15 @@ from inspect_tasks import (
 )
 from served import ServedSubject
 
-from harness.components.inspect.component import InspectComponent
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.endpoint import Endpoint
-from harness.core.errors import EngineError, HarnessError
+from harness.core.errors import EngineError, HarnessError, SpecError
 from harness.engines.scripted.chat import calling
 from harness.engines.scripted.trouble import Trouble
 from harness.reward_models.items import Items, scored_items
 from harness.tasks.suites.sandbox import protection
 
 needs_sandbox = pytest.mark.skipif(protection().refusal is not None, reason=str(protection().refusal))
-
-
-def by_inspect(it: InspectComponent, url: str, folder: Path) -> Any:
-    """The log of Inspect's own `eval` of the same task, through its own provider."""
-    from inspect_ai import eval as inspect_eval
-    from inspect_ai.model import get_model
-
-    from harness.components.inspect.run import _inspect_alone
-    from harness.components.inspect.task import quiet
-
-    model = get_model("openai-api/scripted/m", base_url=url, api_key="none", memoize=False)
-    with _inspect_alone(), quiet():
-        sandbox = it.config.sandbox
-        (log,) = inspect_eval(it.built.task, model=model, sandbox=sandbox, log_dir=str(folder / "log"), display="none")
-    assert log.status == "success"
-    return log
 
 
 @needs_sandbox
@@ -277,10 +261,8 @@ def test_another_scorer_or_metric_can_be_the_value(tmp_path: Path) -> None:
         with asked() as (subject, _):
             outcome = measured(it, subject, tmp_path / str(len(name)))
         assert outcome.measurement.raw == pytest.approx((4 * len("It is word0.") + 4 * len("I see nothing.")) / 8)
-    it = component(tmp_path, task="words.py@lengths", metric="f1")
-    with asked() as (subject, _):
-        outcome = measured(it, subject, tmp_path / "none")
-    assert outcome.measurement.raw is None and "includes/accuracy" in str(outcome.measurement.reason)
+    with pytest.raises(SpecError, match="no metric 'f1'; it has accuracy, stderr, mean"):
+        component(tmp_path, task="words.py@lengths", metric="f1")
 
 
 def test_a_server_that_dies_is_asked_for_again(tmp_path: Path) -> None:

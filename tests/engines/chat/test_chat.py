@@ -294,3 +294,37 @@ def test_every_trouble_can_be_asked_for() -> None:
         Trouble.every(2, kind)
     with pytest.raises(ValueError, match="unknown trouble 'x'"):
         Trouble.every(1, "x")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 8 tokens. However, you requested 9 tokens",
+        "The decoder prompt (length 9) is longer than the maximum model length of 8",
+        "max_tokens must be at least 1, got -3.",
+        "litellm.ContextWindowExceededError: litellm.BadRequestError",
+        "the request exceeds the available context size, try increasing it",
+        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 100 `max_new_tokens`",
+        "The input token count (9) exceeds the maximum number of tokens allowed (8)",
+        "Please reduce the length of the messages or completion.",
+        "Prompt length exceeds max_seq_len",
+    ],
+)
+def test_an_overflow_is_one_in_the_words_of_every_endpoint(said: str) -> None:
+    assert isinstance(failure(400, said), ContextOverflow)
+    with pytest.raises(ContextOverflow):
+        parse_completion({"error": {"code": 400, "message": said}})
+    assert isinstance(failure(400, "max_tokens is too large"), EndpointError)
+
+
+def test_an_error_in_a_body_is_what_its_status_says() -> None:
+    with pytest.raises(TransientError):
+        parse_completion({"error": {"code": 503, "message": "later"}})
+    with pytest.raises(EndpointError, match="401") as found:
+        parse_completion({"error": {"code": 401, "message": "no such key"}})
+    assert not isinstance(found.value, TransientError)
+
+
+def test_an_answer_that_was_aborted_is_asked_for_again() -> None:
+    with pytest.raises(TransientError, match="aborted"):
+        parse_completion({"choices": [{"finish_reason": "abort", "message": {"content": "half of"}}]})
