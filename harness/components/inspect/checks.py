@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Collection, Iterator
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 from harness.components.inspect.config import HARNESS, InspectConfig
 from harness.core.component import Check
@@ -59,8 +60,24 @@ def _needs(config: InspectConfig, card: Card) -> Iterator[str]:
 
 def refuse_sandboxes(config: InspectConfig, kinds: Collection[str], card: Card | None) -> None:
     """Raise SpecError where a task's sandboxes, as it was built, cannot be had here."""
-    if found := list(sandbox_problems(config, sorted(kinds), card)):
+    if found := [*_unknown(config, sorted(kinds)), *sandbox_problems(config, sorted(kinds), card)]:
         raise SpecError(f"component {config.name}: {config.task} cannot run here: {'; '.join(found)}")
+
+
+def _unknown(config: InspectConfig, kinds: Collection[str]) -> Iterator[str]:
+    """Sandboxes that no installed package has, and files of their settings that there are not."""
+    from inspect_ai.util._sandbox.registry import registry_find_sandboxenv
+
+    chosen, _, where = (config.sandbox or "").partition(":")
+    for kind in [chosen] if chosen else kinds:
+        if kind in (NONE, HARNESS, "k8s"):
+            continue
+        try:
+            registry_find_sandboxenv(kind)
+        except ValueError as error:
+            yield f"{error} sandbox is docker, k8s, harness, local, none, or one of an installed package"
+    if where and not Path(where).exists():
+        yield f"there is no file {where} for its sandbox"
 
 
 def _kind(config: InspectConfig) -> str | None:

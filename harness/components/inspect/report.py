@@ -81,6 +81,7 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
         "tokens": sum(rows["tokens"]),
         **({"causes": causes} if causes else {}),
         **({"limits": limits} if limits else {}),
+        **({"thoughts_alone": alone} if (alone := sum(map(_thought_alone, answers))) else {}),
         **({"package": " ".join(built.package)} if built.package else {}),
         **({"roles": {name: chat.model for name, chat in config.roles.items()}} if config.roles else {}),
     }
@@ -171,6 +172,15 @@ def _overflow(sample: Any) -> str | None:
     own = [event for event in sample.events if event.event == "model" and event.model == OWN_MODEL]
     last = own[-1].output if own else sample.output
     return (last.metadata or {}).get(OVERFLOW)
+
+
+def _thought_alone(answer: Answer) -> bool:
+    """Whether the last answer of a sample is a thought and nothing else: cut off, or all that a parser left of it."""
+    if answer.cause is not None or answer.sample is None or not answer.sample.output.choices:
+        return False
+    message = answer.sample.output.choices[0].message
+    parts = message.content if isinstance(message.content, list) else []
+    return any(part.type == "reasoning" for part in parts) and not message.text.strip() and not message.tool_calls
 
 
 def _count(config: InspectConfig, built: Built, log: Any, answers: Sequence[Answer]) -> None:

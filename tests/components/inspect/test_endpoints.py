@@ -119,6 +119,18 @@ def test_what_a_parser_took_for_a_thought_is_an_answer_again(tmp_path: Path) -> 
     assert outcome.measurement.raw == 1.0
 
 
+def test_an_answer_that_is_a_thought_alone_is_counted(tmp_path: Path) -> None:
+    """It may be a parser's doing: without log-probs nobody knows."""
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        said = f"word{number_of(body)}"
+        message = {"content": None, "reasoning": said} if said < "word3" else {"content": said, "reasoning": "Hm."}
+        return 200, {"choices": [{"finish_reason": "stop", "message": message}]}
+
+    outcome, _ = asked_raw(tmp_path, PLAIN, answer)
+    assert (outcome.measurement.raw, outcome.measurement.detail["thoughts_alone"]) == (5 / 8, 3)
+
+
 def test_an_answer_that_the_server_aborted_is_none(tmp_path: Path) -> None:
     """So vLLM ends what it was writing when it is stopped."""
     outcome, _ = asked_raw(

@@ -69,6 +69,8 @@ def test_what_is_missing_is_named_with_what_to_do(keys: dict[str, Any], words: s
         ({"args": {"suffix": "x"}}, "has no suffix; it takes prefix"),
         ({"data": {"a/b": {"files": {"test": "words.jsonl"}}}}, "data names a/b, which .* does not ask for"),
         ({"roles": {"user": {"model": "hosted_vllm/m"}}}, "role user needs api_base"),
+        ({"sandbox": "dokcer"}, "'dokcer' not recognized.*sandbox is docker, k8s, harness, local"),
+        ({"sandbox": "local:gone.yaml", "allow_code_execution": True}, "no file .*gone.yaml"),
         (
             {"roles": {"user": {"model": "hosted_vllm/m", "api_base": "http://h/v1", "api_key_env": "UNSET_KEY"}}},
             "UNSET_KEY",
