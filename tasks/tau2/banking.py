@@ -25,6 +25,7 @@ from harness.tasks.tau2.database import Whole
 from harness.tasks.tau2.end import EndStates
 from harness.tasks.tau2.environment import Environment
 from harness.tasks.tau2.files import DomainFiles, read_json
+from harness.tasks.tau2.grep import count
 from harness.tasks.tau2.task_file import parse_tasks, read_tasks
 from harness.tasks.tau2.tool import Tool, table
 from harness.tasks.tau2.toolkit import Toolkit
@@ -193,17 +194,14 @@ class BankingDomain(BaseDomain):
 
     @property
     def _grep(self) -> Callable[..., str]:
-        documents = self._documents
+        documents, bounded = self._documents, not self.upstream.grep
 
         def grep(_: Any, /, pattern: str) -> str:
             """As upstream ranks: the documents with most matches first."""
             if not pattern.strip():
                 return f"No matches found for pattern: {pattern}"
-            try:
-                compiled = re.compile(pattern, re.IGNORECASE)
-            except re.error:
-                compiled = re.compile(re.escape(pattern), re.IGNORECASE)
-            counted = [(len(compiled.findall(one["content"])), one) for one in documents]
+            counts = count(pattern, [one["content"] for one in documents], bounded=bounded)
+            counted = list(zip(counts, documents, strict=True))
             best = sorted((one for one in counted if one[0]), key=lambda one: -one[0])[:MOST]
             if not best:
                 return f"No matches found for pattern: {pattern}"

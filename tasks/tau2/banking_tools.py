@@ -12,6 +12,9 @@ from typing import Any
 
 from harness.tasks.tau2 import port
 
+MODULE = "tau2.domains.banking_knowledge.tools"
+"""Where upstream's classes stand, as Python says to a model whose arguments are no object."""
+
 
 def agent_class(modules: Mapping[str, ModuleType]) -> type:
     """The agent's class, with all that it can unlock."""
@@ -141,6 +144,9 @@ def _describe(made: type, ported: type) -> None:
     """Signatures, names and docstrings are the port's: a model reads them, and is told of a missing argument by them."""
     import inspect
 
+    for method in (*vars(ported).values(), *vars(made).values()):
+        if inspect.isfunction(method):
+            method.__module__ = MODULE
     for name, method in vars(made).items():
         if inspect.isfunction(method):
             theirs = getattr(ported, name)

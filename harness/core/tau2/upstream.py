@@ -31,6 +31,7 @@ class Upstream:
     replay: bool = False
     telecom_db: bool = False
     calculate: bool = False
+    grep: bool = False
     strict: bool = False
     task_ids: bool = False
     thoughts: bool = False
@@ -55,6 +56,7 @@ MEANING: dict[str, str] = {
     "replay": "a replayed call that answers otherwise than recorded leaves its simulation without a reward",
     "telecom-db": "DB has a value on telecom, from reference actions between which the two sides are not brought in step",
     "calculate": "calculate is unbounded: 9**9**9 keeps the whole process busy for ever",
+    "grep": "banking's grep is unbounded: a pattern such as (a+)+$ keeps the whole process busy for ever",
     "strict": "rescore stops at the first simulation that cannot be judged",
     "task-ids": "a recording is judged by the tasks that it names, though its own recorded checks are of other tasks",
     "thoughts": "thoughts in the content are said aloud, and thoughts beside it are forgotten by the model itself",

@@ -188,3 +188,41 @@ def test_it_is_simulated_like_any_domain(tmp_path: Path) -> None:
     made = plan("banking_knowledge", source="inspect_evals", num_tasks=4)
     model = ScriptedChat(ReferencePlay(made.tasks))
     assert [outcome.verdict.reward for outcome in run_plan(made, tmp_path / "run", model).results] == [1.0] * 4
+
+
+def test_a_pattern_that_never_ends_is_an_error_and_stops_nobody() -> None:
+    from harness.tasks.tau2.grep import count
+
+    for pattern in (r"(\w+\s?)+\$\$", r"([\s\S]*)*z{9}", r"(a?){30}\1a{30}b"):
+        with pytest.raises(ValueError, match="takes too long"):
+            count(pattern, ["a" * 30 + " word" * 300], cpu_s=1)
+
+
+def test_a_search_in_a_process_of_its_own_finds_the_same(bank: Domain) -> None:
+    from harness.tasks.tau2.grep import REPEATS, count
+
+    texts = ["Card cards\nCARD?", "a card.", "no", "Ünïcode card \u2028 card"]
+    for pattern in (
+        r"cards?",
+        r"c.*d",
+        r"card\?",
+        r"(c)a(r)d",
+        r"[",
+        "(",
+        r"card",
+        r"\bcard\b.*",
+        r"(?i)CARD",
+        r"c{1,2}ard",
+    ):
+        assert count(pattern, texts) == count(pattern, texts, bounded=False), pattern
+    assert REPEATS.search(r"a\\*") and not REPEATS.search(r"what\? a\*") and not REPEATS.search("plain words.")
+
+
+def test_arguments_that_are_no_object_are_answered_in_upstreams_words(bank: Domain) -> None:
+    calls = [
+        ToolCall(id="a", name="unlock_discoverable_agent_tool", arguments={"agent_tool_name": WORDED}),
+        ToolCall(id="b", name="call_discoverable_agent_tool", arguments={"agent_tool_name": WORDED, "arguments": "[]"}),
+    ]
+    _, answers = play(bank, bank.tasks()[0], calls)
+    place = f"tau2.domains.banking_knowledge.tools.KnowledgeTools.{WORDED}()"
+    assert answers[1][0] == f"Error: Invalid arguments: {place} argument after ** must be a mapping, not list"
