@@ -117,7 +117,8 @@ class InspectConfig(ComponentConfig):
     @field_validator("generate")
     @classmethod
     def _only_sampling(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if wrong := unfit_sampling(value):
+        inner = value.get("extra_body")
+        if wrong := unfit_sampling(value) or (unfit_sampling(inner) if isinstance(inner, dict) else None):
             raise ValueError(wrong)
         return value
 

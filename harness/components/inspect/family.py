@@ -18,6 +18,7 @@ from pydantic import JsonValue, ValidationError
 from harness.components.inspect.component import InspectComponent
 from harness.components.inspect.config import InspectConfig
 from harness.components.inspect.run import check_roles
+from harness.components.inspect.task import check_options
 from harness.components.tau2.component import Tau2Component
 from harness.components.tau2.config import Tau2Config
 from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
@@ -29,8 +30,12 @@ from harness.tasks.suites.families import families
 from harness.tasks.suites.inspect_cards import card_of
 
 METRIC = "mean of benchmarks"
-TO_AGENT = ("temperature", "top_p", "max_tokens", "seed", "top_k")
-"""Options of generation that Inspect and OpenAI's protocol call alike."""
+TO_AGENT = {
+    **dict.fromkeys(("temperature", "top_p", "max_tokens", "seed", "top_k", "frequency_penalty", "presence_penalty")),
+    "reasoning_effort": None,
+    "stop_seqs": "stop",
+}
+"""Options of generation that tau2's members take as well -> their name in OpenAI's protocol, None where Inspect calls it so too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +159,8 @@ def load_family(config: InspectConfig, defaults: Defaults) -> FamilyComponent:
     """Load the members that can run here. Raises SpecError, naming why each cannot, where none can."""
     assert config.suite is not None
     check_roles(config.roles, config.name)
+    check_options(config.generate, f"component {config.name}: generate")
+    _refuse_unused(config, families()[config.suite])
     members, missing = [], {}
     used: set[str] = set()
     for name, keys in families()[config.suite].items():
@@ -171,6 +178,23 @@ def load_family(config: InspectConfig, defaults: Defaults) -> FamilyComponent:
     return FamilyComponent(config, members, missing, defaults)
 
 
+def _refuse_unused(config: InspectConfig, table: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise SpecError for roles that no member asks for, and for options that some members could not be told."""
+    ours = any(keys["kind"] == "tau2" for keys in table.values())
+    cards = [card_of(str(keys["task"]).partition("/")[2]) for keys in table.values() if keys["kind"] != "tau2"]
+    known = {role for card in cards if card is not None for role in card.roles()} | ({"user"} if ours else set())
+    if unknown := sorted(set(config.roles) - known):
+        they = f"they ask for {', '.join(sorted(known))}" if known else "leave it out"
+        raise SpecError(
+            f"component {config.name}: no member of {config.suite} asks for a role {', '.join(unknown)}; {they}"
+        )
+    if ours and (untold := sorted(set(config.generate) - set(TO_AGENT) - {"extra_body"})):
+        raise SpecError(
+            f"component {config.name}: generate: tau2's members of {config.suite} do not take {', '.join(untold)}; list the members as "
+            "components of their own"
+        )
+
+
 def _load(
     config: InspectConfig, name: str, keys: Mapping[str, Any], defaults: Defaults, used: set[str]
 ) -> InspectComponent | Tau2Component:
@@ -181,7 +205,8 @@ def _load(
             raise SpecError(
                 "somebody has to play the user; name a model: roles: {user: {model: hosted_vllm/NAME, api_base: ...}}"
             )
-        args = {key: value for key, value in config.generate.items() if key in TO_AGENT}
+        args = {TO_AGENT[key] or key: value for key, value in config.generate.items() if key in TO_AGENT}
+        args |= dict[str, Any](config.generate.get("extra_body") or {})  # type: ignore[arg-type]
         given = {
             "num_tasks": config.limit,
             "user": user.model_dump(),

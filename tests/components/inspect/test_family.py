@@ -100,6 +100,45 @@ def test_data_that_no_member_asks_for_is_refused(tmp_path: Path) -> None:
         family(tmp_path, suite="coding", data=data, allow_code_execution=True)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"suite": "coding", "roles": {"grader": {"model": "checkpoint"}}},
+            "no member of coding asks for a role grader",
+        ),
+        (
+            {"suite": "tool_use", "roles": {"usr": {"model": "checkpoint"}}},
+            "no member of tool_use asks for a role usr; they ask for .*user",
+        ),
+        ({"suite": "coding", "generate": {"temprature": 0}}, "no option 'temprature'; did you mean 'temperature'"),
+        (
+            {"suite": "tool_use", "generate": {"logit_bias": {"5": 1}}, "roles": {"user": {"model": "checkpoint"}}},
+            "tau2's members of tool_use do not take logit_bias",
+        ),
+        (
+            {"suite": "coding", "generate": {"extra_body": {"stream": True}}},
+            "holds stream, which a request has already",
+        ),
+    ],
+)
+def test_what_no_member_or_not_every_member_can_be_told_is_refused(
+    keys: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    """Otherwise each member would be left out for it, or would not hear of it."""
+    with pytest.raises((SpecError, ValueError), match=words):
+        family(tmp_path, **keys)
+
+
+@needs_port
+@no_docker
+def test_options_reach_tau2s_members_by_their_names(tmp_path: Path) -> None:
+    generate = {"temperature": 0, "stop_seqs": ["x"], "extra_body": {"min_p": 0.1}}
+    it = family(tmp_path, suite="tool_use", limit=1, generate=generate, roles={"user": {"model": "checkpoint"}})
+    agent = it.members[0].component.config.agent  # type: ignore[union-attr]
+    assert agent.args == {"temperature": 0, "stop": ["x"], "min_p": 0.1}
+
+
 @no_docker
 def test_where_no_member_can_run_each_reason_is_said_in_seconds(tmp_path: Path) -> None:
     started = time.process_time()
