@@ -25,14 +25,17 @@ OURS = "harness/"
 
 
 class Keeper:
-    """Writes a run's samples to a journal. `told`: called after each. What failed is not kept: it is to be asked again."""
+    """Writes a run's samples to a journal. `told`: called after each. What failed is not kept: it is to be asked again.
 
-    def __init__(self, path: Path, noted: Noted, told: Any) -> None:
+    `begun`: whether the journal has its header, whole.
+    """
+
+    def __init__(self, path: Path, noted: Noted, told: Any, *, begun: bool) -> None:
         self.failure: StateError | None = None
         self._journal = Journal(path)
         self._noted = noted
         self._told = told
-        self._begun = path.exists() and path.stat().st_size > 0
+        self._begun = begun
 
     def start(self, data: TaskStart) -> None:
         """The run's header, once."""

@@ -104,8 +104,8 @@ def run(
     scratch.mkdir(parents=True, exist_ok=True)
     noted = Noted()
     told = _Told(progress, built)
-    keeper = journal.Keeper(scratch / journal.FILE, noted, told.sample)
     earlier = journal.kept(scratch / journal.FILE)
+    keeper = journal.Keeper(scratch / journal.FILE, noted, told.sample, begun=earlier is not None)
     told.known(earlier)
     with _ONE_AT_A_TIME, _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
         journal.listen(keeper)

@@ -99,6 +99,21 @@ def test_a_torn_line_costs_one_sample_and_a_broken_one_is_named(tmp_path: Path) 
         measured(it, subject, tmp_path / "s")
 
 
+@pytest.mark.parametrize("end", [0, 1, 50, -1, None])
+def test_a_header_that_was_cut_off_is_written_anew(end: int | None, tmp_path: Path) -> None:
+    """What a process left that was killed before its first sample."""
+    write_words(tmp_path)
+    it = component(tmp_path, task="words.py@words")
+    with asked() as (subject, server):
+        measured(it, subject, tmp_path / "s")
+        journal = tmp_path / "s" / FILE
+        header = journal.read_bytes().partition(b"\n")[0]
+        journal.write_bytes(header + b"\n" if end is None else header[:end])
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 0.5
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 0.5
+    assert server.requests == 16
+
+
 def write_spec(folder: Path, url: str, **more: Any) -> Path:
     write_words(folder)
     spec = {
