@@ -98,6 +98,7 @@ def main() -> None:
             keys = [json.loads(line)["key"] for line in (out / "ledger.jsonl").read_text().splitlines()]
             n_twice += len(keys) - len(set(keys))
             shutil.rmtree(out)
+            print(f"{sum(hit.values())} kills, {n_runs} runs", file=sys.stderr, flush=True)
     kills = ", ".join(f"{count} of a {who}" for who, count in sorted(hit.items()))
     print(
         f"{sum(hit.values())} kills ({kills}) over {n_runs} runs of {CHECKPOINTS} checkpoints on {arguments.workers} workers: "
