@@ -29,12 +29,19 @@ ALMOST = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Simulations of one file. `places`: the checkpoints that it was measured on; none where it was named by itself."""
+    """Simulations of one file. `places`: the checkpoints that it was measured on (several rows of `vary`, where no variable
+    is in its texts); none where it was named by itself.
+    """
 
     name: str
     path: Path
     component: str | None = None
     places: tuple[int, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What the page calls it."""
+        return self.name if len(self.places) < 2 else f"{self.name} and {len(self.places) - 1} more"
 
 
 def groups(places: Sequence[Standing], simulated: Sequence[Simulated]) -> list[Group]:
@@ -91,7 +98,7 @@ def simulations(of: Sequence[Group], *, keep: Keep, at_most: int) -> dict[str, A
         if replay.why_not
     ]
     return {
-        "groups": [{"name": one.name, "component": one.component, "places": one.places} for one in of],
+        "groups": [{"name": one.title, "component": one.component, "places": one.places} for one in of],
         "all": made,
         "strings": strings.all,
         "n_kept": len(kept),

@@ -113,7 +113,7 @@ def test_questions_keep_texts_answers_and_what_was_right(folder: Path) -> None:
     compared = read_block(page_of(folder), "compared")
     arc, strings = compared["items"]["arc"], compared["strings"]
     moved = arc["ids"].index("t/9")
-    assert strings[arc["prompt"][moved]] == "question 9"
+    assert strings[arc["prompt"][arc["kind"][2]][moved]] == "question 9"
     assert [strings[arc["answer"][at][moved]] for at in (0, 2)] == ["answer 9 at 0", "answer 9 at 20"]
     assert [arc["right"][at][moved] for at in (0, 2)] == [1, 0]
     assert "t/0" not in arc["ids"]  # right throughout
