@@ -16,7 +16,7 @@ from harness.report.keep import Keep
 from harness.report.pairs import pairs
 from harness.report.places import Standing, chosen, standings
 from harness.report.questions import Strings, questions
-from harness.report.simulations import groups, simulations
+from harness.report.simulations import Simulations, groups
 from harness.report.source import Run, Simulated, read_sources
 from harness.report.summary import summary
 from harness.reward_models.side import Side
@@ -28,7 +28,7 @@ no more comparisons than that (a second or two)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The blocks of a page. `simulations` is the one that can be asked for again, smaller."""
+    """The blocks of a page, but for the transcripts."""
 
     title: str
     feed: dict[str, Any]
@@ -56,25 +56,21 @@ class Reading:
         self.wanted = wanted
         sources = read_sources(list(wanted.paths))
         self._runs = [one for one in sources if isinstance(one, Run)]
-        self._simulated = [one for one in sources if isinstance(one, Simulated)]
+        simulated = [one for one in sources if isinstance(one, Simulated)]
         self._places = standings(self._runs)
-        self._groups = groups(self._places, self._simulated)
+        self.simulations = Simulations(groups(self._places, simulated), keep=wanted.keep)
         self._labels = [one.label for one in sources]
 
     def report(self) -> Report:
-        """All of it."""
+        """All of it but the transcripts."""
         names = ", ".join(self._labels)
         return Report(
             title=self.wanted.title or names,
             feed={**curves(self._places), "runs": summary(self._runs, self._places)},
             compared=self._compared(),
-            simulations=self.simulations(at_most=10**9),
-            more={**failures(self._places), "left_out": []},
+            simulations=self.simulations.listed(),
+            more=failures(self._places),
         )
-
-    def simulations(self, *, at_most: int) -> dict[str, Any]:
-        """With so many transcripts."""
-        return simulations(self._groups, keep=self.wanted.keep, at_most=at_most)
 
     def _compared(self) -> dict[str, Any]:
         picked = chosen(self._places, at_most=self.wanted.last or self._last())
