@@ -19,7 +19,8 @@ from harness.report.questions import Strings, questions
 from harness.report.simulations import Simulations, groups
 from harness.report.source import Run, Simulated, read_sources
 from harness.report.summary import summary
-from harness.reward_models.side import Side
+from harness.reward_models.items import Items, Layout
+from harness.reward_models.side import Coordinate, Side
 
 LAST, COMPARISONS = 24, 2_500
 """Checkpoints that are compared with each other, without another number: so many, as long as all their components come to
@@ -75,7 +76,7 @@ class Reading:
     def _compared(self) -> dict[str, Any]:
         picked = chosen(self._places, at_most=self.wanted.last or self._last())
         standing: list[Standing] = [self._places[index] for index in picked]
-        sides = [_labelled(place.track.side(place.vector.step), place.label) for place in standing]
+        sides = _sharing([_labelled(place.track.side(place.vector.step), place.label) for place in standing])
         names = list(dict.fromkeys(name for side in sides for name in side.coordinates))
         if self.wanted.against is not None:
             sides.append(_against(self.wanted.against))
@@ -102,6 +103,21 @@ class Reading:
 
 def _labelled(side: Side, label: str) -> Side:
     return replace(side, label=label)
+
+
+def _sharing(sides: Sequence[Side]) -> list[Side]:
+    """The same, with one layout for all checkpoints that scored the same items: hundreds of pairs then need not look again."""
+    known: dict[str, Layout] = {}
+
+    def shared(one: Coordinate) -> Coordinate:
+        if not isinstance(one.items, Items):
+            return one
+        own = one.items.layout
+        where = known.setdefault(one.name, own)
+        same = where.scope == own.scope and where.same(own)
+        return replace(one, items=replace(one.items, layout=where)) if same else one
+
+    return [replace(side, coordinates={name: shared(one) for name, one in side.coordinates.items()}) for side in sides]
 
 
 def _raw(side: Side, name: str) -> float | None:
