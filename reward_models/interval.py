@@ -7,7 +7,9 @@ the coverage of every method here, and the command that measures it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -52,17 +54,23 @@ class Terms:
     floors: Floats
     unknown: bool
     """Whether a stratum has no variance at all (one cluster, or equal values that have no bounds)."""
+    variance: float | None
+    """Of the estimate; None where it is not known."""
 
-    @property
-    def variance(self) -> float | None:
-        """Of the estimate; None where it is not known."""
-        if self.unknown:
-            return None
-        return math.fsum((self.values * self.values).tolist()) + math.fsum(self.floors.tolist())
+
+_TERMS: WeakKeyDictionary[Items, Terms] = WeakKeyDictionary()
+"""Computed once for items, which never change: one checkpoint is compared with many."""
 
 
 def terms(found: Items) -> Terms:
     """Of `found.mean`: the cluster-robust sandwich with the C/(C-1) correction in each stratum, as `clustered_mean`."""
+    known = _TERMS.get(found)
+    if known is None:
+        known = _TERMS[found] = _terms(found)
+    return known
+
+
+def _terms(found: Items) -> Terms:
     where = found.layout
     means = found.means
     deviation = found.values - means[where.strata]
@@ -77,7 +85,8 @@ def terms(found: Items) -> Terms:
     certain = found.are_differences & (means == 0) & ~found.unit_interval
     unknown = bool(((n_units < 2) | (still & ~found.unit_interval & ~certain)).any())
     floors = np.where(still & found.unit_interval, share * share, 0.0)
-    return Terms(values=values, floors=floors, unknown=unknown)
+    variance = None if unknown else math.fsum((values * values).tolist()) + math.fsum(floors.tolist())
+    return Terms(values=values, floors=floors, unknown=unknown, variance=variance)
 
 
 def stderr(found: Items) -> float | None:
@@ -91,11 +100,11 @@ def _constant(found: Items) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return np.array([bool(np.ptp(found.values[rows]) == 0) for rows in found.members()])
 
 
-def parts(found: Items) -> list[Part]:
-    """Of each stratum."""
+def parts(found: Items, known: Terms | None = None) -> list[Part]:
+    """Of each stratum. `known`: its terms, where they are computed already."""
     made = []
     where = found.layout
-    known = terms(found)
+    known = known or terms(found)
     share = where.weights / where.n_items
     for stratum, rows in enumerate(found.members()):
         x = found.values[rows]
@@ -132,13 +141,15 @@ def parts(found: Items) -> list[Part]:
     return made
 
 
-def interval(found: Items) -> Interval | None:
+def interval(found: Items, every: Sequence[Part] | None = None) -> Interval | None:
     """Where the mean over all such items lies, at LEVEL; None with fewer than two clusters or equal unbounded values.
+
+    `every`: its parts, where they are computed already.
 
     Strata are put together by their limits' distances (MOVER, Zou and Donner 2008).
     """
     below = above = 0.0
-    for part, weight in zip(parts(found), found.layout.weights.tolist(), strict=True):
+    for part, weight in zip(every or parts(found), found.layout.weights.tolist(), strict=True):
         one = part_interval(part)
         if one is None:
             return None

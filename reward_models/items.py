@@ -114,7 +114,7 @@ def layout(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, weakref_slot=True)
 class Items:
     """One measurement's values by item, finite, shape [n_items]; what was not scored is not among them.
 

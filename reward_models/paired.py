@@ -14,8 +14,8 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.measurement import Interval
-from harness.reward_models.interval import Part, cubed, interval, parts, stderr, t_tail, terms
-from harness.reward_models.items import Floats, Ints, Items, NoItems, layout
+from harness.reward_models.interval import Part, cubed, interval, parts, t_tail, terms
+from harness.reward_models.items import Floats, Ints, Items, Layout, NoItems, layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +104,14 @@ def _difference(after: Floats, before: Floats, strata: Ints) -> Floats:
 
 def change(found: Items) -> Change:
     """The change that differences amount to."""
-    every = parts(found)
+    known = terms(found)
+    every = parts(found, known)
     p, df = _significance(found, every)
     return Change(
         change=found.mean,
-        stderr=stderr(found),
+        stderr=None if known.variance is None else math.sqrt(known.variance),
         df=df,
-        interval=interval(found),
+        interval=interval(found, every),
         p=p,
         n_paired=len(found.values),
         n_clusters=found.layout.n_clusters,
@@ -181,7 +182,7 @@ def gain_stderr(weighted: Sequence[tuple[float, Items, Items]]) -> float | None:
 
 
 def _combined(weighted: Sequence[tuple[float, Sequence[tuple[float, Items]]]]) -> float | None:
-    totals: dict[Hashable, float] = {}
+    by_scope: dict[str, list[tuple[Layout, Floats]]] = {}
     floors = []
     for weight, signed in weighted:
         for sign, found in signed:
@@ -189,6 +190,20 @@ def _combined(weighted: Sequence[tuple[float, Sequence[tuple[float, Items]]]]) -
             if known.unknown:
                 return None
             floors.append(weight * weight * math.fsum(known.floors.tolist()))
-            for key, value in zip(found.layout.unit_keys, (sign * weight * known.values).tolist(), strict=True):
-                totals[key] = totals.get(key, 0.0) + value
-    return math.sqrt(math.fsum(value * value for value in totals.values()) + math.fsum(floors))
+            by_scope.setdefault(found.layout.scope, []).append((found.layout, sign * weight * known.values))
+    squares = [square for of in by_scope.values() for square in _squares(of)]
+    return math.sqrt(math.fsum(squares) + math.fsum(floors))
+
+
+def _squares(of: Sequence[tuple[Layout, Floats]]) -> list[float]:
+    """Of every cluster's total over components of one scope."""
+    first = of[0][0]
+    if len(first.weights) == 1 and all(where is first or where.unit_keys == first.unit_keys for where, _ in of[1:]):
+        total = sum((values for _, values in of[1:]), of[0][1])
+        squares: list[float] = (total * total).tolist()
+        return squares
+    totals: dict[Hashable, float] = {}
+    for where, values in of:
+        for key, value in zip(where.unit_keys, values.tolist(), strict=True):
+            totals[key] = totals.get(key, 0.0) + value
+    return [value * value for value in totals.values()]

@@ -38,6 +38,7 @@ from harness.reward_models.interval import interval
 from harness.reward_models.items import Items, NoItems
 from harness.reward_models.reference import Reference, label
 from harness.reward_models.statistics import Spread, reliability, spread
+from harness.reward_models.telling import FIRST_OF_RUNNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +178,7 @@ def build_vector(
         known = spreads[name] = standardization.spread(name, measured)
         z = standardize(measurement.raw, known, higher_is_better=measurement.higher_is_better)
         if z is None and measurement.raw is not None and standardization.mode != "none":
-            what = "its standard deviation is 0" if known else "measured on 1 checkpoint so far; two are needed"
+            what = "its standard deviation is 0" if known else FIRST_OF_RUNNING
             warnings.append(f"{name}: standardized is null, {what}")
         now = NoItems("not at hand") if evidence is None else evidence.now(name)
         step_here = steps[name] = step_of(name, measurement, base, now=now, evidence=evidence)

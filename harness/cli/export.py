@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.visible import visible
+
 
 class Format(StrEnum):
     """What `harness export` writes."""
@@ -92,7 +94,7 @@ def export(
             datasets=parse_datasets(dataset or []),
         )
         for words in results.notes:
-            typer.echo(words, err=True)
+            typer.echo(visible(words), err=True)
         return _told(results.paths, results.left_out)
     if form is Format.OLMIX:
         known = None if sizes is None else read_sizes(sizes)
@@ -116,5 +118,5 @@ def _told(paths: Sequence[Path], left_out: Sequence[str]) -> int:
     for path in paths:
         typer.echo(str(path))
     for words in left_out:
-        typer.echo(f"left out: {words}", err=True)
+        typer.echo(f"left out: {visible(words)}", err=True)
     return EXIT_INCOMPLETE if left_out else EXIT_OK

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from harness.cli.table import stdout
+from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.run.forecast import Forecast
 
@@ -49,7 +50,7 @@ def print_forecast(forecast: Forecast) -> int:
         f"{forecast.n_checkpoints} checkpoint(s), {forecast.n_done} there already; time: {duration(sum(known))}{more}"
     )
     for label, why in forecast.broken.items():
-        typer.echo(f"{label} will be a failed vector: {why}", err=True)
+        typer.echo(visible(f"{label} will be a failed vector: {why}"), err=True)
     if forecast.stopped_by:
-        typer.echo(f"here the run would not begin: {forecast.stopped_by}", err=True)
+        typer.echo(visible(f"here the run would not begin: {forecast.stopped_by}"), err=True)
     return EXIT_INCOMPLETE if forecast.broken or forecast.stopped_by else EXIT_OK

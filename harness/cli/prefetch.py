@@ -137,12 +137,11 @@ def _child(
 ) -> list[Check]:
     """A walk in a process of its own, because libraries read when they are imported whether there is a network. Raises as it did."""
     from harness.core.component import Check
+    from harness.core.own_process import python
 
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"} if offline else dict(os.environ)
     command = [
-        sys.executable,
-        "-m",
-        "harness",
+        *python("harness"),
         "prefetch",
         "--walk=here",
         *options,

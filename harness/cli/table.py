@@ -17,6 +17,7 @@ from harness.core.vector import ComponentRecord, RewardVector
 from harness.reward_models.component_comparison import WORDS, Word, verdict
 from harness.reward_models.interval import beyond
 from harness.reward_models.reference import label
+from harness.reward_models.telling import telling
 from harness.tasks.suites.choices import KINDS
 
 PIPE_WIDTH = 10_000
@@ -65,7 +66,7 @@ def gain_cell(vector: RewardVector) -> str:
 def summary_line(vector: RewardVector) -> str:
     """One vector in one line."""
     parts = ", ".join(f"{component.name} {cell(component)}" for component in vector.components)
-    return f"{label(vector)}: {parts}, scalar {number(vector.scalar)}, gain {gain_cell(vector)}"
+    return visible(f"{label(vector)}: {parts}, scalar {number(vector.scalar)}, gain {gain_cell(vector)}")
 
 
 class Group(NamedTuple):
@@ -82,29 +83,45 @@ class Group(NamedTuple):
 def print_vectors(vectors: Sequence[RewardVector], console: Console | None = None) -> None:
     """A row per vector, with a column per component of any of them; in a narrow terminal several tables below each other.
 
-    No number is ever broken or left out: where not even one component fits beside the trajectory, a line per vector.
+    No number is ever broken or left out: where a component does not fit beside the trajectory's name, each trajectory is a
+    table below its name; where it does not fit even beside the step, a line per vector.
     """
-    place = Group(
-        [
-            ("trajectory", [visible(vector.trajectory) for vector in vectors]),
-            ("step", ["-" if vector.step is None else str(vector.step) for vector in vectors]),
-        ]
-    )
-    groups = [*_component_groups(vectors), _scalar_group(vectors)]
     console = console or stdout()
-    left = console.width - (place.width - GAP)
-    if any(group.width > left for group in groups):
+    steps = ("step", ["-" if vector.step is None else str(vector.step) for vector in vectors])
+    names = ("trajectory", [visible(vector.trajectory) for vector in vectors])
+    if not _print_beside([names, steps], vectors, console):
+        alone: dict[str, list[RewardVector]] = {}
         for vector in vectors:
-            console.print(summary_line(vector), soft_wrap=True)
-    else:
-        for at, block in enumerate(_blocks(groups, left)):
+            alone.setdefault(vector.trajectory, []).append(vector)
+        for at, (name, of) in enumerate(alone.items()):
             if at:
                 console.print()
-            console.print(_table([*place.columns, *(column for group in block for column in group.columns)]))
+            _print_line(console, f"trajectory {visible(name)}")
+            step = ("step", ["-" if vector.step is None else str(vector.step) for vector in of])
+            if not _print_beside([step], of, console):
+                for vector in of:
+                    _print_line(console, summary_line(vector))
     print_steps(vectors)
     print_alarms(vectors)
     print_unlike(vectors)
     print_caveats(vectors)
+
+
+def _print_beside(place: Sequence[tuple[str, list[str]]], vectors: Sequence[RewardVector], console: Console) -> bool:
+    """Values beside where they stand, as many tables as need be; nothing where one of them would not fit."""
+    groups = [*_component_groups(vectors), _scalar_group(vectors)]
+    left = console.width - (Group(list(place)).width - GAP)
+    if any(group.width > left for group in groups):
+        return False
+    for at, block in enumerate(_blocks(groups, left)):
+        if at:
+            console.print()
+        console.print(_table([*place, *(column for group in block for column in group.columns)]))
+    return True
+
+
+def _print_line(console: Console, words: str) -> None:
+    console.print(words, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _component_groups(vectors: Sequence[RewardVector]) -> Iterator[Group]:
@@ -180,8 +197,8 @@ def alarm_words(vector: RewardVector, component: ComponentRecord) -> str:
 
 
 def say(words: str) -> None:
-    """One line on stderr, as it is."""
-    Console(stderr=True).print(words, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    """One line on stderr; what a terminal might act on is shown, not done."""
+    Console(stderr=True).print(visible(words), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def step_words(vector: RewardVector) -> str:
@@ -241,10 +258,10 @@ def incomplete(vectors: Sequence[RewardVector]) -> int:
 
 
 def print_warnings(vectors: Sequence[RewardVector]) -> None:
-    """What the vectors warn of, each warning once with the places it stands."""
+    """What the vectors warn of, each warning once with the places it stands; not what begins every running feed."""
     where: dict[str, list[str]] = {}
     for vector in vectors:
-        for warning in vector.warnings:
+        for warning in telling(vector):
             where.setdefault(warning, []).append(label(vector))
     print_grouped(where)
 

@@ -29,6 +29,7 @@ from harness.cli.spec_options import (
     Standardize,
     TrustRemoteCode,
 )
+from harness.cli.visible import visible
 from harness.cli.workers import RayAddress, WorkerCpus, WorkerGpus, Workers
 
 
@@ -120,8 +121,8 @@ def watch(
     print_vectors(summary.feed)
     typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}")
     for label in watched.removed:
-        typer.echo(f"{label} was removed before it could be scored", err=True)
+        typer.echo(f"{visible(label)} was removed before it could be scored", err=True)
     for label, why in watched.waiting.items():
         if label != ".":
-            typer.echo(f"{label} never became whole: {why}", err=True)
+            typer.echo(f"{visible(label)} never became whole: {visible(why)}", err=True)
     return incomplete(summary.feed)

@@ -17,6 +17,7 @@ from harness.core.errors import DataError, SpecError
 from harness.core.journal import write_atomically
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.feed.feed import Feed
+from harness.feed.runs import run_name
 from harness.reward_models.reference import label
 
 EEE_SCHEMA = "0.3.0"
@@ -82,8 +83,11 @@ def write_hf(
     if model is not None:
         if not _HUB_ID.fullmatch(model):
             raise SpecError(f"--model {model}: expected ORG/NAME")
-        if len(vectors) > 1:
-            raise SpecError(f"--model {model}: the feed has {len(vectors)} checkpoints to export, and an id is of one")
+        checkpoints = {(run_name(vector), vector.step) for vector in vectors}  # rows of `vary` are of one
+        if len(checkpoints) > 1:
+            raise SpecError(
+                f"--model {model}: the feed has {len(checkpoints)} checkpoints to export, and an id is of one"
+            )
     given = dict(datasets or {})
     unknown = given.keys() - {component.name for vector in vectors for component in vector.components}
     if unknown:
@@ -139,13 +143,14 @@ def _write_result(vector: RewardVector, component: ComponentRecord, dataset: Dat
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     error = "" if component.stderr is None else f", standard error {component.stderr:.4g}"
+    varied = "".join(f", {name} = {value}" for name, value in vector.variables.items())
     entry = EvalResultEntry(
         dataset_id=dataset.id,
         task_id=dataset.task,
         value=component.raw,
         dataset_revision=dataset.revision,
         date=vector.provenance.started[:10],
-        notes=f"{component.metric}{error}, {component.n_scored} items; mixture-harness {vector.provenance.harness}",
+        notes=f"{component.metric}{error}, {component.n_scored} items{varied}; mixture-harness {vector.provenance.harness}",
     )
     content = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False, allow_unicode=True)
     path = out / _folder(_checkpoint(vector)) / EVAL_RESULTS / f"{component.name}.yaml"
@@ -175,7 +180,9 @@ def every_eval_ever(
     started = vector.provenance.started
     identity = model or _model_id(vector)
     retrieved = str(datetime.fromisoformat(started).timestamp())
-    evaluation = f"{component.name}/{identity}/{retrieved}"
+    # An id of the hub says neither revision nor step nor what a prompt was filled with, and times may be equal.
+    place = "" if identity.startswith("local/") else f"/{_folder(_checkpoint(vector))}"
+    evaluation = f"{component.name}/{identity}/{retrieved}{place}"
     return {
         "schema_version": EEE_SCHEMA,
         "evaluation_id": evaluation,

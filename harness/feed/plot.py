@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,23 +68,30 @@ def plot_feed(feed: Feed, path: Path) -> None:
             for axis, name in zip(axes, names, strict=False):
                 _draw(axis, _measured(line, name), bars=label != "step" or len(line.x) == 1)
             scalars = [(x, v.scalar) for x, v in zip(line.x, line.vectors, strict=True) if v.scalar is not None]
-            shown = line.name.replace("$", r"\$")
+            shown = _written(line.name)
             axes[-1].plot([x for x, _ in scalars], [y for _, y in scalars], marker="o", markersize=3, label=shown)
         for axis, name in zip(axes, [*names, "scalar (Eq. 6)"], strict=True):
             axis.set_title(name)
             axis.set_xlabel(label)
             axis.grid(alpha=0.3)
             if ticks is not None:
-                axis.set_xticks(range(len(ticks)), [str(value).replace("$", r"\$")[:TICK_AT_MOST] for value in ticks])
+                axis.set_xticks(range(len(ticks)), [_written(str(value)[:TICK_AT_MOST]) for value in ticks])
         for axis, name in zip(axes, names, strict=False):
             axis.set_ylabel(UNITS.get(metrics[name], metrics[name]))
         if len(lines) <= LEGEND_AT_MOST:
             axes[-1].legend(fontsize="small")
     buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "harness"}):  # so that one feed always gives the same file
+    # One feed always gives the same file. Of a character that the font lacks there is a box in the plot; no more is to be said.
+    with rc_context({"svg.hashsalt": "harness"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(buffer, format=path.suffix[1:], dpi=120, metadata=metadata)
     write_atomically(path, buffer.getvalue())
+
+
+def _written(text: str) -> str:
+    """As matplotlib takes a text: no formula, and no control character."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text).replace("$", r"\$")
 
 
 def _measured(line: Line, name: str) -> list[tuple[float, float, float | None]]:

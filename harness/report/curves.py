@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.core.place import suffix
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.feed.plot import UNITS
 from harness.report import numbers
@@ -58,6 +59,7 @@ def _component(name: str, places: Sequence[Standing], records: Sequence[Componen
         "weight": numbers.value(last.weight),
         "n_items": max(record.n_items for record in known),
         "remark": _remark(name, places, known),
+        "varied": _varied(name, places),
         "raw": [None if record is None else numbers.value(record.raw) for record in records],
         "sample": [
             None if record is None else numbers.error(believable(record.raw, record.stderr, record.n_scored))
@@ -83,13 +85,31 @@ def _between(places: Sequence[Standing], of: Callable[[RewardVector], float | No
 
 def _remark(name: str, places: Sequence[Standing], known: Sequence[ComponentRecord]) -> str | None:
     """Why the values of one curve do not all compare."""
-    definitions = {definitions_of(place.vector).get(name) for place in places} - {None}
+    definitions = [of - {None} for of in _by_row(name, places).values()]
     tokenizers = {place.vector.checkpoint.tokenizer for place in places} - {None}
     metrics = {record.metric for record in known}
     if len(metrics) > 1:
         return f"not comparable throughout: measured by {' and '.join(sorted(metrics))}"
-    if len(definitions) > 1:
-        return f"not comparable throughout: {len(definitions)} definitions (content, template, settings or revision)"
+    n = max(map(len, definitions))
+    if n > 1:
+        return f"not comparable throughout: {n} definitions (content, template, settings or revision)"
     if len(tokenizers) > 1 and known[-1].metric in UNITS:
         return f"not comparable throughout: {len(tokenizers)} tokenizers, and the value is per token"
     return None
+
+
+def _by_row(name: str, places: Sequence[Standing]) -> dict[str, set[str | None]]:
+    """What the spec's `vary` adds to a trajectory's name -> definitions of the component there."""
+    found: dict[str, set[str | None]] = {}
+    for place in places:
+        found.setdefault(suffix(place.vector.variables), set()).add(definitions_of(place.vector).get(name))
+    return found
+
+
+def _varied(name: str, places: Sequence[Standing]) -> str | None:
+    """Which variables make the rows of a curve different things, in words."""
+    rows = _by_row(name, places)
+    if len(rows) < 2 or len(set.union(*rows.values()) - {None}) < 2:
+        return None
+    variables = ", ".join(dict.fromkeys(key for place in places for key in place.vector.variables))
+    return f"each value of {variables} has prompts of its own: compared are the steps of one value, never one value with another"

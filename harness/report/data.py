@@ -16,10 +16,11 @@ from harness.report.keep import Keep
 from harness.report.pairs import pairs
 from harness.report.places import Standing, chosen, standings
 from harness.report.questions import Strings, questions
-from harness.report.simulations import groups, simulations
+from harness.report.simulations import Simulations, groups
 from harness.report.source import Run, Simulated, read_sources
 from harness.report.summary import summary
-from harness.reward_models.side import Side
+from harness.reward_models.items import Items, Layout
+from harness.reward_models.side import Coordinate, Side
 
 LAST, COMPARISONS = 24, 2_500
 """Checkpoints that are compared with each other, without another number: so many, as long as all their components come to
@@ -28,7 +29,7 @@ no more comparisons than that (a second or two)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The blocks of a page. `simulations` is the one that can be asked for again, smaller."""
+    """The blocks of a page, but for the transcripts."""
 
     title: str
     feed: dict[str, Any]
@@ -56,30 +57,26 @@ class Reading:
         self.wanted = wanted
         sources = read_sources(list(wanted.paths))
         self._runs = [one for one in sources if isinstance(one, Run)]
-        self._simulated = [one for one in sources if isinstance(one, Simulated)]
+        simulated = [one for one in sources if isinstance(one, Simulated)]
         self._places = standings(self._runs)
-        self._groups = groups(self._places, self._simulated)
+        self.simulations = Simulations(groups(self._places, simulated), keep=wanted.keep)
         self._labels = [one.label for one in sources]
 
     def report(self) -> Report:
-        """All of it."""
+        """All of it but the transcripts."""
         names = ", ".join(self._labels)
         return Report(
             title=self.wanted.title or names,
             feed={**curves(self._places), "runs": summary(self._runs, self._places)},
             compared=self._compared(),
-            simulations=self.simulations(at_most=10**9),
-            more={**failures(self._places), "left_out": []},
+            simulations=self.simulations.listed(),
+            more=failures(self._places),
         )
-
-    def simulations(self, *, at_most: int) -> dict[str, Any]:
-        """With so many transcripts."""
-        return simulations(self._groups, keep=self.wanted.keep, at_most=at_most)
 
     def _compared(self) -> dict[str, Any]:
         picked = chosen(self._places, at_most=self.wanted.last or self._last())
         standing: list[Standing] = [self._places[index] for index in picked]
-        sides = [_labelled(place.track.side(place.vector.step), place.label) for place in standing]
+        sides = _sharing([_labelled(place.track.side(place.vector.step), place.label) for place in standing])
         names = list(dict.fromkeys(name for side in sides for name in side.coordinates))
         if self.wanted.against is not None:
             sides.append(_against(self.wanted.against))
@@ -106,6 +103,21 @@ class Reading:
 
 def _labelled(side: Side, label: str) -> Side:
     return replace(side, label=label)
+
+
+def _sharing(sides: Sequence[Side]) -> list[Side]:
+    """The same, with one layout for all checkpoints that scored the same items: hundreds of pairs then need not look again."""
+    known: dict[str, Layout] = {}
+
+    def shared(one: Coordinate) -> Coordinate:
+        if not isinstance(one.items, Items):
+            return one
+        own = one.items.layout
+        where = known.setdefault(one.name, own)
+        same = where.scope == own.scope and where.same(own)
+        return replace(one, items=replace(one.items, layout=where)) if same else one
+
+    return [replace(side, coordinates={name: shared(one) for name, one in side.coordinates.items()}) for side in sides]
 
 
 def _raw(side: Side, name: str) -> float | None:

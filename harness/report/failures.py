@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.report import numbers
 from harness.report.places import Standing
+from harness.reward_models.telling import telling
 
 REASON = 2_000
 """Characters shown of a cause."""
@@ -23,7 +24,7 @@ def failures(places: Sequence[Standing]) -> dict[str, Any]:
                 key = (component.status, component.name, numbers.cut(component.reason or "no cause given", REASON))
                 causes.setdefault(key, []).append(index)
                 unscored[key] = unscored.get(key, 0) + component.n_items - component.n_scored
-        for words in place.vector.warnings:
+        for words in telling(place.vector):
             warnings.setdefault(numbers.cut(words, REASON), []).append(index)
     order = sorted(causes, key=lambda key: (key[0] != "failed", -len(causes[key])))
     return {

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
-import json
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import harness
-from harness.report.data import Reading, Report, Wanted, left_out
+from harness.report.data import Reading, Wanted, left_out
+from harness.report.packed import packed, unpacked
 
 SCRIPTS = (
     "vendor/uPlot.iife.min.js",
@@ -21,6 +20,7 @@ SCRIPTS = (
         f"js/{name}.js"
         for name in (
             "page",
+            "packed",
             "numbers",
             "summary",
             "curves",
@@ -44,22 +44,24 @@ def write_page(wanted: Wanted, *, max_bytes: int) -> bytes:
     """
     reading = Reading(wanted)
     report = reading.report()
-    n = report.simulations["n_kept"]
-    content = _rendered(wanted, report)
-    while len(content) > max_bytes and n:
-        n = n // 2 if len(content) > 1.5 * max_bytes else n * 3 // 4
-        report = replace(report, simulations=reading.simulations(at_most=n))
-        content = _rendered(wanted, report)
-    return content
+    blocks = {name: packed(getattr(report, name)) for name in ("feed", "compared", "simulations")}
+    n = len(reading.simulations.wanted)
+    while True:
+        blocks["transcripts"] = packed(reading.simulations.transcripts(at_most=n))
+        said = [*left_out(wanted, report, n), *report.simulations["notes"]]
+        content = _rendered(report.title, {**blocks, "more": packed({**report.more, "left_out": said})})
+        over = len(content) - max_bytes
+        if over <= 0 or not n:
+            return content
+        of = len(blocks["transcripts"])
+        n = min(n - 1, int(n * 0.98 * max(0, of - over) / of))
 
 
-def _rendered(wanted: Wanted, report: Report) -> bytes:
-    said = [*left_out(wanted, report, report.simulations["n_kept"]), *report.simulations["notes"]]
-    report = replace(report, more={**report.more, "left_out": said})
+def _rendered(title: str, blocks: Mapping[str, str]) -> bytes:
     style = "\n".join(map(_resource, STYLES))
     script = "\n".join(map(_resource, SCRIPTS))
     page: str = _template().render(
-        title=report.title,
+        title=title,
         style=style,
         script=script,
         policy=_policy(style, script),
@@ -67,7 +69,7 @@ def _rendered(wanted: Wanted, report: Report) -> bytes:
         schema=SCHEMA,
         version=harness.__version__,
         written=datetime.now(UTC).isoformat(timespec="seconds"),
-        blocks={name: _block(getattr(report, name)) for name in ("feed", "compared", "simulations", "more")},
+        blocks=blocks,
     )
     return page.encode("utf-8", "backslashreplace")
 
@@ -97,13 +99,7 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _block(value: Any) -> str:
-    """JSON, gzipped (with no time in it, so that equal values give equal bytes), in base64: `</script` cannot occur."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode("ascii"), 9, mtime=0)).decode()
-
-
 def read_block(page: str, name: str) -> Any:
     """A block of a page that was written, decoded again."""
     start = page.index(f'id="data-{name}">') + len(f'id="data-{name}">')
-    return json.loads(gzip.decompress(base64.b64decode(page[start : page.index("<", start)])))
+    return unpacked(page[start : page.index("<", start)])

@@ -1,4 +1,8 @@
-"""What single items came to under the chosen checkpoints, with their texts where a component keeps any. Compares nothing."""
+"""What single items came to under the chosen checkpoints, with their texts where a component keeps any. Compares nothing.
+
+Checkpoints that a component measured by another definition (a row of `vary`, another field) have questions of their own under
+the same ids: their texts are never taken for each other's, and what differs between them is no change.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from harness.report import numbers
 from harness.report.places import Standing
 from harness.reward_models.flips import are_answers, full_marks
 from harness.reward_models.items import Items
+from harness.reward_models.reference import definitions_of
 from harness.reward_models.side import Side
 
 MOST = 400
@@ -55,33 +60,46 @@ def questions(name: str, places: Sequence[Standing], sides: Sequence[Side], stri
             at = [row[identity] for identity in one.layout.ids]
             values[index, at] = one.values
             right[index, at] = full_marks(one, higher_is_better=higher)
-    kept = _most_moved(values, right if answers else None)
-    texts = [_texts(place, name, {ids[index] for index in kept}) for place in places]
+    kinds = _kinds(name, places)
+    kept = _most_moved(values, right if answers else None, kinds)
+    kept_ids = [ids[index] for index in kept]
+    texts = [_texts(place, name, set(kept_ids)) for place in places]
+    by_kind = [[one for one, own in zip(texts, kinds, strict=True) if own == kind] for kind in range(max(kinds) + 1)]
     return {
         "n": len(ids),
         "answers": answers,
-        "ids": [ids[index] for index in kept],
+        "ids": kept_ids,
+        "kind": kinds,
         "values": [[numbers.error(number) for number in values[index, kept].tolist()] for index in range(len(found))],
         "right": [right[index, kept].tolist() for index in range(len(found))] if answers else None,
-        "prompt": _shared(texts, "prompt", [ids[index] for index in kept], strings, PROMPT),
-        "target": _shared(texts, "target", [ids[index] for index in kept], strings, TARGET),
-        "answer": _each(texts, "answer", [ids[index] for index in kept], strings),
-        "reason": _each(texts, "reason", [ids[index] for index in kept], strings),
+        "prompt": _shared(by_kind, "prompt", kept_ids, strings, PROMPT),
+        "target": _shared(by_kind, "target", kept_ids, strings, TARGET),
+        "answer": _each(texts, "answer", kept_ids, strings),
+        "reason": _each(texts, "reason", kept_ids, strings),
     }
 
 
-def _most_moved(values: np.ndarray[Any, Any], right: np.ndarray[Any, Any] | None) -> list[int]:
-    """Columns that differ between rows, those with the widest range first, at most MOST; in the items' order.
+def _kinds(name: str, places: Sequence[Standing]) -> list[int]:
+    """Of each checkpoint, which of the component's definitions it was measured by."""
+    known: dict[str | None, int] = {}
+    return [known.setdefault(definitions_of(place.vector).get(name), len(known)) for place in places]
+
+
+def _most_moved(values: np.ndarray[Any, Any], right: np.ndarray[Any, Any] | None, kinds: Sequence[int]) -> list[int]:
+    """Columns that differ between rows of one kind, those with the widest range first, at most MOST; in the items' order.
 
     Of answers one that was scored under some checkpoints only differs too.
     """
-    lowest = np.fmin.reduce(values, axis=0)
-    spread = np.fmax.reduce(values, axis=0) - lowest
-    moved = spread > 0
-    if right is not None:
-        moved |= right.min(axis=0) != right.max(axis=0)
-    spread = np.where(np.isfinite(spread), spread, 0.0)
-    order = [index for index in np.argsort(-spread, kind="stable").tolist() if moved[index]]
+    widest = np.zeros(values.shape[1])
+    moved = np.zeros(values.shape[1], dtype=bool)
+    for kind in set(kinds):
+        rows = np.asarray(kinds) == kind
+        spread = np.fmax.reduce(values[rows], axis=0) - np.fmin.reduce(values[rows], axis=0)
+        moved |= spread > 0
+        if right is not None:
+            moved |= right[rows].min(axis=0) != right[rows].max(axis=0)
+        widest = np.fmax(widest, spread)
+    order = [index for index in np.argsort(-widest, kind="stable").tolist() if moved[index]]
     return sorted(order[:MOST])
 
 
@@ -105,15 +123,22 @@ def _texts(place: Standing, name: str, wanted: set[str]) -> dict[str, dict[str, 
 
 
 def _shared(
-    texts: Sequence[dict[str, dict[str, Any]]], column: str, ids: Sequence[str], strings: Strings, limit: int
-) -> list[int] | None:
-    """What an item has in common under all checkpoints: of the last that says it. None where no table has the column."""
-    having = [of[column] for of in texts if column in of]
-    if not having:
+    by_kind: Sequence[Sequence[dict[str, dict[str, Any]]]],
+    column: str,
+    ids: Sequence[str],
+    strings: Strings,
+    limit: int,
+) -> list[list[int]] | None:
+    """What an item has in common under all checkpoints of a kind: of the last that says it. None where no table has the column."""
+    having = [[of[column] for of in texts if column in of] for texts in by_kind]
+    if not any(having):
         return None
     return [
-        strings.number(next((of[identity] for of in reversed(having) if of.get(identity)), None), limit)
-        for identity in ids
+        [
+            strings.number(next((of[identity] for of in reversed(own) if of.get(identity)), None), limit)
+            for identity in ids
+        ]
+        for own in having
     ]
 
 

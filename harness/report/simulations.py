@@ -23,18 +23,27 @@ from harness.tau2.recordings.checks import checks, compact, text_of
 
 MESSAGE, ANSWER, ARGUMENTS, WORDS = 4_000, 1_500, 1_000, 1_000
 """Characters shown of a message, a tool's answer, a call's arguments, and of what is said of a verdict."""
+TOLD, CALLED, THOUGHT, UNREADABLE = " told", " called", " thought", "unreadable"
+"""Whose texts are numbered by themselves, beside those of each role."""
 ALMOST = 1e-6
 """A reward this near to 1 is a success, as upstream counts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Simulations of one file. `places`: the checkpoints that it was measured on; none where it was named by itself."""
+    """Simulations of one file. `places`: the checkpoints that it was measured on (several rows of `vary`, where no variable
+    is in its texts); none where it was named by itself.
+    """
 
     name: str
     path: Path
     component: str | None = None
     places: tuple[int, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What the page calls it."""
+        return self.name if len(self.places) < 2 else f"{self.name} and {len(self.places) - 1} more"
 
 
 def groups(places: Sequence[Standing], simulated: Sequence[Simulated]) -> list[Group]:
@@ -55,48 +64,66 @@ def groups(places: Sequence[Standing], simulated: Sequence[Simulated]) -> list[G
     return [*found.values(), *(Group(name=one.label, path=one.path) for one in simulated)]
 
 
-def simulations(of: Sequence[Group], *, keep: Keep, at_most: int) -> dict[str, Any]:
-    """Every simulation, the transcripts of `keep` (failures before others, `at_most` of them), and what was left out."""
-    strings = Strings()
-    lines: list[tuple[int, Mapping[str, Any]]] = []
-    notes = []
-    for index, group in enumerate(of):
-        try:
-            lines += [(index, line) for line in lines_of(group.path)]
-        except DataError as error:
-            if not group.places:
-                raise
-            notes.append(f"{group.name}: {error}")
-    rewards = [number_of(_mapping(line.get("reward_info")).get("reward")) for _, line in lines]
-    wanted = [row for row, reward in enumerate(rewards) if keep is Keep.ALL or not succeeded(reward)]
-    wanted = [] if keep is Keep.NONE else sorted(wanted, key=lambda row: succeeded(rewards[row]))
-    kept = set(wanted[:at_most])
-    replays = [Replays(group.path) for group in of]
-    scenarios: dict[tuple[int, str], int] = {}
-    made = []
-    for row, (index, line) in enumerate(lines):
-        one = _simulation(line, index, rewards[row], strings)
-        if rewards[row] is not None and not succeeded(rewards[row]):
-            _explained(one, line, replays[index], strings)
-        if row in kept:
-            key = (index, one["task"])
-            if key not in scenarios:
-                scenarios[key] = strings.number(scenario_of(line.get("task")), MESSAGE)
-            one["scenario"] = scenarios[key]
-            one["messages"] = list(_messages(line.get("messages"), strings))
-        made.append(one)
-    notes += [
-        f"{group.name}: which records differ is not known here ({replay.why_not})"
-        for group, replay in zip(of, replays, strict=True)
-        if replay.why_not
-    ]
-    return {
-        "groups": [{"name": one.name, "component": one.component, "places": one.places} for one in of],
-        "all": made,
-        "strings": strings.all,
-        "n_kept": len(kept),
-        "notes": notes,
-    }
+class Simulations:
+    """Every simulation of some groups, read once: what the page lists, and as many transcripts as are asked for."""
+
+    def __init__(self, of: Sequence[Group], *, keep: Keep) -> None:
+        """Raises DataError for a file that was named and cannot be read."""
+        self._groups = of
+        self._lines: list[tuple[int, Mapping[str, Any]]] = []
+        self._notes: list[str] = []
+        for index, group in enumerate(of):
+            try:
+                self._lines += [(index, line) for line in lines_of(group.path)]
+            except DataError as error:
+                if not group.places:
+                    raise
+                self._notes.append(f"{group.name}: {error}")
+        self._rewards = [number_of(_mapping(line.get("reward_info")).get("reward")) for _, line in self._lines]
+        solved = [succeeded(reward) for reward in self._rewards]
+        wanted = [row for row in range(len(solved)) if keep is Keep.ALL or not solved[row]]
+        self.wanted: list[int] = [] if keep is Keep.NONE else sorted(wanted, key=solved.__getitem__)
+        """Those whose transcript is to be kept, failures before others."""
+
+    def listed(self) -> dict[str, Any]:
+        """Verdict, cause and checks of every simulation."""
+        strings = Strings()
+        replays = [Replays(group.path) for group in self._groups]
+        made = []
+        for (index, line), reward in zip(self._lines, self._rewards, strict=True):
+            one = _simulation(line, index, reward, strings)
+            if reward is not None and not succeeded(reward):
+                _explained(one, line, replays[index], strings)
+            made.append(one)
+        notes = [
+            f"{group.name}: which records differ is not known here ({replay.why_not})"
+            for group, replay in zip(self._groups, replays, strict=True)
+            if replay.why_not
+        ]
+        return {
+            "groups": [{"name": one.title, "component": one.component, "places": one.places} for one in self._groups],
+            "all": made,
+            "strings": strings.all,
+            "notes": [*self._notes, *notes],
+        }
+
+    def transcripts(self, *, at_most: int) -> dict[str, Any]:
+        """The first so many that are wanted: (number of the simulation, what its user was told, messages) each.
+
+        A text is a number in the texts of who wrote it, `texts`. Simulations of one task stand together: what is alike packs small.
+        """
+        texts: dict[str, Strings] = {}
+        rows = sorted(self.wanted[:at_most], key=lambda row: (str(self._lines[row][1].get("task_id")), row))
+        told = texts.setdefault(TOLD, Strings())
+        shown = [
+            [
+                row,
+                told.number(scenario_of(self._lines[row][1].get("task")), MESSAGE),
+                list(_messages(self._lines[row][1].get("messages"), texts)),
+            ]
+            for row in rows
+        ]
+        return {"shown": shown, "texts": {who: strings.all for who, strings in texts.items()}}
 
 
 def succeeded(reward: float | None) -> bool:
@@ -152,7 +179,6 @@ def _simulation(line: Mapping[str, Any], group: int, reward: float | None, strin
     fault = _mapping(line.get("fault")) or _mapping(_mapping(info.get("info")).get("fault"))
     return {
         "group": group,
-        "id": numbers.cut(str(line.get("id", "")), WORDS),
         "task": numbers.cut(str(line.get("task_id", "")), WORDS),
         "trial": line["trial"] if isinstance(line.get("trial"), int) else None,
         "reward": numbers.error(reward),
@@ -194,31 +220,36 @@ def _parts(info: Mapping[str, Any]) -> dict[str, float]:
     return {name: part for name, part in found.items() if part is not None}
 
 
-def _messages(messages: Any, strings: Strings) -> Iterator[list[Any]]:
+def _messages(messages: Any, texts: dict[str, Strings]) -> Iterator[list[Any]]:
     """(role, whether the user's, text, calls, error) of each message in order, and its thought where it has one; what is no message is
     said to be none.
     """
+
+    def number(who: str, text: Any, limit: int) -> int:
+        return texts.setdefault(who, Strings()).number(text, limit)
+
     for message in _list(messages):
         if not isinstance(message, Mapping):
-            yield ["unreadable", 0, strings.number(f"no message: {compact(message)}", MESSAGE), [], 0]
+            yield [UNREADABLE, 0, number(UNREADABLE, f"no message: {compact(message)}", MESSAGE), [], 0]
             continue
-        role = str(message.get("role"))
+        role = numbers.cut(str(message.get("role")), 40)
         limit = ANSWER if role == "tool" else MESSAGE
         calls = [
             [
                 numbers.cut(str(_mapping(call).get("name")), ARGUMENTS),
-                strings.number(compact(_mapping(call).get("arguments")), ARGUMENTS),
+                number(CALLED, compact(_mapping(call).get("arguments")), ARGUMENTS),
                 int(_mapping(call).get("requestor") == "user"),
             ]
             for call in _list(message.get("tool_calls"))[:50]
         ]
+        thought = text_of(message.get("reasoning_content"))
         yield [
-            numbers.cut(role, 40),
+            role,
             int(message.get("requestor") == "user"),
-            strings.number(text_of(message.get("content")), limit),
+            number(role, text_of(message.get("content")), limit),
             calls,
             int(message.get("error") is True),
-            *([strings.number(thought, MESSAGE)] if (thought := text_of(message.get("reasoning_content"))) else []),
+            *([number(THOUGHT, thought, MESSAGE)] if thought else []),
         ]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.core.vector import Provenance
 from harness.report import numbers
 from harness.report.places import Standing
 from harness.report.source import Run
 
 SHOWN = 200
 """Characters of one value of a component's provenance."""
+SEVERAL = 4
+"""Values shown of one key, where a run has several."""
 DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 """Of a digest the beginning is shown."""
 
@@ -35,6 +38,10 @@ def _run(run: Run, places: Sequence[Standing]) -> dict[str, Any]:
         "packages": _all(packages),
         "checkpoints": _all(v.checkpoint.kind for v in vectors),
         "base": list(bases),
+        "varied": [
+            f"{name} = {', '.join(_all(str(v.variables[name]) for v in vectors if name in v.variables))}"
+            for name in dict.fromkeys(name for vector in vectors for name in vector.variables)
+        ],
         "standardised": _all(f"{v.reference.mode}{f' {v.reference.id}' if v.reference.id else ''}" for v in vectors),
     }
     return {
@@ -47,7 +54,7 @@ def _run(run: Run, places: Sequence[Standing]) -> dict[str, Any]:
         "last": max((p.started for p in every), default=None),
         "seconds": numbers.value(sum(p.seconds for p in every)),
         "facts": {name: [_shown(value) for value in values] for name, values in facts.items() if values},
-        "sources": _sources(vectors[-1].provenance.tasks) if vectors else {},
+        "sources": _sources(every),
     }
 
 
@@ -59,8 +66,15 @@ def _shown(value: str) -> str:
     return numbers.cut(DIGEST.sub(r"\1", value), SHOWN)
 
 
-def _sources(tasks: Any) -> dict[str, dict[str, str]]:
-    return {
-        name: {key: _shown(str(value)) for key, value in list(task.items())[:12] if value is not None}
-        for name, task in tasks.items()
-    }
+def _sources(every: Sequence[Provenance]) -> dict[str, dict[str, str]]:
+    """Component -> what its provenance says of it; where that is not the same throughout (rows of `vary`), each value."""
+    tasks: dict[str, dict[Any, Mapping[str, Any]]] = {}
+    for one in every:
+        for name, task in one.tasks.items():
+            tasks.setdefault(name, {})[task.get("definition")] = task
+    return {name: _source(list(of.values())) for name, of in tasks.items()}
+
+
+def _source(of: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    found = {key: _all(str(task[key]) for task in of if task.get(key) is not None) for key in list(of[-1])[:12]}
+    return {key: " | ".join(map(_shown, values[:SEVERAL])) for key, values in found.items() if values}

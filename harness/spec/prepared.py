@@ -86,7 +86,10 @@ def prepare(spec: Spec) -> Prepared:
     texts = json.dumps([config.model_dump(mode="json") for config in spec.components])
     for name in spec.vary:
         if f"{{{name}}}" not in texts:
-            raise SpecError(f"vary: no component has {{{name}}} in its texts, so nothing would vary")
+            raise SpecError(
+                f"vary: no component has {{{name}}} in its texts (prompt, system, instructions, system_instruction, file "
+                "names), so nothing would vary; the data's own texts are never filled"
+            )
     combinations: list[dict[str, JsonValue]] = [
         dict(zip(spec.vary, values, strict=True)) for values in itertools.product(*spec.vary.values())
     ]

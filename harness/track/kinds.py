@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.core.errors import SpecError
+from harness.core.errors import HarnessError, SpecError
 from harness.track.tracker import Tracker
 
 TRACKERS = {
@@ -33,5 +33,14 @@ def trackers_of(wanted: Sequence[str], *, folder: Path | None) -> dict[str, Trac
         if colon and not place:
             raise SpecError(f"--track {words}: nothing stands after the colon; {name} alone, or {name}:PROJECT")
         module, _, attribute = TRACKERS[name].partition(":")
-        made[name] = getattr(importlib.import_module(module), attribute)(place=place or None, folder=folder)
+        try:
+            made[name] = getattr(importlib.import_module(module), attribute)(place=place or None, folder=folder)
+        except HarnessError:
+            raise
+        except Exception as error:  # whatever a package does with the environment that it finds
+            what = " ".join(str(error).split())[:300]
+            raise SpecError(
+                f"--track {words}: {name} cannot be used here ({type(error).__name__}: {what}); set right what it reads from "
+                "the environment, or leave the tracker out"
+            ) from error
     return made

@@ -38,7 +38,9 @@ class MlflowTracker:
         try:
             self._client: Any = mlflow.MlflowClient()
         except Exception as error:
-            raise SpecError(f"--track mlflow: {' '.join(str(error).split())}") from error
+            raise SpecError(
+                f"--track mlflow: {' '.join(str(error).split())}; MLFLOW_TRACKING_URI names the server or the store"
+            ) from error
         self._experiment = place or "harness"
 
     def open(self, identity: RunIdentity) -> MlflowRun:

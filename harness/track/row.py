@@ -39,6 +39,8 @@ class TrackedRow:
     metrics: Mapping[str, float]
     table: tuple[tuple[Cell, ...], ...]
     digest: str
+    variables: Mapping[str, str]
+    """What the spec's `vary` filled the prompts with, by name."""
 
     @property
     def step(self) -> int:
@@ -78,7 +80,8 @@ def row_of(vector: RewardVector) -> TrackedRow:
         put(f"alarm/{component.name}", component.alarm)
     table = tuple(_cells(component) for component in vector.components)
     digest = digest_json([vector.step, metrics, [list(row) for row in table]]).removeprefix("sha256:")[:12]
-    return TrackedRow(place=vector.place, metrics=metrics, table=table, digest=digest)
+    variables = {name: str(value) for name, value in vector.variables.items()}
+    return TrackedRow(place=vector.place, metrics=metrics, table=table, digest=digest, variables=variables)
 
 
 def _cells(component: ComponentRecord) -> tuple[Cell, ...]:

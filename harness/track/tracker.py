@@ -66,7 +66,7 @@ def package(module: str, *, tracker: str, install: str) -> ModuleType:
     """Import a tracker's package. Raises SpecError with what to install, or with why it does not import."""
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a package that is at odds with another may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
             words = "its package is not installed"
         else:

@@ -126,8 +126,8 @@ class _Writer:
 
     def _work(self) -> None:
         while (vectors := self._offered.get()) is not None:
-            rows = {row.place: row for row in map(row_of, vectors)}
-            self._missing.update(rows)
+            for vector in vectors:
+                self._try(lambda vector=vector: self._take(vector), f"step {vector.step} of {vector.trajectory}")  # type: ignore[misc]
             if time.monotonic() >= self._again:
                 self._write_all(dict(self._missing))
         if self._missing:
@@ -135,6 +135,10 @@ class _Writer:
         self._report()
         for trajectory, run in self._runs.items():
             self._try(run.finish, f"the end of {trajectory}")
+
+    def _take(self, vector: RewardVector) -> None:
+        row = row_of(vector)
+        self._missing[row.place] = row
 
     def _write_all(self, rows: dict[Place, TrackedRow]) -> None:
         """Up to the first failure: a server that is away costs its timeout once, and then is left alone for a while."""
@@ -166,7 +170,12 @@ class _Writer:
             id=digest,
             name=f"{group}-{row.place.trajectory}-{digest[:6]}",
             group=group,
-            config={"trajectory": row.place.trajectory, "group": group, "harness": harness.__version__},
+            config={
+                "trajectory": row.place.trajectory,
+                "group": group,
+                "harness": harness.__version__,
+                **{f"variables.{name}": value for name, value in row.variables.items()},
+            },
         )
 
     def _report(self) -> None:
@@ -183,7 +192,7 @@ class _Writer:
     def _try(self, act: Callable[[], object], what: str) -> bool:
         try:
             act()
-        except Exception as error:  # noqa: BLE001  (whatever a tracker raises costs a warning)
+        except BaseException as error:  # noqa: BLE001  (whatever a tracker raises, an exit too, costs a warning)
             self._warn(f"failed at {what} ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
             return False
         return True

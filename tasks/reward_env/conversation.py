@@ -101,6 +101,22 @@ class ConversationField:
             turns += len(item.turns)
         return replace(self, content=tuple(kept))
 
+    def introduced(self, text: str) -> ConversationField:
+        """With a system message before every conversation; where one begins with one, the text above it and a blank line."""
+        return replace(self, content=tuple(_introduced(item, text) for item in self.content))
+
+
+def _introduced(item: Conversation, text: str) -> Conversation:
+    first = item.messages[0]
+    if first["role"] in ("system", "developer"):
+        content = f"{text}\n\n{first['content']}" if first["content"] else text
+        return replace(item, messages=({**first, "content": content}, *item.messages[1:]))
+    return replace(
+        item,
+        messages=({"role": "system", "content": text}, *item.messages),
+        answers=None if item.answers is None else tuple(answer + 1 for answer in item.answers),
+    )
+
 
 def _render(
     conversation: Conversation, tokenizer: Any, template: str | dict[str, str], ends: tuple[str, ...]

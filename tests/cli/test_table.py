@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
-from samples import feed, vector
+from samples import feed, measurement, vector, write
 
-from harness.cli.table import cell, gain_cell, number, print_vectors
+from harness.cli import run
+from harness.cli.table import cell, gain_cell, number, print_vectors, print_warnings, summary_line
 from harness.feed.feed import Feed
 
 
@@ -47,3 +50,47 @@ def test_a_wide_name_is_not_folded_and_a_component_that_failed_says_so() -> None
     vectors = Feed([vector({"a": None, "b": -1.0}, trajectory="長" * 12)])
     lines = shown(vectors, 80)
     assert any("長" * 12 in line and "failed" in line for line in lines)
+
+
+def test_a_name_that_leaves_no_room_stands_above_its_steps() -> None:
+    names = ("混合比例实验" * 6, "sft-7")
+    vectors = Feed(
+        [
+            vector({f"component_{i}": -1.0 - i for i in range(4)}, trajectory=name, step=s)
+            for s in (0, 1)
+            for name in names
+        ]
+    )
+    lines = shown(vectors, 80)
+    assert [line for line in lines if line.startswith("trajectory")] == [f"trajectory {name}" for name in names]
+    assert all(cell_len(line) <= 80 + len("trajectory ") for line in lines)
+    assert sum(line.split()[:1] == ["step"] for line in lines) >= 2
+
+
+ACTS = "\x1b[31mred\x07\x1b]0;title\x07\u202e"
+
+
+def test_nothing_that_a_feed_says_reaches_the_terminal_as_a_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = vector({"a": measurement(-1.0, 0.1, n_scored=7, status="partial", reason=ACTS)}, trajectory=ACTS, step=1)
+    write([made.model_copy(update={"warnings": [ACTS]})], tmp_path / "rewards.jsonl")
+    for arguments in (
+        ["show", str(tmp_path)],
+        ["export", str(tmp_path), "-F", "hf"],
+        ["export", str(tmp_path), "-F", "regmix"],
+        ["show", str(tmp_path), "-t", ACTS, "--plot", str(tmp_path / "plot.svg")],
+    ):
+        run(arguments)
+        said = "".join(capsys.readouterr())
+        assert "red" in said and not set(said) & {"\x1b", "\x07", "\u202e"}, arguments
+    assert not set(summary_line(made)) & {"\x1b", "\x07", "\u202e"}
+    assert not set((tmp_path / "plot.svg").read_text()) & {"\x1b", "\x07"}
+
+
+def test_a_running_trajectorys_first_step_is_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = feed({"code": -2.0, "still": -1.0}, {"code": -1.0, "still": -1.0})
+    assert any("measured on 1 checkpoint so far" in words for words in vectors[0].warnings)
+    print_warnings(vectors)
+    said = capsys.readouterr().err
+    assert "measured on 1 checkpoint so far" not in said and "still: standardized is null" in said

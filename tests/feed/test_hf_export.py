@@ -153,3 +153,29 @@ def test_options_that_fit_nothing_are_refused(tmp_path: Path) -> None:
         write_hf(feed, tmp_path, last=False, model="me/model")
     path = write([vector({"code": -2.0})], tmp_path / "rewards.jsonl")
     assert run(["export", str(path), "--format", "csv", "--model", "me/model"]) == SpecError.exit_code
+
+
+def test_rows_of_one_checkpoint_are_all_kept_and_say_what_their_prompts_were_filled_with(tmp_path: Path) -> None:
+    rows = [
+        benchmark().model_copy(update={"trajectory": f"a[alpha={alpha}]", "variables": {"alpha": alpha}})
+        for alpha in (0, 1)
+    ]
+    made = write_hf(Feed(rows), tmp_path, model="me/model")
+    assert len(set(made.paths)) == len(made.paths) and all(path.exists() for path in made.paths)
+    entries = [parse_eval_result_entries(yaml.safe_load(p.read_text()))[0] for p in made.paths if p.suffix == ".yaml"]
+    assert [f"alpha = {alpha}" in str(entry.notes) for entry, alpha in zip(entries, (0, 1), strict=True)] == [True] * 2
+    steps = Feed([benchmark(step) for step in (5, 6)])
+    with pytest.raises(SpecError, match="has 2 checkpoints"):
+        write_hf(steps, tmp_path, last=False, model="me/model")
+
+
+def test_steps_of_a_checkpoint_of_the_hub_have_a_record_each(tmp_path: Path) -> None:
+    def on_the_hub(step: int) -> RewardVector:
+        made = benchmark(step)
+        return made.model_copy(
+            update={"checkpoint": made.checkpoint.model_copy(update={"kind": "hub", "path": f"org/name@step{step}"})}
+        )
+
+    made = write_hf(Feed([on_the_hub(step) for step in (5, 6)]), tmp_path, last=False)
+    records = [path for path in made.paths if path.suffix == ".json"]
+    assert len(set(records)) == len(records) and all("/org/name/" in str(path) for path in records)

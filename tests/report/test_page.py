@@ -113,7 +113,7 @@ def test_questions_keep_texts_answers_and_what_was_right(folder: Path) -> None:
     compared = read_block(page_of(folder), "compared")
     arc, strings = compared["items"]["arc"], compared["strings"]
     moved = arc["ids"].index("t/9")
-    assert strings[arc["prompt"][moved]] == "question 9"
+    assert strings[arc["prompt"][arc["kind"][2]][moved]] == "question 9"
     assert [strings[arc["answer"][at][moved]] for at in (0, 2)] == ["answer 9 at 0", "answer 9 at 20"]
     assert [arc["right"][at][moved] for at in (0, 2)] == [1, 0]
     assert "t/0" not in arc["ids"]  # right throughout
@@ -127,7 +127,7 @@ def test_hostile_names_and_texts_stay_outside_the_markup(tmp_path: Path) -> None
     line = {"task_id": HOSTILE, "termination_reason": HOSTILE, "messages": [{"role": HOSTILE, "content": HOSTILE}]}
     path.write_text(json.dumps(line) + "\n", encoding="utf-8")
     page = page_of(folder, path, title=HOSTILE)
-    assert page.count("<script") == 5 and page.count("</script>") == 5
+    assert page.count("<script") == 6 and page.count("</script>") == 6
     assert "<img" not in page and 'onerror="' not in page
     assert read_block(page, "simulations")["all"][0]["task"] == HOSTILE
 
@@ -222,14 +222,16 @@ def test_two_runs_are_told_apart_and_one_named_twice_is_refused(tmp_path: Path) 
 def test_a_simulation_has_verdict_cause_failed_checks_and_transcript(tmp_path: Path) -> None:
     write_lines(tmp_path / "sims" / "simulations.jsonl", simulation("a", 1.0), simulation("b", 0.0))
     write_lines(tmp_path / "sims" / "unfinished.jsonl", simulation("c", None), simulation("a", None))
-    block = read_block(page_of(tmp_path / "sims"), "simulations")
+    page = page_of(tmp_path / "sims")
+    block, transcripts = read_block(page, "simulations"), read_block(page, "transcripts")
     strings = block["strings"]
     assert [(one["task"], one["reward"]) for one in block["all"]] == [("a", 1.0), ("b", 0.0), ("c", None)]
     failed = block["all"][1]
     assert failed["fault"][:2] == ["agent", "wrong_call"] and strings[failed["fault"][2]] == "it called another"
     unmet = [(kind, strings[what]) for kind, what, met, _ in failed["checks"] if not met]
     assert unmet[1] == ("ACTION", "pay(id=1)") and unmet[0][0] == "DB"
-    assert [strings[message[2]] for message in failed["messages"]] == ["hello", "hello b"]
+    messages = next(messages for number, _, messages in transcripts["shown"] if number == 1)
+    assert [transcripts["texts"][message[0]][message[2]] for message in messages] == ["hello", "hello b"]
     assert strings[block["all"][2]["reason"]] == "the endpoint failed"
 
 
@@ -241,12 +243,14 @@ def test_transcripts_are_left_out_where_the_page_would_be_too_large_failures_las
     small = write_page(Wanted(paths=(path,)), max_bytes=len(whole) * 2 // 3)
     assert len(small) <= len(whole) * 2 // 3
     block, more = (read_block(small.decode(), name) for name in ("simulations", "more"))
-    kept = [one for one in block["all"] if "messages" in one]
+    kept = [block["all"][number] for number, *_ in read_block(small.decode(), "transcripts")["shown"]]
     assert len(block["all"]) == 200 and 0 < len(kept) < 200
     assert [one["reward"] for one in kept].count(0.0) == 50
     assert any(f"{len(kept)} of 200 simulations have their transcript here" in said for said in more["left_out"])
-    failed = read_block(page_of(path, keep=Keep.FAILED), "simulations")["all"]
-    assert ["messages" in one for one in failed] == [one["reward"] == 0 for one in failed]
+    of_failures = page_of(path, keep=Keep.FAILED)
+    failed = {number for number, *_ in read_block(of_failures, "transcripts")["shown"]}
+    every = read_block(of_failures, "simulations")["all"]
+    assert failed == {number for number, one in enumerate(every) if one["reward"] == 0}
 
 
 def test_the_command_writes_the_page_and_refuses_what_is_no_run(

@@ -34,10 +34,11 @@ def test_a_failure_shows_its_cause_and_the_records_that_are_not_as_they_should_b
     page = write_page(Wanted(paths=(tmp_path / "tau2",)), max_bytes=10**7).decode()
     block = read_block(page, "simulations")
     assert [one["reward"] for one in block["all"]] == [0.0, 0.0]
-    for one in block["all"]:
+    transcripts = {number: (told, messages) for number, told, messages in read_block(page, "transcripts")["shown"]}
+    for number, one in enumerate(block["all"]):
         said = [block["strings"][number] for number in one["records"]]
         assert said and all(", expected " in words for words in said)
-        assert one["fault"][0] == "user" and one["messages"] and one["scenario"]
+        assert one["fault"][0] == "user" and all(transcripts[number])
 
 
 def test_a_components_simulations_are_found_through_the_feed_and_linked_to_its_items(tmp_path: Path) -> None:

@@ -218,3 +218,16 @@ def test_values_that_are_equal_but_for_rounding_are_those_of_the_same_weights() 
     before = RNG.normal(size=9) - 3
     same = changed(items(alone(9), before), items(alone(9), np.nextafter(before, 0.0)))
     assert (same.change, same.stderr) == (0.0, 0.0)
+
+
+@given(st.lists(st.tuples(*[st.floats(-100, 100)] * 3), min_size=2, max_size=30))
+def test_components_of_one_layout_add_up_as_those_of_another_order_do(rows: list[tuple[float, float, float]]) -> None:
+    n = len(rows)
+    x, y, z = (np.array(column) for column in zip(*rows, strict=True))
+    one = alone(n)
+    names = [str(i) for i in reversed(range(n))]
+    turned = layout(names, names)  # the same items, which have to be found by name
+    together = sum_stderr([(0.5, items(one, x)), (-2.0, items(one, y)), (1.0, items(one, z))])
+    apart = sum_stderr([(0.5, items(one, x)), (-2.0, items(turned, y[::-1])), (1.0, items(one, z))])
+    assert (together is None) == (apart is None)
+    assert together == (None if apart is None else pytest.approx(apart, rel=1e-12, abs=1e-12))

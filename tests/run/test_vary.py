@@ -92,6 +92,33 @@ def test_each_value_scores_what_the_written_out_prompt_scores(tmp_path: Path) ->
         assert alone[0].vector == vector.vector[:1]
 
 
+def test_conversations_vary_by_their_system_message(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is."}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    written = [{"role": "system", "content": "alpha=1"}, *said]
+    (tmp_path / "written.jsonl").write_text(json.dumps({"messages": written}) + "\n")
+    keys = {"name": "chats", "kind": "logprob", "field": "chats.jsonl", "system": "alpha={alpha}"}
+    made = spec(tmp_path, components=[keys], vary={"alpha": [0, 1]})
+    folder = training(tmp_path, steps=1)
+    zero, one = run(prepare(made), find_checkpoints([folder]), out=tmp_path / "out").feed
+    assert zero.vector != one.vector
+    alone = parse_spec(
+        {"components": [{"name": "chats", "kind": "logprob", "field": "written.jsonl"}]}, folder=tmp_path
+    )
+    assert run(prepare(alone), find_checkpoints([folder]), out=tmp_path / "alone").feed[0].vector == one.vector
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "words"),
+    [("pairs.jsonl", "system", "write it as `prompt`"), ("chats.jsonl", "prompt", "write it as `system`")],
+)
+def test_a_text_for_the_other_form_of_data_is_refused_by_name(tmp_path: Path, field: str, key: str, words: str) -> None:
+    said = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is."}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    with pytest.raises(SpecError, match=words):
+        prepare(spec(tmp_path, components=[{"name": "x", "kind": "logprob", "field": field, key: "a={alpha} {q}"}]))
+
+
 def test_an_interrupted_sweep_goes_on(tmp_path: Path) -> None:
     prepared, found = prepare(spec(tmp_path)), find_checkpoints([training(tmp_path)])
     whole = run(prepared, found, out=tmp_path / "whole").feed
@@ -120,7 +147,7 @@ def test_an_earlier_step_that_comes_later_rewrites_its_own_row(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("vary", "words"),
     [
-        ({"beta": [1, 2]}, "no component has {beta} in its texts"),
+        ({"beta": [1, 2]}, "no component has {beta} in its texts .*data's own texts are never filled"),
         ({"alpha": []}, "alpha needs at least one value"),
         ({"alpha": [1, 1]}, "none twice"),
         ({"q": [1]}, "no name of a variable"),

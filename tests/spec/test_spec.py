@@ -85,6 +85,7 @@ def test_every_default_is_the_papers_or_the_safest() -> None:
                 "revision": None,
                 "data_files": [],
                 "prompt": None,
+                "system": None,
                 "limit": None,
             }
         ],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from samples import feed, vector
-from track.trackers_here import ENVIRONMENT, NAMES, need, points, words
+from track.trackers_here import ENVIRONMENT, NAMES, need, points, project_of, words
 
 from harness.core.vector import RewardVector
 from harness.track.row import row_of
@@ -174,3 +174,20 @@ def test_a_tracker_prints_nothing_on_standard_output(tracker: str, tmp_path: Pat
     done = subprocess.run(command, capture_output=True, check=True, env=own_environment())
     assert done.stdout == b"ready\n"
     exactly(tracker, folder, VECTORS)
+
+
+def test_a_row_of_a_spec_that_varies_is_a_run_of_its_own(tracker: str, tmp_path: Path) -> None:
+    rows = [
+        one.model_copy(update={"trajectory": f"a[alpha={alpha}]", "variables": {"alpha": alpha}})
+        for one in VECTORS[:2]
+        for alpha in (0, 0.5)
+    ]
+    folder = run_folder(tmp_path / "run", rows)
+    assert track(tracker, folder, rows) == []
+    for alpha in (0, 0.5):
+        trajectory = f"a[alpha={alpha}]"
+        exactly(tracker, folder, [row for row in rows if row.trajectory == trajectory], trajectory)
+    if tracker == "mlflow":
+        client = need("mlflow").MlflowClient()
+        runs = client.search_runs([client.get_experiment_by_name(project_of(folder)).experiment_id])
+        assert sorted(run.data.params["variables.alpha"] for run in runs) == ["0", "0.5"]

@@ -160,3 +160,34 @@ def test_no_two_metrics_have_one_key_at_mlflow() -> None:
     keys = [metric_key(name) for name in names]
     assert len(set(keys)) == len(keys)
     assert metric_key("reward/code.v1-x") == "reward/code.v1-x"
+
+
+@pytest.mark.parametrize(("variable", "value"), [("WANDB_MODE", "bogus"), ("WANDB_BASE_URL", "no address")])
+def test_what_a_trackers_package_makes_of_a_bad_environment_is_one_line(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("wandb")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SpecError, match=r"^--track wandb: .*; set right what it reads from the environment"):
+        tracking(["wandb"], tmp_path, [])
+
+
+def test_a_package_that_fails_in_any_way_while_it_is_imported_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.track.tracker import package
+
+    (tmp_path / "broken_tracker_package.py").write_text("raise RuntimeError('numpy is too new')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SpecError, match=r"--track x: its package does not import \(numpy is too new\)"):
+        package("broken_tracker_package", tracker="x", install="x-lib")
+
+
+def test_a_vector_that_makes_no_row_costs_a_warning_and_the_others_are_written(tmp_path: Path) -> None:
+    need("tensorboard")
+    said: list[str] = []
+    broken = VECTORS[1].model_copy(update={"components": [VECTORS[1].components[0].model_copy(update={"raw": "?"})]})
+    see_all(tracking(["tensorboard"], tmp_path, said), [VECTORS[0], broken, *VECTORS[2:]])
+    (warning,) = said
+    assert "failed at step 10 of a (" in warning
+    assert [step for step, _ in sorted(points("tensorboard", tmp_path, "reward/code"))] == [0, 20, 30]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,9 @@ ENVIRONMENT = {
 Point = tuple[int, float]
 
 
-def need(name: str) -> None:
-    """Skip, by name, where the tracker's package is not installed."""
-    pytest.importorskip(name, reason=f"{name} is not installed; it comes with the extra dev")
+def need(name: str) -> Any:
+    """The tracker's package; skip, by name, where it is not installed."""
+    return pytest.importorskip(name, reason=f"{name} is not installed; it comes with the extra dev")
 
 
 def project_of(folder: Path) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.visible import visible
+
 
 def collect(
     plans: Annotated[Path, typer.Argument(metavar="PLANS", help="Trajectories, as `mix sample` writes them.")],
@@ -59,6 +61,6 @@ def collect(
         run=run,
         processes=processes,
         threads=threads,
-        tell=lambda line: typer.echo(line, err=True),
+        tell=lambda line: typer.echo(visible(line), err=True),
     )
     typer.echo(f"{out}: {len(found)} reward vectors of {len(found.trajectories)} trajectories")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.visible import visible
+
 
 def fit(
     feeds: Annotated[list[Path], typer.Argument(metavar="FEED...", help="Run folders or feeds with trajectories to learn from.")],
@@ -41,7 +43,7 @@ def fit(
         start=None if space is None else space.mixture(space.start),
     )
     for reason in data.left_out:
-        typer.echo(f"left out: {reason}", err=True)
+        typer.echo(f"left out: {visible(reason)}", err=True)
     settings = Settings(
         width=width, steps=data.states.shape[1], seed=seed, warm_up_iterations=warm_up, iterations=iterations
     )

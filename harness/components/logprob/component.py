@@ -18,6 +18,7 @@ from harness.core.measurement import Measurement, failed
 from harness.core.tokens import Fitted, Overflow, TokenSet, fit_context
 from harness.reward_models.logprob import METRIC, measure_logprob
 from harness.tasks.reward_env.catalog import is_named, load_field
+from harness.tasks.reward_env.conversation import ConversationField
 from harness.tasks.reward_env.encode import encode
 from harness.tasks.reward_env.field import PairField
 from harness.tasks.reward_env.file_field import FileFormat
@@ -49,6 +50,9 @@ class LogprobConfig(ComponentConfig):
         default=[], description="local copies read instead of the hub, patterns relative to the spec"
     )
     prompt: str | None = Field(default=None, description="put around every q of plain pairs: a text with {q} in it")
+    system: str | None = Field(
+        default=None, description="put before every conversation as its system message, or above the one it has"
+    )
     limit: int | None = Field(default=None, ge=1, description="only the first so many pairs")
 
     @field_validator("prompt")
@@ -105,10 +109,17 @@ class LogprobComponent(BaseComponent):
         if config.prompt is not None:
             if not isinstance(field, PairField):
                 raise SpecError(
-                    f"{config.name}: prompt goes with plain pairs; {config.field} holds conversations, so put it in their "
-                    "messages or the chat template"
+                    f"{config.name}: prompt goes with plain pairs; {config.field} holds conversations, so write it as "
+                    "`system`, which is put before each"
                 )
             field = field.prompted(config.prompt)
+        if config.system is not None:
+            if not isinstance(field, ConversationField):
+                raise SpecError(
+                    f"{config.name}: system goes with conversations; {config.field} holds plain pairs, so write it as "
+                    "`prompt`, with {q} where the question goes"
+                )
+            field = field.introduced(config.system)
         return cls(config, field, overflow=defaults.overflow, batch_tokens=defaults.batch_tokens)
 
     def estimate(self, subject: Subject) -> Estimate:

@@ -58,7 +58,7 @@ function showCurves(page) {
     const readout = h("div", { class: "readout" });
     const plot = h("div", { class: "plot" });
     const frame = h("div", { class: "panel", tabindex: "0", role: "group", "aria-label": one.name + " against " + view.x + ", " + count(feed.lanes.length, "line") + "; left and right move the cursor" },
-      h("h3", null, one.name + " ", h("span", { class: "quiet" }, one.sub)), one.remark ? h("p", { class: "bad" }, one.remark) : null, readout, plot);
+      h("h3", null, one.name + " ", h("span", { class: "quiet" }, one.sub)), one.remark ? h("p", { class: "bad" }, one.remark) : null, one.varied ? h("p", { class: "quiet" }, one.varied) : null, readout, plot);
     one.into.append(frame);
     return { one, frame, plot, readout };
   });

@@ -10,6 +10,7 @@ function state(blocks) {
   const boxes = { before: [], after: [], component: [] };
   const page = {
     ...blocks,
+    transcript: transcripts(),
     pair: firstPair(blocks),
     component: compared.names[0] || null,
     known: (name) => known.get(name) || { role: "", higher: true },
@@ -75,6 +76,27 @@ function firstPair({ feed, compared }) {
   return { before: compared.against === null ? first[1] : compared.against, after };
 }
 
+/** Number of a simulation -> its transcript with texts for numbers; null where it was left out. Read when the first is asked for. */
+function transcripts() {
+  let known = null, texts = null;
+  return (number) => {
+    if (!known) {
+      const read = block("transcripts");
+      texts = read.texts;
+      known = new Map(read.shown.map(([at, told, messages]) => [at, { told, messages }]));
+    }
+    const found = known.get(number);
+    const said = (who, at) => (at ? texts[who][at] : "");
+    return found === undefined ? null : {
+      told: said(" told", found.told),
+      messages: found.messages.map(([role, ofUser, content, calls, error, thought]) => ({
+        role, ofUser, error, content: said(role, content), thought: said(" thought", thought),
+        calls: calls.map(([name, args, byUser]) => [name, said(" called", args), byUser]),
+      })),
+    };
+  };
+}
+
 /** (component, checkpoint, item) -> number of its simulation. */
 function simulationIndex({ simulations }) {
   const found = new Map();
@@ -138,11 +160,8 @@ function navigation() {
   for (const [id] of SECTIONS) seen.observe(document.getElementById(id));
 }
 
-async function start() {
-  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old for the page: it needs DecompressionStream (2023)");
-  const names = ["feed", "compared", "simulations", "more"];
-  const read = await Promise.all(names.map(block));
-  const page = state(Object.fromEntries(names.map((name, at) => [name, read[at]])));
+function start() {
+  const page = state(Object.fromEntries(["feed", "compared", "simulations", "more"].map((name) => [name, block(name)])));
   listen(page);
   showSummary(page);
   showCurves(page);
@@ -157,7 +176,9 @@ async function start() {
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 
-start().catch((error) => {
+try {
+  start();
+} catch (error) {
   document.getElementById("main").append(h("p", { class: "note" }, "The page could not be drawn: " + error.message));
   document.documentElement.dataset.failed = error.message;
-});
+}

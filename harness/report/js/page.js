@@ -35,15 +35,6 @@ function fill(element, ...children) {
   return put(element, ...children);
 }
 
-/** A block of data: base64 of gzipped JSON. */
-async function block(name) {
-  const binary = atob(document.getElementById("data-" + name).textContent);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return JSON.parse(await new Response(stream).text());
-}
-
 /** A table. A column is [heading, numeric?]; a cell is text, a node, or [node or text, class]. */
 function table(columns, rows, props) {
   const body = h("tbody");

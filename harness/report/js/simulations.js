@@ -74,7 +74,7 @@ function showSimulations(page) {
     if (!simulations.all[at]) return;
     view.open = at;
     view.rows.forEach((row, place) => row.setAttribute("aria-selected", String(view.found[place] === at)));
-    fill(shown, transcript(simulations, at));
+    fill(shown, transcript(simulations, at, page.transcript(at)));
     shown.scrollTop = 0;
     address.write("simulations", { show: at });
     if (focus) shown.focus({ preventScroll: false });
@@ -109,7 +109,7 @@ function listRow(simulations, at, several) {
   return h("tr", { "aria-label": "task " + one.task + ", " + verdict }, cells.map((cell) => h("td", { class: "text" }, cell)));
 }
 
-function transcript(simulations, at) {
+function transcript(simulations, at, kept) {
   const one = simulations.all[at];
   const { strings } = simulations;
   const said = (number) => strings[number];
@@ -125,22 +125,22 @@ function transcript(simulations, at) {
     failed.length ? [h("h4", null, "What failed"), h("ul", { class: "checks" }, failed.map((check) => checkLine(check, said, gates)))] : null,
     one.records && one.records.length ? [h("h4", null, "Records that differ at the end"), h("ul", { class: "checks" }, one.records.map((number) => h("li", { class: "text mono" }, said(number))))] : null,
     one.checks.length > failed.length ? h("details", null, h("summary", null, count(one.checks.length - failed.length, "check") + " met"), h("ul", { class: "checks" }, one.checks.filter((check) => check[2]).map((check) => checkLine(check, said, gates)))) : null,
-    one.scenario ? h("details", null, h("summary", null, "What the user was told"), h("div", { class: "text" }, said(one.scenario))) : null,
+    kept && kept.told ? h("details", null, h("summary", null, "What the user was told"), h("div", { class: "text" }, kept.told)) : null,
   ];
-  if (!one.messages) return [facts, h("p", { class: "note" }, one.n ? "Its transcript was left out of this page (--simulations, --max-mb)." : "There is no transcript.")];
-  return [facts, h("h4", null, "Transcript"), one.messages.map((message, turn) => messageBox(message, turn, one, said))];
+  if (!kept) return [facts, h("p", { class: "note" }, one.n ? "Its transcript was left out of this page (--simulations, --max-mb)." : "There is no transcript.")];
+  return [facts, h("h4", null, "Transcript"), kept.messages.map((message, turn) => messageBox(message, turn, one))];
 }
 
 function checkLine([component, what, met, judge], said, gates) {
   return h("li", { class: "text" }, h("span", { class: met ? "better" : "worse" }, met ? "met " : "not met "), component + (gates.has(component) ? ": " : " (does not gate): ") + said(what), judge ? h("span", { class: "quiet" }, " — " + said(judge)) : null);
 }
 
-function messageBox([role, ofUser, content, calls, error, thought], turn, one, said) {
+function messageBox({ role, ofUser, content, calls, error, thought }, turn, one) {
   const faulty = one.fault && one.fault[3] === turn;
   const who = (NAMES.get(role) || role) + (role === "tool" && ofUser ? " to the user" : "") + (error ? ", an error" : "");
   return h("div", { class: "message " + (NAMES.has(role) ? role : "") + (faulty ? " fault" : "") },
     h("div", { class: "who" }, turn + " " + who, faulty ? h("span", { class: "bad" }, " ← " + one.fault[0] + " at fault") : null),
-    thought ? h("details", { class: "thought" }, h("summary", { class: "quiet" }, "thought"), h("div", { class: "text quiet" }, said(thought))) : null,
-    content ? h("div", { class: "text" + (role === "tool" ? " mono" : "") }, said(content)) : calls.length ? null : h("div", { class: "quiet" }, "(empty)"),
-    calls.map(([name, args, byUser]) => h("div", { class: "text mono" }, (byUser ? "user calls " : "calls ") + name + " " + said(args))));
+    thought ? h("details", { class: "thought" }, h("summary", { class: "quiet" }, "thought"), h("div", { class: "text quiet" }, thought)) : null,
+    content ? h("div", { class: "text" + (role === "tool" ? " mono" : "") }, content) : calls.length ? null : h("div", { class: "quiet" }, "(empty)"),
+    calls.map(([name, args, byUser]) => h("div", { class: "text mono" }, (byUser ? "user calls " : "calls ") + name + " " + args)));
 }

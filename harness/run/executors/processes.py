@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
 from harness.core.errors import HarnessError
+from harness.core.own_process import python
 from harness.run.executors.executor import Event, Job
 from harness.run.executors.pool import Pool, Worker, WorkerDied
 
@@ -40,7 +41,7 @@ class Processes(Pool):
             os.set_inheritable(theirs.fileno(), True)
             arguments = (theirs.fileno(), os.getpid(), self.folder, number, self.products)
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness.run.executors.worker", *map(str, arguments)],
+                [*python("harness.run.executors.worker"), *map(str, arguments)],
                 pass_fds=[theirs.fileno()],
                 env=_environment(number, self.n),
                 stdin=subprocess.DEVNULL,

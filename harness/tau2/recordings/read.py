@@ -84,7 +84,7 @@ def open_recording(path: Path, *, domain: str | None, data: Path | None, tasks_f
     """A file of simulations. Raises DataError for one that cannot be read; a domain that cannot be had is a remark."""
     recording = read_recording(path)
     try:
-        prepared = prepare(path, domain=domain, data=data, tasks_file=tasks_file)
+        prepared = prepare(path, domain=domain, data=data, tasks_file=tasks_file, recording=recording)
     except DataError as error:
         return Opened(recording=recording, prepared=None, why_not=str(error))
     return Opened(recording=prepared.recording, prepared=prepared)

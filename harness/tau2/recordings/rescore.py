@@ -143,12 +143,13 @@ def prepare(
     upstream: Upstream = OURS,
     source: str = AUTO,
     retrieval: str | None = None,
+    recording: Recording | None = None,
 ) -> Prepared:
     """Read a recording and find its tasks: a task file, else those in the recording, else the domain's.
 
-    Raises DataError for anything but a single bad simulation.
+    `recording`: what stands at `path`, where it was read before. Raises DataError for anything but a single bad simulation.
     """
-    recording = read_recording(path)
+    recording = recording or read_recording(path)
     name = domain or recording.domain
     if not name:
         raise DataError(f"{path} does not say which domain it is of; name it with `domain`")

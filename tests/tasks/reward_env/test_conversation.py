@@ -394,3 +394,19 @@ def test_a_template_that_leaves_out_tool_calls_is_refused_not_scored_as_nothing(
     chats = field(tmp_path, {"messages": [{"role": "user", "content": "Hi"}, call], "tools": TOOLS}, template=chatml)
     with pytest.raises(CheckpointError, match="leaves out the tool call 'lookup' of message 2"):
         chats.pairs(tiny.tokenizer())
+
+
+def test_a_system_text_of_the_spec_stands_before_every_conversation(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
+    without, with_one = {"messages": turns}, {"messages": [{"role": "system", "content": "Be kind."}, *turns]}
+    chosen = {"prompt": turns[:1], "completion": turns[1:]}
+    for record in (without, with_one, chosen):
+        plain = field(tmp_path, record)
+        spoken = plain.introduced("alpha=0.5")
+        (before,), (after,) = (one.pairs(tiny.tokenizer(chat_template=PLAIN)) for one in (plain, spoken))
+        beginning = before.q.removeprefix("### system:\n")
+        assert after.q == f"### system:\nalpha=0.5\n\n{beginning}" and after.r == before.r
+        assert spoken.digest != plain.digest and len(spoken) == 1
+    with pytest.raises(CheckpointError, match=r"leaves out message 1 \(system\)"):
+        no_system = PLAIN.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
+        field(tmp_path, without).introduced("alpha=0.5").pairs(tiny.tokenizer(chat_template=no_system))
