@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from harness.core.errors import DataError, SpecError
-from harness.mixing.domains import Domains, Floats
+from harness.mixing.domains import FLOOR, Domains, Floats
 from harness.mixing.episodes import Episodes
 
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
@@ -63,36 +64,62 @@ def grid(n: int, *, parts: int) -> list[Fixed]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regression:
-    """score = f(mixture), by ridge on shares and their products. `error`: leave-one-out, root mean square, in the score's unit."""
+    """score = f(mixture of a run), by ridge on shares and a `curve` of them, `products` or `logarithms`.
+
+    `last`: whether the mixture of a run's last step counts on its own. `error`: leave-one-out, root mean square, in the score's unit.
+    """
 
     coefficients: Floats
     mean: Floats
     error: float
     penalty: float
+    curve: str
+    last: bool
 
     def predict(self, rho: Floats) -> Floats:
-        """[..., N] to [...]."""
-        scores: Floats = (_features(rho) - self.mean[:-1]) @ self.coefficients + self.mean[-1]
+        """Of runs with one mixture throughout, [..., N] to [...]."""
+        seen = CURVES[self.curve](rho)
+        features = np.concatenate([seen, seen], axis=-1) if self.last else seen
+        scores: Floats = (features - self.mean[:-1]) @ self.coefficients + self.mean[-1]
         return scores
 
 
 def regmix(data: Episodes, *, standardized: bool = True, penalties: Sequence[float] = PENALTIES) -> Regression:  # fmt: skip
-    """RegMix on trajectories: a row per run, its mean mixture over (equally long) steps, and what it gained in all.
+    """RegMix on trajectories: a row per run, the mixture of all its tokens and that of its last step, and what it gained in all.
 
-    The penalty with the least leave-one-out error is taken. A run with a transition that has no gain is not used. Raises
-    DataError with fewer than three runs.
+    Along a trajectory mixtures change, and what was trained last counts for more: that is what the last step's is for. Whether it is
+    taken, which curve and which penalty, is decided by the least leave-one-out error. A run with a transition that has no gain is not
+    used. Raises DataError with fewer than three runs.
     """
     gains = data.gains_standardized if standardized else data.gains
     runs = [b for b, length in enumerate(data.lengths) if data.mask[b, :length].all()]
     if len(runs) < 3:
         raise DataError(f"a regression on mixtures takes 3 runs with a gain at every step; there are {len(runs)}")
-    x = np.array([data.actions[b, : data.lengths[b]].mean(0) for b in runs])
-    return fit_regression(x, np.array([gains[b].sum() for b in runs]), penalties=penalties)
+    spans = [slice(int(data.lengths[b])) for b in runs]
+    x = np.array([np.average(data.actions[b, s], axis=0, weights=data.tokens[b, s]) for b, s in zip(runs, spans, strict=True)])  # fmt: skip
+    last = np.array([data.actions[b, data.lengths[b] - 1] for b in runs])
+    scores = np.array([gains[b].sum() for b in runs])
+    return fit_regression(x, scores, last=last, penalties=penalties)
 
 
-def fit_regression(mixtures: Floats, scores: Floats, *, penalties: Sequence[float]) -> Regression:
-    """Ridge through the kernel of the features, so that N^2 products cost no more than the runs; leave-one-out in closed form."""
-    features = _features(mixtures)
+def fit_regression(
+    mixtures: Floats, scores: Floats, *, last: Floats | None = None, penalties: Sequence[float] = PENALTIES
+) -> Regression:
+    """The best of its kind by leave-one-out. `mixtures`: [runs, N]; `last`: of each run's last step. Raises SpecError."""
+    if not penalties:
+        raise SpecError("a regression takes at least one penalty")
+    fits = []
+    for curve, of in CURVES.items():
+        seen = of(mixtures)
+        fits.append(_ridge(seen, scores, curve=curve, last=False, penalties=penalties))
+        if last is not None:
+            both = np.concatenate([seen, of(last)], axis=-1)
+            fits.append(_ridge(both, scores, curve=curve, last=True, penalties=penalties))
+    return min(fits, key=lambda one: one.error)
+
+
+def _ridge(features: Floats, scores: Floats, *, curve: str, last: bool, penalties: Sequence[float]) -> Regression:
+    """Through the kernel of the features, so that N^2 products cost no more than the runs; leave-one-out in closed form."""
     centre, level = features.mean(0), float(scores.mean())
     centred, n = features - centre, len(scores)
     values, vectors = np.linalg.eigh(centred @ centred.T)
@@ -106,9 +133,10 @@ def fit_regression(mixtures: Floats, scores: Floats, *, penalties: Sequence[floa
         if best is None or error < best[0]:
             dual = vectors @ (projected / (np.maximum(values, 0) + penalty))
             best = (error, penalty, centred.T @ dual)
-    if best is None:
-        raise SpecError("a regression takes at least one penalty")
-    return Regression(coefficients=best[2], mean=np.append(centre, level), error=best[0], penalty=best[1])
+    assert best is not None
+    return Regression(
+        coefficients=best[2], mean=np.append(centre, level), error=best[0], penalty=best[1], curve=curve, last=last
+    )
 
 
 def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: int = 100, seed: int = 0) -> Fixed:
@@ -123,11 +151,20 @@ def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: i
     return Fixed(drawn[best].mean(0))
 
 
-def _features(rho: Floats) -> Floats:
+def _products(rho: Floats) -> Floats:
     """Shares and the products of any two, shape [..., N + N (N + 1) / 2]."""
     i, j = np.triu_indices(rho.shape[-1])
     found: Floats = np.concatenate([rho, rho[..., i] * rho[..., j]], axis=-1)
     return found
+
+
+def _logarithms(rho: Floats) -> Floats:
+    """Shares and their logarithms, which the agent's critic has too: more of a domain brings ever less. Shape [..., 2 N]."""
+    found: Floats = np.concatenate([rho, np.log1p(rho / FLOOR) / math.log1p(1 / FLOOR)], axis=-1)
+    return found
+
+
+CURVES: dict[str, Callable[[Floats], Floats]] = {"products": _products, "logarithms": _logarithms}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

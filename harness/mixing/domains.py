@@ -16,6 +16,8 @@ from harness.core.errors import DataError
 from harness.core.measurement import Record, describe
 
 Floats = npt.NDArray[np.float64]
+FLOOR = 0.02
+"""The share below which the logarithm of shares (log1p(share / FLOOR), from 0 to 1) hardly tells one from none."""
 
 
 class Domains(Record):
