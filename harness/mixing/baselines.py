@@ -184,10 +184,20 @@ class Bandit:
     spread: float = 20.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.seed < 0 or not 0 <= self.floor <= 1 or not (0 < self.spread < math.inf) or not math.isfinite(self.rate):  # fmt: skip
+            raise SpecError(
+                "a bandit takes domains, a finite rate, a floor from 0 to 1, a spread above 0 and no negative seed"
+            )
+
     def policy(self, matrix: Floats) -> Floats:
-        """Before the draw, shape [N]."""
+        """Before the draw, shape [N]. Raises DataError for an array that is not [T, N + |D|]."""
         rho, z = np.asarray(matrix)[:, : self.n], np.asarray(matrix)[:, self.n :]
         weights = np.full(z.shape[1], 1 / max(z.shape[1], 1)) if self.weights is None else self.weights
+        if z.shape[1] < 1 or len(weights) != z.shape[1] or not len(rho):
+            raise DataError(
+                f"an array of shape {list(np.shape(matrix))}, for {self.n} domains and {len(weights)} components"
+            )
         gains = np.diff(z @ weights)
         logits = np.zeros(self.n)
         for t, gain in enumerate(gains):

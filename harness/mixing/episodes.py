@@ -200,6 +200,10 @@ def episodes(
     unknown = next((name for name in feed.domains if name not in order), None)
     if unknown is not None:
         raise DataError(f"the feed has a domain {unknown!r}, which is none of {', '.join(order)}")
+    if len(set(order)) < len(order):
+        raise DataError(f"a domain is there twice: {', '.join(order)}")
+    if start is not None:
+        start = _start_shares(start, order)
     if not order:
         raise DataError("no vector of the feed has a mixture; put mixture.json beside the checkpoints and score again")
     left_out: list[str] = []
@@ -262,6 +266,18 @@ def episodes(
 def _root_of_squares(parts: Floats) -> float:
     """The error of a sum of independent parts, from theirs."""
     return float(np.sqrt((parts**2).sum()))
+
+
+def _start_shares(start: Mapping[str, float], order: Sequence[str]) -> dict[str, float]:
+    """Divided by their sum. Raises DataError."""
+    unknown = [name for name in start if name not in order]
+    total = math.fsum(start.values())
+    if unknown or min(start.values(), default=-1) < 0 or not 0 < total < math.inf:
+        wrong = (
+            f"name {unknown[0]!r}, which is no domain" if unknown else "have to be finite, not negative and not all 0"
+        )
+        raise DataError(f"the shares to start from {wrong}: {dict(start)}")
+    return {name: share / total for name, share in start.items()}
 
 
 def _with_start(rho: Floats, vectors: Feed, order: Sequence[str], start: Mapping[str, float] | None) -> Floats:

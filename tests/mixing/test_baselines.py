@@ -137,6 +137,18 @@ def test_regmix_weighs_steps_by_their_tokens() -> None:
     assert (unknown.tokens == 1).all()
 
 
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"rate": float("nan")}, {"floor": 2.0}, {"spread": 0.0}, {"seed": -1}])
+def test_a_bandit_that_cannot_play_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="a bandit takes"):
+        Bandit(**{"n": 3, **wrong})
+
+
+def test_a_bandit_refuses_an_array_of_another_problem() -> None:
+    for shape in ((2, 3), (0, 4)):
+        with pytest.raises(DataError, match="for 3 domains"):
+            Bandit(n=3).next(np.zeros(shape))
+
+
 def play(bandit: Bandit, gains: Any, steps: int = 60) -> Any:
     """The policy after `steps` in a world whose gain is linear in the mixture."""
     rows = [[1 / 3] * 3 + [0.0]]
