@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from harness.core.errors import DataError, SpecError
 from harness.mixing.domains import FLOOR, Domains, Floats
 from harness.mixing.episodes import Episodes
 
+DECAYS = (1.0, 0.8, 0.6, 0.4, 0.2)
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 
 
@@ -66,59 +67,68 @@ def grid(n: int, *, parts: int) -> list[Fixed]:
 class Regression:
     """score = f(mixture of a run), by ridge on shares and a `curve` of them, `products` or `logarithms`.
 
-    `last`: whether the mixture of a run's last step counts on its own. `error`: leave-one-out, root mean square, in the score's unit.
+    `decay`: what a step counts for, of the step after it. `error`: leave-one-out, root mean square, in the score's unit.
     """
 
     coefficients: Floats
+    """Of the shares and their curve; then of what stood beside them, which no mixture changes."""
     mean: Floats
     error: float
     penalty: float
     curve: str
-    last: bool
+    decay: float = 1.0
 
     def predict(self, rho: Floats) -> Floats:
-        """Of runs with one mixture throughout, [..., N] to [...]."""
-        seen = CURVES[self.curve](rho)
-        features = np.concatenate([seen, seen], axis=-1) if self.last else seen
-        scores: Floats = (features - self.mean[:-1]) @ self.coefficients + self.mean[-1]
+        """Of runs with one mixture throughout, from an average start, [..., N] to [...]."""
+        features = CURVES[self.curve](rho)
+        n = features.shape[-1]
+        scores: Floats = (features - self.mean[:n]) @ self.coefficients[:n] + self.mean[-1]
         return scores
 
 
 def regmix(data: Episodes, *, standardized: bool = True, penalties: Sequence[float] = PENALTIES) -> Regression:  # fmt: skip
-    """RegMix on trajectories: a row per run, the mixture of all its tokens and that of its last step, and what it gained in all.
+    """RegMix on trajectories: a row per run, the mixture of its tokens, and what it gained in all.
 
-    Along a trajectory mixtures change, and what was trained last counts for more: that is what the last step's is for. Whether it is
-    taken, which curve and which penalty, is decided by the least leave-one-out error. A run with a transition that has no gain is not
-    used. Raises DataError with fewer than three runs.
+    Along a trajectory mixtures change, and what was trained last counts for more: so a step's tokens count for `decay` of those of the
+    next. Which decay, which curve and which penalty is decided by the least leave-one-out error. The scores that a run starts from
+    stand beside the mixture, since bases differ. A run with a transition that has no gain is not used. Raises DataError with fewer
+    than three runs.
     """
     gains = data.gains_standardized if standardized else data.gains
     runs = [b for b, length in enumerate(data.lengths) if data.mask[b, :length].all()]
     if len(runs) < 3:
         raise DataError(f"a regression on mixtures takes 3 runs with a gain at every step; there are {len(runs)}")
-    spans = [slice(int(data.lengths[b])) for b in runs]
-    x = np.array([np.average(data.actions[b, s], axis=0, weights=data.tokens[b, s]) for b, s in zip(runs, spans, strict=True)])  # fmt: skip
-    last = np.array([data.actions[b, data.lengths[b] - 1] for b in runs])
     scores = np.array([gains[b].sum() for b in runs])
-    return fit_regression(x, scores, last=last, penalties=penalties)
-
-
-def fit_regression(
-    mixtures: Floats, scores: Floats, *, last: Floats | None = None, penalties: Sequence[float] = PENALTIES
-) -> Regression:
-    """The best of its kind by leave-one-out. `mixtures`: [runs, N]; `last`: of each run's last step. Raises SpecError."""
-    if not penalties:
-        raise SpecError("a regression takes at least one penalty")
+    starts = data.states[runs, 0, len(data.domains) :]
     fits = []
-    for curve, of in CURVES.items():
-        seen = of(mixtures)
-        fits.append(_ridge(seen, scores, curve=curve, last=False, penalties=penalties))
-        if last is not None:
-            both = np.concatenate([seen, of(last)], axis=-1)
-            fits.append(_ridge(both, scores, curve=curve, last=True, penalties=penalties))
+    for decay in DECAYS:
+        mixtures = np.array([_mixture(data.actions[b, : data.lengths[b]], data.tokens[b, : data.lengths[b]], decay) for b in runs])  # fmt: skip
+        fits.append(replace(fit_regression(mixtures, scores, beside=starts, penalties=penalties), decay=decay))
     return min(fits, key=lambda one: one.error)
 
 
-def _ridge(features: Floats, scores: Floats, *, curve: str, last: bool, penalties: Sequence[float]) -> Regression:
+def _mixture(rho: Floats, tokens: Floats, decay: float) -> Floats:
+    """Of all tokens of a run, [T, N] to [N]; those of a step's length later count for 1 / decay as much."""
+    after = tokens.sum() - np.cumsum(tokens)
+    found: Floats = np.average(rho, axis=0, weights=tokens * decay ** (after / tokens.mean()))
+    return found
+
+
+def fit_regression(
+    mixtures: Floats, scores: Floats, *, beside: Floats | None = None, penalties: Sequence[float] = PENALTIES
+) -> Regression:
+    """The best curve and penalty by leave-one-out. `mixtures`: [runs, N]; `beside`: [runs, M], what else scores depend on. Raises SpecError."""
+    if not penalties:
+        raise SpecError("a regression takes at least one penalty")
+    others = np.empty((len(scores), 0)) if beside is None else beside
+    fits = [
+        _ridge(np.concatenate([of(mixtures), others], axis=1), scores, curve=curve, penalties=penalties)
+        for curve, of in CURVES.items()
+    ]
+    return min(fits, key=lambda one: one.error)
+
+
+def _ridge(features: Floats, scores: Floats, *, curve: str, penalties: Sequence[float]) -> Regression:
     """Through the kernel of the features, so that N^2 products cost no more than the runs; leave-one-out in closed form."""
     centre, level = features.mean(0), float(scores.mean())
     centred, n = features - centre, len(scores)
@@ -134,9 +144,7 @@ def _ridge(features: Floats, scores: Floats, *, curve: str, last: bool, penaltie
             dual = vectors @ (projected / (np.maximum(values, 0) + penalty))
             best = (error, penalty, centred.T @ dual)
     assert best is not None
-    return Regression(
-        coefficients=best[2], mean=np.append(centre, level), error=best[0], penalty=best[1], curve=curve, last=last
-    )
+    return Regression(coefficients=best[2], mean=np.append(centre, level), error=best[0], penalty=best[1], curve=curve)
 
 
 def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: int = 100, seed: int = 0) -> Fixed:
