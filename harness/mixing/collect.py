@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,29 +70,31 @@ def collect(
     strange = next((name for name in names if name in (".", "..") or "/" in name or name.startswith(".")), None)
     if strange is not None:
         raise SpecError(f"{strange!r} names a folder here, and cannot; take a name without a slash or a dot in front")
+    training = Training(
+        trajectories=tuple(trajectories),
+        recipe=recipe,
+        prepared=RewardEnvironment(spec).prepared,
+        out=out.absolute(),
+        run=run,
+        threads=threads,
+        reference=reference,
+    )
     with _held(out / PARTS):
-        training = Training(
-            trajectories=tuple(trajectories),
-            recipe=recipe,
-            prepared=RewardEnvironment(spec).prepared,
-            out=out.absolute(),
-            run=run,
-            threads=threads,
-            reference=reference,
-        )
         training.claim()
         missing = [Proxy(number) for number, name in enumerate(names) if not (out / PARTS / name / "done").exists()]
         for name in names:
             if (out / PARTS / name / "done").exists():
                 tell(f"{name}: is there")
-        for event in _here(training, missing) if workers is None else _by_workers(training, missing, workers):
-            if isinstance(event, Ended):
-                name = names[event.number]
-                if event.error is not None:
-                    raise event.error
-                if event.lost is not None:
-                    raise EngineError(f"trajectory {name}: {event.lost}; the same command goes on where it stopped")
-                tell(_said(name, read_vectors(out / PARTS / name / "run" / FEED_FILE)[-1]))
+        happening = _here(training, missing) if workers is None else _by_workers(training, missing, workers)
+        with contextlib.closing(happening) as events:
+            for event in events:
+                if isinstance(event, Ended):
+                    name = names[event.number]
+                    if event.error is not None:
+                        raise event.error
+                    if event.lost is not None:
+                        raise EngineError(f"trajectory {name}: {event.lost}; the same command goes on where it stopped")
+                    tell(_said(name, read_vectors(out / PARTS / name / "run" / FEED_FILE)[-1]))
         _gather(trajectories, out, run)
     return Feed(read_vectors(out / FEED_FILE))
 
@@ -196,7 +198,7 @@ class Training:
             _claim(self.out / PARTS / one.name, card)
 
 
-def _here(training: Training, proxies: Sequence[Proxy]) -> Iterator[Event]:
+def _here(training: Training, proxies: Sequence[Proxy]) -> Generator[Event, None, None]:
     if not proxies:
         return
     products = training.products()
@@ -205,7 +207,9 @@ def _here(training: Training, proxies: Sequence[Proxy]) -> Iterator[Event]:
             yield from done(proxy)
 
 
-def _by_workers(training: Training, proxies: Sequence[Proxy], workers: int | ClusterOptions) -> Iterator[Event]:
+def _by_workers(
+    training: Training, proxies: Sequence[Proxy], workers: int | ClusterOptions
+) -> Generator[Event, None, None]:
     if not proxies:
         return
     with contextlib.closing(hired(training, workers)) as pool:
@@ -224,7 +228,9 @@ def _said(name: str, last: RewardVector) -> str:
 
 def _claim(folder: Path, card: dict[str, Any]) -> None:
     path = folder / "card.json"
-    if not path.exists():
+    if (
+        not path.exists() or not (folder / "run" / FEED_FILE).exists()
+    ):  # what was measured nothing of may become another
         write_atomically(path, json.dumps({"digest": digest_json(card), **card}).encode() + b"\n")
         return
     try:

@@ -172,6 +172,11 @@ def test_a_folder_goes_on_with_the_same_content_and_with_no_other(tmp_path: Path
     assert lines(tmp_path / "out") == before, "the same files, elsewhere"
     with pytest.raises(StateError, match="what differs: threads"):
         collect(**given, out=tmp_path / "out", threads=2)
+    long = recipe.model_copy(update={"length": 5_000})
+    with pytest.raises(DataError, match="a window takes 5000"):
+        collect(**{**given, "recipe": long}, out=tmp_path / "new")
+    collect(**given, out=tmp_path / "new")
+    assert lines(tmp_path / "new") == before, "what was measured nothing of is nobody's"
     ids = np.load(tmp_path / "web.npy")
     np.save(tmp_path / "web.npy", np.where(np.arange(len(ids)) == 450, ids + 1, ids))
     with pytest.raises(StateError, match="what differs: recipe"):
