@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -34,7 +35,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.checkpoints.open import Opener
 from harness.core.component import SilentProgress
 from harness.run.executors.executor import Ended, Event, Job, Measured
-from harness.run.executors.local import Local
+from harness.run.executors.local import Local, Measuring
 from harness.run.executors.pool import Pool, Worker
 from harness.run.ledger import Entry, entry_key
 from harness.run.pipeline import run
@@ -77,7 +78,8 @@ class Simulated(Pool):
     name = "simulated"
 
     def __init__(self, prepared: Prepared, n: int, *, seconds: float, first: dict[str, Entry]) -> None:
-        super().__init__(prepared, n)
+        super().__init__(Measuring(prepared), n)
+        self.prepared = prepared
         self.clock = Clock()
         self.queued = self.worked = 0.0
         self._seconds = seconds
@@ -87,7 +89,7 @@ class Simulated(Pool):
     def started(self, number: int) -> Worker:
         return Worker(number, _Handle())
 
-    def send(self, worker: Worker, job: Job) -> None:
+    def send(self, worker: Worker, job: Any) -> None:
         now = self.clock.now()
         if worker.handle.idle_since is not None:
             self.queued += now - worker.handle.idle_since

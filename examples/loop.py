@@ -107,7 +107,7 @@ def collected(problem: Problem, sizes: Sizes, seed: int, *, processes: int) -> t
         for index, one in enumerate(planned)
     ]
     out = problem.folder / "proxies"
-    feed = collect(trajectories, recipe=problem.recipe, spec=problem.spec, out=out, processes=processes)
+    feed = collect(trajectories, recipe=problem.recipe, spec=problem.spec, out=out, workers=processes)
     reference = fit_reference(feed.latest().vectors)
     return episodes(feed, reference, domains=problem.space.names, start=problem.start), reference
 
@@ -143,7 +143,7 @@ def steered(
         for index, seed in enumerate(seeds)
     ]  # fmt: skip
     feed = collect(
-        trajectories, recipe=problem.recipe, spec=problem.spec, out=out, run="steered", processes=processes, reference=reference
+        trajectories, recipe=problem.recipe, spec=problem.spec, out=out, run="steered", workers=processes, reference=reference
     )  # fmt: skip
     wanted = sizes.steps * problem.recipe.tokens_per_step
     spent = {feed.trajectory(one.name)[-1].checkpoint.tokens_seen for one in trajectories}

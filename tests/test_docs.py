@@ -144,7 +144,7 @@ MARKED: dict[str, str] = {
     "harness compare out/base out/coding-only": FAMILIES,
     "make loop": "a quarter of an hour; tests/test_loop.py runs the loop at a fraction of its size",
     "python -m harness.mixing.dataflex train.yaml": "needs LLaMA-Factory as DataFlex pins it; tests/mixing/test_dataflex.py has its mixer",
-    "harness mix collect plans.json --tokens tokens.json --base base/ --spec spec.yaml -o results/proxies --processes 2": (
+    "harness mix collect plans.json --tokens tokens.json --base base/ --spec spec.yaml -o results/proxies --workers 2": (
         "trains proxies; tests/mixing/test_collect.py does, by the same command"
     ),
     "harness tau2 scripted --domain mock --port 8799": "serves until it is ended; the runs against it have one in this process",

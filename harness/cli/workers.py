@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from harness.run.executors.cluster import ClusterOptions
     from harness.run.executors.executor import Executor
     from harness.spec.prepared import Prepared
 
@@ -15,7 +16,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N|ray",
-        help="N processes that measure side by side, one per GPU, the cores shared out; or the workers of a Ray cluster.",
+        help="N processes that work side by side, one per GPU, the cores shared out; or the workers of a Ray cluster.",
     ),
 ]
 RayAddress = Annotated[
@@ -27,10 +28,10 @@ WorkerGpus = Annotated[
 WorkerCpus = Annotated[float | None, typer.Option("--worker-cpus", help="CPUs of a Ray worker. Default: 1.", min=0.01)]
 
 
-def executor_of(
-    prepared: Prepared, workers: str | None, address: str | None, gpus: float | None, cpus: float | None
-) -> Executor | None:
-    """The executor that the options name; None for this process. Raises SpecError."""
+def workers_of(
+    workers: str | None, address: str | None, gpus: float | None, cpus: float | None
+) -> int | ClusterOptions | None:
+    """What the options name; None for this process. Raises SpecError."""
     from harness.core.errors import SpecError
 
     if workers != "ray" and (address is not None or gpus is not None or cpus is not None):
@@ -38,11 +39,22 @@ def executor_of(
     if workers is None:
         return None
     if workers == "ray":
-        from harness.run.executors.cluster import Cluster, ClusterOptions
+        from harness.run.executors.cluster import ClusterOptions
 
-        return Cluster(prepared, ClusterOptions(address=address, gpus=gpus, cpus=1.0 if cpus is None else cpus))
+        return ClusterOptions(address=address, gpus=gpus, cpus=1.0 if cpus is None else cpus)
     if not workers.isdecimal() or int(workers) < 1:
         raise SpecError(f"--workers {workers!r} is neither a number from 1 on nor ray")
-    from harness.run.executors.processes import Processes
+    return int(workers)
 
-    return Processes(prepared, int(workers))
+
+def executor_of(
+    prepared: Prepared, workers: str | None, address: str | None, gpus: float | None, cpus: float | None
+) -> Executor | None:
+    """The executor that the options name; None for this process. Raises SpecError."""
+    named = workers_of(workers, address, gpus, cpus)
+    if named is None:
+        return None
+    from harness.run.executors.hired import hired
+    from harness.run.executors.local import Measuring
+
+    return hired(Measuring(prepared), named)

@@ -13,7 +13,8 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from harness.core.errors import DataError, SpecError
+from harness.core.digest import digest_bytes
+from harness.core.errors import DataError, EngineError, SpecError
 from harness.core.journal import write_atomically
 from harness.core.measurement import Record, describe
 from harness.feed.feed import Feed
@@ -25,6 +26,8 @@ from harness.reward_models.reference import Reference
 
 CARD = "agent.json"
 WEIGHTS = "agent.safetensors"
+LARGEST = 1e6
+"""Of what a network is shown: z are a few, and float32 does not hold all that float64 does."""
 
 
 class Settings(Record):
@@ -33,7 +36,7 @@ class Settings(Record):
     width: int = Field(default=296, ge=1)
     heads: int = Field(default=8, ge=1)
     steps: int = Field(default=81, ge=1, description="places that are told apart")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**62)
     warm_up_iterations: int = Field(default=300, ge=0)
     iterations: int = Field(default=400, ge=0)
     batch: int = Field(default=64, ge=1, description="trajectories at once")
@@ -53,6 +56,7 @@ class Card(Record):
     settings: Settings
     reference: Reference | None = None
     history: list[str] = []
+    weights: str | None = Field(default=None, description="digest of agent.safetensors, in the folder")
 
 
 class Agent:
@@ -69,6 +73,9 @@ class Agent:
         chosen = settings or Settings()
         if chosen.width % chosen.heads:
             raise SpecError(f"a width of {chosen.width} does not divide into {chosen.heads} heads")
+        for what, names in (("domain", domains), ("component", components)):
+            if len(set(names)) < len(names):
+                raise SpecError(f"a {what} is there twice: {', '.join(names)}")
         self.card = Card(domains=list(domains), components=list(components), settings=chosen, reference=reference)
         size: dict[str, Any] = {
             "size": len(domains) + len(components),
@@ -82,7 +89,7 @@ class Agent:
             self.actor, self.critic = Actor(**size), Critic(**size)
 
     def warm_up(self, data: Episodes) -> Self:
-        """Imitation by mean squared error on the trajectories of K = 1, or on all where none is named so."""
+        """Imitation by mean squared error on the trajectories of K = 1, or on all where none is named so. Raises as `improve`."""
         self._check(data)
         first = [b for b, k in enumerate(data.ks) if k == 1]
         some = data.only(first) if first else data
@@ -93,12 +100,14 @@ class Agent:
             return _mean(error, mask[rows])
 
         self._learn(loss, self.actor, len(some.names), self.card.settings.warm_up_iterations, salt=1)
+        self._check_learned()
         self.card.history.append(f"warm-up on {len(some.names)} trajectories{' of K = 1' if first else ', no K told'}")
         return self
 
     def improve(self, data: Episodes, *, standardized: bool = True) -> Self:
         """Conservative Q-Learning, actor-critic: values of the data's mixtures by TD, those of others pressed down, and the actor
         climbs the critic. Gains are divided by their spread. The causal layers make every prefix of a trajectory a fragment.
+        Raises DataError for other domains or components, EngineError where learning diverged.
         """
         self._check(data)
         chosen = self.card.settings
@@ -137,6 +146,7 @@ class Agent:
             with torch.no_grad():
                 for slow, fast in zip(target.parameters(), self.critic.parameters(), strict=True):
                     slow.lerp_(fast, chosen.target_rate)
+        self._check_learned()
         kind = "standardised" if standardized else "raw"
         self.card.history.append(f"CQL on {int(data.mask.sum())} transitions of {n} domains, {kind} gains")
         return self
@@ -149,8 +159,10 @@ class Agent:
             raise DataError(
                 f"an array of shape {list(states.shape)}; this agent takes [T, {size}] with at least one row"
             )
-        if not np.isfinite(states).all():
-            raise DataError("the array has NaN or infinite values; take Feed.matrix(reference) with missing='mean'")
+        if not np.isfinite(states).all() or np.abs(states).max() > LARGEST:
+            raise DataError(
+                f"the array has NaN, infinite values or some beyond {LARGEST:g}; take Feed.matrix(reference) with missing='mean'"
+            )
         with torch.inference_mode():
             rho = self.actor(_tensor(states)[None])[0, -1].double().numpy()
         found: Floats = rho / rho.sum()
@@ -162,22 +174,34 @@ class Agent:
         ordered = history(feed, trajectory, domains=card.domains, components=card.components, reference=card.reference)
         return dict(zip(card.domains, self.next(ordered).tolist(), strict=True))
 
-    def save(self, folder: Path) -> None:
-        """agent.safetensors and agent.json, the card."""
+    @property
+    def digest(self) -> str:
+        """Of the weights of both networks."""
+        return digest_bytes(self._weights())
+
+    def _weights(self) -> bytes:
         from safetensors.torch import save
 
-        folder.mkdir(parents=True, exist_ok=True)
         parts = {"actor": self.actor, "critic": self.critic}
         tensors = {
             f"{part}.{k}": v.contiguous() for part, network in parts.items() for k, v in network.state_dict().items()
         }
-        write_atomically(folder / WEIGHTS, save(tensors))
+        content: bytes = save(tensors)
+        return content
+
+    def save(self, folder: Path) -> None:
+        """agent.safetensors and agent.json, the card."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = self._weights()
+        self.card = self.card.model_copy(update={"weights": digest_bytes(weights)})
+        write_atomically(folder / WEIGHTS, weights)
         write_atomically(folder / CARD, self.card.model_dump_json(by_alias=True, indent=2).encode() + b"\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises DataError for a folder that holds no agent of this version."""
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         try:
             card = Card.model_validate(json.loads((folder / CARD).read_text(encoding="utf-8")))
@@ -186,7 +210,12 @@ class Agent:
                     f"{folder / CARD}: schema is {card.schema_!r}, this version reads 'harness.mixing_agent/1'"
                 )
             agent = cls(card.domains, card.components, settings=card.settings, reference=card.reference)
-            tensors = load_file(folder / WEIGHTS)
+            content = (folder / WEIGHTS).read_bytes()
+            if card.weights is not None and card.weights != digest_bytes(content):
+                raise DataError(
+                    f"{folder / WEIGHTS} is not what {CARD} was written with: damaged, or of another fit; `harness mix fit` again"
+                )
+            tensors = load(content)
             for name, network in (("actor", agent.actor), ("critic", agent.critic)):
                 network.load_state_dict(
                     {
@@ -197,8 +226,9 @@ class Agent:
                 )
         except ValidationError as error:
             raise DataError(f"{folder / CARD}: {describe(error, Card)}") from error
-        except (OSError, ValueError, RuntimeError) as error:
-            raise DataError(f"{folder} holds no agent: {error}; `harness mix fit` writes one") from error
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            cause = " ".join(str(error).split())[:300]
+            raise DataError(f"{folder} holds no agent: {cause}; `harness mix fit` writes one") from error
         agent.card = card
         return agent
 
@@ -207,6 +237,13 @@ class Agent:
             if list(theirs) != mine:
                 raise DataError(
                     f"the episodes have the {what} {', '.join(theirs)}, the agent {', '.join(mine)}, in this order"
+                )
+
+    def _check_learned(self) -> None:
+        for network in (self.actor, self.critic):
+            if not all(bool(torch.isfinite(value).all()) for value in network.parameters()):
+                raise EngineError(
+                    "learning diverged: a weight is NaN or infinite; take a lower rate, or look at the gains"
                 )
 
     def _learn(self, loss: Callable[[Tensor], Tensor], network: torch.nn.Module, size: int, iterations: int, *, salt: int) -> None:  # fmt: skip

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Protocol
 
 import numpy as np
 
 from harness.core.errors import DataError, SpecError
-from harness.mixing.domains import Domains, Floats
+from harness.mixing.domains import FLOOR, Domains, Floats
 from harness.mixing.episodes import Episodes
 
+DECAYS = (1.0, 0.8, 0.6, 0.4, 0.2)
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 
 
@@ -63,36 +65,71 @@ def grid(n: int, *, parts: int) -> list[Fixed]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regression:
-    """score = f(mixture), by ridge on shares and their products. `error`: leave-one-out, root mean square, in the score's unit."""
+    """score = f(mixture of a run), by ridge on shares and a `curve` of them, `products` or `logarithms`.
+
+    `decay`: what a step counts for, of the step after it. `error`: leave-one-out, root mean square, in the score's unit.
+    """
 
     coefficients: Floats
+    """Of the shares and their curve; then of what stood beside them, which no mixture changes."""
     mean: Floats
     error: float
     penalty: float
+    curve: str
+    decay: float = 1.0
 
     def predict(self, rho: Floats) -> Floats:
-        """[..., N] to [...]."""
-        scores: Floats = (_features(rho) - self.mean[:-1]) @ self.coefficients + self.mean[-1]
+        """Of runs with one mixture throughout, from an average start, [..., N] to [...]."""
+        features = CURVES[self.curve](rho)
+        n = features.shape[-1]
+        scores: Floats = (features - self.mean[:n]) @ self.coefficients[:n] + self.mean[-1]
         return scores
 
 
 def regmix(data: Episodes, *, standardized: bool = True, penalties: Sequence[float] = PENALTIES) -> Regression:  # fmt: skip
-    """RegMix on trajectories: a row per run, its mean mixture over (equally long) steps, and what it gained in all.
+    """RegMix on trajectories: a row per run, the mixture of its tokens, and what it gained in all.
 
-    The penalty with the least leave-one-out error is taken. A run with a transition that has no gain is not used. Raises
-    DataError with fewer than three runs.
+    Along a trajectory mixtures change, and what was trained last counts for more: so a step's tokens count for `decay` of those of the
+    next. Which decay, which curve and which penalty is decided by the least leave-one-out error. The scores that a run starts from
+    stand beside the mixture, since bases differ. A run with a transition that has no gain is not used. Raises DataError with fewer
+    than three runs.
     """
     gains = data.gains_standardized if standardized else data.gains
     runs = [b for b, length in enumerate(data.lengths) if data.mask[b, :length].all()]
     if len(runs) < 3:
         raise DataError(f"a regression on mixtures takes 3 runs with a gain at every step; there are {len(runs)}")
-    x = np.array([data.actions[b, : data.lengths[b]].mean(0) for b in runs])
-    return fit_regression(x, np.array([gains[b].sum() for b in runs]), penalties=penalties)
+    scores = np.array([gains[b].sum() for b in runs])
+    starts = data.states[runs, 0, len(data.domains) :]
+    fits = []
+    for decay in DECAYS:
+        mixtures = np.array([_mixture(data.actions[b, : data.lengths[b]], data.tokens[b, : data.lengths[b]], decay) for b in runs])  # fmt: skip
+        fits.append(replace(fit_regression(mixtures, scores, beside=starts, penalties=penalties), decay=decay))
+    return min(fits, key=lambda one: one.error)
 
 
-def fit_regression(mixtures: Floats, scores: Floats, *, penalties: Sequence[float]) -> Regression:
-    """Ridge through the kernel of the features, so that N^2 products cost no more than the runs; leave-one-out in closed form."""
-    features = _features(mixtures)
+def _mixture(rho: Floats, tokens: Floats, decay: float) -> Floats:
+    """Of all tokens of a run, [T, N] to [N]; those of a step's length later count for 1 / decay as much."""
+    after = tokens.sum() - np.cumsum(tokens)
+    found: Floats = np.average(rho, axis=0, weights=tokens * decay ** (after / tokens.mean()))
+    return found
+
+
+def fit_regression(
+    mixtures: Floats, scores: Floats, *, beside: Floats | None = None, penalties: Sequence[float] = PENALTIES
+) -> Regression:
+    """The best curve and penalty by leave-one-out. `mixtures`: [runs, N]; `beside`: [runs, M], what else scores depend on. Raises SpecError."""
+    if not penalties:
+        raise SpecError("a regression takes at least one penalty")
+    others = np.empty((len(scores), 0)) if beside is None else beside
+    fits = [
+        _ridge(np.concatenate([of(mixtures), others], axis=1), scores, curve=curve, penalties=penalties)
+        for curve, of in CURVES.items()
+    ]
+    return min(fits, key=lambda one: one.error)
+
+
+def _ridge(features: Floats, scores: Floats, *, curve: str, penalties: Sequence[float]) -> Regression:
+    """Through the kernel of the features, so that N^2 products cost no more than the runs; leave-one-out in closed form."""
     centre, level = features.mean(0), float(scores.mean())
     centred, n = features - centre, len(scores)
     values, vectors = np.linalg.eigh(centred @ centred.T)
@@ -106,9 +143,8 @@ def fit_regression(mixtures: Floats, scores: Floats, *, penalties: Sequence[floa
         if best is None or error < best[0]:
             dual = vectors @ (projected / (np.maximum(values, 0) + penalty))
             best = (error, penalty, centred.T @ dual)
-    if best is None:
-        raise SpecError("a regression takes at least one penalty")
-    return Regression(coefficients=best[2], mean=np.append(centre, level), error=best[0], penalty=best[1])
+    assert best is not None
+    return Regression(coefficients=best[2], mean=np.append(centre, level), error=best[0], penalty=best[1], curve=curve)
 
 
 def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: int = 100, seed: int = 0) -> Fixed:
@@ -123,11 +159,20 @@ def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: i
     return Fixed(drawn[best].mean(0))
 
 
-def _features(rho: Floats) -> Floats:
+def _products(rho: Floats) -> Floats:
     """Shares and the products of any two, shape [..., N + N (N + 1) / 2]."""
     i, j = np.triu_indices(rho.shape[-1])
     found: Floats = np.concatenate([rho, rho[..., i] * rho[..., j]], axis=-1)
     return found
+
+
+def _logarithms(rho: Floats) -> Floats:
+    """Shares and their logarithms, which the agent's critic has too: more of a domain brings ever less. Shape [..., 2 N]."""
+    found: Floats = np.concatenate([rho, np.log1p(rho / FLOOR) / math.log1p(1 / FLOOR)], axis=-1)
+    return found
+
+
+CURVES: dict[str, Callable[[Floats], Floats]] = {"products": _products, "logarithms": _logarithms}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +192,20 @@ class Bandit:
     spread: float = 20.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.seed < 0 or not 0 <= self.floor <= 1 or not (0 < self.spread < math.inf) or not math.isfinite(self.rate):  # fmt: skip
+            raise SpecError(
+                "a bandit takes domains, a finite rate, a floor from 0 to 1, a spread above 0 and no negative seed"
+            )
+
     def policy(self, matrix: Floats) -> Floats:
-        """Before the draw, shape [N]."""
+        """Before the draw, shape [N]. Raises DataError for an array that is not [T, N + |D|]."""
         rho, z = np.asarray(matrix)[:, : self.n], np.asarray(matrix)[:, self.n :]
         weights = np.full(z.shape[1], 1 / max(z.shape[1], 1)) if self.weights is None else self.weights
+        if z.shape[1] < 1 or len(weights) != z.shape[1] or not len(rho):
+            raise DataError(
+                f"an array of shape {list(np.shape(matrix))}, for {self.n} domains and {len(weights)} components"
+            )
         gains = np.diff(z @ weights)
         logits = np.zeros(self.n)
         for t, gain in enumerate(gains):

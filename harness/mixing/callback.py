@@ -12,6 +12,7 @@ from harness.core.errors import SpecError
 from harness.feed.feed import read_feed
 from harness.feed.lines import FEED_FILE
 from harness.mixing.baselines import Policy
+from harness.mixing.ranks import by_first
 from harness.mixing.steering import Steering
 from harness.mixing.stream import MixedStream
 from harness.run.live import RewardEnvironment
@@ -24,9 +25,9 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
         callback = MixingCallback(RewardEnvironment("spec.yaml", out="results/live"), stream, "agent/", every=100)
         Trainer(model=model, args=TrainingArguments(max_steps=8000, ...), train_dataset=stream, callbacks=[callback])
 
-    A training that is resumed from a checkpoint goes on in the same trajectory; the Trainer itself decides what of the stream is
-    read again. `on_mixture(step, shares)` is told of each. One process: with several, each would score.
-    Raises SpecError for `every` below 1, and what `Steering` raises.
+    A training that is resumed from a checkpoint goes on in the same trajectory, on the shares that it had; the Trainer itself decides
+    what of the stream is read again. `on_mixture(step, shares)` is told of each. With several processes the first one scores and tells
+    the others. Raises SpecError for `every` below 1, and what `Steering` raises.
     """
 
     def __init__(
@@ -47,9 +48,12 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
         self._steering = Steering(environment, policy, domains=stream.domains, trajectory=trajectory)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Score what the training starts from."""
-        if args.world_size > 1:
-            raise SpecError("MixingCallback scores in one process, and this training has several")
+        """Score what the training starts from. Raises SpecError where no process has the whole model."""
+        if args.world_size > 1 and (getattr(args, "fsdp", None) or getattr(args, "deepspeed", None)):
+            raise SpecError(
+                "MixingCallback scores in one process, and FSDP and DeepSpeed may spread a model over several; save "
+                "checkpoints, and mix by `harness watch` and `harness mix next`"
+            )
         self._steer(state, kwargs, begun=False)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -68,15 +72,20 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
                 "the Trainer has no tokenizer, and scoring needs it; pass Trainer(processing_class=tokenizer)"
             )
         step = int(state.global_step)
-        if step % self.every:
-            return  # resumed between two feedbacks
+        if step % self.every:  # resumed between two feedbacks
+            chosen = by_first(lambda: self._steering.chosen_before(step))
+            if chosen is not None:
+                self.stream.set_shares(chosen.tolist())
+            return
         trained_on = self.stream.shares if begun else self._trained_on(step)
-        chosen = self._steering.next(
-            kwargs["model"],
-            tokenizer,
-            step=step,
-            trained_on=trained_on,
-            tokens_seen=int(getattr(state, "num_input_tokens_seen", 0)) or None,
+        chosen = by_first(
+            lambda: self._steering.next(
+                kwargs["model"],
+                tokenizer,
+                step=step,
+                trained_on=trained_on,
+                tokens_seen=int(getattr(state, "num_input_tokens_seen", 0)) or None,
+            )
         )
         self.stream.set_shares(chosen.tolist())
         if self.on_mixture is not None:
@@ -91,4 +100,4 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
         trajectory = self._steering.trajectory
         known = feed.trajectory(trajectory) if trajectory in feed.trajectories else ()
         found = next((vector.mixture for vector in known if vector.step == step and vector.mixture is not None), None)
-        return None if found is None else [found.normalized()[name] for name in self.stream.domains]
+        return None if found is None else [found.normalized().get(name, 0.0) for name in self.stream.domains]

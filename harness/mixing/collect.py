@@ -10,52 +10,39 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.component import Progress, SilentProgress
 from harness.core.digest import digest_json
-from harness.core.errors import EngineError, SpecError, StateError
+from harness.core.errors import EngineError, HarnessError, SpecError, StateError
 from harness.core.held_folder import held_folder
 from harness.core.journal import write_atomically
 from harness.core.place import Place
 from harness.core.vector import RewardVector
 from harness.feed.feed import Feed
 from harness.feed.lines import FEED_FILE, read_vectors
-from harness.mixing.steer import Trajectory, steer
+from harness.mixing.identity import policy_card, recipe_card
+from harness.mixing.steer import Trajectory, steered
 from harness.mixing.trainer import Recipe, TokenTrainer
 from harness.reward_models.reference import Reference
+from harness.run.executors.cluster import ClusterOptions
+from harness.run.executors.executor import Advanced, Ended, Event
+from harness.run.executors.hired import hired
+from harness.run.ledger import open_run
 from harness.run.live import RewardEnvironment
 from harness.run.merge import gather
+from harness.spec.prepared import Prepared
 from harness.spec.spec import Spec
 
 PARTS = "parts"
 LOOK_EVERY_S = 0.2
 HELD_S = 10.0
-"""Seconds to wait for a folder: workers of a run that was killed end within LOOK_EVERY_S."""
+"""Seconds to wait for a folder: workers of a run that was killed end within seconds."""
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """What every worker is given once."""
-
-    recipe: Recipe
-    spec: Spec
-    out: Path
-    run: str
-    reference: Reference | None
-
-
-_worker: tuple[_Work, TokenTrainer] | None = None
-"""Of this process, where it is a worker."""
 
 
 def collect(
@@ -65,16 +52,17 @@ def collect(
     spec: Spec,
     out: Path,
     run: str = "proxies",
-    processes: int = 1,
+    workers: int | ClusterOptions | None = None,
     threads: int = 1,
     reference: Reference | None = None,
     tell: Tell = lambda _: None,
 ) -> Feed:
     """Train and score them all; their feed, trajectories in the given order, also at `out`.
 
-    `reference` standardises what policies see. `tell` is given a line for each trajectory that is finished. More trajectories
-    than before go on with those that are there. The same weights need the same number of threads. Raises SpecError for two of one
-    name, StateError for a folder that holds others or is in use, and what training and scoring raise.
+    `workers`: how many processes of this machine, or those of a Ray cluster; None: this process. `threads`: of each; the same weights
+    need the same number. `reference` standardises what policies see. `tell` is given a line for each trajectory that is finished. More
+    trajectories than before go on with those that are there. Raises SpecError for two of one name, StateError for a folder that
+    holds others or is in use, EngineError for one that workers died of, and what training and scoring raise.
     """
     names = [one.name for one in trajectories]
     if not names or len(set(names)) < len(names):
@@ -82,103 +70,167 @@ def collect(
     strange = next((name for name in names if name in (".", "..") or "/" in name or name.startswith(".")), None)
     if strange is not None:
         raise SpecError(f"{strange!r} names a folder here, and cannot; take a name without a slash or a dot in front")
-    work = _Work(recipe=recipe, spec=spec, out=out, run=run, reference=reference)
+    training = Training(
+        trajectories=tuple(trajectories),
+        recipe=recipe,
+        prepared=RewardEnvironment(spec).prepared,
+        out=out.absolute(),
+        run=run,
+        threads=threads,
+        reference=reference,
+    )
     with _held(out / PARTS):
-        if processes == 1:
-            import torch
-
-            before = torch.get_num_threads()
-            try:
-                _begin(work, None, threads)
-                for one in trajectories:
-                    tell(_one(one))
-            finally:
-                torch.set_num_threads(before)
-        else:
-            _side_by_side(trajectories, work, processes=processes, threads=threads, tell=tell)
+        training.claim()
+        missing = [Proxy(number) for number, name in enumerate(names) if not (out / PARTS / name / "done").exists()]
+        for name in names:
+            if (out / PARTS / name / "done").exists():
+                tell(f"{name}: is there")
+        happening = _here(training, missing) if workers is None else _by_workers(training, missing, workers)
+        with contextlib.closing(happening) as events:
+            for event in events:
+                if isinstance(event, Ended):
+                    name = names[event.number]
+                    if event.error is not None:
+                        raise event.error
+                    if event.lost is not None:
+                        raise EngineError(f"trajectory {name}: {event.lost}; the same command goes on where it stopped")
+                    tell(_said(name, read_vectors(out / PARTS / name / "run" / FEED_FILE)[-1]))
         _gather(trajectories, out, run)
     return Feed(read_vectors(out / FEED_FILE))
 
 
-def _side_by_side(trajectories: Sequence[Trajectory], work: _Work, *, processes: int, threads: int, tell: Tell) -> None:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, _begin, (work, os.getpid(), threads))
-    try:
-        waiting = {pool.submit(_one, one): one for one in trajectories}
-        failed: Future[str] | None = None
-        while waiting and failed is None:
-            done, _ = wait(waiting, return_when=FIRST_EXCEPTION, timeout=1.0)
-            for future in done:
-                del waiting[future]
-                if future.exception() is not None:
-                    failed = failed or future
-                else:
-                    tell(future.result())
-        if failed is not None:
-            failed.result()
-    except BrokenProcessPool as error:
-        raise EngineError(
-            "a process that trained proxies died (out of memory, or killed); the same command goes on where it stopped"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A trajectory to be trained and scored, by its number."""
+
+    number: int
+    affinity: str = ""
 
 
-def _begin(work: _Work, parent: int | None, threads: int) -> None:
-    """At a worker's start: everything is loaded once. `parent`: the process that it ends with."""
-    global _worker
-    import torch
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The work of training proxies and scoring them; its tasks are Proxies."""
 
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(threads)
-    _worker = (work, TokenTrainer(work.recipe))
+    trajectories: tuple[Trajectory, ...]
+    recipe: Recipe
+    prepared: Prepared
+    out: Path
+    run: str
+    threads: int
+    reference: Reference | None
+    what = "a component of the spec, or a policy,"
+    most = None
+
+    def check(self, n: int) -> None:
+        """Any number will do."""
+
+    @contextlib.contextmanager
+    def opened(
+        self, *, folder: Path, number: int, products: str, progress: Progress
+    ) -> Iterator[Callable[[Proxy], Iterator[Event]]]:
+        """Token files and bases are loaded once."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            trainer = TokenTrainer(self.recipe)
+            yield lambda proxy: self._done(proxy, trainer, products)
+        finally:
+            torch.set_num_threads(before)
+
+    def _done(self, proxy: Proxy, trainer: TokenTrainer, products: str) -> Iterator[Event]:
+        try:
+            for _ in self._steps(self.trajectories[proxy.number], trainer, products):
+                yield Advanced(proxy.number)
+        except HarnessError as error:
+            yield Ended(proxy.number, error=error)
+            return
+        except Exception as error:  # noqa: BLE001 - a disk that is full, a policy's own
+            cause = " ".join(str(error).split())[:300]
+            yield Ended(proxy.number, lost=f"unexpected {type(error).__name__}: {cause}")
+            return
+        yield Ended(proxy.number)
+
+    def _steps(self, trajectory: Trajectory, trainer: TokenTrainer, products: str) -> Iterator[int]:
+        folder = self.out / PARTS / trajectory.name
+        with _held(folder):
+            if (folder / "done").exists():
+                return
+            environment = RewardEnvironment(self.prepared, out=folder / "run", run=self.run)
+            self._fix(folder / "run", products)
+            yield from steered(trajectory, trainer, environment, reference=self.reference, state=folder / "state")
+            write_atomically(folder / "done", b"")
+            (folder / "state").unlink(missing_ok=True)
+
+    def _fix(self, folder: Path, products: str) -> None:
+        """All trajectories multiply by one library, whoever works at them."""
+        from harness.engines.scoring.products import fix_products
+
+        prepared = self.prepared
+        with open_run(folder, run=self.run, spec_digest=prepared.digest, spec=prepared.spec.as_json()) as ledger:
+            ledger.products(lambda stored: fix_products(stored or products))
+
+    def products(self) -> str:
+        """Of trajectories that are there already, or as a trial on this machine says. Raises StateError."""
+        from harness.engines.scoring.products import fix_products
+
+        for one in self.trajectories:
+            path = self.out / PARTS / one.name / "run" / "run.json"
+            if path.exists() and (stored := json.loads(path.read_text(encoding="utf-8")).get("products")):
+                return fix_products(stored)
+        return fix_products(None)
+
+    def claim(self) -> None:
+        """Take each trajectory's folder for it. Raises StateError for one that holds another, DataError for files that cannot be read."""
+        recipe = recipe_card(self.recipe)
+        for one in self.trajectories:
+            card = {
+                "steps": one.steps,
+                "seed": one.seed,
+                "start": None if one.start is None else dict(one.start),
+                "every": one.every,
+                "policy": policy_card(one.policy),
+                "recipe": recipe,
+                "threads": self.threads,
+                "reference": None if self.reference is None else self.reference.id,
+            }
+            _claim(self.out / PARTS / one.name, card)
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(LOOK_EVERY_S)
-    os._exit(1)
+def _here(training: Training, proxies: Sequence[Proxy]) -> Generator[Event, None, None]:
+    if not proxies:
+        return
+    products = training.products()
+    with training.opened(folder=training.out, number=0, products=products, progress=SilentProgress()) as done:
+        for proxy in proxies:
+            yield from done(proxy)
 
 
-def _one(trajectory: Trajectory) -> str:
-    """Train and score one; a line on it."""
-    assert _worker is not None
-    work, trainer = _worker
-    folder = work.out / PARTS / trajectory.name
-    with _held(folder):
-        _claim(folder, _card(trajectory, work))
-        if (folder / "done").exists():
-            return f"{trajectory.name}: is there"
-        environment = RewardEnvironment(work.spec, out=folder / "run", run=work.run)
-        vectors = steer(trajectory, trainer, environment, reference=work.reference, state=folder / "state")
-        write_atomically(folder / "done", b"")
-        (folder / "state").unlink(missing_ok=True)
-    last = vectors[-1]
-    return f"{trajectory.name}: {len(vectors)} vectors, scalar {last.scalar:.4f}" if last.scalar is not None else f"{trajectory.name}: no scalar, {'; '.join(last.warnings)}"  # fmt: skip
+def _by_workers(
+    training: Training, proxies: Sequence[Proxy], workers: int | ClusterOptions
+) -> Generator[Event, None, None]:
+    if not proxies:
+        return
+    with contextlib.closing(hired(training, workers)) as pool:
+        pool.start(training.out, training.products())
+        for proxy in proxies:
+            pool.submit(proxy)
+        while (event := pool.event()) is not None:
+            yield event
 
 
-def _card(trajectory: Trajectory, work: _Work) -> dict[str, Any]:
-    """What decides a trajectory's vectors, of policies what they tell of themselves."""
-    policy = trajectory.policy
-    rho = getattr(policy, "rho", None)
-    card = getattr(policy, "card", None)
-    return {
-        "steps": trajectory.steps,
-        "seed": trajectory.seed,
-        "start": None if trajectory.start is None else dict(trajectory.start),
-        "every": trajectory.every,
-        "policy": type(policy).__name__,
-        "rho": None if rho is None else rho.tolist(),
-        "agent": None if card is None else card.model_dump(mode="json", by_alias=True),
-        "recipe": work.recipe.model_dump(mode="json"),
-        "reference": None if work.reference is None else work.reference.id,
-    }
+def _said(name: str, last: RewardVector) -> str:
+    if last.scalar is None:
+        return f"{name}: ended without a scalar, {'; '.join(last.warnings)}"
+    return f"{name}: ended at step {last.step}, scalar {last.scalar:.4f}"
 
 
 def _claim(folder: Path, card: dict[str, Any]) -> None:
     path = folder / "card.json"
-    if not path.exists():
+    if (
+        not path.exists() or not (folder / "run" / FEED_FILE).exists()
+    ):  # what was measured nothing of may become another
         write_atomically(path, json.dumps({"digest": digest_json(card), **card}).encode() + b"\n")
         return
     try:

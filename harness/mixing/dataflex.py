@@ -15,6 +15,7 @@ from dataflex.train.mixer.base_mixer import Mixer
 
 from harness.core.errors import SpecError
 from harness.mixing.domains import Floats
+from harness.mixing.ranks import by_first
 from harness.mixing.steering import Steering
 from harness.run.live import RewardEnvironment
 
@@ -49,20 +50,11 @@ class HarnessMixer(Mixer):  # type: ignore[misc]
 
     def mix(self, model: Any, step_id: int, **kwargs: Any) -> Floats:
         """The next proportions, in the order of the manager's names."""
-        import torch.distributed as dist
-
-        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        told: list[Any] = [None]
-        if not several or dist.get_rank() == 0:
-            tokenizer = getattr(kwargs.get("data_collator") or self._collator, "tokenizer", None)
-            if tokenizer is None:
-                raise SpecError("DataFlex's data collator has no tokenizer, and scoring needs it")
-            shares = np.asarray(self.mixture_manager.probs, dtype=np.float64)
-            told = [self._steering.next(model, tokenizer, step=step_id, trained_on=shares.tolist())]
-        if several:
-            dist.broadcast_object_list(told, src=0)
-        chosen: Floats = told[0]
-        return chosen
+        tokenizer = getattr(kwargs.get("data_collator") or self._collator, "tokenizer", None)
+        if tokenizer is None:
+            raise SpecError("DataFlex's data collator has no tokenizer, and scoring needs it")
+        shares = np.asarray(self.mixture_manager.probs, dtype=np.float64)
+        return by_first(lambda: self._steering.next(model, tokenizer, step=step_id, trained_on=shares.tolist()))
 
 
 def main() -> None:

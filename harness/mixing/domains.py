@@ -16,6 +16,8 @@ from harness.core.errors import DataError
 from harness.core.measurement import Record, describe
 
 Floats = npt.NDArray[np.float64]
+FLOOR = 0.02
+"""The share below which the logarithm of shares (log1p(share / FLOOR), from 0 to 1) hardly tells one from none."""
 
 
 class Domains(Record):
@@ -36,20 +38,25 @@ class Domains(Record):
         names = [*self.sources, *self.targets]
         if len(set(names)) < len(names):
             raise ValueError("a domain is there twice")
+        if not all(name.strip() for name in names):
+            raise ValueError("a domain has no name")
         for key in ("sizes", "start_shares", "target_shares"):
             given: dict[str, float] = getattr(self, key)
             unknown = next((name for name in given if name not in names), None)
             if unknown is not None:
                 raise ValueError(f"{key} names {unknown!r}, which is no domain")
-            if any(value < 0 for value in given.values()) or (given and not sum(given.values()) > 0):
-                raise ValueError(f"{key} must not be negative, nor all 0")
+            if any(value < 0 for value in given.values()) or (given and not 0 < sum(given.values()) < math.inf):
+                raise ValueError(f"{key} must not be negative, nor all 0, nor sum to more than a number holds")
         return self
 
     @classmethod
     def of_classes(
         cls, classes: Sequence[str], *, source_sizes: Mapping[str, float], target_sizes: Mapping[str, float]
     ) -> Self:
-        """Topical classes x {source, target}, as the paper's 26 x 2: `science/source`, ..., `science/target`, ..."""
+        """Topical classes x {source, target}, as the paper's 26 x 2: `science/source`, ..., `science/target`, ... Raises DataError."""
+        unknown = next((name for name in (*source_sizes, *target_sizes) if name not in classes), None)
+        if unknown is not None:
+            raise DataError(f"sizes name {unknown!r}, which is none of the classes {', '.join(classes)}")
         sizes = {f"{name}/source": float(source_sizes.get(name, 0.0)) for name in classes}
         sizes |= {f"{name}/target": float(target_sizes.get(name, 0.0)) for name in classes}
         return cls(
@@ -79,6 +86,9 @@ class Domains(Record):
         unknown = [name for name in multipliers if name not in self.sizes]
         if unknown:
             raise DataError(f"multipliers name {unknown[0]!r}, which is no domain")
+        negative = [name for name, value in multipliers.items() if value < 0]
+        if negative:
+            raise DataError(f"the multiplier of {negative[0]} is {multipliers[negative[0]]:g}; none may be negative")
         return _normalised(
             np.array([multipliers.get(name, 0.0) * self.sizes[name] for name in self.names]), "the multipliers"
         )
@@ -86,8 +96,8 @@ class Domains(Record):
     def collapse(self, rho: npt.ArrayLike) -> Floats:
         """[..., N] to [..., 2]: the shares of all sources and of all targets."""
         shares = np.asarray(rho, dtype=np.float64)
-        if shares.shape[-1] != len(self.names):
-            raise DataError(f"a mixture of {shares.shape[-1]} shares, for {len(self.names)} domains")
+        if shares.shape[-1:] != (len(self.names),):
+            raise DataError(f"mixtures of shape {list(shares.shape)}, for {len(self.names)} domains")
         n = len(self.sources)
         return np.stack([shares[..., :n].sum(-1), shares[..., n:].sum(-1)], axis=-1)
 

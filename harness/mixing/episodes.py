@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Episodes:
     """Which transitions may be learned from, [B, T]."""
     actions: Floats
     """[B, T, N], sums to 1 where `mask` is."""
+    tokens: Floats
+    """Trained in each step, [B, T]; 1 throughout a trajectory that does not say it of each step."""
     gains: Floats
     """Eq. 6, in the unit of the scores, [B, T]."""
     gains_standardized: Floats
@@ -85,7 +88,7 @@ class Episodes:
         if not len(chosen):
             raise DataError("no trajectory is left")
         arrays = (
-            *("states", "lengths", "mask", "actions", "gains", "gains_standardized", "gain_stderr"),
+            *("states", "lengths", "mask", "actions", "tokens", "gains", "gains_standardized", "gain_stderr"),
             *("gain_standardized_stderr", "error_known", "filled"),
         )
         index = list(chosen)
@@ -197,6 +200,10 @@ def episodes(
     unknown = next((name for name in feed.domains if name not in order), None)
     if unknown is not None:
         raise DataError(f"the feed has a domain {unknown!r}, which is none of {', '.join(order)}")
+    if len(set(order)) < len(order):
+        raise DataError(f"a domain is there twice: {', '.join(order)}")
+    if start is not None:
+        start = _start_shares(start, order)
     if not order:
         raise DataError("no vector of the feed has a mixture; put mixture.json beside the checkpoints and score again")
     left_out: list[str] = []
@@ -212,6 +219,7 @@ def episodes(
     shape = (len(kept), steps - 1)
     states = np.zeros((len(kept), steps, n + len(components)))
     filled = np.zeros(states.shape, dtype=bool)
+    tokens = np.ones(shape)
     actions, mask, error_known = np.zeros((*shape, n)), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     gains, standardized, errors, z_errors = (np.zeros(shape) for _ in range(4))
     whole = feed.matrix(reference, errors="paired", missing="nan") if kept else None
@@ -225,6 +233,10 @@ def episodes(
         rho[np.isnan(whole.values[rows, 0])] = np.nan
         states[b, : len(rows)] = np.concatenate([_with_start(rho, vectors, order, start), np.nan_to_num(z)], axis=1)
         filled[b, : len(rows)] = np.isnan(np.concatenate([rho, z], axis=1))
+        seen = [vector.checkpoint.tokens_seen for vector in vectors]
+        trained = [math.nan if a is None or b is None else float(b - a) for a, b in pairwise(seen)]
+        if all(one > 0 for one in trained):
+            tokens[b, : len(trained)] = trained
         for t, (before, after) in enumerate(pairwise(vectors)):
             weights = _weights(after, components)
             change = np.where(weights == 0, 0.0, weights * (z[t + 1] - z[t]))
@@ -245,7 +257,7 @@ def episodes(
         found[mask & ~np.isfinite(found)] = max(float(value[mask].std()), np.finfo(np.float64).tiny)
     return Episodes(
         domains=order, components=components, weights=_weights(feed[-1], components), names=tuple(name for name, _ in kept),
-        states=states, lengths=np.array([len(vectors) - 1 for _, vectors in kept]), mask=mask, actions=actions, gains=gains,
+        states=states, lengths=np.array([len(vectors) - 1 for _, vectors in kept]), mask=mask, actions=actions, tokens=tokens, gains=gains,
         gains_standardized=standardized, gain_stderr=errors, gain_standardized_stderr=z_errors, error_known=error_known,
         filled=filled, left_out=tuple(left_out),
     )  # fmt: skip
@@ -254,6 +266,18 @@ def episodes(
 def _root_of_squares(parts: Floats) -> float:
     """The error of a sum of independent parts, from theirs."""
     return float(np.sqrt((parts**2).sum()))
+
+
+def _start_shares(start: Mapping[str, float], order: Sequence[str]) -> dict[str, float]:
+    """Divided by their sum. Raises DataError."""
+    unknown = [name for name in start if name not in order]
+    total = math.fsum(start.values())
+    if unknown or min(start.values(), default=-1) < 0 or not 0 < total < math.inf:
+        wrong = (
+            f"name {unknown[0]!r}, which is no domain" if unknown else "have to be finite, not negative and not all 0"
+        )
+        raise DataError(f"the shares to start from {wrong}: {dict(start)}")
+    return {name: share / total for name, share in start.items()}
 
 
 def _with_start(rho: Floats, vectors: Feed, order: Sequence[str], start: Mapping[str, float] | None) -> Floats:

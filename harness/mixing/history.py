@@ -13,10 +13,16 @@ from harness.reward_models.reference import Reference
 
 
 def history(
-    feed: Feed, trajectory: str, *, domains: Sequence[str], components: Sequence[str], reference: Reference | None = None
+    feed: Feed, trajectory: str, *, domains: Sequence[str], components: Sequence[str], reference: Reference | None = None,
+    until: int | None = None,
 ) -> Floats:  # fmt: skip
-    """One trajectory so far, shape [T, N + |D|], whatever the feed's own order; a domain that it never had is 0. Raises DataError."""
+    """One trajectory so far, shape [T, N + |D|], whatever the feed's own order; a domain that it never had is 0.
+
+    `until`: the step that is the present, where a training has gone back behind steps that the feed has. Raises DataError.
+    """
     vectors = feed.trajectory(trajectory).latest()
+    if until is not None:
+        vectors = Feed([vector for vector in vectors if vector.step is not None and vector.step <= until])
     for what, here, mine in (("components", vectors.components, components), ("domains", vectors.domains, domains)):
         strange = [name for name in here if name not in mine]
         lacking = [name for name in mine if name not in here] if what == "components" else []

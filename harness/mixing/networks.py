@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-FLOOR = 0.02
-"""The share below which the critic hardly tells one from none."""
+from harness.mixing.domains import FLOOR
 
 
 class History(nn.Module):

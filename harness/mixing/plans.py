@@ -8,12 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from harness.core.errors import DataError
-from harness.core.measurement import describe
+from harness.core.measurement import Record, describe
 from harness.mixing.domains import Domains
 from harness.mixing.sample import SCHEMA, Planned
+
+
+class _Trajectory(Record):
+    """`rho`: [steps + 1, N]."""
+
+    model_config = ConfigDict(strict=True)
+    name: str = Field(min_length=1)
+    k: int = Field(ge=1)
+    rho: list[list[float]] = Field(min_length=2)
+
+
+class _Plan(Record):
+    schema_: str = Field(alias="schema")
+    domains: Domains
+    names: list[str]
+    trajectories: list[_Trajectory] = Field(min_length=1)
 
 
 def plan_json(space: Domains, planned: Sequence[Planned]) -> str:
@@ -35,20 +51,29 @@ def read_plans(path: Path) -> tuple[Domains, list[Planned]]:
         raise DataError(f"cannot read {path}: {error}") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise DataError(f"{path} is no plan of this version ({SCHEMA}); `harness mix sample` writes one")
-    planned = []
     try:
-        space = Domains.model_validate(value["domains"])
-        for one in value["trajectories"]:
-            rho = np.asarray(one["rho"], dtype=np.float64)
-            where = f"{path}: trajectory {one['name']}"
-            if rho.ndim != 2 or rho.shape[1] != len(space.names) or len(rho) < 2:
-                raise DataError(f"{where} has shape {list(rho.shape)}; it takes [steps + 1, {len(space.names)}]")
-            sums = rho.sum(1)
-            if not np.isfinite(rho).all() or (rho < 0).any() or (abs(sums - 1) > 1e-3).any():
-                raise DataError(f"{where} has shares that are negative, or do not sum to 1")
-            planned.append(Planned(name=str(one["name"]), k=int(one["k"]), rho=rho / sums[:, None]))
+        plan = _Plan.model_validate(value)
     except ValidationError as error:
-        raise DataError(f"{path}: {describe(error, Domains)}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: {type(error).__name__}: {error}") from error
-    return space, planned
+        raise DataError(f"{path}: {describe(error, _Plan)}") from error
+    space = plan.domains
+    if plan.names != space.names:
+        raise DataError(
+            f"{path}: names has {', '.join(plan.names)}, which the columns of rho are of, and the domains are "
+            f"{', '.join(space.names)}; sample anew"
+        )
+    planned: dict[str, Planned] = {}
+    for one in plan.trajectories:
+        where = f"{path}: trajectory {one.name}"
+        if one.name in planned:
+            raise DataError(f"{where} is there twice")
+        off = next((step for step, row in enumerate(one.rho) if len(row) != len(space.names)), None)
+        if off is not None:
+            raise DataError(
+                f"{where} has {len(one.rho[off])} shares at step {off}; there are {len(space.names)} domains"
+            )
+        rho = np.array(one.rho)
+        sums = rho.sum(1)
+        if (rho < 0).any() or (abs(sums - 1) > 1e-3).any():
+            raise DataError(f"{where} has shares that are negative, or do not sum to 1")
+        planned[one.name] = Planned(name=one.name, k=one.k, rho=rho / sums[:, None])
+    return space, list(planned.values())

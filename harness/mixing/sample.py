@@ -60,8 +60,14 @@ def sample_trajectories(
     chosen = heuristic or Heuristic()
     if steps < 1 or number < 1 or not k or candidates < 1:
         raise SpecError("steps, number, candidates and K must be at least 1")
-    if any(one < 1 or one > candidates for one in k):
-        raise SpecError(f"each K must be between 1 and the {candidates:,} candidates")
+    if any(one < 1 or one > candidates for one in k) or len(set(k)) < len(k):
+        raise SpecError(f"each K must be between 1 and the {candidates:,} candidates, and given once")
+    if seed < 0:
+        raise SpecError(f"the seed is {seed}; it cannot be negative")
+    if tokens_per_step is not None and not 0 < tokens_per_step < math.inf:
+        raise SpecError(f"tokens_per_step is {tokens_per_step:g}; it is a number above 0, in the unit of the sizes")
+    if not 0 < concentration < math.inf or not all(map(math.isfinite, (chosen.alpha, chosen.beta, chosen.gamma))):
+        raise SpecError("the concentration is a number above 0, and alpha, beta and gamma are finite")
     n = len(space.names)
     ks = [k[index % len(k)] for index in range(number)]
     rho = np.tile(space.start, (number, 1))

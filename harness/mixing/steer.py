@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,25 @@ def steer(
     reference: Reference | None = None,
     state: Path | None = None,
 ) -> list[RewardVector]:
-    """Train and score a trajectory; its vectors. With `state`, a file, and the environment's `out`, it goes on where it stopped.
+    """Train and score a trajectory; its vectors. `state` and what is raised: as of `steered`."""
+    for _ in steered(trajectory, trainer, environment, reference=reference, state=state):
+        pass
+    return list(environment.feed.trajectory(trajectory.name))
 
-    The state after a step is kept before the step is scored, and scoring the same weights again gives the vector that is there
-    already: so whatever a kill interrupted is done once more, with the same result. Raises StateError for a state beyond the
-    trajectory's end, and what trainer and environment raise.
+
+def steered(
+    trajectory: Trajectory,
+    trainer: Trainer,
+    environment: RewardEnvironment,
+    *,
+    reference: Reference | None = None,
+    state: Path | None = None,
+) -> Iterator[int]:
+    """Train and score a trajectory; the number of each step once it is trained and kept, and not scored yet.
+
+    With `state`, a file, and the environment's `out`, it goes on where it stopped. The state after a step is kept before the step is
+    scored, and scoring the same weights again gives the vector that is there already: so whatever a kill interrupted is done once
+    more, with the same result. Raises StateError for a state beyond the trajectory's end, and what trainer and environment raise.
     """
     components = [component.config.name for component in environment.prepared.components]
     domains = list(trainer.domains)
@@ -98,10 +112,10 @@ def steer(
         if state is not None:
             head = json.dumps({"step": done, "tokens_seen": seen, "rho": rho}).encode()
             write_atomically(state, head + b"\n" + trainer.state())
+        yield done
     if trajectory.final is not None:
         trainer.model.save_pretrained(trajectory.final)
         trainer.tokenizer.save_pretrained(trajectory.final)
-    return list(environment.feed.trajectory(trajectory.name))
 
 
 def _begin(trajectory: Trajectory, trainer: Trainer, state: Path | None) -> tuple[int, int, list[float] | None]:

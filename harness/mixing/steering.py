@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from harness.core.errors import SpecError
+from harness.feed.feed import Feed, read_feed
+from harness.feed.lines import FEED_FILE
 from harness.mixing.agent import Agent
 from harness.mixing.baselines import Policy
 from harness.mixing.domains import Floats
@@ -36,7 +38,8 @@ class Steering:
         self.trajectory = trajectory
         self.domains = list(domains)
         self._policy: Policy = Agent.load(Path(policy)) if isinstance(policy, str | Path) else policy
-        self._order, self._reference = list(domains), None
+        self._order = list(domains)
+        self._reference: Reference | None = None
         self._components = [component.config.name for component in environment.prepared.components]
         if isinstance(self._policy, Agent):
             card = self._policy.card
@@ -65,13 +68,25 @@ class Steering:
         self.environment.feedback(
             model, tokenizer, step=step, mixture=mixture, trajectory=self.trajectory, tokens_seen=tokens_seen
         )
-        reference: Reference | None = self._reference
+        return self._chosen(self.environment.feed, step)
+
+    def chosen_before(self, step: int) -> Floats | None:
+        """What `next` said at the last feedback up to a step, from the run folder's feed; None where there is none."""
+        folder = self.environment.out
+        if folder is None or not (folder / FEED_FILE).exists():
+            return None
+        feed = read_feed(folder)
+        known = feed.trajectory(self.trajectory) if self.trajectory in feed.trajectories else ()
+        return self._chosen(feed, step) if any(v.step is not None and v.step <= step for v in known) else None
+
+    def _chosen(self, feed: Feed, step: int) -> Floats:
         known = history(
-            self.environment.feed,
+            feed,
             self.trajectory,
             domains=self._order,
             components=self._components,
-            reference=reference,
+            reference=self._reference,
+            until=step,
         )
         chosen = np.asarray(self._policy.next(known), dtype=np.float64)
         by_name = dict(zip(self._order, chosen / chosen.sum(), strict=True))

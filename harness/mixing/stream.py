@@ -16,7 +16,7 @@ class MixedStream(IterableDataset[Any]):
     """Endless, like `datasets.interleave_datasets(probabilities=...)`, with `set_shares` at any moment.
 
     `sources`: domain -> anything with a length and items (a `datasets.Dataset`, a list). Each is read in an order of its own, drawn
-    anew when it has run out; the seed decides all of it. Shares are in shared memory, so workers of a DataLoader see a change too, from
+    anew when it has run out; the seed decides all of it. Workers of a DataLoader share a source's examples out. Shares are in shared memory, so workers of a DataLoader see a change too, from
     their next example on: what they have prefetched is still of the shares before. Raises SpecError for a source that is empty.
     """
 
@@ -25,6 +25,8 @@ class MixedStream(IterableDataset[Any]):
         empty = [name for name, source in sources.items() if not len(source)]
         if empty or not sources:
             raise SpecError(f"no examples in {', '.join(empty) or 'a stream without sources'}")
+        if seed < 0:
+            raise SpecError(f"the seed is {seed}; it cannot be negative")
         self.domains = list(sources)
         self.seed = seed
         self._sources = list(sources.values())
@@ -52,9 +54,12 @@ class MixedStream(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
-        number = 0 if worker is None else worker.id
+        number, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
         draw = np.random.default_rng([self.seed, number])
-        orders = [_Order(len(source), [self.seed, number, place]) for place, source in enumerate(self._sources)]
+        orders = [
+            _Order(range(len(source))[number::of] or range(len(source)), [self.seed, number, place])
+            for place, source in enumerate(self._sources)
+        ]
         while True:
             place = int(np.searchsorted(np.cumsum(self._shares.numpy()), draw.random(), side="right"))
             place = min(place, len(orders) - 1)
@@ -64,12 +69,12 @@ class MixedStream(IterableDataset[Any]):
 class _Order:
     """Row numbers of a source, each once before any comes again."""
 
-    def __init__(self, n: int, seed: list[int]) -> None:
-        self._n = n
+    def __init__(self, rows: range, seed: list[int]) -> None:
+        self._rows = np.array(rows)
         self._rng = np.random.default_rng(seed)
         self._left: list[int] = []
 
     def next(self) -> int:
         if not self._left:
-            self._left = self._rng.permutation(self._n).tolist()
+            self._left = self._rng.permutation(self._rows).tolist()
         return self._left.pop()

@@ -31,6 +31,8 @@ def read_tokens(path: Path) -> npt.NDArray[Any]:
             raise DataError(f"{path} is no token file; name a .npy of one dimension, or a .bin of uint16")
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read token ids from {path}: {error}") from error
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{path} is an archive of arrays; name a .npy of one dimension")
     if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
         raise DataError(
             f"{path} has shape {list(found.shape)} of {found.dtype}; token ids are one dimension of whole numbers"

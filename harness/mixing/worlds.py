@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -11,6 +12,8 @@ import numpy as np
 
 from harness.core.errors import DataError, EngineError
 from harness.core.vector import RewardVector
+from harness.feed.feed import read_feed
+from harness.feed.lines import FEED_FILE
 from harness.mixing.domains import Floats
 from harness.mixing.episodes import Episodes
 from harness.mixing.history import history
@@ -50,6 +53,10 @@ class World(Protocol):
         ...
 
 
+NAME = "env-"
+"""Of trajectories that an environment makes, before their number."""
+
+
 class Live:
     """A trainer and a reward environment. `reference`: the frozen one that standardises, of `fit_reference` on a feed."""
 
@@ -59,7 +66,7 @@ class Live:
         self.components = tuple(one.config.name for one in environment.prepared.components)
         self._weights = np.array(environment.prepared.spec.weights())
         self._spreads = [_spread(reference, name) for name in self.components]
-        self._number = len({one.trajectory for one in environment.feed})
+        self._number = max((int(name.removeprefix(NAME)) for name in _trajectories(environment) if re.fullmatch(rf"{NAME}\d+", name)), default=0)  # fmt: skip
         self._step = 0
 
     def reset(self, seed: int) -> Floats:
@@ -87,7 +94,7 @@ class Live:
 
     @property
     def _name(self) -> str:
-        return f"env-{self._number:04}"
+        return f"{NAME}{self._number:04}"
 
     def _feedback(self, rho: Floats | None, tokens: int) -> RewardVector:
         return self._environment.feedback(
@@ -162,6 +169,13 @@ class Simulator:
             change = change + self.error * self._rng.normal(size=len(z))
         self._z = z + change
         return Outcome(z + change, float(self.weights @ change), float(np.hypot.reduce(self.weights * self.error)), 0)
+
+
+def _trajectories(environment: RewardEnvironment) -> list[str]:
+    """Those that are there, of earlier processes too."""
+    folder = environment.out
+    stored = read_feed(folder).trajectories if folder is not None and (folder / FEED_FILE).exists() else []
+    return [*environment.feed.trajectories, *stored]
 
 
 def _spread(reference: Reference, name: str) -> float:

@@ -71,7 +71,7 @@ class LiveSubject:
 class RewardEnvironment:
     """Scores a live model after each step and remembers the trajectory.
 
-    `spec` is a Spec, the path of one, or nothing for the offline default. With `out`, measurements and vectors go to
+    `spec` is a Spec, one made ready, the path of one, or nothing for the offline default. With `out`, measurements and vectors go to
     that folder as `harness score` would write them, and a restarted training continues its feed; without, they are
     kept in memory. Fields are read on construction. `on_alarm` is called for every source component that has lost more than
     it may (`allowed_loss`) since its best step. `track`: trackers in place of the spec's; `close`, or the end of a `with` block, ends
@@ -80,7 +80,7 @@ class RewardEnvironment:
 
     def __init__(
         self,
-        spec: Spec | str | Path | None = None,
+        spec: Spec | Prepared | str | Path | None = None,
         *,
         out: str | Path | None = None,
         run: str | None = None,
@@ -89,11 +89,13 @@ class RewardEnvironment:
     ) -> None:
         if spec is None:
             spec = default_spec()
-        elif not isinstance(spec, Spec):
+        elif not isinstance(spec, Spec | Prepared):
             spec = load_spec(spec)
         if track is not None:
-            spec = override(spec, track=[track] if isinstance(track, str) else list(track))
-        self.prepared: Prepared = prepare(spec)
+            whole = spec.spec if isinstance(spec, Prepared) else spec
+            spec = override(whole, track=[track] if isinstance(track, str) else list(track))
+        self.prepared = spec if isinstance(spec, Prepared) else prepare(spec)
+        spec = self.prepared.spec
         if spec.vary:
             raise SpecError("a live model gives one vector a step, so its spec cannot have `vary`")
         served = [component.config.name for component in self.prepared.components if component.served]

@@ -12,7 +12,7 @@ from samples import vector, write
 
 from harness import Feed
 from harness.cli import run as cli
-from harness.core.errors import DataError, SpecError
+from harness.core.errors import DataError, EngineError, SpecError
 from harness.mixing.agent import Agent, Settings
 from harness.mixing.episodes import Episodes, episodes
 from harness.reward_models.reference import fit_reference
@@ -132,6 +132,57 @@ def test_what_an_agent_cannot_take_is_refused(tmp_path: Path) -> None:
         Agent.load(tmp_path)
 
 
+def damaged(folder: Path, name: str, change: Any) -> None:
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("agent.safetensors", lambda content: content[:-8], "is not what agent.json was written with"),
+        ("agent.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1]), "is not what agent.json was written with"),
+        ("agent.safetensors", lambda content: b"", "is not what agent.json was written with"),
+        ("agent.json", lambda content: content.replace(b'"a"', b'"b"'), "holds no agent|a domain is there twice"),
+        ("agent.json", lambda content: content[:-40], "holds no agent"),
+        ("agent.json", lambda content: b"[]", "valid dictionary"),
+        ("agent.json", lambda content: b"\xff\xfe", "holds no agent"),
+        ("agent.json", lambda content: content.replace(b'"width": 16', b'"width": 32'), "size mismatch"),
+        ("agent.json", lambda content: content.replace(b'"domains"', b'"domain"'), "domain"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_was_damaged_or_edited_is_refused_by_name(
+    tmp_path: Path, name: str, change: Any, words: str
+) -> None:
+    Agent(["a", "b"], ["code"], settings=SMALL).save(tmp_path)
+    Agent.load(tmp_path)
+    damaged(tmp_path, name, change)
+    with pytest.raises((DataError, SpecError), match=words):
+        Agent.load(tmp_path)
+
+
+def test_weights_without_a_digest_that_no_safetensors_reader_takes_are_refused(tmp_path: Path) -> None:
+    Agent(["a", "b"], ["code"], settings=SMALL).save(tmp_path)
+    card = json.loads((tmp_path / "agent.json").read_text())
+    (tmp_path / "agent.json").write_text(json.dumps({**card, "weights": None}))
+    Agent.load(tmp_path)
+    for content in (b"abc", (tmp_path / "agent.safetensors").read_bytes()[:-50]):
+        (tmp_path / "agent.safetensors").write_bytes(content)
+        with pytest.raises(DataError, match="holds no agent: "):
+            Agent.load(tmp_path)
+
+
+def test_learning_that_diverges_and_numbers_beyond_float32_are_no_mixture() -> None:
+    data = data_of(world(4))
+    wild = SMALL.model_copy(update={"rate": 1e30, "warm_up_iterations": 5})
+    with pytest.raises(EngineError, match="learning diverged"):
+        Agent(data.domains, data.components, settings=wild).warm_up(data)
+    with pytest.raises(DataError, match="beyond 1e"):
+        Agent(data.domains, data.components, settings=SMALL).next(np.full((1, 4), 1e300))
+    with pytest.raises(SpecError, match="a domain is there twice"):
+        Agent(["a", "a"], ["code"])
+
+
 def test_the_commands_fit_and_say_the_next_mixture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "proxies").mkdir()
     write(world(6), tmp_path / "proxies" / "rewards.jsonl")
@@ -139,6 +190,7 @@ def test_the_commands_fit_and_say_the_next_mixture(tmp_path: Path, capsys: pytes
     assert cli([*fit, str(tmp_path / "agent")]) == 0 and cli([*fit, str(tmp_path / "twin")]) == 0
     assert (tmp_path / "agent/agent.safetensors").read_bytes() == (tmp_path / "twin/agent.safetensors").read_bytes()
     capsys.readouterr()
+    assert cli([*fit, str(tmp_path / "x"), "--seed", "-1"]) == 3 and "seed" in capsys.readouterr().err
     turned = world(1, domains=("c", "a", "b"), good=2)
     path = write(turned[:1], tmp_path / "target.jsonl")
     assert cli(["mix", "next", str(path), "--agent", str(tmp_path / "agent")]) == 0, "a first step has an action"

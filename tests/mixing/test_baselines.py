@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,14 @@ def test_its_leave_one_out_error_is_that_of_leaving_one_out() -> None:
     left = []
     for i in range(12):
         rest = np.arange(12) != i
-        features = np.concatenate([x, *(x[:, [a]] * x[:, [b]] for a in range(3) for b in range(a, 3))], axis=1)
+        features = np.concatenate([x, np.log1p(50 * x) / np.log(51)], axis=1)
+        if fitted.curve == "products":
+            features = np.concatenate([x, *(x[:, [a]] * x[:, [b]] for a in range(3) for b in range(a, 3))], axis=1)
         centre = features[rest].mean(0)
         f = features - centre
-        w = np.linalg.solve(f[rest].T @ f[rest] + 0.1 * np.eye(9), f[rest].T @ (y[rest] - y[rest].mean()))
+        w = np.linalg.solve(
+            f[rest].T @ f[rest] + 0.1 * np.eye(features.shape[1]), f[rest].T @ (y[rest] - y[rest].mean())
+        )
         left.append(y[i] - y[rest].mean() - f[i] @ w)
     assert fitted.error == pytest.approx(np.sqrt(np.mean(np.square(left))), rel=1e-6)
 
@@ -95,6 +100,66 @@ def test_regmix_takes_a_row_per_complete_run() -> None:
     assert best_mixture(fitted, 3, candidates=5_000, top=20).rho == pytest.approx([0.5, 0.3, 0.2], abs=0.05)
     with pytest.raises(DataError, match="takes 3 runs with a gain at every step; there are 2"):
         regmix(episodes(runs(4, broken=2)))
+
+
+def walks(number: int, tokens: Sequence[int] = range(0, 700, 100)) -> Feed:
+    """Runs whose mixture changes at random, whose domains bring ever less and are half forgotten at each step."""
+    made: list[Any] = []
+    rng = np.random.default_rng(3)
+    for index in range(number):
+        mine: list[Any] = []
+        kept = np.zeros(3)
+        for step, seen in enumerate(tokens):
+            rho = rng.dirichlet(np.ones(3))
+            kept = 0.5 * kept + (np.log1p(rho / 0.02) if step else 0.0)
+            raw = -6 + float([0.6, 0.3, 0.1] @ kept) + 0.02 * rng.normal()
+            one = vector({"code": raw}, step=step, trajectory=f"w{index}", history=mine, mixture=dict(zip("abc", rho, strict=True)))  # fmt: skip
+            mine.append(one.model_copy(update={"checkpoint": one.checkpoint.model_copy(update={"tokens_seen": seen})}))
+        made += mine
+    return Feed(made)
+
+
+def test_regmix_finds_the_best_mixture_from_walks_that_end_far_from_it() -> None:
+    fitted = regmix(episodes(walks(64)), standardized=False)
+    assert fitted.decay == 0.4 and fitted.curve == "logarithms"
+    found, best = best_mixture(fitted, 3).rho, np.array([0.6, 0.3, 0.1])
+    short = [0.6, 0.3, 0.1] @ (np.log1p(best / 0.02) - np.log1p(found / 0.02))
+    assert short < 0.1, "a fit of products of mean mixtures ends in a corner, 0.7 short"
+
+
+def test_regmix_weighs_steps_by_their_tokens() -> None:
+    data = episodes(walks(40, [0, 100, 110, 10_000]))
+    assert data.tokens[0].tolist() == [100, 10, 9_890]
+    fitted = regmix(data, standardized=False)
+    counted = data.tokens * fitted.decay ** (np.array([9_900, 9_890, 0]) / (10_000 / 3))
+    mixtures = np.einsum("bt,btn->bn", counted / counted.sum(1, keepdims=True), data.actions)
+    expected = fit_regression(mixtures, data.gains.sum(1), beside=data.states[:, 0, 3:])
+    assert fitted.coefficients == pytest.approx(expected.coefficients)
+
+
+def test_regmix_is_not_led_astray_by_what_runs_start_from() -> None:
+    rng = np.random.default_rng(0)
+    x, starts = rng.dirichlet(np.ones(3), 40), rng.normal(size=(40, 1))
+    fitted = fit_regression(x, score(x) - 2 * starts[:, 0], beside=starts)
+    assert best_mixture(fitted, 3, candidates=5_000, top=20).rho == pytest.approx([0.5, 0.3, 0.2], abs=0.05)
+    assert fitted.error < 0.01 < fit_regression(x, score(x) - 2 * starts[:, 0]).error
+
+
+def test_steps_of_a_trajectory_that_does_not_say_its_tokens_count_alike() -> None:
+    unknown = episodes(Feed([one.model_copy(update={"checkpoint": one.checkpoint.model_copy(update={"tokens_seen": None})}) for one in walks(4)]))  # fmt: skip
+    assert (unknown.tokens == 1).all()
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"rate": float("nan")}, {"floor": 2.0}, {"spread": 0.0}, {"seed": -1}])
+def test_a_bandit_that_cannot_play_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="a bandit takes"):
+        Bandit(**{"n": 3, **wrong})
+
+
+def test_a_bandit_refuses_an_array_of_another_problem() -> None:
+    for shape in ((2, 3), (0, 4)):
+        with pytest.raises(DataError, match="for 3 domains"):
+            Bandit(n=3).next(np.zeros(shape))
 
 
 def play(bandit: Bandit, gains: Any, steps: int = 60) -> Any:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
-from proxies import SPACE, command, problem, trainer
+from proxies import SPACE, Deadly, Kept, along, command, lines, problem, trainer
 
 from harness import read_feed
 from harness.cli import run as cli
-from harness.core.errors import DataError, SpecError, StateError
-from harness.mixing.baselines import uniform
+from harness.core.errors import DataError, EngineError, SpecError, StateError
+from harness.engines.scoring.products import VARIABLE, has_onednn
+from harness.mixing.agent import Agent, Settings
+from harness.mixing.baselines import Bandit, uniform
 from harness.mixing.collect import collect
+from harness.mixing.controls import Blind
 from harness.mixing.episodes import episodes
+from harness.mixing.identity import policy_card
 from harness.mixing.steer import Trajectory
 from harness.mixing.tokens import Windows
 from harness.mixing.trainer import Recipe, TokenTrainer
 from harness.reward_models.reference import fit_reference
 from harness.spec.spec import load_spec
-
-CLOCK = ("started", "seconds")
-"""Of a vector, all that a second run may say differently."""
-
-
-def lines(out: Path) -> list[str]:
-    """The feed, byte for byte but for the clock."""
-    found = []
-    for line in (out / "rewards.jsonl").read_text().splitlines():
-        value = json.loads(line)
-        for key in CLOCK:
-            del value["provenance"][key]
-        found.append(json.dumps(value))
-    return found
 
 
 def program(folder: Path, out: Path, **more: Any) -> subprocess.Popen[bytes]:
@@ -69,7 +61,7 @@ def test_the_feed_has_every_step_of_every_plan_and_an_agent_can_learn_from_it(tm
 def test_processes_side_by_side_give_the_same_feed_as_one(tmp_path: Path) -> None:
     problem(tmp_path, steps=2)
     assert cli(command(tmp_path, tmp_path / "one")) == 0
-    assert cli(command(tmp_path, tmp_path / "two", processes=2)) == 0
+    assert cli(command(tmp_path, tmp_path / "two", workers=2)) == 0
     assert lines(tmp_path / "one") == lines(tmp_path / "two")
 
 
@@ -79,16 +71,129 @@ def test_killed_again_and_again_it_ends_with_the_same_feed(tmp_path: Path) -> No
     assert cli(command(tmp_path, tmp_path / "whole")) == 0
     out, seen = tmp_path / "killed", []
     for wanted in (1, 4, 6, 9):
-        running = program(tmp_path, out, processes=2)
+        running = program(tmp_path, out, workers=2)
         while n_lines(out) < wanted and running.poll() is None:
             time.sleep(0.01)
         assert running.poll() is None, "it was to be killed before its end"
         os.kill(running.pid, signal.SIGKILL)
         running.wait()
         seen.append(n_lines(out))
-    assert program(tmp_path, out, processes=2).wait() == 0
+    assert program(tmp_path, out, workers=2).wait() == 0
     assert seen == sorted(seen) and seen[-1] < len(lines(out)), "feedback is appended after each step, and stays"
     assert lines(out) == lines(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_the_step_in_hand(tmp_path: Path) -> None:
+    problem(tmp_path)
+    log, given = tmp_path / "log", along(tmp_path, Kept(tmp_path / "log"), names=("a",), steps=5)
+    collect(**given, out=tmp_path / "whole")
+    assert log.read_text().split() == ["1", "2", "3", "4", "5"]
+    log.unlink()
+    killed: list[int] = []
+
+    def kill() -> None:
+        while len(killed) < 3:
+            if n_lines(tmp_path / "out") >= len(killed) + 2 and (found := tiny.workers_of(tmp_path / "out")):
+                killed.append(found[0])
+                os.kill(found[0], signal.SIGKILL)
+                while found[0] in tiny.workers_of(tmp_path / "out"):
+                    time.sleep(0.01)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    collect(**given, out=tmp_path / "out", workers=1)
+    thread.join(10)
+    asked = [int(line) for line in log.read_text().split()]
+    assert len(set(killed)) == 3 and asked == sorted(asked), "no step is gone back to"
+    assert 5 <= len(asked) <= 8, "the one in hand is done again, and no other"
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_deaths_count_against_a_step_and_not_against_a_long_trajectory(tmp_path: Path) -> None:
+    problem(tmp_path)
+    (tmp_path / "marks").mkdir()
+    collect(**along(tmp_path, Deadly(None), names=("a",)), out=tmp_path / "whole")
+    collect(**along(tmp_path, Deadly(tmp_path / "marks"), names=("a",)), out=tmp_path / "out", workers=1)
+    assert len(list((tmp_path / "marks").iterdir())) == 4, "four workers died of it, of a step each"
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+    deadly = along(tmp_path, Deadly(tmp_path / "marks", always=3), names=("a", "b"))
+    with pytest.raises(EngineError, match=r"trajectory [ab]: its worker died 3 times \(the last by exit code 7\)"):
+        collect(**deadly, out=tmp_path / "never", workers=2)
+    assert not tiny.workers_of(tmp_path / "never") and not (tmp_path / "never" / "rewards.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_what_happens_in_a_worker_is_said_as_it_is(tmp_path: Path) -> None:
+    problem(tmp_path)
+
+    class Here:
+        def next(self, matrix: Any) -> Any:
+            return np.ones(3)
+
+    with pytest.raises(SpecError, match="a policy, cannot be sent to a worker"):
+        collect(**along(tmp_path, Here()), out=tmp_path / "out", workers=2)
+    given = along(tmp_path, Kept(tmp_path / "no folder" / "log"))
+    for workers in (None, 2):
+        with pytest.raises(EngineError, match=r"trajectory [ab]: unexpected FileNotFoundError"):
+            collect(**given, out=tmp_path / "log", workers=workers)
+    np.save(tmp_path / "web.npy", np.full(900, 70_000))
+    for workers in (None, 2):
+        with pytest.raises(DataError, match=r"web.npy has token ids beyond the model's"):
+            collect(**along(tmp_path, uniform(SPACE)), out=tmp_path / "ids", workers=workers)
+
+
+@pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN")
+def test_all_trajectories_multiply_by_the_library_that_the_first_one_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem(tmp_path)
+    for number, library in ((1, "onednn"), (2, "blas")):
+        monkeypatch.setenv(VARIABLE, library)
+        collect(**along(tmp_path, uniform(SPACE), names=("a",), steps=1), out=tmp_path / str(number))
+    monkeypatch.delenv(VARIABLE)
+    for number, library in ((1, "onednn"), (2, "blas")):
+        feed = collect(**along(tmp_path, uniform(SPACE), steps=1), out=tmp_path / str(number))
+        assert {vector.provenance.products for vector in feed} == {library}
+
+
+def test_a_folder_goes_on_with_the_same_content_and_with_no_other(tmp_path: Path) -> None:
+    problem(tmp_path)
+    given = along(tmp_path, uniform(SPACE), names=("a",), steps=1)
+    collect(**given, out=tmp_path / "out")
+    before = lines(tmp_path / "out")
+    shutil.copytree(tmp_path / "base", tmp_path / "moved")
+    shutil.copy(tmp_path / "web.npy", tmp_path / "moved.npy")
+    recipe: Recipe = given["recipe"]
+    moved = recipe.model_copy(update={"bases": [str(tmp_path / "moved")], "tokens": {**recipe.tokens, "web": str(tmp_path / "moved.npy")}})  # fmt: skip
+    collect(**{**given, "recipe": moved}, out=tmp_path / "out")
+    assert lines(tmp_path / "out") == before, "the same files, elsewhere"
+    with pytest.raises(StateError, match="what differs: threads"):
+        collect(**given, out=tmp_path / "out", threads=2)
+    long = recipe.model_copy(update={"length": 5_000})
+    with pytest.raises(DataError, match="a window takes 5000"):
+        collect(**{**given, "recipe": long}, out=tmp_path / "new")
+    collect(**given, out=tmp_path / "new")
+    assert lines(tmp_path / "new") == before, "what was measured nothing of is nobody's"
+    ids = np.load(tmp_path / "web.npy")
+    np.save(tmp_path / "web.npy", np.where(np.arange(len(ids)) == 450, ids + 1, ids))
+    with pytest.raises(StateError, match="what differs: recipe"):
+        collect(**given, out=tmp_path / "out")
+    tiny.save(tmp_path / "moved", tiny.llama(5))
+    with pytest.raises(StateError, match="what differs: recipe"):
+        collect(**{**given, "recipe": moved}, out=tmp_path / "out")
+
+
+def test_policies_that_would_choose_otherwise_have_other_cards(tmp_path: Path) -> None:
+    small = Settings(width=8, heads=2, steps=3)
+    one, other = (Agent(["a", "b"], ["x"], settings=small.model_copy(update={"seed": seed})) for seed in (0, 1))
+    other.card = one.card
+    assert policy_card(one) != policy_card(other), "weights differ, cards do not"
+    assert policy_card(Blind(agent=one)) != policy_card(Blind(agent=other))
+    assert policy_card(Bandit(n=3, seed=1)) != policy_card(Bandit(n=3, seed=2))
+    assert policy_card(Bandit(n=3)) == policy_card(Bandit(n=3))
 
 
 def test_more_trajectories_go_on_with_those_that_are_there_and_others_are_refused(tmp_path: Path) -> None:
@@ -102,10 +207,19 @@ def test_more_trajectories_go_on_with_those_that_are_there_and_others_are_refuse
     recipe = Recipe(
         tokens={name: str(tmp_path / f"{name}.npy") for name in SPACE.names}, bases=[str(tmp_path / "base")], length=16
     )
-    with pytest.raises(StateError, match="what differs: start, policy, rho, recipe"):
+    with pytest.raises(StateError, match="what differs: start, policy, recipe"):
         collect([one], recipe=recipe, spec=load_spec(tmp_path / "spec.yaml"), out=tmp_path / "out")
     with pytest.raises(SpecError, match="each its own"):
         collect([one, one], recipe=recipe, spec=load_spec(tmp_path / "spec.yaml"), out=tmp_path / "x")
+
+
+@pytest.mark.parametrize("option", [("rate", "nan"), ("rate", "-1"), ("workers", "0"), ("worker-gpus", "1")])
+def test_an_option_that_cannot_be_is_said_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    problem(tmp_path)
+    assert cli(command(tmp_path, tmp_path / "out", **{option[0]: option[1]})) == SpecError.exit_code
+    assert option[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def weights(one: TokenTrainer) -> list[torch.Tensor]:
@@ -168,11 +282,20 @@ def test_token_files_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "short.npy", np.zeros(3, np.int64))
     np.save(tmp_path / "high.npy", np.full(300, 404))
     (tmp_path / "text.txt").write_text("no tokens")
+    np.savez(tmp_path / "archive.npz", a=np.zeros(300, np.int64))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    np.save(tmp_path / "empty.npy", np.zeros(0, np.int64))
+    (tmp_path / "odd.bin").write_bytes(b"\1\0\2")
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "high.npy").read_bytes()[:-7])
     for name, words in (
         ("square.npy", "shape"),
         ("real.npy", "float64"),
         ("short.npy", "3 tokens"),
         ("text.txt", "no token file"),
+        ("archive.npy", "an archive of arrays"),
+        ("empty.npy", "0 tokens"),
+        ("odd.bin", "not a multiple"),
+        ("cut.npy", "cannot read token ids"),
     ):
         with pytest.raises(DataError, match=words):
             Windows({"a": str(tmp_path / name)}, length=16)

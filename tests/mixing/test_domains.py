@@ -53,6 +53,9 @@ def test_multipliers_are_of_sizes() -> None:
         ('{"sources": ["a"], "targets": ["b"], "sizes": {"c": 1}}', "sizes names 'c', which is no domain"),
         ('{"sources": ["a"], "targets": ["b"], "sizes": {"a": -1}}', "must not be negative"),
         ('{"sources": ["a"], "targets": ["b"], "size": {"a": 1}}', "did you mean 'sizes'"),
+        ('{"sources": [" "], "targets": ["b"]}', "a domain has no name"),
+        ('{"sources": ["a"], "targets": ["b"], "sizes": {"a": NaN}}', "sizes.a"),
+        ('{"sources": ["a", "c"], "targets": ["b"], "sizes": {"a": 1e308, "c": 1e308}}', "than a number holds"),
         ("{", "cannot read"),
     ],
 )
@@ -86,3 +89,13 @@ def test_a_classifier_of_transformers_is_loaded_from_a_folder(tmp_path: Path) ->
     assert shares_of(["one text", "another"], classifier).shape == (3,)
     with pytest.raises(DataError, match="cannot load the classifier"):
         PipelineClassifier(str(tmp_path / "nothing"))
+
+
+def test_sizes_and_multipliers_that_mean_nothing_are_refused() -> None:
+    space = Domains(sources=["a"], targets=["b"], sizes={"a": 1.0, "b": 2.0})
+    with pytest.raises(DataError, match="the multiplier of a is -1; none may be negative"):
+        space.multiplied({"a": -1, "b": 10})
+    with pytest.raises(DataError, match="'sport', which is none of the classes"):
+        Domains.of_classes(["news"], source_sizes={"sport": 1.0}, target_sizes={})
+    with pytest.raises(DataError, match=r"mixtures of shape \[\], for 2 domains"):
+        space.collapse(0.5)

@@ -63,6 +63,21 @@ def test_live_rewards_are_the_gains_of_the_feed_it_leaves(collected: tuple[Path,
         env.step(np.ones(3))
 
 
+def test_a_live_environment_that_is_begun_again_leaves_what_was_there(
+    collected: tuple[Path, Any, Episodes], tmp_path: Path
+) -> None:
+    folder, reference, _ = collected
+    for steps, names in ((2, ["env-0001"]), (1, ["env-0001", "env-0002"])):
+        environment = RewardEnvironment(folder / "spec.yaml", out=tmp_path)
+        env = MixingEnv(Live(trainer(folder), environment, reference), steps=steps)
+        env.reset(seed=steps)
+        rewards = [env.step([0.1, 0.2, 0.7])[1] for _ in range(steps)]
+        feed = read_feed(tmp_path)
+        assert feed.trajectories == names
+        assert episodes(feed.trajectory(names[-1]), reference, domains=SPACE.names).gains_standardized[0] == pytest.approx(rewards)  # fmt: skip
+    assert len(read_feed(tmp_path).trajectory("env-0001")) == 3
+
+
 def test_a_simulator_finds_the_mixture_that_gains_where_the_answer_is_known() -> None:
     rng = np.random.default_rng(0)
     data = linear(rng.dirichlet(np.ones(2), (40, 4)))
@@ -85,7 +100,7 @@ def linear(actions: Any) -> Episodes:
     known = np.ones((b, t), dtype=bool)
     return Episodes(
         domains=("a", "b"), components=("code",), weights=np.ones(1), names=tuple(f"r{i}" for i in range(b)),
-        states=np.concatenate([rho, z[..., None]], axis=2), lengths=np.full(b, t), mask=known, actions=actions, gains=gains,
+        states=np.concatenate([rho, z[..., None]], axis=2), lengths=np.full(b, t), mask=known, actions=actions, gains=gains, tokens=np.ones((b, t)),
         gains_standardized=gains, gain_stderr=np.ones((b, t)), gain_standardized_stderr=np.ones((b, t)), error_known=known,
         filled=np.zeros((b, t + 1, n + 1), dtype=bool), left_out=(),
     )  # fmt: skip

@@ -104,6 +104,28 @@ def test_what_cannot_be_learned_from_is_refused_by_name() -> None:
         episodes(Feed(run("a", flat)))
 
 
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ({"x": float("nan")}, "have to be finite"),
+        ({"x": -1.0, "y": 2.0}, "not negative"),
+        ({"x": 0.0}, "not all 0"),
+        ({}, "not all 0"),
+        ({"z": 1.0}, "name 'z', which is no domain"),
+    ],
+)
+def test_shares_to_start_from_that_are_none_never_get_in(start: Any, words: str) -> None:
+    unknown = run("a", mixtures=[None, *MIXTURES[1:]])
+    assert episodes(Feed(unknown), start={"x": 3.0, "y": 1.0}).states[0, 0, :2].tolist() == [0.75, 0.25]
+    with pytest.raises(DataError, match=words):
+        episodes(Feed(unknown), start=start)
+
+
+def test_a_domain_that_is_asked_for_twice_is_refused() -> None:
+    with pytest.raises(DataError, match="a domain is there twice"):
+        episodes(Feed(run("a")), domains=["x", "y", "x"])
+
+
 def test_a_step_measured_again_counts_once() -> None:
     vectors = run("a")
     again = episodes(Feed([vectors[0], *vectors]))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from harness.cli import run as cli
-from harness.core.errors import SpecError
+from harness.core.errors import DataError, SpecError
 from harness.mixing.domains import Domains
+from harness.mixing.plans import plan_json, read_plans
 from harness.mixing.sample import Heuristic, Planned, sample_trajectories
 
 SPACE = Domains(
@@ -101,13 +102,64 @@ def test_a_trajectory_ends_when_the_target_data_are_used_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"number": 0}, {"k": (0,)}, {"k": (51,)}, {"k": ()}, {"candidates": 0, "k": (1,)}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"number": 0},
+        {"k": (0,)},
+        {"k": (51,)},
+        {"k": ()},
+        {"k": (1, 1)},
+        {"candidates": 0, "k": (1,)},
+        {"seed": -1},
+        {"tokens_per_step": 0.0},
+        {"tokens_per_step": -1.0},
+        {"tokens_per_step": float("nan")},
+        {"concentration": 0.0},
+        {"concentration": float("nan")},
+        {"heuristic": Heuristic(alpha=float("nan"))},
+    ],
 )
 def test_what_cannot_be_sampled_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         sample_trajectories(SPACE, **{"steps": 2, "number": 2, "k": (1,), "candidates": 50, **wrong})
     with pytest.raises(SpecError, match="needs the size of code"):
         sample_trajectories(Domains(sources=["a"], targets=["code"]), k=(1,), tokens_per_step=1.0)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        (("names",), ["books", "web", "code", "maths"], "names has books, web"),
+        (("domains", "targets"), ["maths", "code"], "the domains are"),
+        (("trajectories",), [], "trajectories"),
+        (("trajectories",), None, "trajectories"),
+        (("trajectories", 0, "name"), None, r"trajectories.0.name"),
+        (("trajectories", 0, "name"), "", r"trajectories.0.name"),
+        (("trajectories", 0, "name"), "k9-000", "k9-000 is there twice"),
+        (("trajectories", 0, "k"), 1.7, r"trajectories.0.k"),
+        (("trajectories", 0, "steps"), 3, "steps"),
+        (("trajectories", 0, "rho"), [[1, 0, 0, 0]], r"trajectories.0.rho"),
+        (("trajectories", 0, "rho"), [[1, 0, 0, 0], [1, 0, 0]], "k1-000 has 3 shares at step 1"),
+        (("trajectories", 0, "rho"), [["1", 0, 0, 0], [1, 0, 0, 0]], r"trajectories.0.rho.0.0"),
+        (("trajectories", 0, "rho"), [[1, 0, 0, 0], [0.5, 0.5, 0.5, 0]], "k1-000 has shares that are negative, or do not sum to 1"),
+        (("trajectories", 0, "rho"), [[1, 0, 0, 0], [float("nan"), 0, 0, 1]], r"trajectories.0.rho.1.0"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_was_edited_is_refused_by_name(tmp_path: Path, where: Any, value: Any, words: str) -> None:
+    made = sample_trajectories(SPACE, steps=2, number=2, k=(1, 9), candidates=50)
+    plan = json.loads(plan_json(SPACE, made))
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan))
+    space, planned = read_plans(path)
+    assert space == SPACE and [(one.name, one.k) for one in planned] == [("k1-000", 1), ("k9-000", 9)]
+    changed = plan
+    for key in where[:-1]:
+        changed = changed[key]
+    changed[where[-1]] = value
+    path.write_text(json.dumps(plan))
+    with pytest.raises(DataError, match=words):
+        read_plans(path)
 
 
 def test_the_command_writes_them(tmp_path: Path) -> None:

@@ -109,6 +109,13 @@ def test_steps_are_one_trajectory_with_gains_and_running_statistics(spec: Spec) 
     assert environment.feed.trajectory("live").matrix().shape == (3, 4)
 
 
+def test_a_spec_that_was_made_ready_before_gives_the_same_vector(spec: Spec) -> None:
+    one, two = (
+        RewardEnvironment(given).feedback(tiny.llama(), tiny.tokenizer(), step=0) for given in (spec, prepare(spec))
+    )
+    assert one.vector == two.vector and one.provenance.spec == two.provenance.spec
+
+
 def test_the_same_weights_at_the_same_step_return_the_vector_that_is_there(spec: Spec) -> None:
     environment, tokenizer = RewardEnvironment(spec), tiny.tokenizer()
     first = environment.feedback(tiny.llama(), tokenizer, step=1)

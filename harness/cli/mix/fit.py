@@ -26,6 +26,10 @@ def fit(
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds and feeds give equal agents.")] = 0,
 ) -> None:  # fmt: skip
     """Fit an agent offline: warm-up by imitation, then Conservative Q-Learning (arXiv 2507.15640)."""
+    from pydantic import ValidationError
+
+    from harness.core.errors import SpecError
+    from harness.core.measurement import describe
     from harness.feed.feed import read_feed
     from harness.mixing.agent import Agent, Settings
     from harness.mixing.domains import read_domains
@@ -44,9 +48,12 @@ def fit(
     )
     for reason in data.left_out:
         typer.echo(f"left out: {visible(reason)}", err=True)
-    settings = Settings(
-        width=width, steps=data.states.shape[1], seed=seed, warm_up_iterations=warm_up, iterations=iterations
-    )
+    try:
+        settings = Settings(
+            width=width, steps=data.states.shape[1], seed=seed, warm_up_iterations=warm_up, iterations=iterations
+        )
+    except ValidationError as error:
+        raise SpecError(describe(error, Settings)) from error
     agent = Agent(data.domains, data.components, settings=settings, reference=frozen)
     agent.warm_up(data).improve(data, standardized=not raw).save(out)
     typer.echo(f"{out}: {'; '.join(agent.card.history)}")

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 from harness.core.errors import EngineError, HarnessError, SpecError
 from harness.core.extras import install
-from harness.run.executors.executor import Ended, Event, Job, Progressed
-from harness.run.executors.pool import Pool, Worker, WorkerDied, read_prepared
-from harness.spec.prepared import Prepared
+from harness.run.executors.executor import Ended, Event, Progressed, Task, Work
+from harness.run.executors.pool import Pool, Worker, WorkerDied, read_work
 
 COMPARED = ("torch", "transformers")
 """Packages that decide numbers; every node has the driver's versions."""
@@ -82,37 +81,34 @@ class Actor:
         self._number = number
         self._products = products
         self._told = _Told()
-        self._local: Any = None
+        self._opened = contextlib.ExitStack()
+        self._does: Any = None
 
     def hello(self, nonce: str) -> Hello:
         """Look around; nothing is loaded yet."""
         node = _ray().get_runtime_context().get_node_id()
         return Hello(platform.node(), versions(), (self._folder / nonce).exists(), node)
 
-    def measure(self, job: Job) -> Iterator[Event]:
+    def do(self, job: Task) -> Iterator[Event]:
         """The events of a job."""
         try:
-            local = self._made()
+            done = self._made()
         except HarnessError as error:
             yield Ended(job.number, error=error)
             return
-        for event in local.measured(job):
+        for event in done(job):
             progressed = self._told.taken()
             if progressed is not None:
                 yield progressed
             yield event
 
     def _made(self) -> Any:
-        from harness.checkpoints.open import Opener
-        from harness.run.executors.local import Local
-
-        if self._local is None:
-            prepared = read_prepared(self._content)
-            opener = Opener(prepared.spec.opening, log_folder=self._folder / "serve" / f"worker-{self._number}")
-            opener.fix_products(self._products)
-            self._local = Local(prepared, opener, self._told)
-            self._local.start(self._folder, self._products)
-        return self._local
+        if self._does is None:
+            opened = read_work(self._content).opened(
+                folder=self._folder, number=self._number, products=self._products, progress=self._told
+            )
+            self._does = self._opened.enter_context(opened)
+        return self._does
 
 
 def _end_with_the_node() -> None:
@@ -145,7 +141,7 @@ class Cluster(Pool):
     name = "ray"
     nobody = "no node of the cluster can take a worker"
 
-    def __init__(self, prepared: Prepared, options: ClusterOptions) -> None:
+    def __init__(self, work: Work, options: ClusterOptions) -> None:
         ray = _ray()
         self._options = options
         self._owns = not ray.is_initialized()
@@ -173,7 +169,7 @@ class Cluster(Pool):
                 f"it has {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs); ask for less with --worker-gpus or "
                 "--worker-cpus"
             )
-        super().__init__(prepared, 1 if prepared.served and prepared.spec.serve.url is not None else room)
+        super().__init__(work, room if work.most is None else min(room, work.most))
         self._unfit: set[str] = set()
         """Nodes that cannot take part: nothing is started there again."""
         self._nonce = f".seen-{uuid.uuid4().hex}"
@@ -204,9 +200,9 @@ class Cluster(Pool):
         actor = made.remote(self._content_ref, str(self.folder), number, self.products, str(Path.cwd()))
         return Worker(number, _Handle(actor, actor.hello.remote(self._nonce)))
 
-    def send(self, worker: Worker, job: Job) -> None:
+    def send(self, worker: Worker, job: Task) -> None:
         """Ask for the events of a job."""
-        worker.handle.events = worker.handle.actor.measure.options(num_returns="streaming").remote(job)
+        worker.handle.events = worker.handle.actor.do.options(num_returns="streaming").remote(job)
 
     def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
         """Those with an event, or that just came up. Raises EngineError where there is none for WAIT_S, or can be none."""

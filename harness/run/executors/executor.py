@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.checkpoints.identify import Identified
 from harness.core.checkpoint import Checkpoint
+from harness.core.component import Progress
 from harness.core.vector import CheckpointRecord
 from harness.run.ledger import Entry
 
@@ -56,6 +59,13 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Advanced:
+    """A job has got further, and whoever takes it next goes on from there: deaths before do not count against it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Nothing more comes of a job. `lost`: why what was not measured never will be; None where all was.
 
@@ -67,7 +77,56 @@ class Ended:
     error: Exception | None = None
 
 
-Event = Began | Progressed | Measured | Ended
+Event = Began | Progressed | Measured | Advanced | Ended
+
+
+class Task(Protocol):
+    """What a pool hands to one of its workers: a Job, or what other work has in its place. `affinity` as a Job has it."""
+
+    @property
+    def number(self) -> int:
+        """Its own."""
+        ...
+
+    @property
+    def affinity(self) -> str:
+        """Equal for what one warm worker takes cheaply."""
+        ...
+
+
+class Work(Protocol):
+    """What the workers of a pool do. It is pickled, and each worker is given it once.
+
+    class Squares:                                     # the smallest one: tasks that only have a number
+        what, most = "a square", None
+        def check(self, n): pass
+        @contextmanager
+        def opened(self, *, folder, number, products, progress):
+            def done(task):
+                progress.advance(items=task.number**2, tokens=0)
+                yield Ended(task.number)
+            yield done
+    """
+
+    @property
+    def what(self) -> str:
+        """What of it may not be had in a worker, for messages: a component of the spec."""
+        ...
+
+    @property
+    def most(self) -> int | None:
+        """Workers that it can have; None for any number."""
+        ...
+
+    def check(self, n: int) -> None:
+        """Raises SpecError for what `n` workers cannot do."""
+        ...
+
+    def opened(
+        self, *, folder: Path, number: int, products: str, progress: Progress
+    ) -> AbstractContextManager[Callable[[Any], Iterator[Event]]]:
+        """In worker `number`: what it needs is open inside, and gives the events of a task. Raises HarnessError."""
+        ...
 
 
 class Executor(Protocol):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checkpoints.open import Opener
 from harness.core.component import Component, Progress
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, SpecError
 from harness.run.executors.executor import Ended, Event, Job, Measured
 from harness.run.ledger import Entry
 from harness.run.measure import Served, measure_component
@@ -74,6 +76,41 @@ class Local:
     def close(self) -> None:
         """Stop in the middle of whatever is in hand."""
         self._jobs.clear()
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The work of measuring checkpoints by several workers; its tasks are Jobs."""
+
+    prepared: Prepared
+    what = "a component of the spec"
+
+    @property
+    def most(self) -> int | None:
+        """One, where there is one server."""
+        return 1 if self.prepared.served and self.prepared.spec.serve.url is not None else None
+
+    def check(self, n: int) -> None:
+        """Raises SpecError for a device or a server that `n` workers cannot share."""
+        device = self.prepared.spec.device
+        if device.startswith("cuda:"):
+            raise SpecError(f"device {device} is one GPU, and workers have one each; set device to cuda or auto")
+        if self.most is not None and n > self.most:
+            raise SpecError(
+                "serve.url is one server with one checkpoint, and several workers would ask it for several; leave workers out"
+            )
+
+    @contextmanager
+    def opened(
+        self, *, folder: Path, number: int, products: str, progress: Progress
+    ) -> Iterator[Callable[[Job], Iterator[Event]]]:
+        """With an opener, and so models and a server, of its own."""
+        opener = Opener(self.prepared.spec.opening, log_folder=folder / "serve" / f"worker-{number}")
+        opener.fix_products(products)
+        with closing(opener):
+            local = Local(self.prepared, opener, progress)
+            local.start(folder, products)
+            yield local.measured
 
 
 class _Handed:

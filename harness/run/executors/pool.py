@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import EngineError, SpecError
-from harness.run.executors.executor import Began, Ended, Event, Job, Measured, Progressed
-from harness.spec.prepared import Prepared
+from harness.run.executors.executor import Advanced, Began, Ended, Event, Job, Measured, Progressed, Task, Work
 
 MOST_DEATHS = 3
 """Of workers at one job, before it is given up."""
@@ -26,14 +25,15 @@ PATIENCE = 4
 """Jobs a worker that a waiting job lets pass because they are cheaper: the feed waits for it."""
 
 
-def read_prepared(content: bytes) -> Prepared:
-    """The spec made ready. Raises SpecError for components that are not to be had in this process."""
+def read_work(content: bytes) -> Work:
+    """What a worker is given. Raises SpecError for classes that are not to be had in this process."""
+    what, pickled = pickle.loads(content)
     try:
-        prepared: Prepared = pickle.loads(content)
-        return prepared
+        work: Work = pickle.loads(pickled)
+        return work
     except Exception as error:
         raise SpecError(
-            f"a component of the spec cannot be read by a worker ({type(error).__name__}: {error}); put its class into a "
+            f"{what} cannot be read by a worker ({type(error).__name__}: {error}); put its class into a "
             "module that can be imported, or leave workers out"
         ) from error
 
@@ -50,7 +50,7 @@ class Worker:
     handle: Any
     host: str = ""
     ready: bool = False
-    job: Job | None = None
+    job: Task | None = None
     affinity: str = ""
 
     @property
@@ -60,35 +60,28 @@ class Worker:
 
 
 class Pool(ABC):
-    """`n` workers. Raises SpecError for a number or a device that cannot be."""
+    """`n` workers. Raises SpecError for a number that cannot be, or that the work cannot have."""
 
     name: str
     """As provenance has it."""
     nobody: str
     """What is said when no worker is left."""
 
-    def __init__(self, prepared: Prepared, n: int) -> None:
+    def __init__(self, work: Work, n: int) -> None:
         if n < 1:
             raise SpecError(f"workers is {n}; give a number from 1 on")
-        if prepared.spec.device.startswith("cuda:"):
-            raise SpecError(
-                f"device {prepared.spec.device} is one GPU, and workers have one each; set device to cuda or auto"
-            )
-        if prepared.spec.serve.url is not None and prepared.served and n > 1:
-            raise SpecError(
-                "serve.url is one server with one checkpoint, and several workers would ask it for several; leave workers out"
-            )
-        self.prepared = prepared
+        work.check(n)
+        self.work = work
         self.n = n
         self.folder = Path()
         self.products = ""
         self.content = b""
-        """The spec made ready, as bytes."""
+        """The work, as bytes."""
         self.workers: list[Worker] = []
         self.n_started = 0
         self.left_out: list[str] = []
         """Those that cannot take part, and why."""
-        self._queue: deque[Job] = deque()
+        self._queue: deque[Task] = deque()
         self._deaths: dict[int, int] = {}
         """Of workers at a job, by its number."""
         self._stillborn: dict[int, int] = {}
@@ -102,7 +95,7 @@ class Pool(ABC):
         """Start a worker; one that dies at once is heard of by `receive`."""
 
     @abstractmethod
-    def send(self, worker: Worker, job: Job) -> None:
+    def send(self, worker: Worker, job: Task) -> None:
         """Give a worker a job; one that died is heard of by `receive`."""
 
     @abstractmethod
@@ -123,17 +116,17 @@ class Pool(ABC):
         return WINDOW * self.n
 
     def start(self, folder: Path, products: str) -> None:
-        """Get ready to start workers, each when there is a job for it. Raises SpecError for components that cannot be sent to another process."""
+        """Get ready to start workers, each when there is a job for it. Raises SpecError for work that cannot be sent to another process."""
         self.folder, self.products = folder.absolute(), products
         try:
-            self.content = pickle.dumps(self.prepared)
+            self.content = pickle.dumps((self.work.what, pickle.dumps(self.work)))
         except Exception as error:
             raise SpecError(
-                f"a component of the spec cannot be sent to a worker ({type(error).__name__}: {error}); leave workers out"
+                f"{self.work.what} cannot be sent to a worker ({type(error).__name__}: {error}); leave workers out"
             ) from error
         self.n_started = 0
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Task) -> None:
         """Queue a job."""
         self._queue.append(job)
         self._assign()
@@ -184,7 +177,9 @@ class Pool(ABC):
             event = replace(event, worker=worker.name)
         if event is not None:
             self._events.append(event)
-        if isinstance(event, Measured) and worker.job is not None:
+        if isinstance(event, Advanced):
+            self._deaths.pop(event.number, None)
+        elif isinstance(event, Measured) and isinstance(worker.job, Job):
             done = event.row, event.entry.component
             worker.job = replace(worker.job, missing=tuple(place for place in worker.job.missing if place != done))
         elif isinstance(event, Ended):
@@ -206,7 +201,7 @@ class Pool(ABC):
             if deaths >= MOST_DEATHS:
                 self._deaths.pop(job.number)
                 self._events.append(Ended(job.number, lost=f"its worker died {deaths} times (the last by {how})"))
-            elif not job.missing:
+            elif isinstance(job, Job) and not job.missing:
                 self._events.append(Ended(job.number))
             else:
                 self._queue.appendleft(job)

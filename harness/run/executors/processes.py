@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from harness.core.errors import HarnessError
 from harness.core.own_process import python
-from harness.run.executors.executor import Event, Job
+from harness.run.executors.executor import Event, Task
 from harness.run.executors.pool import Pool, Worker, WorkerDied
 
 GRACE_S = 10.0
 """Seconds that a worker has to end by itself."""
 ASKS, READY = "asks", "ready"
-"""What a worker says first: that it is to be sent the spec, and that it takes jobs (or what is wrong with the spec)."""
+"""What a worker says first: that it is to be sent the work, and that it takes jobs (or what is wrong with the work)."""
 
 
 class _Handle(NamedTuple):
@@ -35,7 +35,7 @@ class Processes(Pool):
     nobody = "no worker of this machine could begin"
 
     def started(self, number: int) -> Worker:
-        """A new process, which asks for the spec when it is there: a Ctrl-C of the terminal does not reach it."""
+        """A new process, which asks for the work when it is there: a Ctrl-C of the terminal does not reach it."""
         ours, theirs = socket.socketpair()
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
@@ -49,7 +49,7 @@ class Processes(Pool):
             )
         return Worker(number, _Handle(process, Connection(ours.detach())))
 
-    def send(self, worker: Worker, job: Job) -> None:
+    def send(self, worker: Worker, job: Task) -> None:
         """Over its socket."""
         with contextlib.suppress(ConnectionError):  # a death is heard of when it is listened to
             worker.handle.connection.send(job)
@@ -60,7 +60,7 @@ class Processes(Pool):
         return [worker for worker in workers if worker.handle.connection in found]
 
     def receive(self, worker: Worker) -> Event | None:
-        """The next message. Raises WorkerDied, and what a worker finds wrong with the spec."""
+        """The next message. Raises WorkerDied, and what a worker finds wrong with the work."""
         process, connection = worker.handle
         try:
             if worker.ready:

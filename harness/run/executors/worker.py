@@ -1,4 +1,4 @@
-"""A process that measures jobs for a driver. Started by `processes.py` as a program; its only argument is the number of a socket.
+"""A process that does jobs for a driver. Started by `processes.py` as a program; its only argument is the number of a socket.
 
 It ends when the driver closes the socket or is gone, however it went; nothing that it started is left.
 """
@@ -16,13 +16,12 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from harness.checkpoints.open import Opener
 from harness.core.errors import HarnessError
 from harness.core.measurement import failed
-from harness.run.executors.executor import Ended, Event, Job, Measured, Progressed
-from harness.run.executors.local import Local
-from harness.run.executors.pool import read_prepared
+from harness.run.executors.executor import Ended, Event, Measured, Progressed
+from harness.run.executors.pool import read_work
 from harness.run.executors.processes import ASKS, READY
 
 GRACE_S = 3.0
@@ -59,7 +58,7 @@ class Progress:
 
 
 def work(connection: Connection, folder: Path, number: int, products: str) -> None:
-    """Measure what comes, until the driver closes the socket."""
+    """Do what comes, until the driver closes the socket."""
     content = None
     with contextlib.suppress(EOFError, OSError):
         connection.send(ASKS)
@@ -67,28 +66,24 @@ def work(connection: Connection, folder: Path, number: int, products: str) -> No
     if content is None:
         return  # the driver is gone
     progress = Progress(connection)
-    try:
-        prepared = read_prepared(content)
-        opener = Opener(prepared.spec.opening, log_folder=folder / "serve" / f"worker-{number}")
-        opener.fix_products(products)
-    except HarnessError as error:
-        connection.send(error)
-        return
-    with contextlib.closing(opener):
-        local = Local(prepared, opener, progress)
-        local.start(folder, products)
+    with contextlib.ExitStack() as stack:
+        try:
+            work = read_work(content)
+            done = stack.enter_context(work.opened(folder=folder, number=number, products=products, progress=progress))
+        except HarnessError as error:
+            connection.send(error)
+            return
         with contextlib.suppress(ConnectionError):
             connection.send(READY)
         while (job := _next(connection)) is not None:
-            for event in local.measured(job):
+            for event in done(job):
                 progress.send(event)
 
 
-def _next(connection: Connection) -> Job | None:
+def _next(connection: Connection) -> Any:
     """The next job; None where the driver is gone, also in the middle of a message."""
     try:
-        job: Job = connection.recv()
-        return job
+        return connection.recv()
     except (EOFError, OSError):
         return None
 

@@ -224,6 +224,7 @@ def test_on_a_cluster_whose_node_dies_the_vectors_are_the_same_and_no_server_is_
     from ray.cluster_utils import Cluster as Nodes
 
     from harness.run.executors.cluster import Cluster, ClusterOptions
+    from harness.run.executors.local import Measuring
 
     few = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     os.environ[KEY_ENV] = KEY
@@ -253,7 +254,7 @@ def test_on_a_cluster_whose_node_dies_the_vectors_are_the_same_and_no_server_is_
     try:
         prepared = prepare(full_spec(training, user))
         found = find_checkpoints([str(training / "sft")])
-        executor = Cluster(prepared, ClusterOptions())
+        executor = Cluster(Measuring(prepared), ClusterOptions())
         assert executor.n == 1
         vectors = list(run(prepared, found, out=tmp_path / "out", executor=executor, observer=Killing()).feed)
     finally:

@@ -17,6 +17,7 @@ from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as cli
 from harness.core.errors import EngineError, SpecError
 from harness.run.executors.cluster import Cluster, ClusterOptions, Hello, versions
+from harness.run.executors.local import Measuring
 from harness.run.observer import Observer
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
@@ -76,7 +77,7 @@ def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def test_the_feed_is_that_of_one_process(nodes: Any, folder: Path, alone: list[str], tmp_path: Path) -> None:
     prepared = spec(folder)
-    executor = Cluster(prepared, ClusterOptions())
+    executor = Cluster(Measuring(prepared), ClusterOptions())
     assert executor.n == 2
     run(prepared, every(folder), out=tmp_path, executor=executor)
     assert feed(tmp_path) == alone
@@ -104,7 +105,13 @@ def test_a_worker_that_is_killed_is_replaced(nodes: Any, folder: Path, alone: li
                 os.kill(killed[0], signal.SIGKILL)
 
     prepared = spec(folder)
-    run(prepared, every(folder), out=tmp_path, executor=Cluster(prepared, ClusterOptions()), observer=Killing())
+    run(
+        prepared,
+        every(folder),
+        out=tmp_path,
+        executor=Cluster(Measuring(prepared), ClusterOptions()),
+        observer=Killing(),
+    )
     assert killed and feed(tmp_path) == alone
 
 
@@ -120,7 +127,13 @@ def test_a_node_that_goes_costs_nothing_but_time(nodes: Any, folder: Path, alone
                 nodes.remove_node(extra, allow_graceful=False)
 
     prepared = spec(folder)
-    run(prepared, every(folder), out=tmp_path, executor=Cluster(prepared, ClusterOptions()), observer=Removing())
+    run(
+        prepared,
+        every(folder),
+        out=tmp_path,
+        executor=Cluster(Measuring(prepared), ClusterOptions()),
+        observer=Removing(),
+    )
     assert removed and feed(tmp_path) == alone
     end = time.monotonic() + 60
     while actors() and time.monotonic() < end:
@@ -135,7 +148,7 @@ def test_a_node_with_other_versions_is_left_out_by_name(nodes: Any, folder: Path
         def _welcome(self, worker: Any, hello: Hello) -> None:
             super()._welcome(worker, hello._replace(versions={**versions(), "torch": "1.0"}))
 
-    executor = Elsewhere(prepared, ClusterOptions())
+    executor = Elsewhere(Measuring(prepared), ClusterOptions())
     with pytest.raises(EngineError, match=r"no node of the cluster can take a worker \(.*torch 1\.0, here "):
         run(prepared, every(folder), out=tmp_path, executor=executor)
 
@@ -151,7 +164,7 @@ def test_a_worker_that_no_node_can_take_any_more_is_not_waited_for(nodes: Any, f
                     ray.kill(waiting.handle.actor)
 
     prepared = spec(folder)
-    executor = Elsewhere(prepared, ClusterOptions())
+    executor = Elsewhere(Measuring(prepared), ClusterOptions())
     executor.n = 3
     with pytest.raises(EngineError, match=r"no node of the cluster can take a worker \(.*torch 1\.0, here "):
         run(prepared, every(folder), out=tmp_path, executor=executor)
@@ -173,7 +186,7 @@ def test_a_node_that_was_left_out_gets_no_worker_again(
                 ray.kill(worker.handle.actor)
 
     prepared = spec(folder)
-    executor = OneUnfit(prepared, ClusterOptions())
+    executor = OneUnfit(Measuring(prepared), ClusterOptions())
     run(prepared, every(folder), out=tmp_path, executor=executor)
     assert executor.killed and len(executor.left_out) == 1
     assert feed(tmp_path) == alone
@@ -188,7 +201,7 @@ def test_workers_that_never_come_up_end_the_run(nodes: Any, folder: Path, tmp_pa
 
     prepared = spec(folder)
     with pytest.raises(EngineError, match="ended 3 times before it took a job"):
-        run(prepared, every(folder), out=tmp_path, executor=StillBorn(prepared, ClusterOptions()))
+        run(prepared, every(folder), out=tmp_path, executor=StillBorn(Measuring(prepared), ClusterOptions()))
 
 
 def test_paths_are_relative_to_where_the_driver_is(
@@ -198,7 +211,12 @@ def test_paths_are_relative_to_where_the_driver_is(
     prepared = spec(Path())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".seen-of-a-driver-that-was-killed").touch()
-    run(prepared, find_checkpoints(["mix"]), out=tmp_path / "out", executor=Cluster(prepared, ClusterOptions()))
+    run(
+        prepared,
+        find_checkpoints(["mix"]),
+        out=tmp_path / "out",
+        executor=Cluster(Measuring(prepared), ClusterOptions()),
+    )
     assert [json.loads(line)["vector"] for line in feed(tmp_path / "out")] == [
         json.loads(line)["vector"] for line in alone if "mix/" in line
     ]
@@ -215,12 +233,12 @@ def test_paths_are_relative_to_where_the_driver_is(
 )
 def test_what_no_node_has_is_said_at_once(nodes: Any, folder: Path, options: ClusterOptions, words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        Cluster(spec(folder), options)
+        Cluster(Measuring(spec(folder)), options)
 
 
 def test_a_cluster_without_room_or_that_is_not_there_is_said(nodes: Any, folder: Path) -> None:
     with pytest.raises(SpecError, match="has no room for a worker"):
-        Cluster(spec(folder), ClusterOptions(cpus=64))
+        Cluster(Measuring(spec(folder)), ClusterOptions(cpus=64))
 
 
 def test_options_of_ray_go_with_ray(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from harness.core.component import BaseComponent, ComponentConfig, Engine, Outco
 from harness.core.errors import SpecError, StateError
 from harness.core.measurement import Measurement
 from harness.run.executors.executor import Ended, Event, Job
-from harness.run.executors.local import Local
+from harness.run.executors.local import Local, Measuring
 from harness.run.executors.processes import Processes
 from harness.run.observer import Observer
 from harness.run.pipeline import run
@@ -154,7 +154,7 @@ def test_two_processes_write_the_same_feed(folder: Path, alone: list[dict[str, A
         def working(self, worker: str, checkpoint: Any, *, items: int) -> None:
             seen.setdefault(worker, []).append("idle" if checkpoint is None else f"{checkpoint.label} {items}")
 
-    run(prepared, every(folder), out=tmp_path, executor=Processes(prepared, 2), observer=Counting())
+    run(prepared, every(folder), out=tmp_path, executor=Processes(Measuring(prepared), 2), observer=Counting())
     assert feed(tmp_path) == alone
     assert made_by(tmp_path) == {(platform.node(), "processes"), (None, None)}, "nothing made the broken one's"
     assert sum(told) == 14 * len(every(folder)), "progress ends where it said it would"
@@ -179,7 +179,7 @@ def test_a_worker_that_is_killed_before_it_begins_is_replaced(
 
     prepared = make(folder)
     found = every(folder)[:2]
-    run(prepared, found, out=tmp_path, executor=StillBorn(prepared, 1))
+    run(prepared, found, out=tmp_path, executor=StillBorn(Measuring(prepared), 1))
     assert [v["vector"] for v in feed(tmp_path)] == [v["vector"] for v in alone[:2]]
 
 
@@ -232,7 +232,7 @@ def test_a_worker_that_dies_is_replaced_and_what_kills_three_is_given_up(
 ) -> None:
     prepared = deadly(make(folder), tmp_path / "marks", times)
     found = find_checkpoints([str(folder / "mix-a")])[:1]
-    run(prepared, found, out=tmp_path / "out", executor=Processes(prepared, 1))
+    run(prepared, found, out=tmp_path / "out", executor=Processes(Measuring(prepared), 1))
     (vector,) = feed(tmp_path / "out")
     *others, last = vector["components"]
     assert [one["raw"] for one in others] == [one["raw"] for one in alone[0]["components"]]
@@ -248,11 +248,12 @@ import sys, pickle
 from pathlib import Path
 sys.path[:0] = {paths!r}
 from test_executors import every, make
+from harness.run.executors.local import Measuring
 from harness.run.executors.processes import Processes
 from harness.run.pipeline import run
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 prepared = make(folder)
-run(prepared, every(folder), out=out, executor=Processes(prepared, 2))
+run(prepared, every(folder), out=out, executor=Processes(Measuring(prepared), 2))
 """
 
 
@@ -279,7 +280,7 @@ def test_a_driver_that_ends_leaves_no_worker_and_the_next_goes_on(
     process.wait()
     wait_until(lambda: not tiny.workers_of(tmp_path))
     prepared = make(folder)
-    run(prepared, every(folder), out=tmp_path, executor=Processes(prepared, 2))
+    run(prepared, every(folder), out=tmp_path, executor=Processes(Measuring(prepared), 2))
     assert feed(tmp_path) == alone
 
 
@@ -306,7 +307,7 @@ def test_what_workers_cannot_be_is_said(n: int, changes: dict[str, Any], words: 
     prepared = make(folder)
     prepared = replace(prepared, spec=prepared.spec.model_copy(update=changes))
     with pytest.raises(SpecError, match=words):
-        Processes(prepared, n)
+        Processes(Measuring(prepared), n)
 
 
 @pytest.mark.slow
@@ -332,7 +333,7 @@ def test_a_stream_is_handled_while_nothing_new_comes(folder: Path, tmp_path: Pat
         assert len(feed(tmp_path)) == 1
         yield second
 
-    run(prepared, stream(), out=tmp_path, executor=Processes(prepared, 1))
+    run(prepared, stream(), out=tmp_path, executor=Processes(Measuring(prepared), 1))
     assert len(feed(tmp_path)) == 2
 
 
@@ -349,6 +350,6 @@ def test_a_spec_that_measured_here_can_be_sent_to_workers(folder: Path, tmp_path
     prepared = prepare(parse_spec({"components": [component]}))
     found = find_checkpoints([str(folder / "mix-a")])[:2]
     run(prepared, found, out=tmp_path / "here")
-    run(prepared, found, out=tmp_path / "there", executor=Processes(prepared, 1))
+    run(prepared, found, out=tmp_path / "there", executor=Processes(Measuring(prepared), 1))
     assert feed(tmp_path / "here") == feed(tmp_path / "there")
     assert all(vector["status"] == "ok" for vector in feed(tmp_path / "there"))

@@ -24,6 +24,7 @@ from harness.core.errors import EngineError, SpecError
 from harness.core.measurement import Measurement
 from harness.core.vector import CheckpointRecord
 from harness.run.executors.executor import Began, Ended, Event, Job
+from harness.run.executors.local import Measuring
 from harness.run.executors.pool import PATIENCE, Pool, Worker, WorkerDied
 from harness.run.executors.processes import Processes, _Handle
 from harness.run.pipeline import run
@@ -106,7 +107,9 @@ def checkpoints(folder: Path) -> list[Any]:
 @pytest.mark.slow
 def test_what_a_component_does_to_its_worker_is_a_cause_of_its_own(folder: Path, tmp_path: Path) -> None:
     prepared = with_odd(make(folder), tmp_path, "unsendable", "fine")
-    (vector,) = run(prepared, checkpoints(folder), out=tmp_path / "out", executor=Processes(prepared, 1)).feed
+    (vector,) = run(
+        prepared, checkpoints(folder), out=tmp_path / "out", executor=Processes(Measuring(prepared), 1)
+    ).feed
     unsendable, fine, *others = vector.components
     assert unsendable.status == "failed" and "cannot be sent by a worker" in (unsendable.reason or "")
     assert fine.raw == 1.0 and all(one.status == "ok" for one in others)
@@ -119,7 +122,9 @@ def test_a_death_is_heard_of_while_a_child_of_the_worker_lives(
 ) -> None:
     prepared = with_odd(make(folder), tmp_path, does)
     try:
-        (vector,) = run(prepared, checkpoints(folder), out=tmp_path / "out", executor=Processes(prepared, 1)).feed
+        (vector,) = run(
+            prepared, checkpoints(folder), out=tmp_path / "out", executor=Processes(Measuring(prepared), 1)
+        ).feed
         children = [int(path.name.removeprefix("child-")) for path in tmp_path.glob("child-*")]
         assert all(Path(f"/proc/{child}").exists() for child in children)
     finally:
@@ -152,7 +157,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead(folder: Path) -> 
     process = subprocess.Popen([sys.executable, "-c", "import os; os._exit(3)"])
     worker = Worker(0, _Handle(process, Connection(ours.detach())), ready=True)
     with pytest.raises(WorkerDied, match="exit code 3"):
-        Processes(make(folder), 1).receive(worker)
+        Processes(Measuring(make(folder)), 1).receive(worker)
 
 
 def test_workers_that_never_come_up_end_the_run_with_their_cause(folder: Path, tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ def test_workers_that_never_come_up_end_the_run_with_their_cause(folder: Path, t
             return worker
 
     prepared = make(folder)
-    executor = StillBorn(prepared, 2)
+    executor = StillBorn(Measuring(prepared), 2)
     with pytest.raises(EngineError, match=r"worker 0 ended 3 times before it took a job, the last by signal 9"):
         run(prepared, checkpoints(folder), out=tmp_path, executor=executor)
     assert executor.n_processes == 6
@@ -186,7 +191,7 @@ def test_a_component_that_no_worker_can_import_is_said(
     row = replace(prepared.rows[0], components=(here, *prepared.rows[0].components[1:]))
     prepared = replace(prepared, rows=(row,))
     with pytest.raises(SpecError, match=r"cannot be read by a worker.*No module named 'elsewhere'"):
-        run(prepared, checkpoints(folder), out=tmp_path / "out", executor=Processes(prepared, 1))
+        run(prepared, checkpoints(folder), out=tmp_path / "out", executor=Processes(Measuring(prepared), 1))
 
 
 class InMemory(Pool):
@@ -213,7 +218,7 @@ class InMemory(Pool):
 
 
 def test_a_job_of_another_base_does_not_wait_for_all_the_others(folder: Path, tmp_path: Path) -> None:
-    pool = InMemory(make(folder), 1)
+    pool = InMemory(Measuring(make(folder)), 1)
     pool.start(tmp_path, "")
     checkpoint = Checkpoint(folder=tmp_path, label="x", trajectory="x", step=0, kind="full")
     record = CheckpointRecord(path="x", kind="full")

@@ -1,0 +1,92 @@
+"""Proxies trained on a real Ray cluster of two nodes on this machine: the feed is that of one process, through deaths of both kinds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxies import Deadly, along, command, lines, problem
+
+from harness.cli import run as cli
+from harness.core.errors import EngineError, SpecError
+from harness.mixing.collect import collect
+from harness.run.executors.cluster import ClusterOptions
+
+ray = pytest.importorskip("ray", reason="ray is not installed")
+from ray.cluster_utils import Cluster as Nodes  # noqa: E402
+
+pytestmark = pytest.mark.slow
+FEW = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+NONE = ClusterOptions(gpus=0.0)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
+    for _ in range(2):
+        made.add_node(**FEW)
+    made.wait_for_nodes()
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def n_lines(out: Path) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in out.glob("parts/*/run/rewards.jsonl"))
+
+
+def test_the_command_gives_the_feed_of_one_process(nodes: Any, tmp_path: Path) -> None:
+    problem(tmp_path)
+    assert cli(command(tmp_path, tmp_path / "one")) == 0
+    assert cli(command(tmp_path, tmp_path / "two", workers="ray")) == 0
+    assert lines(tmp_path / "two") == lines(tmp_path / "one")
+    assert not list((tmp_path / "two").glob(".seen-*"))
+
+
+def test_a_worker_and_a_node_that_go_cost_a_step(nodes: Any, tmp_path: Path) -> None:
+    problem(tmp_path)
+    given = along(tmp_path, Deadly(None), names=("a", "b", "c", "d"))
+    collect(**given, out=tmp_path / "one")
+    extra = nodes.add_node(**FEW)
+    nodes.wait_for_nodes()
+    gone: list[str] = []
+
+    def end() -> None:
+        while n_lines(tmp_path / "two") < 3:
+            time.sleep(0.01)
+        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.read_bytes().startswith(b"ray::Actor")]
+        os.kill(int(found[0].parent.name), signal.SIGKILL)
+        gone.append("worker")
+        nodes.remove_node(extra, allow_graceful=False)
+        gone.append("node")
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    collect(**given, out=tmp_path / "two", workers=NONE)
+    thread.join(60)
+    assert gone == ["worker", "node"]
+    assert lines(tmp_path / "two") == lines(tmp_path / "one")
+
+
+def test_deaths_count_against_a_step_and_not_against_a_long_trajectory(nodes: Any, tmp_path: Path) -> None:
+    problem(tmp_path)
+    (tmp_path / "marks").mkdir()
+    collect(**along(tmp_path, Deadly(None), names=("a",)), out=tmp_path / "one")
+    collect(**along(tmp_path, Deadly(tmp_path / "marks"), names=("a",)), out=tmp_path / "two", workers=NONE)
+    assert len(list((tmp_path / "marks").iterdir())) == 4
+    assert lines(tmp_path / "two") == lines(tmp_path / "one")
+    with pytest.raises(EngineError, match="trajectory a: its worker died 3 times"):
+        collect(**along(tmp_path, Deadly(tmp_path / "marks", always=2), names=("a",)), out=tmp_path / "never", workers=NONE)  # fmt: skip
+
+
+def test_more_than_any_node_has_is_said_at_once(nodes: Any, tmp_path: Path) -> None:
+    problem(tmp_path)
+    with pytest.raises(SpecError, match="no room for a worker of 64 CPUs and 0 GPUs"):
+        collect(**along(tmp_path, Deadly(None)), out=tmp_path / "out", workers=ClusterOptions(gpus=0.0, cpus=64))
