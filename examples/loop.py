@@ -49,7 +49,7 @@ from harness.reward_models.reference import Reference, fit_reference
 from harness.run.pipeline import run as score
 from harness.spec.prepared import prepare
 
-FULL = Sizes(steps=8, proxies=64, base_updates=150, iterations=800, reward_pairs=32, test_pairs=64)
+FULL = Sizes(steps=8, proxies=64, base_updates=150, iterations=400, reward_pairs=32, test_pairs=64)
 QUICK = Sizes(steps=2, proxies=8, base_updates=10, iterations=20, reward_pairs=6, test_pairs=6)
 PARTS, QUICK_PARTS = 4, 1
 """Of the grid: every mixture in quarters; --quick has one domain at a time."""
@@ -63,7 +63,7 @@ def settings(problem: Problem, sizes: Sizes, seed: int) -> Settings:
         "heads": 4,
         "rate": 1e-3,
         "discount": 1.0,
-        "conservatism": 0.1,
+        "conservatism": 0.02,
         "warm_up_iterations": min(200, sizes.iterations),
     }
     return Settings(**{**chosen, **problem.settings}, steps=sizes.steps + 1, seed=seed, iterations=sizes.iterations)

@@ -45,6 +45,9 @@ class Settings(Record):
     conservatism: float = Field(default=0.1, ge=0, description="CQL's alpha, in standard deviations of the gains")
     samples: int = Field(default=8, ge=1, description="random mixtures that the conservative term is over")
     target_rate: float = Field(default=0.05, gt=0, le=1, description="of the critic that TD targets come from")
+    average_rate: float = Field(
+        default=0.01, gt=0, le=1, description="of the actor that is kept, a moving mean of the one that learns"
+    )
 
 
 class Card(Record):
@@ -117,6 +120,7 @@ class Agent:
         states, actions, mask = _tensor(data.states), _tensor(data.actions), torch.tensor(data.mask)
         rewards, ends = _tensor(gains / scale), torch.tensor(data.terminals)
         target = copy.deepcopy(self.critic).requires_grad_(False)
+        kept = copy.deepcopy(self.actor).requires_grad_(False)
         rng = torch.Generator().manual_seed(chosen.seed + 3)
         n = actions.shape[-1]
         critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=chosen.rate)
@@ -146,6 +150,9 @@ class Agent:
             with torch.no_grad():
                 for slow, fast in zip(target.parameters(), self.critic.parameters(), strict=True):
                     slow.lerp_(fast, chosen.target_rate)
+                for slow, fast in zip(kept.parameters(), self.actor.parameters(), strict=True):
+                    slow.lerp_(fast, chosen.average_rate)
+        self.actor = kept.requires_grad_(True)
         self._check_learned()
         kind = "standardised" if standardized else "raw"
         self.card.history.append(f"CQL on {int(data.mask.sum())} transitions of {n} domains, {kind} gains")
