@@ -12,6 +12,7 @@ from harness.components.inspect.checks import refuse_sandboxes, warnings_of
 from harness.components.inspect.config import InspectConfig
 from harness.components.inspect.identity import definition, gives_tools
 from harness.components.inspect.report import metric_names, report
+from harness.components.inspect.roles import refuse_unnamed
 from harness.components.inspect.run import LOGS, check_providers, check_roles, run
 from harness.components.inspect.task import Built, build
 from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject
@@ -92,4 +93,5 @@ def _again(config: InspectConfig, serve: ServeSettings) -> InspectComponent:
     built = build(config)
     refuse_sandboxes(config, built.sandboxes, built.card)
     check_providers(config)
+    refuse_unnamed(config, built)
     return InspectComponent(config, built, serve)

@@ -59,6 +59,12 @@ def gives_tools(built: Built) -> bool:
     return bool(TOOLS.search(json.dumps([_plain(_spec(built.task.solver)), _plain(_spec(built.task.setup))])))
 
 
+def parts_of(built: Built) -> JsonValue:
+    """Solvers, tools and scorers of a task by their registered names and arguments."""
+    task = built.task
+    return _plain([_spec(task.solver), *(_spec(one) for one in [*_list(task.setup), *_list(task.scorer)])])
+
+
 def _samples(samples: tuple[Any, ...]) -> str:
     """Digest of the samples, of files by their content; their order decides nothing, and some tasks shuffle."""
     return digest_bytes(*sorted(digest_json(_sample(one)).encode() for one in samples))

@@ -289,7 +289,8 @@ def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:
     for scorer in task.scorer or ():
         params = getattr(scorer, REGISTRY_PARAMS, {})
         role = params.get("model_role", "grader")
-        if "model_graded" in registry_info(scorer).name and not params.get("model") and role not in config.roles:
+        played = {*config.roles, *(task.model_roles or {})}
+        if "model_graded" in registry_info(scorer).name and not params.get("model") and role not in played:
             raise SpecError(
                 f"component {config.name}: answers of {config.task} are graded by a model, and without one the checkpoint would grade "
                 f"itself; name it: roles: {{{role}: {{model: hosted_vllm/NAME, api_base: ...}}}}, or model: checkpoint where that is meant"

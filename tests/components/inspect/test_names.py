@@ -100,3 +100,53 @@ def test_a_folder_may_have_an_at_in_its_name(tmp_path: Path) -> None:
     folder.mkdir()
     keys = write_task(folder, PLAIN)
     assert component(folder, **keys).n_items == component(folder, task="t.py").n_items == 8
+
+
+ASKS = """
+from inspect_ai.model import get_model
+
+
+@solver
+def talking(role="user"):
+    async def solve(state, generate):
+        await get_model(role="user"{more}).generate("Hello.")
+        return await generate(state)
+
+    return solve
+
+
+@scorer(metrics=[mean()])
+def judged():
+    async def score(state, target):
+        said = await get_model(role="judge").generate("Is it right?")
+        return Score(value=float("yes" in said.completion))
+
+    return score
+
+
+@task
+def t():
+    return Task(dataset=samples(), solver=[{solver}], scorer={scorer})
+"""
+
+
+@pytest.mark.parametrize(
+    ("solver", "scorer", "more", "missing"),
+    [
+        ("talking()", "includes()", "", "user"),
+        ("generate()", "judged()", "", "judge"),
+        ("talking()", "judged()", "", "judge, user"),
+        ("talking()", "includes()", ", default='mockllm/model'", None),
+        ("generate()", "includes()", "", None),
+    ],
+)
+def test_a_role_that_nobody_plays_is_not_played_by_the_checkpoint_unawares(
+    solver: str, scorer: str, more: str, missing: str | None, tmp_path: Path
+) -> None:
+    keys = write_task(tmp_path, ASKS.format(solver=solver, scorer=scorer, more=more))
+    if missing is None:
+        component(tmp_path, **keys)
+        return
+    with pytest.raises(SpecError, match=f"asks other models as {missing}, .*model: checkpoint where that is meant"):
+        component(tmp_path, **keys)
+    component(tmp_path, **keys, roles={role: {"model": "checkpoint"} for role in missing.split(", ")})
