@@ -22,11 +22,9 @@ MARKS = (
 """What opens a thought and what ends it, in capitals or not: Qwen, DeepSeek, GLM and others; Claude-like data; Seed; Command; Magistral;
 Kimi-VL; Gemma."""
 OPENS = tuple(opens for opens, _ in MARKS)
-_EITHER = {
-    opens.lower(): re.compile(f"({re.escape(opens)})|{re.escape(closes)}", re.IGNORECASE) for opens, closes in MARKS
-}
-_OPEN = re.compile("|".join(map(re.escape, OPENS)), re.IGNORECASE)
-_CLOSE = re.compile("|".join(re.escape(closes) for _, closes in MARKS), re.IGNORECASE)
+_FAMILY = {mark.lower(): number for number, pair in enumerate(MARKS) for mark in pair}
+_MARK = re.compile("|".join(re.escape(mark) for pair in MARKS for mark in pair), re.IGNORECASE)
+_IS_OPEN = frozenset(opens.lower() for opens in OPENS)
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\w*)?<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
     r"(.*?)(?:<\|(?:end|return|call)\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
@@ -51,35 +49,63 @@ def apart(text: str | None) -> Spoken:
     """
     if text and (_CHANNEL.search(text) is not None or _GRANITE.fullmatch(text) is not None):
         return _otherwise(text)
-    if not text or not (_OPEN.search(text) or _CLOSE.search(text)):
+    marks = [] if not text else [_Mark.of(found) for found in _MARK.finditer(text)]
+    if not text or not marks:
         return Spoken(None, text)
-    thoughts, said, rest = [], [], text
-    first = _CLOSE.search(rest)
-    if first is not None and _OPEN.search(rest, 0, first.start()) is None:
-        thoughts.append(rest[: first.start()])
-        rest = rest[first.end() :]
-    while (opened := _OPEN.search(rest)) is not None:
-        said.append(rest[: opened.start()])
-        inside, rest = _inside(rest[opened.end() :], _EITHER[opened.group().lower()])
-        thoughts.append(inside)
-    said.append(rest)
+    ends = _ends(marks)
+    thoughts, said, at, number = [], [], 0, 0
+    if not marks[0].opens:
+        thoughts.append(text[: marks[0].start])
+        at, number = marks[0].end, 1
+    while number < len(marks):
+        mark = marks[number]
+        if not mark.opens:  # ends nothing, and stays a word
+            number += 1
+            continue
+        said.append(text[at : mark.start])
+        closes = ends[number]
+        thoughts.append(text[mark.end : len(text) if closes is None else marks[closes].start])
+        at, number = (len(text), len(marks)) if closes is None else (marks[closes].end, closes + 1)
+    said.append(text[at:])
     words = "".join(said).strip()
     return Spoken("\n\n".join(one.strip() for one in thoughts if one.strip()), words or None)
 
 
-def _inside(text: str, either: re.Pattern[str]) -> tuple[str, str]:
-    """What is within a thought that was just opened, and what comes after it.
+class _Mark(NamedTuple):
+    """A mark in a text. `family`: which of MARKS."""
 
-    One that is opened within it has its own end, unless there are too few: then its mark was a word.
+    start: int
+    end: int
+    family: int
+    opens: bool
+
+    @classmethod
+    def of(cls, found: re.Match[str]) -> _Mark:
+        name = found.group().lower()
+        return cls(found.start(), found.end(), _FAMILY[name], name in _IS_OPEN)
+
+
+def _ends(marks: list[_Mark]) -> list[int | None]:
+    """Of each mark that opens a thought, the number of the one that ends it; None where it is never closed.
+
+    One that is opened within another has its own end, unless there are too few: then its mark was a word.
     """
-    depth, first = 1, None
-    for mark in either.finditer(text):
-        depth += 1 if mark.group(1) else -1
-        if not mark.group(1):
-            first = first or mark
-        if depth == 0:
-            return text[: mark.start()], text[mark.end() :]
-    return (text, "") if first is None else (text[: first.start()], text[first.end() :])
+    ends: list[int | None] = [None] * len(marks)
+    opened: dict[int, list[int]] = {}
+    for number, mark in enumerate(marks):
+        waiting = opened.setdefault(mark.family, [])
+        if mark.opens:
+            waiting.append(number)
+        elif waiting:
+            ends[waiting.pop()] = number
+    nearest: dict[int, int] = {}
+    for number in reversed(range(len(marks))):
+        mark = marks[number]
+        if not mark.opens:
+            nearest[mark.family] = number
+        elif ends[number] is None:
+            ends[number] = nearest.get(mark.family)
+    return ends
 
 
 def _otherwise(text: str) -> Spoken:

@@ -68,6 +68,15 @@ def test_a_text_without_marks_is_left_alone(text: str) -> None:
         assert apart(text) == (None, text)
 
 
+@pytest.mark.parametrize("n", [2, 20_000])
+def test_a_model_that_writes_nothing_but_marks_is_read_to_the_end(n: int) -> None:
+    """As one that repeats itself does, up to its limit: each mark is looked at once."""
+    assert apart("<think>a</think>b" * n) == ("\n\n".join("a" * n), "b" * n)
+    assert apart("<think>" * n) == ("<think>" * (n - 1), None)
+    assert apart("a" + "</think>" * n) == ("a", "</think>" * (n - 1))
+    assert apart("<think>" * n + "a" + "</think>" * n + "b") == ("<think>" * (n - 1) + "a" + "</think>" * (n - 1), "b")
+
+
 def test_a_prompt_that_ends_within_a_thought_is_seen() -> None:
     assert opens_thought("<|im_start|>assistant\n<think>\n")
     assert not opens_thought("<|im_start|>assistant\n<think>\n\n</think>\n\n")

@@ -41,6 +41,8 @@ def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> d
     return body
 
 
+BROKEN_OFF = ("abort", "error")
+"""How vLLM and others end an answer that they could not finish."""
 CHANNELS = ("<|channel|>", "<|channel>", "Here is my thought process")
 """What opens a thought in other ways than by a pair of marks."""
 NOT_FINITE = "the answer has no finite log-prob: the weights hold NaN or infinity, or overflow in this dtype"
@@ -148,8 +150,8 @@ def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
     try:
         choice = body["choices"][0]
         message = choice["message"]
-        if choice.get("finish_reason") == "abort":
-            raise TransientError("the server aborted its answer")
+        if choice.get("finish_reason") in BROKEN_OFF:
+            raise TransientError(f"the server broke its answer off ({choice['finish_reason']})")
         check_logprobs(choice)
         content, calls = _text(message.get("content")), message.get("tool_calls") or ()
         reasoning = _reasoning(message)

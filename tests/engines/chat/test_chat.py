@@ -325,6 +325,7 @@ def test_an_error_in_a_body_is_what_its_status_says() -> None:
     assert not isinstance(found.value, TransientError)
 
 
-def test_an_answer_that_was_aborted_is_asked_for_again() -> None:
-    with pytest.raises(TransientError, match="aborted"):
-        parse_completion({"choices": [{"finish_reason": "abort", "message": {"content": "half of"}}]})
+@pytest.mark.parametrize("how", ["abort", "error"])
+def test_an_answer_that_was_broken_off_is_asked_for_again(how: str) -> None:
+    with pytest.raises(TransientError, match=f"broke its answer off .{how}"):
+        parse_completion({"choices": [{"finish_reason": how, "message": {"content": "half of"}}]})
