@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness.cli.table import number, print_grouped, stdout
+from harness.cli.table import number, print_grouped, print_table, stdout
 from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.core.measurement import Interval
@@ -31,7 +31,7 @@ def print_comparison(found: Comparison, *, every: bool) -> None:
     console.print(f"after   {visible(' '.join(found.after))}", soft_wrap=True)
     for head, rows in (_changes(found), _certainty(found)):
         console.print()
-        console.print(_table(head, rows))
+        print_table(console, _table(head, rows))
     console.print()
     for line in [*_words(found), *_flip_lines(found, every=every), *map(visible, found.remarks), *_notes(found)]:
         console.print(line, soft_wrap=True, highlight=False)

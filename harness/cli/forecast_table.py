@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from harness.cli.table import stdout
+from harness.cli.table import print_table, stdout
 from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.run.forecast import Forecast
@@ -28,7 +28,7 @@ def _count(value: int | None) -> str:
 def print_forecast(forecast: Forecast) -> int:
     """The exit code: 0, or 8 when some checkpoints will fail."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("component")
+    table.add_column("component", overflow="fold", min_width=8)
     table.add_column("kind")
     for heading in ("checkpoints", "requests", "tokens read", "tokens written", "time"):
         table.add_column(heading, justify="right")
@@ -42,7 +42,7 @@ def print_forecast(forecast: Forecast) -> int:
             "-" if line.generated_tokens == 0 else _count(line.generated_tokens),
             duration(line.seconds),
         )
-    stdout().print(table)
+    print_table(stdout(), table)
     known = [line.seconds for line in forecast.lines if line.seconds is not None]
     unknown = len(forecast.lines) - len(known)
     more = f", and {unknown} component(s) whose time is not known before one checkpoint was measured" if unknown else ""

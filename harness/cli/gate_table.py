@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from harness.cli.comparison_table import comparison_document, escaped, limits_cell, markdown_table
-from harness.cli.table import number, stdout
+from harness.cli.table import number, print_table, stdout
 from harness.cli.visible import visible
 from harness.core.errors import EXIT_INCONCLUSIVE, EXIT_NO_GO, EXIT_OK
 from harness.reward_models.gate import SCALAR, Decision, GateResult, Ruling, worst
@@ -37,7 +37,7 @@ def print_result(found: GateResult) -> None:
         table.add_column(name, justify="right", no_wrap=name != HEAD[-1])
     for ruling in found.rulings:
         table.add_row(*map(visible, _row(ruling)))
-    console.print(table)
+    print_table(console, table)
     console.print()
     for line in _said(found):
         console.print(line, soft_wrap=True, highlight=False)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from harness.cli.visible import visible
@@ -163,6 +164,21 @@ def _table(columns: Sequence[tuple[str, list[str]]]) -> Table:
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*row)
     return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """A table; where it would have to break a word or a number, a paragraph per row with its columns' names.
+
+    Cells are texts. A column that may not wrap is as wide as its widest cell.
+    """
+    least = Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).minimum
+    if least <= console.width:
+        console.print(table)
+        return
+    others = table.columns[1:]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        said = ", ".join(f"{column.header} {cell}" for column, cell in zip(others, row[1:], strict=True) if cell)
+        _print_line(console, f"{row[0]}: {said}")
 
 
 def print_steps(vectors: Sequence[RewardVector]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from harness.cli.table import stdout
+from harness.cli.table import print_table, stdout
 from harness.cli.visible import visible
 from harness.core.measurement import Interval
 from harness.reward_models.agreement import Agreement, Estimated
@@ -27,18 +27,18 @@ def print_validation(made: Validation) -> None:
     small, large = made.proxies, made.against
     console.print(f"proxies: {_runs(small)}", soft_wrap=True)
     verdicts = {one.name: one.verdict for one in made.components}
-    console.print(_signals({one.name: one.signal for one in made.components}, None if large else verdicts))
+    print_table(console, _signals({one.name: one.signal for one in made.components}, None if large else verdicts))
     if large is not None:
         console.print(
             f"\ntargets: {_runs(large)}, {made.n_matched} of them the proxies' too",
             soft_wrap=True,
         )
-        console.print(_signals(made.targets, None))
+        print_table(console, _signals(made.targets, None))
         for name in made.targets:
             console.print(f"\nin the order of {visible(name)}", soft_wrap=True)
             console.print("decisions: pairs of mixtures in its order; seen, and without noise [95%]", soft_wrap=True)
             deciding = name == next(iter(made.targets))
-            console.print(_agreements(made, name, deciding=deciding))
+            print_table(console, _agreements(made, name, deciding=deciding))
     console.print()
     for verdict in dict.fromkeys(verdicts.values()):
         names = ", ".join(visible(name) for name, one in verdicts.items() if one == verdict)

@@ -112,4 +112,4 @@ def _varied(name: str, places: Sequence[Standing]) -> str | None:
     if len(rows) < 2 or len(set.union(*rows.values()) - {None}) < 2:
         return None
     variables = ", ".join(dict.fromkeys(key for place in places for key in place.vector.variables))
-    return f"each value of {variables} has prompts of its own: compared are the steps of one value, never one value with another"
+    return f"each value of {variables} has prompts of its own; only steps of one value are compared"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import platform
 import sysconfig
 import warnings
@@ -19,10 +20,13 @@ from typing import Any, Literal, get_args
 from harness.core.errors import DataError
 from harness.core.pair import Pair
 from harness.tasks.reward_env.field import PairField
+from harness.tasks.reward_env.passage_store import StoredPassages
 
 Domain = Literal["code", "prose"]
 Split = Literal["train", "held_out"]
 
+RULES = 1
+"""Raised when the functions below would choose other passages."""
 N_PAIRS = 128
 MAX_BYTES = 480
 """q and r together, so that a pair fits a context of 512 even when every byte is a token."""
@@ -45,11 +49,27 @@ def load_stdlib_field(domain: Domain, *, name: str) -> PairField:
     """128 pairs of the held-out part: how a function, or a paragraph, goes on. The same ones on every call."""
     if domain not in get_args(Domain):
         raise DataError(f"field {name!r}: the standard library has {', '.join(get_args(Domain))}, not {domain!r}")
-    passages = {_beginning(text) for text in passages_of(domain, "held_out") if len(text) >= MIN_CHARS}
-    chosen = sorted(passages, key=lambda text: hashlib.sha256(text.encode()).digest())[:N_PAIRS]
+    chosen = _chosen(domain)
     source: dict[str, Any] = {"stdlib": domain, "python": platform.python_version()}
     pairs = tuple(_pair(index, text, domain) for index, text in enumerate(chosen))
     return PairField(name=name, source=source, content=pairs)
+
+
+@cache
+def _chosen(domain: Domain) -> tuple[str, ...]:
+    """The field's passages, from disk where they were chosen before."""
+    root, files = _root(), list(_files("held_out"))
+    topics = root / "pydoc_data" / "topics.py"
+    from_files = [*files, *([topics] if topics.exists() else [])]
+    rules = (RULES, N_PAIRS, MAX_BYTES, MIN_CHARS, HELD_OUT_OF)
+    stored = StoredPassages(domain, root=root, files=from_files, rules=rules)
+    known = stored.read()
+    if known is not None:
+        return tuple(known)
+    passages = {_beginning(text) for text in passages_of(domain, "held_out") if len(text) >= MIN_CHARS}
+    chosen = sorted(passages, key=lambda text: hashlib.sha256(text.encode()).digest())[:N_PAIRS]
+    stored.write(chosen)
+    return tuple(chosen)
 
 
 def passages_of(domain: Domain, split: Split) -> Iterator[str]:
@@ -94,13 +114,26 @@ def _scatter(name: str) -> bytes:
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def _modules(split: Split) -> Iterator[ast.Module]:
-    root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py"), key=lambda path: _scatter(path.relative_to(root).as_posix())):
+def _root() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def _files(split: Split) -> Iterator[Path]:
+    """The modules of a split, in the fixed order."""
+    root = _root()
+    found = []
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name not in SKIPPED and (folder != str(root) or name.isidentifier())]
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
+    for path in sorted(found, key=lambda path: _scatter(path.relative_to(root).as_posix())):
         relative = path.relative_to(root)
         skipped = SKIPPED & set(relative.parts) or not relative.parts[0].removesuffix(".py").isidentifier()
-        if skipped or split_of(relative.as_posix()) != split:
-            continue
+        if not skipped and split_of(relative.as_posix()) == split:
+            yield path
+
+
+def _modules(split: Split) -> Iterator[ast.Module]:
+    for path in _files(split):
         try:
             source = path.read_text(encoding="utf-8")
             with warnings.catch_warnings():

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 from samples import feed, measurement, vector, write
 
 from harness.cli import run
-from harness.cli.table import cell, gain_cell, number, print_vectors, print_warnings, summary_line
+from harness.cli.table import cell, gain_cell, number, print_table, print_vectors, print_warnings, summary_line
 from harness.feed.feed import Feed
 
 
@@ -94,3 +96,33 @@ def test_a_running_trajectorys_first_step_is_no_warning(capsys: pytest.CaptureFi
     print_warnings(vectors)
     said = capsys.readouterr().err
     assert "measured on 1 checkpoint so far" not in said and "still: standardized is null" in said
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+def test_a_table_of_any_verb_breaks_no_number_in_a_narrow_terminal(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, markup=False, emoji=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("component", overflow="fold", min_width=8)
+    cells = ["-6.4459", "+1.5906 ± 0.0884", "[+1.4138, +1.7803]", "<0.0001"]
+    for heading in ("before", "change ± error", "95% interval", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row("a_component_of_a_long_name", *cells)
+    table.add_row("b", "", "-", "", "")
+    print_table(console, table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(cell in text for cell in cells) and "…" not in text
+    assert ("before -6.4459" in text) == (width < 80)
+
+
+def test_a_comparison_in_a_narrow_terminal_has_every_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        list(feed({"a_component_of_a_long_name": -2.0}, {"a_component_of_a_long_name": -1.0})),
+        tmp_path / "rewards.jsonl",
+    )
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    run(["compare", f"{tmp_path}@0", f"{tmp_path}@10"])
+    said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "a_component_of_a_long_name: before -2.0000, after -1.0000, change ± error +1.0000" in said

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from harness.core.errors import DataError
 from harness.tasks.reward_env.field import PairField
+from harness.tasks.reward_env.passage_store import StoredPassages
 from harness.tasks.reward_env.stdlib_field import Domain, load_stdlib_field, passages_of
 
 DOMAINS: tuple[Domain, ...] = ("code", "prose")
@@ -72,3 +76,44 @@ def test_code_is_python_without_docstrings_and_prose_is_english() -> None:
 def test_an_unknown_domain_names_the_known_ones() -> None:
     with pytest.raises(DataError, match="field 'x': the standard library has code, prose, not 'music'"):
         load_stdlib_field("music", name="x")  # type: ignore[arg-type]
+
+
+def test_the_passages_are_chosen_once_and_a_damaged_file_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    code = (
+        "import sys\n"
+        "from harness.tasks.reward_env.stdlib_field import load_stdlib_field\n"
+        "print(load_stdlib_field('prose', name='x').digest, 'pydoc_data.topics' in sys.modules)"
+    )
+
+    def said() -> list[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    digest = load_stdlib_field("prose", name="x").digest
+    assert said() == [digest, "True"]  # parsed
+    assert said() == [digest, "False"]  # read
+    (stored,) = (tmp_path / "passages").iterdir()
+    content = bytearray(stored.read_bytes())
+    content[-9] ^= 1
+    stored.write_bytes(content)
+    assert said() == [digest, "True"]
+    assert said() == [digest, "False"]
+
+
+def test_passages_of_another_library_or_by_other_rules_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    module = tmp_path / "module.py"
+    module.write_text("def a(): ...")
+
+    def stored(*, domain: str = "code", rules: tuple[int, ...] = (1, 128)) -> StoredPassages:
+        return StoredPassages(domain, root=tmp_path, files=[module], rules=rules)
+
+    stored().write(["a"])
+    assert stored().read() == ["a"]
+    assert stored(domain="prose").read() is None and stored(rules=(1, 64)).read() is None
+    module.write_text("def another(): ...")
+    assert stored().read() is None
