@@ -186,9 +186,11 @@ def simulate(folder: Path, n: int, workers: int, seconds: float) -> dict[str, fl
     }
 
 
-def real(folder: Path, n: int) -> dict[str, float]:
+def real(folder: Path, n: int, *, turns: int) -> dict[str, float]:
     """Wall seconds of `n` checkpoints of some 30M parameters by the command, one thread a process, on one and on two workers."""
-    spec(folder)
+    texts = (" ".join(str(i * k % 997) for k in range(60)) for i in range(1, 201))
+    lines = (json.dumps({"q": f"Multiples of {i}:", "r": f" {text}"}) + "\n" for i, text in enumerate(texts, start=1))
+    (folder / "field.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "spec.yaml").write_text(
         f"components: [{{name: math, kind: logprob, field: {folder / 'field.jsonl'}}}]\n", encoding="utf-8"
     )
@@ -198,7 +200,7 @@ def real(folder: Path, n: int) -> dict[str, float]:
             tiny.llama(index, hidden_size=512, intermediate_size=1376, num_hidden_layers=8),
         )
     seconds: dict[str, list[float]] = {"1": [], "2": []}
-    for turn in range(3):
+    for turn in range(turns):
         for workers in ("1", "2") if turn % 2 else ("2", "1"):
             out = folder / f"out-{workers}-{turn}"
             command = ["score", str(folder / "runs"), "--spec", str(folder / "spec.yaml"), "--out", str(out), "--quiet"]
@@ -225,11 +227,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=20.0, help="that a worker measures a checkpoint, on average")
     parser.add_argument("--real", type=int, metavar="N", help="measure N real checkpoints instead")
+    parser.add_argument(
+        "--turns", type=int, default=3, help="of --real, each on one worker and on two; the median counts"
+    )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="scaling-"))
     try:
         if options.real:
-            found = real(folder, options.real)
+            found = real(folder, options.real, turns=options.turns)
         else:
             found = simulate(folder, options.checkpoints, options.workers, options.seconds)
         print(json.dumps(found, indent=1))
