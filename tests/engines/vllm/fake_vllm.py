@@ -100,6 +100,11 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/unload_lora_adapter" and self.allowed():
             del State.adapters[body["lora_name"]]
             self.say(200, None)
+        elif self.path == "/v1/chat/completions" and self.allowed():
+            number = State.adapters.get(body["model"], State.loaded)
+            message = {"role": "assistant", "content": f"{State.sampling.get('says', 'plain')} {number:g}"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            self.say(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
         elif self.path == "/v1/completions" and self.allowed():
             State.n_requests += 1
             if State.n_requests == FAKE.get("dies at request"):

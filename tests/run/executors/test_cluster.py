@@ -141,15 +141,22 @@ def test_a_node_that_goes_costs_nothing_but_time(nodes: Any, folder: Path, alone
     assert not actors()
 
 
-def test_a_node_with_other_versions_is_left_out_by_name(nodes: Any, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [({"versions": {**versions(), "torch": "1.0"}}, r"torch 1\.0, here "), ({"sees": False}, "does not see .*")],
+    ids=["versions", "run folder"],
+)
+def test_a_node_that_is_not_like_here_is_left_out_by_name(
+    nodes: Any, folder: Path, tmp_path: Path, other: dict[str, Any], words: str
+) -> None:
     prepared = spec(folder)
 
     class Elsewhere(Cluster):
         def _welcome(self, worker: Any, hello: Hello) -> None:
-            super()._welcome(worker, hello._replace(versions={**versions(), "torch": "1.0"}))
+            super()._welcome(worker, hello._replace(**other))
 
     executor = Elsewhere(Measuring(prepared), ClusterOptions())
-    with pytest.raises(EngineError, match=r"no node of the cluster can take a worker \(.*torch 1\.0, here "):
+    with pytest.raises(EngineError, match=rf"no node of the cluster can take a worker \(.*{words}"):
         run(prepared, every(folder), out=tmp_path, executor=executor)
 
 
