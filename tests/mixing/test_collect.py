@@ -83,7 +83,7 @@ def test_killed_again_and_again_it_ends_with_the_same_feed(tmp_path: Path) -> No
     assert lines(out) == lines(tmp_path / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_that_is_killed_costs_the_step_in_hand(tmp_path: Path) -> None:
     problem(tmp_path)
     log, given = tmp_path / "log", along(tmp_path, Kept(tmp_path / "log"), names=("a",), steps=5)

@@ -75,6 +75,7 @@ def test_a_worker_and_a_node_that_go_cost_a_step(nodes: Any, tmp_path: Path) -> 
     assert lines(tmp_path / "two") == lines(tmp_path / "one")
 
 
+@pytest.mark.long
 def test_deaths_count_against_a_step_and_not_against_a_long_trajectory(nodes: Any, tmp_path: Path) -> None:
     problem(tmp_path)
     (tmp_path / "marks").mkdir()

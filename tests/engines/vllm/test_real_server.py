@@ -212,7 +212,7 @@ def test_weights_that_are_nan_are_refused_and_the_sweep_goes_on(served: Serve) -
     assert served("noisy").how == "reload"
 
 
-@pytest.mark.parametrize("victim", ["VLLM::Worker", "vllm serve"])
+@pytest.mark.parametrize("victim", [pytest.param("VLLM::Worker", marks=pytest.mark.long), "vllm serve"])
 def test_a_killed_server_is_there_again_when_it_is_asked_for(served: Serve, opener: Opener, victim: str) -> None:
     endpoint = served("noisy")
     text = greedy(endpoint)

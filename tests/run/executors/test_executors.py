@@ -265,7 +265,7 @@ def wait_until(true: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_driver_that_ends_leaves_no_worker_and_the_next_goes_on(
     folder: Path, alone: list[dict[str, Any]], tmp_path: Path, how: signal.Signals
 ) -> None:
