@@ -36,8 +36,9 @@ class Domains(Record):
     @model_validator(mode="after")
     def _known(self) -> Self:
         names = [*self.sources, *self.targets]
-        if len(set(names)) < len(names):
-            raise ValueError("a domain is there twice")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"a domain is there twice: {twice!r}; one that is both source and target takes two names")
         if not all(name.strip() for name in names):
             raise ValueError("a domain has no name")
         for key in ("sizes", "start_shares", "target_shares"):

@@ -13,14 +13,15 @@ import numpy as np
 from harness.core.digest import digest_bytes
 from harness.core.errors import DataError
 from harness.mixing.agent import Agent
-from harness.mixing.trainer import Recipe
+from harness.mixing.trainer import Recipe, check_bases
 
 BLOCK, BLOCKS = 2**12, 256
 """Bytes of a block, and how many blocks of a file are read: corpora are too large to be read in whole at each start."""
 
 
 def recipe_card(recipe: Recipe) -> dict[str, Any]:
-    """The recipe, with the content of its files in place of their paths. Raises DataError."""
+    """The recipe, with the content of its files in place of their paths. Raises DataError, CheckpointError for bases that cannot be."""
+    check_bases(recipe)
     card = recipe.model_dump(mode="json")
     card["tokens"] = {domain: sampled_digest(Path(path)) for domain, path in recipe.tokens.items()}
     card["bases"] = [_base_card(base) for base in recipe.bases]
@@ -63,11 +64,8 @@ def policy_card(policy: Any) -> Any:
     return card
 
 
-def _base_card(base: str) -> Any:
-    folder = Path(base)
-    if not folder.is_dir():
-        return base
-    return {path.name: _file_card(path) for path in sorted(folder.iterdir()) if path.is_file()}
+def _base_card(base: str) -> dict[str, str]:
+    return {path.name: _file_card(path) for path in sorted(Path(base).iterdir()) if path.is_file()}
 
 
 def _file_card(path: Path) -> str:

@@ -95,13 +95,17 @@ class TokenTrainer:
     def __init__(self, recipe: Recipe) -> None:
         from transformers import AutoTokenizer
 
+        check_bases(recipe)
         self.recipe = recipe
         self._windows = Windows(recipe.tokens, length=recipe.length)
         self.domains = self._windows.domains
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(recipe.bases[0])
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"no tokenizer in {recipe.bases[0]}: {str(error).splitlines()[0]}") from error
+            raise CheckpointError(
+                f"no tokenizer in {recipe.bases[0]}: {str(error).splitlines()[0]}; "
+                "save the tokenizer beside the weights: tokenizer.save_pretrained(folder)"
+            ) from error
         self._loaded: dict[str, Any] = {}
         self._seed = self._step = self.tokens_seen = 0
         self._model: Any = None
@@ -187,12 +191,29 @@ class TokenTrainer:
         self._seed, self._step, self.tokens_seen = seed, 0, 0
 
 
+def check_bases(recipe: Recipe) -> None:
+    """Raises CheckpointError for a base that is no folder, or whose weights would not be read: it would start from drawn ones unsaid."""
+    for base in recipe.bases:
+        folder = Path(base)
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"no config.json in {base}: a base is a model folder on this machine; check the path, or download the model first "
+                f"(hf download NAME --local-dir FOLDER)"
+            )
+        pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+        if pickled and not any(folder.glob("*.safetensors")):
+            raise CheckpointError(
+                f"weights of {base} are in {pickled[0]} and not in safetensors; convert them with "
+                f"save_pretrained, or remove them to start from drawn weights"
+            )
+
+
 def _load(base: str, seed: int) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     folder = Path(base)
     try:
-        if any(folder.glob("*.safetensors")) or not folder.is_dir():
+        if any(folder.glob("*.safetensors")):
             return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

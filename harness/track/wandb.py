@@ -53,7 +53,7 @@ class WandbTracker:
         self._project = project or settings.project or self._wandb.setup().settings.project or "harness"
         if self._mode == "online":
             try:
-                ready = self._wandb.login()
+                ready = self._wandb.login(prompt=False)  # at a terminal it would ask, and wait behind the progress bar
             except Exception as error:
                 raise SpecError(
                     f"--track wandb: {' '.join(str(error).split())}; run `wandb login`, or set WANDB_MODE=offline"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from proxies import SPACE, Deadly, Kept, along, command, lines, problem, trainer
 
 from harness import read_feed
 from harness.cli import run as cli
-from harness.core.errors import DataError, EngineError, SpecError, StateError
+from harness.core.errors import CheckpointError, DataError, EngineError, SpecError, StateError
 from harness.engines.scoring.products import VARIABLE, has_onednn
 from harness.mixing.agent import Agent, Settings
 from harness.mixing.baselines import Bandit, uniform
@@ -220,6 +221,30 @@ def test_an_option_that_cannot_be_is_said_before_anything_is_written(
     problem(tmp_path)
     assert cli(command(tmp_path, tmp_path / "out", **{option[0]: option[1]})) == SpecError.exit_code
     assert option[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("no such folder", "no config.json in .*: a base is a model folder on this machine"),
+        ("pickled", "weights of .* are in pytorch_model.bin and not in safetensors"),
+    ],
+)
+def test_a_base_that_would_be_looked_for_elsewhere_or_drawn_anew_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str, words: str
+) -> None:
+    problem(tmp_path)
+    bases = [tmp_path / "base", tmp_path / "other"]
+    if wrong == "pickled":
+        shutil.copytree(bases[0], bases[1])
+        for path in bases[1].glob("*.safetensors"):
+            path.unlink()
+        (bases[1] / "pytorch_model.bin").write_bytes(b"weights")
+    assert cli(command(tmp_path, tmp_path / "out", base=bases[1])) == CheckpointError.exit_code
+    assert re.search(words, capsys.readouterr().err) and not list(tmp_path.glob("out/parts/k*"))
+    files = {name: str(tmp_path / f"{name}.npy") for name in SPACE.names}
+    with pytest.raises(CheckpointError, match=words):
+        TokenTrainer(Recipe(tokens=files, bases=[str(one) for one in bases], length=16))
 
 
 def weights(one: TokenTrainer) -> list[torch.Tensor]:

@@ -48,7 +48,7 @@ def test_multipliers_are_of_sizes() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"sources": ["a"], "targets": ["a"]}', "a domain is there twice"),
+        ('{"sources": ["a"], "targets": ["a"]}', "a domain is there twice: 'a'; one that is both"),
         ('{"sources": ["a"], "targets": []}', "targets"),
         ('{"sources": ["a"], "targets": ["b"], "sizes": {"c": 1}}', "sizes names 'c', which is no domain"),
         ('{"sources": ["a"], "targets": ["b"], "sizes": {"a": -1}}', "must not be negative"),

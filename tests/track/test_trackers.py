@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -191,3 +193,28 @@ def test_a_row_of_a_spec_that_varies_is_a_run_of_its_own(tracker: str, tmp_path:
         client = need("mlflow").MlflowClient()
         runs = client.search_runs([client.get_experiment_by_name(project_of(folder)).experiment_id])
         assert sorted(run.data.params["variables.alpha"] for run in runs) == ["0", "0.5"]
+
+
+def test_wandb_that_is_not_logged_in_is_an_error_at_a_terminal_too_and_no_question(tmp_path: Path) -> None:
+    need("wandb")
+    code = "from harness.track.wandb import WandbTracker; from pathlib import Path; WandbTracker(place=None, folder=Path('.'))"
+    ours, theirs = pty.openpty()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    environment = {**kept, "HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "TERM": "xterm"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while select.select([ours], [], [], 30)[0]:  # one that asks is silent from then on
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # the child closed its side
+                break
+        assert child.wait(timeout=10) == 1 and b"Enter your choice" not in shown
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+    assert b"SpecError: --track wandb: not logged in; run `wandb login`" in shown
