@@ -29,6 +29,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts `pytest &`; children would never hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+RAY = {
+    "tests/run/executors/test_cluster.py",
+    "tests/run/executors/test_every_kind.py",
+    "tests/mixing/test_collect_cluster.py",
+}
+
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -73,13 +79,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A worker runs whole files, and one worker all of the folder in which real servers are started: two would share the cores."""
+    """A worker runs whole files, and one worker all of the folder in which real servers are started, since two would share the cores,
+    and all that start a Ray cluster: they look for actors on the whole machine, and kill some.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             folder, _, _ = file.rpartition("/")
+            if file in RAY:
+                return "ray"
             return folder if folder == "tests/engines/vllm" else file
 
     return ByFile(config, log)
