@@ -307,7 +307,7 @@ def by_inspect(it: InspectComponent, url: str, folder: Path) -> Any:
     from inspect_ai.model import get_model
 
     from harness.components.inspect.run import _inspect_alone
-    from harness.components.inspect.task import quiet
+    from harness.components.inspect.surroundings import quiet
 
     model = get_model("openai-api/scripted/m", base_url=url, api_key="none", memoize=False)
     with _inspect_alone(), quiet():

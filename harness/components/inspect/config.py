@@ -40,19 +40,21 @@ class InspectConfig(ComponentConfig):
     args: dict[str, JsonValue] = Field(default={}, description="arguments of the task, as `inspect eval -T`")
     limit: int | None = Field(default=None, ge=1, description="only the first so many samples")
     sample_ids: list[str | int] = Field(default=[], description="only these samples, by their ids in the task")
-    epochs: int | None = Field(default=None, ge=1, description="times each sample is asked; null: the task's own")
+    epochs: int | None = Field(default=None, ge=1, description="times each sample is asked; default: the task's own")
     reducer: str | None = Field(
         default=None,
-        description="how a sample's epochs become one score: mean, mode, max, pass_at_2, ...; null: the task's",
+        description="how a sample's epochs become one score: mean, mode, max, pass_at_2, ...; default: the task's",
     )
     metric: str | None = Field(
-        default=None, description='"accuracy", or "SCORER/METRIC"; null: the first metric of the first scorer'
+        default=None, description='"accuracy", or "SCORER/METRIC"; default: the first metric of the first scorer'
     )
-    scorer: str | None = Field(default=None, description="which of the task's scorers gives the value; null: the first")
+    scorer: str | None = Field(
+        default=None, description="which of the task's scorers gives the value; default: the first"
+    )
     higher_is_better: bool = Field(default=True, description="whether a higher value of the metric is a better one")
     cluster: str | None = Field(
         default=None,
-        description="key of the samples' metadata that says which belong together; null: each stands alone",
+        description="key of the samples' metadata that says which belong together; default: each stands alone",
     )
     generate: dict[str, JsonValue] = Field(
         default={},
@@ -61,16 +63,16 @@ class InspectConfig(ComponentConfig):
     roles: dict[str, ChatConfig] = Field(
         default={}, description="other models that take part (user, grader); model: checkpoint is the measured one"
     )
-    message_limit: int | None = Field(default=None, ge=1, description="messages of a sample; null: the task's")
-    token_limit: int | None = Field(default=None, ge=1, description="tokens of a sample; null: the task's")
-    turn_limit: int | None = Field(default=None, ge=1, description="answers of a sample; null: the task's")
-    time_limit: int | None = Field(default=None, ge=1, description="seconds of a sample; null: the task's")
+    message_limit: int | None = Field(default=None, ge=1, description="messages of a sample; default: the task's")
+    token_limit: int | None = Field(default=None, ge=1, description="tokens of a sample; default: the task's")
+    turn_limit: int | None = Field(default=None, ge=1, description="answers of a sample; default: the task's")
+    time_limit: int | None = Field(default=None, ge=1, description="seconds of a sample; default: the task's")
     working_limit: int | None = Field(
-        default=None, ge=1, description="seconds of a sample without its waiting; null: the task's"
+        default=None, ge=1, description="seconds of a sample without its waiting; default: the task's"
     )
     sandbox: str | None = Field(
         default=None,
-        description="docker, k8s, harness (ours: for programs that a scorer runs), local, none, or TYPE:CONFIG; null: the task's own",
+        description="docker, k8s, harness (ours: for programs that a scorer runs), local, none, or TYPE:CONFIG; default: the task's own",
     )
     data: dict[str, DataSource] = Field(
         default={}, description="data set on the hub (owner/name) -> where its data is, for machines without network"
@@ -83,7 +85,7 @@ class InspectConfig(ComponentConfig):
     )
     request_timeout_s: float = Field(default=1800.0, gt=0, description="seconds of one answer")
     attempts: int = Field(default=8, ge=1, description="attempts at one answer when an endpoint fails")
-    max_concurrency: int | None = Field(default=None, ge=1, description="samples in flight; null: serve.parallel")
+    max_concurrency: int | None = Field(default=None, ge=1, description="samples in flight; default: serve.parallel")
 
     def allowing_code_execution(self) -> Self:
         """With programs allowed to run."""

@@ -17,8 +17,8 @@ from pydantic import JsonValue, ValidationError
 
 from harness.components.inspect.component import InspectComponent
 from harness.components.inspect.config import InspectConfig
+from harness.components.inspect.options import check_options
 from harness.components.inspect.run import check_roles
-from harness.components.inspect.task import check_options
 from harness.components.tau2.component import Tau2Component
 from harness.components.tau2.config import Tau2Config
 from harness.core.component import BaseComponent, Check, Engine, Estimate, Outcome, Progress, Subject

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, JsonValue
 
 from harness.components.inspect.config import HARNESS, InspectConfig
-from harness.components.inspect.task import Built, inspect_version
+from harness.components.inspect.installed import inspect_version
+from harness.components.inspect.task import Built
 from harness.core.digest import digest_bytes, digest_json
 from harness.core.serving import ServeSettings
 

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from harness.components.inspect.checks import NONE
 from harness.components.inspect.config import CHECKPOINT, InspectConfig
 from harness.components.inspect.connection import Connection, FixedConnection, ServedConnection
-from harness.components.inspect.task import Built, check_options
+from harness.components.inspect.options import check_options
+from harness.components.inspect.task import Built
 from harness.core.chat_config import ChatConfig
 from harness.core.component import Progress
 from harness.core.endpoint import Endpoint

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import difflib
 import importlib
 import inspect
-import io
-import random
 import sys
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue, ValidationError
-
 from harness.components.inspect.checks import NONE, refuse_needs
 from harness.components.inspect.config import InspectConfig
+from harness.components.inspect.installed import inspect_version, loader
 from harness.components.inspect.names import refuse_unknown
+from harness.components.inspect.options import check_options
+from harness.components.inspect.surroundings import fixed_draws, quiet
 from harness.core.errors import HarnessError, SpecError
-from harness.core.measurement import first_problem
-from harness.tasks.suites.inspect_cards import INSTALL, PACKAGE, Card, card_of
+from harness.tasks.suites.inspect_cards import PACKAGE, Card, card_of
 from harness.tasks.suites.offline import LocalHub, NotHereError, offline
-
-SEED = 0
-"""Of what tasks draw while they are built."""
-LEAST = (0, 3, 285)
-"""The first release whose insides are known: how a run is resumed, and where a log has its causes."""
-
 
 _BESIDE: set[str] = set()
 """Modules that files of tasks imported from beside them. Each file reads its own anew: what a task is never depends on what was
@@ -59,20 +48,6 @@ class Built:
         return len(self.samples)
 
 
-def inspect_version() -> str:
-    """The installed Inspect. Raises SpecError where there is none, or one that is too old."""
-    try:
-        found = version("inspect_ai")
-    except PackageNotFoundError as error:
-        raise SpecError(f"kind: inspect needs Inspect AI; {INSTALL}") from error
-    numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
-    if numbers < LEAST:
-        raise SpecError(
-            f"kind: inspect needs inspect_ai {'.'.join(map(str, LEAST))} or later, and {found} is installed; {INSTALL}"
-        )
-    return found
-
-
 def build(config: InspectConfig) -> Built:
     """The task that a configuration names, with its samples. Raises SpecError, within seconds."""
     assert config.task is not None
@@ -99,7 +74,7 @@ def build(config: InspectConfig) -> Built:
                 raise SpecError(
                     f"component {config.name}: no file {config.file}; task is FILE.py@NAME, relative to the spec"
                 )
-            _inspect()
+            loader()
             with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
                 task = _made(config, None)
         _refuse_unused(config, hub)
@@ -137,41 +112,9 @@ def build(config: InspectConfig) -> Built:
     )
 
 
-def check_options(options: Mapping[str, JsonValue], where: str) -> None:
-    """Refuse options of generation that Inspect does not know, or that are not of what a model is asked. Raises SpecError."""
-    _inspect()
-    from inspect_ai.model import GenerateConfig
-
-    taken = {
-        **dict.fromkeys(("max_connections", "adaptive_connections"), "max_concurrency"),
-        **dict.fromkeys(("max_retries",), "attempts"),
-        **dict.fromkeys(("timeout", "attempt_timeout", "stream_idle_timeout"), "request_timeout_s"),
-        **dict.fromkeys(("cache", "batch", "fallback_models"), ""),
-    }
-    for name in options:
-        if name not in GenerateConfig.model_fields:
-            near = difflib.get_close_matches(name, GenerateConfig.model_fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise SpecError(f"{where}: Inspect has no option {name!r}{hint}")
-        if name in taken:
-            instead = f"use the component's {taken[name]}" if taken[name] else "every checkpoint is asked anew, itself"
-            raise SpecError(f"{where}: {name} is not for a component; {instead}")
-    try:
-        GenerateConfig.model_validate(options)
-    except ValidationError as error:
-        raise SpecError(f"{where}: {first_problem(error)}") from error
-
-
-def _inspect() -> Any:
-    try:
-        return importlib.import_module("inspect_ai._eval.loader")
-    except ImportError as error:
-        raise SpecError(f"kind: inspect needs Inspect AI, which does not load ({error}); {INSTALL}") from error
-
-
 def _import(config: InspectConfig, card: Card | None) -> None:
     """Import what the task is in, before anything of `datasets` is replaced: a module keeps what it imports by name."""
-    _inspect()
+    loader()
     assert config.task is not None
     package = config.task.partition("/")[0]
     try:
@@ -210,7 +153,7 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
             ast.parse(
                 config.file.read_bytes(), str(config.file)
             )  # Inspect takes a file that does not parse for one without tasks
-            _inspect().load_file_tasks(config.file)
+            loader().load_file_tasks(config.file)
         plain = name if config.file is None else config.name_in_file
         function = None if plain is None else registry_lookup("task", plain)
         if function is None and config.file is None:
@@ -218,9 +161,9 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
         if function is not None:
             _check_arguments(function, config)
         if config.file is None:
-            found = _inspect().load_tasks([name], dict(config.args))
+            found = loader().load_tasks([name], dict(config.args))
         else:
-            found = _inspect().create_file_tasks(config.file, plain and [plain], dict(config.args))
+            found = loader().create_file_tasks(config.file, plain and [plain], dict(config.args))
     except HarnessError as error:
         raise type(error)(
             f"component {config.name}: {error}{_made_from(card) if isinstance(error, NotHereError) else ''}"
@@ -329,41 +272,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
-
-
-_Random = random.Random
-
-
-class _Seeded(_Random):
-    """Without a seed, with ours."""
-
-    def __init__(self, x: Any = None) -> None:
-        super().__init__(SEED if x is None else x)
-
-
-@contextlib.contextmanager
-def fixed_draws() -> Iterator[None]:
-    """What a task shuffles without a seed, as three dozen evals do, comes out the same every time: a limit takes the same samples."""
-    import numpy as np
-
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(SEED)
-    np.random.seed(SEED)
-    random.Random = _Seeded  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        random.Random = _Random  # type: ignore[misc]
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """What tasks and Inspect print is not part of a command's output."""
-    hook = sys.excepthook
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        sys.excepthook = hook  # Inspect sets its own

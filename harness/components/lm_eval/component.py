@@ -46,12 +46,12 @@ class LmEvalConfig(ComponentConfig):
     metric: str | None = Field(
         default=None,
         description='"acc", "acc_norm", "exact_match,strict-match" (metric,filter), of choices "norm_correct_prob_per_char" and '
-        "others of its kind; null: the usual one of the benchmark, else the task's only one",
+        "others of its kind; default: the usual one of the benchmark, else the task's only one",
     )
     num_fewshot: int | None = Field(
         default=None,
         ge=0,
-        description="examples in the prompt; null: the task's own. A task that is defined without keeps none",
+        description="examples in the prompt; default: the task's own. A task that is defined without keeps none",
     )
     limit: int | None = Field(default=None, ge=1, description="only the first so many documents of each task")
     include_path: list[str] = Field(
@@ -63,7 +63,7 @@ class LmEvalConfig(ComponentConfig):
     system_instruction: str | None = Field(default=None, description="put before every prompt")
     apply_chat_template: bool = Field(default=False, description="render prompts with the checkpoint's chat template")
     fewshot_as_multiturn: bool | None = Field(
-        default=None, description="examples as turns of the conversation; null: with apply_chat_template"
+        default=None, description="examples as turns of the conversation; default: with apply_chat_template"
     )
     gen_kwargs: dict[str, JsonValue] = Field(
         default={}, description="generation options over the task's own: max_gen_toks, temperature, until, ..."
@@ -71,7 +71,7 @@ class LmEvalConfig(ComponentConfig):
     seed: int | None = Field(
         default=None,
         ge=0,
-        description="few-shot sampling, generation; null: the spec's, or 1234, lm-eval's, where that is 0",
+        description="few-shot sampling, generation; default: the spec's, or 1234, lm-eval's, where that is 0",
     )
     timeout_s: float = Field(default=1800.0, gt=0, description="seconds until a generation must have ended")
     allow_code_execution: bool = Field(

@@ -43,9 +43,9 @@ class LogprobConfig(ComponentConfig):
         description="of a data file: pairs (q, r), messages, sharegpt, alpaca, query, completion or preference",
     )
     chat_template: str | None = Field(
-        default=None, description="Jinja file for conversations; null: the checkpoint's own"
+        default=None, description="Jinja file for conversations; default: the checkpoint's own"
     )
-    revision: str | None = Field(default=None, description="of the data set on the hub; null: its newest")
+    revision: str | None = Field(default=None, description="of the data set on the hub; default: its newest")
     data_files: list[str] = Field(
         default=[], description="local copies read instead of the hub, patterns relative to the spec"
     )

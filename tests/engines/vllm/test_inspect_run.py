@@ -97,7 +97,7 @@ def test_the_value_is_that_of_inspects_own_eval_on_the_same_server(
     from inspect_ai.model import get_model
 
     from harness.components.inspect.run import _inspect_alone
-    from harness.components.inspect.task import quiet
+    from harness.components.inspect.surroundings import quiet
 
     prepared = prepare(spec_in(folder))
     component: Any = prepared.components[0]
