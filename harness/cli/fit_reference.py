@@ -30,5 +30,5 @@ def fit_reference(
     for component in reference.components:
         typer.echo(f"{component.name}: mean {component.mean:.4f}, std {component.std:.4f}, n {component.n}")
         if component.std == 0:
-            typer.echo(f"warning: {component.name} does not vary; its standardized value will be null", err=True)
+            typer.echo(f"warning: {component.name} does not vary; it will have no standardized value", err=True)
     typer.echo(f"{output}: {reference.id}")

@@ -22,7 +22,7 @@ class ServeSettings(Record):
 
     command: str | None = Field(
         default=None,
-        description="the vllm executable, or the folder of an environment that has it; null: $HARNESS_VLLM, this "
+        description="the vllm executable, or the folder of an environment that has it; default: $HARNESS_VLLM, this "
         "environment's, or the one on PATH",
     )
     url: Address | None = Field(
@@ -40,15 +40,15 @@ class ServeSettings(Record):
         "ends in files",
     )
     tool_call_parser: str | None = Field(
-        default=None, description="vLLM's name of the parser of tool calls; null: by chat template and model"
+        default=None, description="vLLM's name of the parser of tool calls; default: by chat template and model"
     )
     reasoning_parser: str | None = Field(
         default=None,
-        description="vLLM's name of the parser that tells thoughts from what is said; null: by chat template, model and tokenizer",
+        description="vLLM's name of the parser that tells thoughts from what is said; default: by chat template, model and tokenizer",
     )
-    chat_template: str | None = Field(default=None, description="Jinja file; null: the checkpoint's own")
+    chat_template: str | None = Field(default=None, description="Jinja file; default: the checkpoint's own")
     max_model_len: int | None = Field(
-        default=None, ge=1, description="tokens of prompt and answer together; null: the model's own"
+        default=None, ge=1, description="tokens of prompt and answer together; default: the model's own"
     )
     startup_timeout_s: float = Field(default=900.0, gt=0, description="seconds until a server must answer")
     parallel: int = Field(default=64, ge=1, description="requests in flight at most")

@@ -36,7 +36,7 @@ class Spec(Record):
     batch_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="tokens per pack (per batch, padding included, where a model is not packed); null: by device",
+        description="tokens per pack (per batch, padding included, where a model is not packed); default: by device",
     )
     seed: int = Field(default=0, ge=0, description="for components that draw at random; log-prob scoring draws nothing")
     trust_remote_code: bool = Field(default=False, description="run model code that comes with a checkpoint")

@@ -42,11 +42,11 @@ class Participants(Record):
     )
     nl_judge: ChatConfig | None = Field(
         default=None,
-        description="the model that judges natural-language assertions; null: tasks that need it stay open",
+        description="the model that judges natural-language assertions; default: tasks that need it stay open",
     )
     reviewer: ChatConfig | None = Field(
         default=None,
-        description="a model that looks for the errors in failed simulations, which may change whose fault they are, never a reward; null: "
+        description="a model that looks for the errors in failed simulations, which may change whose fault they are, never a reward; default: "
         "rules say whose they are",
     )
     request_timeout_s: float = Field(default=300.0, gt=0, description="seconds of one answer")
@@ -54,7 +54,9 @@ class Participants(Record):
     transport: Literal["auto", "direct", "litellm"] = Field(
         default="auto", description="how endpoints are asked; direct: OpenAI's protocol"
     )
-    max_concurrency: int | None = Field(default=None, ge=1, description="simulations in flight; null: serve.parallel")
+    max_concurrency: int | None = Field(
+        default=None, ge=1, description="simulations in flight; default: serve.parallel"
+    )
 
     def others(self) -> dict[str, ChatConfig]:
         """The models besides the agent, by the part they play."""
@@ -74,7 +76,7 @@ class Tau2Settings(Participants):
     trials: int = Field(
         default=1, ge=1, le=MOST_TRIALS, description="simulations per task; pass^k for every k up to it"
     )
-    split: str | None = Field(default=None, description="which tasks; null: base, or all of tasks_file")
+    split: str | None = Field(default=None, description="which tasks; default: base, or all of tasks_file")
     task_ids: list[str] = Field(default=[], description="only these tasks")
     num_tasks: int | None = Field(default=None, ge=1, description="only the first so many tasks")
     tasks_file: str | None = Field(default=None, description="tasks of another revision, relative to the spec")
@@ -84,7 +86,7 @@ class Tau2Settings(Participants):
     )
     retrieval: str | None = Field(
         default=None,
-        description="how banking_knowledge finds documents: grep_only, full_kb, no_knowledge, or with upstream's package any of its ways; null: grep_only, there its default",
+        description="how banking_knowledge finds documents: grep_only, full_kb, no_knowledge, or with upstream's package any of its ways; default: grep_only, there its default",
     )
     solo: bool = Field(default=False, description="no user: a ticket, and the tools of both sides (telecom, mock)")
     greeting: Greeting = Field(
@@ -96,7 +98,7 @@ class Tau2Settings(Participants):
     max_steps: int = Field(default=200, ge=1, description="steps of a simulation")
     max_errors: int = Field(default=10, ge=1, description="tool errors of a simulation")
     max_calls: int = Field(default=256, ge=1, description="tool calls of one message")
-    timeout_s: float | None = Field(default=None, gt=0, description="seconds of a simulation; null: no limit")
+    timeout_s: float | None = Field(default=None, gt=0, description="seconds of a simulation; default: no limit")
 
     @field_validator("upstream")
     @classmethod

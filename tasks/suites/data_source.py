@@ -34,11 +34,11 @@ class DataSource(Record):
         default=None,
         description="a local copy of the data set's repository, a folder written by save_to_disk, or a hub id",
     )
-    name: str | None = Field(default=None, description="configuration of the data set; null: the task's own")
+    name: str | None = Field(default=None, description="configuration of the data set; default: the task's own")
     files: dict[str, str | list[str]] = Field(
         default={}, description="split -> JSON, JSONL, Parquet, CSV or Arrow files, patterns allowed"
     )
-    revision: str | None = Field(default=None, description="of the data set on the hub; null: its newest")
+    revision: str | None = Field(default=None, description="of the data set on the hub; default: its newest")
 
     def resolved(self, folder: Path) -> DataSource:
         """Paths relative to the spec's folder become paths relative to here."""
