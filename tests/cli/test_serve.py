@@ -9,21 +9,18 @@ import sys
 import time
 from pathlib import Path
 
+import fake_server
 import pytest
 import tiny
 
 from harness.engines.vllm.guard import descendants
-
-FAKE = Path(__file__).resolve().parents[1] / "engines" / "vllm" / "fake_vllm.py"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_it_ends_in_the_background_of_a_script_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     folder = tiny.save(tmp_path / "model", tiny.llama(1))
     (folder / "weights.json").write_text("1")
-    command = tmp_path / "vllm"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
-    command.chmod(0o755)
+    command = fake_server.command(tmp_path)
     words = [
         sys.executable,
         "-c",

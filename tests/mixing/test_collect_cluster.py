@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from proxies import Deadly, along, command, lines, problem
+from ray_nodes import FEW, two_nodes
 
 from harness.cli import run as cli
 from harness.core.errors import EngineError, SpecError
@@ -19,23 +20,15 @@ from harness.mixing.collect import collect
 from harness.run.executors.cluster import ClusterOptions
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
-from ray.cluster_utils import Cluster as Nodes  # noqa: E402
 
 pytestmark = pytest.mark.slow
-FEW = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 NONE = ClusterOptions(gpus=0.0)
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
-    for _ in range(2):
-        made.add_node(**FEW)
-    made.wait_for_nodes()
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 def n_lines(out: Path) -> int:

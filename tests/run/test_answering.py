@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from fake_server import command, write_task
 from safetensors.torch import load_file, save_file
 
 from harness.checkpoints.find import find_checkpoints
@@ -20,19 +20,6 @@ from harness.run.doctor import examine
 from harness.run.pipeline import run
 from harness.spec.prepared import prepare
 from harness.spec.spec import Spec, parse_spec
-
-FAKE = Path(__file__).resolve().parents[1] / "engines" / "vllm" / "fake_vllm.py"
-TASK = """
-task: says
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/says.jsonl}}}}
-output_type: generate_until
-test_split: test
-doc_to_text: "{{{{q}}}}"
-doc_to_target: "plain"
-generation_kwargs: {{until: ["\\n"], max_gen_toks: 4, do_sample: false}}
-metric_list: [{{metric: exact_match}}]
-"""
 
 
 @pytest.fixture
@@ -50,14 +37,9 @@ def base(tmp_path: Path) -> Path:
 
 
 def spec(tmp_path: Path, **fake: Any) -> Spec:
-    command = tmp_path / "vllm"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
-    command.chmod(0o755)
-    (tmp_path / "tasks").mkdir(exist_ok=True)
-    (tmp_path / "tasks" / "says.yaml").write_text(TASK.format(folder=tmp_path / "tasks"))
-    (tmp_path / "tasks" / "says.jsonl").write_text("".join(json.dumps({"q": f"{n}?"}) + "\n" for n in range(3)))
+    write_task(tmp_path / "tasks")
     env = {"FAKE": json.dumps({"answers": str(tmp_path / "asked"), **fake})}
-    serve = {"command": str(command), "env": env, "verify": False, "startup_timeout_s": 30}
+    serve = {"command": str(command(tmp_path)), "env": env, "verify": False, "startup_timeout_s": 30}
     components = [{"name": "says", "kind": "lm_eval", "task": "says", "include_path": ["tasks"]}]
     return parse_spec({"serve": serve, "components": components}, folder=tmp_path)
 

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import fake_server
 import pytest
 
 from harness.core.errors import CheckpointError, EngineError, SpecError
@@ -40,11 +40,7 @@ Make = Callable[..., CheckpointServer]
 @pytest.fixture
 def command(tmp_path: Path) -> Path:
     """The fake as an executable."""
-    path = tmp_path / "bin" / "vllm"
-    path.parent.mkdir()
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_vllm.py")} "$@"\n')
-    path.chmod(0o755)
-    return path
+    return fake_server.command(tmp_path / "bin")
 
 
 @pytest.fixture

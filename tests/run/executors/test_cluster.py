@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import tiny
+from ray_nodes import FEW, two_nodes
 
 from harness.checkpoints.find import find_checkpoints
 from harness.cli import run as cli
@@ -24,22 +25,14 @@ from harness.spec.prepared import prepare
 from harness.spec.spec import parse_spec
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
-from ray.cluster_utils import Cluster as Nodes  # noqa: E402
 
 pytestmark = pytest.mark.slow
-FEW = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
-    for _ in range(2):
-        made.add_node(**FEW)
-    made.wait_for_nodes()
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

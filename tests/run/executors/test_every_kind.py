@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from fake_server import command, write_task
 from tau2_samples import needs_port
 
 from harness.cli import run as cli
@@ -19,18 +19,6 @@ from harness.tasks.tau2.sources import open_domain
 from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = [pytest.mark.slow, needs_port]
-FAKE = Path(__file__).resolve().parents[2] / "engines" / "vllm" / "fake_vllm.py"
-TASK = """
-task: says
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/says.jsonl}}}}
-output_type: generate_until
-test_split: test
-doc_to_text: "{{{{q}}}}"
-doc_to_target: "plain"
-generation_kwargs: {{until: ["\\n"], max_gen_toks: 4, do_sample: false}}
-metric_list: [{{metric: exact_match}}]
-"""
 
 
 def write(folder: Path, user: str) -> None:
@@ -42,11 +30,7 @@ def write(folder: Path, user: str) -> None:
         (place / "weights.json").write_text(str(number))
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
-    command = folder / "vllm"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
-    command.chmod(0o755)
-    (folder / "says.yaml").write_text(TASK.format(folder=folder))
-    (folder / "says.jsonl").write_text("".join(json.dumps({"q": f"{n}?"}) + "\n" for n in range(3)))
+    write_task(folder)
     (folder / "field.jsonl").write_text("".join(f'{{"q": "a {i}", "r": " is {i * i}"}}\n' for i in range(9)))
     env = {"FAKE": json.dumps({"answers": str(folder / "asked")})}
     tau2 = {"domain": "mock", "task_ids": ["create_task_1", "update_task_1"], "max_steps": 6}
@@ -55,7 +39,7 @@ def write(folder: Path, user: str) -> None:
         {"name": "says", "kind": "lm_eval", "task": "says", "include_path": ["."]},
         {"name": "mock", "kind": "tau2", **tau2, "user": {"model": "hosted_vllm/scripted", "api_base": user}},
     ]
-    serve = {"command": str(command), "env": env, "verify": False, "startup_timeout_s": 60}
+    serve = {"command": str(command(folder)), "env": env, "verify": False, "startup_timeout_s": 60}
     (folder / "spec.yaml").write_text(json.dumps({"serve": serve, "components": components}))
 
 
@@ -107,15 +91,8 @@ def test_shards(folder: Path, alone: list[dict[str, Any]], tmp_path: Path) -> No
 
 
 def test_a_cluster(folder: Path, alone: list[dict[str, Any]], tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed")
-    from ray.cluster_utils import Cluster
+    pytest.importorskip("ray", reason="ray is not installed")
+    from ray_nodes import two_nodes
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20})
-    nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    nodes.wait_for_nodes()
-    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-    try:
+    with two_nodes():
         assert score(folder, tmp_path, "--workers", "ray") == alone
-    finally:
-        ray.shutdown()
-        nodes.shutdown()
