@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import forked
 import pytest
 from samples import feed
 from track.trackers_here import need, points
@@ -164,12 +167,15 @@ def test_no_two_metrics_have_one_key_at_mlflow() -> None:
 
 @pytest.mark.parametrize(("variable", "value"), [("WANDB_MODE", "bogus"), ("WANDB_BASE_URL", "no address")])
 def test_what_a_trackers_package_makes_of_a_bad_environment_is_one_line(
-    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variable: str, value: str, tmp_path: Path
 ) -> None:
     need("wandb")
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(SpecError, match=r"^--track wandb: .*; set right what it reads from the environment"):
-        tracking(["wandb"], tmp_path, [])
+    # A process of its own: wandb reads the environment once.
+    code = "import sys; from pathlib import Path; from harness.track.kinds import trackers_of; trackers_of(['wandb'], folder=Path(sys.argv[1]))"
+    done = forked.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, variable: value})
+    last = done.stderr.strip().splitlines()[-1]
+    assert "SpecError: --track wandb: " in last and "; set right what it reads from the environment" in last
+    assert done.returncode == 1
 
 
 def test_a_package_that_fails_in_any_way_while_it_is_imported_is_refused_by_name(
