@@ -159,6 +159,15 @@ def test_all_trajectories_multiply_by_the_library_that_the_first_one_did(
     for number, library in ((1, "onednn"), (2, "blas")):
         feed = collect(**along(tmp_path, uniform(SPACE), steps=1), out=tmp_path / str(number))
         assert {vector.provenance.products for vector in feed} == {library}
+    begun = along(tmp_path, Kept(tmp_path / "later" / "log"), names=("a", "c"), steps=1)
+    begun["trajectories"][0] = along(tmp_path, uniform(SPACE), steps=1)["trajectories"][0]
+    with pytest.raises(EngineError, match="trajectory c: unexpected FileNotFoundError"):
+        monkeypatch.setenv(VARIABLE, "blas")
+        collect(**{**begun, "trajectories": begun["trajectories"][1:]}, out=tmp_path / "1")
+    monkeypatch.delenv(VARIABLE)
+    (tmp_path / "later").mkdir()
+    feed = collect(**begun, out=tmp_path / "1").trajectory("c")
+    assert [vector.provenance.products for vector in feed] == ["blas", "blas"], "one that had begun with another"
 
 
 def test_a_folder_goes_on_with_the_same_content_and_with_no_other(tmp_path: Path) -> None:
