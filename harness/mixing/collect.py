@@ -32,7 +32,7 @@ from harness.reward_models.reference import Reference
 from harness.run.executors.cluster import ClusterOptions
 from harness.run.executors.executor import Advanced, Ended, Event
 from harness.run.executors.hired import hired
-from harness.run.ledger import open_run
+from harness.run.ledger import check_run, open_run
 from harness.run.live import RewardEnvironment
 from harness.run.merge import gather
 from harness.spec.prepared import Prepared
@@ -67,9 +67,11 @@ def collect(
     names = [one.name for one in trajectories]
     if not names or len(set(names)) < len(names):
         raise SpecError("trajectories take names, each its own" if names else "there is no trajectory to collect along")
-    strange = next((name for name in names if name in (".", "..") or "/" in name or name.startswith(".")), None)
+    strange = next((name for name in names if not _names_folder(name)), None)
     if strange is not None:
-        raise SpecError(f"{strange!r} names a folder here, and cannot; take a name without a slash or a dot in front")
+        raise SpecError(
+            f"{strange!r} names a folder here, and cannot; take a name of at most 255 bytes without a slash or a dot in front"
+        )
     training = Training(
         trajectories=tuple(trajectories),
         recipe=recipe,
@@ -182,7 +184,9 @@ class Training:
         return fix_products(None)
 
     def claim(self) -> None:
-        """Take each trajectory's folder for it. Raises StateError for one that holds another, DataError for files that cannot be read."""
+        """Take each trajectory's folder for it. Raises StateError for one that holds another or is of another spec, also where it is
+        finished, DataError for files that cannot be read.
+        """
         recipe = recipe_card(self.recipe)
         for one in self.trajectories:
             card = {
@@ -195,7 +199,9 @@ class Training:
                 "threads": self.threads,
                 "reference": None if self.reference is None else self.reference.id,
             }
-            _claim(self.out / PARTS / one.name, card)
+            folder = self.out / PARTS / one.name
+            _claim(folder, card)
+            check_run(folder / "run", run=self.run, spec_digest=self.prepared.digest, spec=self.prepared.spec.as_json())
 
 
 def _here(training: Training, proxies: Sequence[Proxy]) -> Generator[Event, None, None]:
@@ -226,16 +232,25 @@ def _said(name: str, last: RewardVector) -> str:
     return f"{name}: ended at step {last.step}, scalar {last.scalar:.4f}"
 
 
+def _names_folder(name: str) -> bool:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= 255 and not name.startswith(".") and not {"/", "\0"} & set(name)
+
+
 def _claim(folder: Path, card: dict[str, Any]) -> None:
     path = folder / "card.json"
-    if (
-        not path.exists() or not (folder / "run" / FEED_FILE).exists()
-    ):  # what was measured nothing of may become another
+    if not (folder / "run" / FEED_FILE).exists():  # what nothing was measured of may become another, from the start
+        for left in ("done", "state"):
+            (folder / left).unlink(missing_ok=True)
+    if not path.exists() or not (folder / "run" / FEED_FILE).exists():
         write_atomically(path, json.dumps({"digest": digest_json(card), **card}).encode() + b"\n")
         return
     try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        known: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise StateError(f"cannot read {path} ({error}); delete {folder} to train it from the start") from error
     if known.get("digest") != digest_json(card):
         other = [key for key, value in card.items() if known.get(key) != json.loads(json.dumps(value))]

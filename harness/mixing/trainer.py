@@ -11,13 +11,19 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from harness.checkpoints.fingerprint import SINGLE, read_json, weight_files
+from harness.checkpoints.foreign import foreign_format
 from harness.core.errors import CheckpointError, DataError, StateError
 from harness.core.measurement import Record
+from harness.core.safetensors_header import read_header
 from harness.mixing.domains import Floats
 from harness.mixing.tokens import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+UNREAD = ("*.safetensors", "pytorch_model*", "tf_model*", "flax_model*", "consolidated*")
+"""Weights under names that transformers does not look for, or in formats that are not taken from here."""
 
 
 class Trainer(Protocol):
@@ -192,28 +198,38 @@ class TokenTrainer:
 
 
 def check_bases(recipe: Recipe) -> None:
-    """Raises CheckpointError for a base that is no folder, or whose weights would not be read: it would start from drawn ones unsaid."""
+    """Raises CheckpointError for a base that is no model folder, or whose weights would not be read: it would start from drawn ones unsaid."""
     for base in recipe.bases:
         folder = Path(base)
+        if (folder / "adapter_config.json").exists():
+            raise CheckpointError(
+                f"{base} is an adapter, and a base is a whole model; merge it into its own base first "
+                f"(peft's merge_and_unload, then save_pretrained)"
+            )
         if not (folder / "config.json").is_file():
             raise CheckpointError(
                 f"no config.json in {base}: a base is a model folder on this machine; check the path, or download the model first "
                 f"(hf download NAME --local-dir FOLDER)"
             )
-        pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
-        if pickled and not any(folder.glob("*.safetensors")):
+        read_json(folder / "config.json")
+        files = weight_files(folder)
+        for file in files:
+            read_header(file)
+        if not files and (foreign := foreign_format(folder)) is not None:
+            raise CheckpointError(f"weights of {base} would not be read: {foreign}")
+        unread = sorted({path.name for pattern in UNREAD for path in folder.glob(pattern)})
+        if not files and unread:
             raise CheckpointError(
-                f"weights of {base} are in {pickled[0]} and not in safetensors; convert them with "
-                f"save_pretrained, or remove them to start from drawn weights"
+                f"weights of {base} are in {unread[0]} and not in {SINGLE} or the shards of an index; convert them "
+                f"with save_pretrained, or remove them to start from drawn weights"
             )
 
 
 def _load(base: str, seed: int) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    folder = Path(base)
     try:
-        if any(folder.glob("*.safetensors")):
+        if weight_files(Path(base)):
             return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -96,6 +96,20 @@ def test_equal_seeds_give_equal_agents_and_the_folder_the_same_mixture(tmp_path:
     assert one.next(history).sum() == pytest.approx(1) and len(one.next(np.tile(history, (9, 1)))) == 3
 
 
+def test_the_actor_that_is_kept_is_a_moving_mean_of_the_one_that_learns() -> None:
+    data = data_of(world(6))
+
+    def actor(iterations: int, rate: float) -> Any:
+        settings = SMALL.model_copy(update={"iterations": iterations, "average_rate": rate})
+        learned = Agent(data.domains, data.components, settings=settings).improve(data).actor
+        return np.concatenate([one.detach().numpy().ravel() for one in learned.parameters()])
+
+    begun, one, two = actor(0, 1.0), actor(1, 1.0), actor(2, 1.0)
+    assert (begun != one).any() and (one != two).any(), "it does learn"
+    assert actor(1, 0.25) == pytest.approx(0.75 * begun + 0.25 * one, abs=1e-6)
+    assert actor(2, 0.25) == pytest.approx(0.75 * (0.75 * begun + 0.25 * one) + 0.25 * two, abs=1e-6)
+
+
 def test_the_papers_size_has_2_1_million_parameters() -> None:
     agent = Agent([f"d{i}" for i in range(52)], ["general", "math"])
     assert sum(one.numel() for one in agent.actor.parameters()) == pytest.approx(2.1e6, rel=0.05)

@@ -142,6 +142,7 @@ def test_regmix_is_not_led_astray_by_what_runs_start_from() -> None:
     x, starts = rng.dirichlet(np.ones(3), 40), rng.normal(size=(40, 1))
     fitted = fit_regression(x, score(x) - 2 * starts[:, 0], beside=starts)
     assert best_mixture(fitted, 3, candidates=5_000, top=20).rho == pytest.approx([0.5, 0.3, 0.2], abs=0.05)
+    assert fitted.predict(x) == pytest.approx(score(x) - 2 * starts.mean(), abs=0.03), "from an average start"
     assert fitted.error < 0.01 < fit_regression(x, score(x) - 2 * starts[:, 0]).error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -158,6 +159,15 @@ def test_all_trajectories_multiply_by_the_library_that_the_first_one_did(
     for number, library in ((1, "onednn"), (2, "blas")):
         feed = collect(**along(tmp_path, uniform(SPACE), steps=1), out=tmp_path / str(number))
         assert {vector.provenance.products for vector in feed} == {library}
+    begun = along(tmp_path, Kept(tmp_path / "later" / "log"), names=("a", "c"), steps=1)
+    begun["trajectories"][0] = along(tmp_path, uniform(SPACE), steps=1)["trajectories"][0]
+    with pytest.raises(EngineError, match="trajectory c: unexpected FileNotFoundError"):
+        monkeypatch.setenv(VARIABLE, "blas")
+        collect(**{**begun, "trajectories": begun["trajectories"][1:]}, out=tmp_path / "1")
+    monkeypatch.delenv(VARIABLE)
+    (tmp_path / "later").mkdir()
+    feed = collect(**begun, out=tmp_path / "1").trajectory("c")
+    assert [vector.provenance.products for vector in feed] == ["blas", "blas"], "one that had begun with another"
 
 
 def test_a_folder_goes_on_with_the_same_content_and_with_no_other(tmp_path: Path) -> None:
@@ -227,7 +237,14 @@ def test_an_option_that_cannot_be_is_said_before_anything_is_written(
     ("wrong", "words"),
     [
         ("no such folder", "no config.json in .*: a base is a model folder on this machine"),
-        ("pickled", "weights of .* are in pytorch_model.bin and not in safetensors"),
+        ("pytorch_model.bin", "weights of .* are in pytorch_model.bin and not in model.safetensors"),
+        ("tf_model.h5", "weights of .* are in tf_model.h5 and not in model.safetensors"),
+        ("adapter_model.safetensors", "weights of .* are in adapter_model.safetensors and not in model.safetensors"),
+        ("model.gguf", "weights of .* would not be read: it holds a GGUF file"),
+        ("adapter_config.json", "other is an adapter, and a base is a whole model; merge it"),
+        ("model.safetensors.index.json", "lacks the shard model-00001-of-00002.safetensors"),
+        ("cut", "model.safetensors is truncated"),
+        ("config.json", "cannot read .*config.json"),
     ],
 )
 def test_a_base_that_would_be_looked_for_elsewhere_or_drawn_anew_is_refused_before_anything_is_written(
@@ -235,16 +252,78 @@ def test_a_base_that_would_be_looked_for_elsewhere_or_drawn_anew_is_refused_befo
 ) -> None:
     problem(tmp_path)
     bases = [tmp_path / "base", tmp_path / "other"]
-    if wrong == "pickled":
+    if wrong != "no such folder":
         shutil.copytree(bases[0], bases[1])
-        for path in bases[1].glob("*.safetensors"):
-            path.unlink()
-        (bases[1] / "pytorch_model.bin").write_bytes(b"weights")
+        whole = bases[1] / "model.safetensors"
+        content = whole.read_bytes()
+        if wrong == "cut":
+            whole.write_bytes(content[:-100])
+        else:
+            index = {"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+            (bases[1] / wrong).write_text(json.dumps(index) if "index" in wrong else "{")
+            whole.unlink()
     assert cli(command(tmp_path, tmp_path / "out", base=bases[1])) == CheckpointError.exit_code
     assert re.search(words, capsys.readouterr().err) and not list(tmp_path.glob("out/parts/k*"))
     files = {name: str(tmp_path / f"{name}.npy") for name in SPACE.names}
     with pytest.raises(CheckpointError, match=words):
         TokenTrainer(Recipe(tokens=files, bases=[str(one) for one in bases], length=16))
+
+
+def test_a_base_in_shards_and_in_half_precision_starts_as_the_same_base_in_one_file(tmp_path: Path) -> None:
+    problem(tmp_path)
+    model = tiny.llama(1)
+    kinds = {"whole": {}, "shards": {"max_shard_size": "50KB"}}
+    started = []
+    for name, options in kinds.items():
+        model.to(torch.bfloat16).save_pretrained(tmp_path / name, **options)
+        tiny.tokenizer().save_pretrained(tmp_path / name)
+        files = {domain: str(tmp_path / f"{domain}.npy") for domain in SPACE.names}
+        one = TokenTrainer(Recipe(tokens=files, bases=[str(tmp_path / name)], length=16, rows=2, updates=2))
+        one.reset(0)
+        started.append(weights(one))
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    assert all(map(torch.equal, *started)) and started[0][0].dtype == torch.float32
+    saved = [value.float() for value in model.state_dict().values()]
+    assert all(map(torch.equal, started[0], saved)), "not drawn anew"
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".a", "a\0b", "\ud800", "x" * 256])
+def test_a_name_that_no_folder_can_have_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    problem(tmp_path)
+    with pytest.raises(SpecError, match="names a folder here, and cannot"):
+        collect(**along(tmp_path, uniform(SPACE), names=(name,)), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_whose_run_was_removed_is_trained_from_the_start_and_one_that_was_damaged_is_named(
+    tmp_path: Path,
+) -> None:
+    problem(tmp_path)
+    given = along(tmp_path, uniform(SPACE), names=("a",), steps=2)
+    collect(**given, out=tmp_path / "out")
+    before, part = lines(tmp_path / "out"), tmp_path / "out" / "parts" / "a"
+    shutil.rmtree(part / "run")
+    (part / "state").write_bytes(b'{"step": 1, "tokens_seen": 64, "rho": [1, 0, 0]}\n')
+    collect(**given, out=tmp_path / "out")
+    assert lines(tmp_path / "out") == before
+    for path, content in ((part / "run" / "run.json", "{"), (part / "card.json", "{"), (part / "card.json", "[]")):
+        kept = path.read_bytes()
+        path.write_text(content)
+        with pytest.raises(StateError, match=f"{path}|holds another trajectory"):
+            collect(**given, out=tmp_path / "out")
+        path.write_bytes(kept)
+
+
+def test_trajectories_that_are_finished_are_of_the_same_spec_as_those_to_come(tmp_path: Path) -> None:
+    problem(tmp_path)
+    given = along(tmp_path, uniform(SPACE), names=("a",), steps=1)
+    collect(**given, out=tmp_path / "out")
+    for path in (tmp_path / "out").glob("*.json*"):  # as a kill before the end leaves it
+        path.unlink()
+    (tmp_path / "spec.yaml").write_text("components:\n  - {name: a, kind: logprob, field: a.jsonl}\n")
+    with pytest.raises(StateError, match="holds a run of another spec; what differs: component b"):
+        collect(**along(tmp_path, uniform(SPACE), steps=1), out=tmp_path / "out")
+    assert not (tmp_path / "out" / "parts" / "b" / "run").exists()
 
 
 def weights(one: TokenTrainer) -> list[torch.Tensor]:
