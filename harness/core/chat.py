@@ -32,6 +32,11 @@ class ChatCall:
     name: str
     arguments: str
 
+    @property
+    def wire(self) -> dict[str, Any]:
+        """In OpenAI's format."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatAnswer:

@@ -156,10 +156,7 @@ def _regular(found: Mapping[str, Any], *, opened: bool) -> dict[str, Any]:
         if answer.reasoning is not None:
             message["reasoning_content"] = answer.reasoning
         if answer.tool_calls:
-            message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in answer.tool_calls
-            ]
+            message["tool_calls"] = [call.wire for call in answer.tool_calls]
         finish = choice.get("finish_reason") or ("tool_calls" if answer.tool_calls else "stop")
         choices.append({**choice, "index": number, "finish_reason": finish, "message": message})
     whole = {"id": "", "created": 0, "model": "", "object": "chat.completion"}

@@ -29,10 +29,7 @@ def completion(answer: ChatAnswer, number: int, model: str) -> dict[str, Any]:
     if answer.reasoning is not None:
         message["reasoning"] = answer.reasoning
     if answer.tool_calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in answer.tool_calls
-        ]
+        message["tool_calls"] = [call.wire for call in answer.tool_calls]
     prompt, completed = answer.usage.prompt_tokens, answer.usage.completion_tokens
     return {
         "id": f"chatcmpl-{number}",
