@@ -236,6 +236,8 @@ class Agent:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             cause = " ".join(str(error).split())[:300]
             raise DataError(f"{folder} holds no agent: {cause}; `harness mix fit` writes one") from error
+        if not agent._is_finite():
+            raise DataError(f"{folder / WEIGHTS} has weights that are NaN or infinite; `harness mix fit` again")
         agent.card = card
         return agent
 
@@ -247,11 +249,12 @@ class Agent:
                 )
 
     def _check_learned(self) -> None:
-        for network in (self.actor, self.critic):
-            if not all(bool(torch.isfinite(value).all()) for value in network.parameters()):
-                raise EngineError(
-                    "learning diverged: a weight is NaN or infinite; take a lower rate, or look at the gains"
-                )
+        if not self._is_finite():
+            raise EngineError("learning diverged: a weight is NaN or infinite; take a lower rate, or look at the gains")
+
+    def _is_finite(self) -> bool:
+        networks = (self.actor, self.critic)
+        return all(bool(torch.isfinite(value).all()) for network in networks for value in network.parameters())
 
     def _learn(self, loss: Callable[[Tensor], Tensor], network: torch.nn.Module, size: int, iterations: int, *, salt: int) -> None:  # fmt: skip
         chosen = self.card.settings

@@ -9,8 +9,6 @@ from typing import Any
 from transformers import TrainerCallback
 
 from harness.core.errors import SpecError
-from harness.feed.feed import read_feed
-from harness.feed.lines import FEED_FILE
 from harness.mixing.baselines import Policy
 from harness.mixing.ranks import by_first
 from harness.mixing.steering import Steering
@@ -77,7 +75,7 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
             if chosen is not None:
                 self.stream.set_shares(chosen.tolist())
             return
-        trained_on = self.stream.shares if begun else self._trained_on(step)
+        trained_on = self.stream.shares if begun else self._steering.trained_on(step)
         chosen = by_first(
             lambda: self._steering.next(
                 kwargs["model"],
@@ -90,14 +88,3 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
         self.stream.set_shares(chosen.tolist())
         if self.on_mixture is not None:
             self.on_mixture(step, self.stream.shares)
-
-    def _trained_on(self, step: int) -> list[float] | None:
-        """What a training that is resumed at this step was trained on before it, by the feed that it goes on with."""
-        folder = self._steering.environment.out
-        if step == 0 or folder is None or not (folder / FEED_FILE).exists():
-            return None
-        feed = read_feed(folder)
-        trajectory = self._steering.trajectory
-        known = feed.trajectory(trajectory) if trajectory in feed.trajectories else ()
-        found = next((vector.mixture for vector in known if vector.step == step and vector.mixture is not None), None)
-        return None if found is None else [found.normalized().get(name, 0.0) for name in self.stream.domains]

@@ -72,12 +72,21 @@ class Steering:
 
     def chosen_before(self, step: int) -> Floats | None:
         """What `next` said at the last feedback up to a step, from the run folder's feed; None where there is none."""
+        known = self._known()
+        return self._chosen(known, step) if any(v.step is not None and v.step <= step for v in known) else None
+
+    def trained_on(self, step: int) -> list[float] | None:
+        """The shares that a training was trained on before a step, from the run folder's feed; None at step 0, and where it does not say."""
+        found = next((v.mixture for v in self._known() if v.step == step > 0 and v.mixture is not None), None)
+        return None if found is None else [found.normalized().get(name, 0.0) for name in self.domains]
+
+    def _known(self) -> Feed:
+        """The trajectory, as the run folder's feed has it."""
         folder = self.environment.out
         if folder is None or not (folder / FEED_FILE).exists():
-            return None
+            return Feed([])
         feed = read_feed(folder)
-        known = feed.trajectory(self.trajectory) if self.trajectory in feed.trajectories else ()
-        return self._chosen(feed, step) if any(v.step is not None and v.step <= step for v in known) else None
+        return feed.trajectory(self.trajectory) if self.trajectory in feed.trajectories else Feed([])
 
     def _chosen(self, feed: Feed, step: int) -> Floats:
         known = history(

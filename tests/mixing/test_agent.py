@@ -186,6 +186,24 @@ def test_weights_without_a_digest_that_no_safetensors_reader_takes_are_refused(t
             Agent.load(tmp_path)
 
 
+def test_an_agent_of_before_digests_and_moving_means_loads_and_one_with_nan_does_not(tmp_path: Path) -> None:
+    import torch
+
+    agent = Agent(["a", "b"], ["code"], settings=SMALL)
+    agent.save(tmp_path)
+    card = json.loads((tmp_path / "agent.json").read_text())
+    del card["weights"], card["settings"]["average_rate"]
+    (tmp_path / "agent.json").write_text(json.dumps(card))
+    old = Agent.load(tmp_path)
+    assert (old.next(np.zeros((1, 3))) == agent.next(np.zeros((1, 3)))).all() and old.card.weights is None
+    with torch.no_grad():
+        next(iter(agent.actor.parameters())).fill_(torch.nan)
+    for save in (agent.save, lambda folder: (folder / "agent.json").write_text(json.dumps(card))):
+        save(tmp_path)
+        with pytest.raises(DataError, match=r"agent.safetensors has weights that are NaN"):
+            Agent.load(tmp_path)
+
+
 def test_learning_that_diverges_and_numbers_beyond_float32_are_no_mixture() -> None:
     data = data_of(world(4))
     wild = SMALL.model_copy(update={"rate": 1e30, "warm_up_iterations": 5})
