@@ -18,11 +18,11 @@ from harness.engines.chat.open import open_named
 from harness.engines.chat.retry import Backoff
 from harness.lm_eval.players import Players
 from harness.lm_eval.simulated_agent import Agent, served_agent
-from harness.tau2.flat import KEYS, named, nested
+from harness.tau2.flat import keys, named, nested
 from harness.tau2.runs.run import Models
 from harness.tau2.settings import CHECKPOINT, Participants, participants_of
 
-OF_MODELS = {name for name, key in KEYS.items() if key.split(".")[0] in Participants.model_fields} - {
+OF_MODELS = {name for name, key in keys().items() if key.split(".")[0] in Participants.model_fields} - {
     "agent_instructions",
     "transport",
 }
@@ -43,7 +43,7 @@ class SimulationArgs:
     @classmethod
     def taken_from(cls, arguments: dict[str, Any], *, pretrained: Any, adapter: str | None = None) -> SimulationArgs:
         """Takes its own and the tasks' out of a model's arguments. Raises SpecError for one that cannot be."""
-        taken = {name: arguments.pop(name) for name in list(arguments) if name in KEYS and name != "domain"}
+        taken = {name: arguments.pop(name) for name in list(arguments) if name in keys() and name != "domain"}
         with named(str):
             return cls(
                 participants=participants_of(

@@ -15,7 +15,7 @@ from harness.core.extras import install
 from harness.core.tau2.task import REWARD_TYPES
 from harness.lm_eval.tau2_order import UNSCORED, SimulationOrder, metrics
 from harness.tasks.tau2.task_file import task_value
-from harness.tau2.flat import KEYS, named, nested
+from harness.tau2.flat import keys, named, nested
 from harness.tau2.plan import Plan, make_plan
 from harness.tau2.settings import settings_of
 
@@ -116,7 +116,7 @@ def mean_if_all(values: Sequence[float | None]) -> float | None:
 
 def _plan(metadata: Mapping[str, Any]) -> Plan:
     """What is played. Raises SpecError or DataError in one line, before any model is asked."""
-    values = {name: value for name, value in metadata.items() if name in KEYS}
+    values = {name: value for name, value in metadata.items() if name in keys()}
     for name in (
         "task_ids",
         "upstream",

@@ -10,11 +10,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from harness.core.errors import DataError, SpecError
 
-KEYS: dict[str, str] = {
+_RENAMED: dict[str, str] = {
     **{
         f"{part}_{name}": f"{part}.{key}"
         for part in ("agent", "user")
@@ -31,28 +32,17 @@ KEYS: dict[str, str] = {
     "num_trials": "trials",
     "request_timeout": "request_timeout_s",
     "timeout": "timeout_s",
-    **{
-        name: name
-        for name in (
-            *(
-                "domain",
-                "split",
-                "task_ids",
-                "num_tasks",
-                "tasks_file",
-                "data",
-                "source",
-                "retrieval",
-                "solo",
-                "greeting",
-            ),
-            *("upstream", "seed", "max_steps", "max_errors", "max_calls", "max_concurrency", "attempts", "transport"),
-        )
-    },
 }
-"""Flat name -> key, with a dot where it lies in another."""
-_NAMES = {key: name for name, key in KEYS.items()} | {"user": "user_llm", "agent": "agent_llm"}
 _SAID = re.compile(r"`([a-z_.]+)`|\bkey '([a-z_.]+)'|(?:(?<=^)|(?<=; ))([a-z_.]+)(?=: )")
+
+
+@cache
+def keys() -> Mapping[str, str]:
+    """Flat name -> key, with a dot where it lies in another. A key of the settings that is not renamed is its own name."""
+    from harness.tau2.settings import Tau2Settings
+
+    renamed_keys = {part for key in _RENAMED.values() for part in (key, key.split(".")[0])}
+    return {**_RENAMED, **{name: name for name in Tau2Settings.model_fields if name not in renamed_keys}}
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,9 +51,9 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if value is None:
             continue
-        *path, key = KEYS[name].split(".")
+        *path, key = keys()[name].split(".")
         inside = found.setdefault(path[0], {}) if path else found
-        inside[key] = _object(KEYS[name], value) if key == "args" else value
+        inside[key] = _object(keys()[name], value) if key == "args" else value
     return found
 
 
@@ -88,10 +78,11 @@ def named(spell: Callable[[str], str]) -> Iterator[None]:
 
 def renamed(text: str, spell: Callable[[str], str]) -> str:
     """A message about keys with the names that the user gave for them."""
+    names = {key: name for name, key in keys().items()} | {"user": "user_llm", "agent": "agent_llm"}
 
     def said(match: re.Match[str]) -> str:
         key = next(part for part in match.groups() if part)
-        return spell(_NAMES[key]) if key in _NAMES else match[0]
+        return spell(names[key]) if key in names else match[0]
 
     return _SAID.sub(said, text)
 

@@ -17,7 +17,7 @@ from harness.core.tau2.fault import CAUSES, Fault
 from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import REWARD_TYPES, Task
-from harness.reward_models.tau2.result import Key, Result
+from harness.reward_models.tau2.result import Conversation, Key, Result
 from harness.reward_models.tau2.reward import NOTHING, Verdict
 from harness.tasks.tau2.task_file import task_value
 from harness.tau2.judging.nl_judge import Judged
@@ -186,7 +186,7 @@ def read_result(line: Mapping[str, Any]) -> Result:
         fault=_read_fault(line.get("fault")),
         review_failure=(line.get("review_failure") or {}).get("reason"),
         seconds=float(line["duration"]),
-        n_messages=len(line["messages"]),
+        conversation=Conversation.of(line["messages"]),
         excluded=bool(line["excluded"]),
     )
 

@@ -78,7 +78,7 @@ def _detail(summary: Summary) -> dict[str, JsonValue]:
         "reward_without_user_faults": without.mean,
         "stderr_without_user_faults": without.stderr,
         "n_without_user_faults": without.n,
-        "turns": summary.turns,
+        **summary.conversation,
         "tokens": {who: usage.prompt_tokens + usage.completion_tokens for who, usage in summary.usage.items()},
         "cost": {who: usage.cost for who, usage in summary.usage.items() if usage.cost is not None},
         "pass_hat": {str(k): one and one.mean for k, one in summary.pass_hat.items()},

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.core.chat import Usage
 from harness.core.tau2.fault import UNSCORED, Fault
@@ -17,6 +17,23 @@ class Key(NamedTuple):
     task_id: str
     trial: int
     seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A transcript in counts. The mean of each over scored simulations stands in a measurement's detail: one more is a field here.
+
+    `turns`: messages of all sides. `tool_errors`: calls, the agent's and the user's, that a tool answered with an error.
+    """
+
+    turns: int = 0
+    tool_errors: int = 0
+
+    @classmethod
+    def of(cls, messages: Iterable[Mapping[str, Any]]) -> Conversation:
+        """Of messages with upstream's keys. Raises KeyError for one without a role."""
+        told = list(messages)
+        return cls(turns=len(told), tool_errors=sum(one["role"] == "tool" and bool(one.get("error")) for one in told))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +55,7 @@ class Result:
     fault: Fault | None = None
     review_failure: str | None = None
     seconds: float = 0.0
-    n_messages: int = 0
+    conversation: Conversation = Conversation()
     excluded: bool = False
 
     @property

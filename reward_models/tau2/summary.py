@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from harness.core.chat import Usage
 from harness.core.tau2.fault import Cause
@@ -12,7 +12,7 @@ from harness.core.tau2.task import REWARD_TYPES, RewardType
 from harness.reward_models.statistics import Estimate, clustered_mean
 from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.pass_hat import PassHat, Trials, pass_hat_estimate
-from harness.reward_models.tau2.result import Result
+from harness.reward_models.tau2.result import Conversation, Result
 from harness.reward_models.tau2.reward import SUCCESS
 
 
@@ -29,8 +29,8 @@ class Mean:
 class Summary:
     """Of a set of simulations: `n_scored` of `n` have a reward, and only those enter `reward` and `pass_hat`.
 
-    `rewards` are by task. `without_user_faults`: over those whose failure was not the simulated user's. `turns`: messages of a
-    scored simulation, on average. `usage`: by who spent it, in failed simulations too.
+    `rewards` are by task. `without_user_faults`: over those whose failure was not the simulated user's. `conversation`: the counts
+    of a scored simulation's transcript, on average. `usage`: by who spent it, in failed simulations too.
     Standard errors are clustered by task: trials of one task are not independent.
     """
 
@@ -41,7 +41,7 @@ class Summary:
     components: Mapping[RewardType, Mean]
     pass_hat: Mapping[int, PassHat | None]
     faults: Mapping[Cause, int]
-    turns: float | None
+    conversation: Mapping[str, float | None]
     usage: Mapping[str, Usage]
 
     @property
@@ -53,6 +53,9 @@ class Summary:
     def n_tasks(self) -> int:
         """Tasks, with or without a reward."""
         return len(self.rewards)
+
+
+COUNTS = [one.name for one in fields(Conversation)]
 
 
 def summarize(
@@ -80,7 +83,7 @@ def summarize(
         components={name: _mean([(one, one.verdict.components[name]) for one in results]) for name in REWARD_TYPES},
         pass_hat={k: pass_hat_estimate(tried, k) for k in range(1, most + 1)},
         faults=count(one.fault for one in results),
-        turns=math.fsum(one.n_messages for one in scored) / len(scored) if scored else None,
+        conversation={name: _count(scored, name) for name in COUNTS},
         usage=_usage(results),
     )
 
@@ -91,6 +94,10 @@ def _mean(values: Sequence[tuple[Result, float | None]]) -> Mean:
         return Mean()
     found: Estimate = clustered_mean([value for _, value in known], [task for task, _ in known])
     return Mean(mean=found.mean, stderr=found.stderr, n=len(known))
+
+
+def _count(scored: Sequence[Result], name: str) -> float | None:
+    return math.fsum(getattr(one.conversation, name) for one in scored) / len(scored) if scored else None
 
 
 def _usage(results: Sequence[Result]) -> dict[str, Usage]:

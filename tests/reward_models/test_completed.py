@@ -17,7 +17,7 @@ from harness.reward_models.benchmarks import gold_scores
 from harness.reward_models.completed import completed, is_complete
 from harness.reward_models.logprob import measure_logprob
 from harness.reward_models.tau2.measure import measure_reward
-from harness.reward_models.tau2.result import Key, Result
+from harness.reward_models.tau2.result import Conversation, Key, Result
 from harness.reward_models.tau2.reward import NOTHING, Verdict, unjudged
 
 LATER = ("bits_per_byte_stderr", "pass_hat_stderr", "stderr_repeat", "interval_repeat")
@@ -61,7 +61,7 @@ def test_of_simulations_whatever_is_missing(rewards: list[float | None], trials:
         verdict = unjudged("x") if reward is None else Verdict(reward=reward, components=NOTHING, basis=("DB",))
         fault = Fault(cause="infrastructure", rule="endpoint", words="w") if reward is None else None
         key = Key(tasks[at // trials], at % trials)
-        results.append(Result(key=key, verdict=verdict, fault=fault, n_messages=3))
+        results.append(Result(key=key, verdict=verdict, fault=fault, conversation=Conversation(turns=3)))
     planned = tasks[: -1 if len(rewards) % 2 else None]
     now = measure_reward(results, task_ids=planned, trials=trials, source="here", task_revision="sha256:0")
     check(now, _items(results))

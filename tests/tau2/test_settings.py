@@ -17,7 +17,7 @@ from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.spec.spec import parse_spec
 from harness.tasks.tau2.sources import open_domain
-from harness.tau2.flat import KEYS, as_option, named, nested, renamed
+from harness.tau2.flat import as_option, keys, named, nested, renamed
 from harness.tau2.plan import make_plan
 from harness.tau2.runs.folder import open_run
 from harness.tau2.runs.run import Models, run
@@ -36,7 +36,7 @@ def at(values: dict[str, Any], path: str) -> Any:
 
 def test_every_flat_name_is_a_key_of_the_settings() -> None:
     schema = Tau2Settings.model_json_schema()
-    for name, path in KEYS.items():
+    for name, path in keys().items():
         outer, _, inner = path.partition(".")
         assert outer in schema["properties"], name
         if inner:

@@ -11,7 +11,10 @@ from harness.cli.tau2.options import Data, Retrieval, ReviewerBase, ReviewerKey,
 
 
 def run(
-    domain: Annotated[str, typer.Option("--domain", "-d", help="airline, retail, telecom or mock.")],
+    domain: Annotated[
+        str,
+        typer.Option("--domain", "-d", help="airline, retail, telecom, telecom-workflow, banking_knowledge or mock."),
+    ],
     agent_llm: Annotated[
         str,
         typer.Option(
@@ -62,24 +65,24 @@ def run(
         str | None, typer.Option("--judge-api-base", help="Address of the judge's endpoint.")
     ] = None,
     reviewer_api_base: ReviewerBase = None,
-    agent_key_env: Annotated[
+    agent_api_key_env: Annotated[
         str | None, typer.Option("--agent-api-key-env", help="Environment variable that holds the agent's key.")
     ] = None,
-    user_key_env: Annotated[
+    user_api_key_env: Annotated[
         str | None, typer.Option("--user-api-key-env", help="Environment variable that holds the user's key.")
     ] = None,
-    judge_key_env: Annotated[
+    judge_api_key_env: Annotated[
         str | None, typer.Option("--judge-api-key-env", help="Environment variable that holds the judge's key.")
     ] = None,
-    reviewer_key_env: ReviewerKey = None,
-    agent_args: Annotated[
+    reviewer_api_key_env: ReviewerKey = None,
+    agent_llm_args: Annotated[
         str | None,
         typer.Option(
             "--agent-llm-args",
             help='Sampling options as JSON, sent with every request; {"temperature": 0.0} by default.',
         ),
     ] = None,
-    user_args: Annotated[str | None, typer.Option("--user-llm-args", help="The same for the user.")] = None,
+    user_llm_args: Annotated[str | None, typer.Option("--user-llm-args", help="The same for the user.")] = None,
     agent_instructions: Annotated[
         Path | None,
         typer.Option("--agent-instructions", help="A text that replaces ours at the top of the agent's prompt."),
@@ -108,6 +111,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
     """Run simulations of a domain's tasks and say what they are worth."""
+    given: dict[str, Any] = dict(locals())  # parameters are named as harness.tau2.flat names settings
     import asyncio
 
     from harness.cli.progress import stderr
@@ -122,43 +126,13 @@ def run(
     from harness.tau2.runs.run import run as run_plan
     from harness.tau2.settings import settings_of
 
-    given: dict[str, Any] = {
-        "domain": domain,
-        "agent_llm": agent_llm,
-        "agent_llm_args": agent_args,
-        "agent_api_base": agent_api_base,
-        "agent_api_key_env": agent_key_env,
+    del given["out"], given["quiet"], given["upstream_exclusions"]
+    given |= {
         "agent_instructions": _text(agent_instructions),
-        "user_llm": user_llm,
-        "user_llm_args": user_args,
-        "user_api_base": user_api_base,
-        "user_api_key_env": user_key_env,
-        "nl_judge": nl_judge,
-        "judge_api_base": judge_api_base,
-        "judge_api_key_env": judge_key_env,
-        "reviewer": reviewer,
-        "reviewer_api_base": reviewer_api_base,
-        "reviewer_api_key_env": reviewer_key_env,
-        "num_trials": num_trials,
-        "max_concurrency": max_concurrency,
-        "split": split,
         "task_ids": _names(task_ids),
-        "num_tasks": num_tasks,
         "tasks_file": tasks_file and str(tasks_file),
         "data": data and str(data),
-        "solo": solo,
-        "seed": seed,
-        "max_steps": max_steps,
-        "max_errors": max_errors,
-        "max_calls": max_calls,
-        "timeout": timeout,
-        "greeting": greeting,
-        "source": source,
-        "retrieval": retrieval,
         "upstream": [*(upstream or ()), *(["exclusions"] if upstream_exclusions else ())],
-        "request_timeout": request_timeout,
-        "attempts": attempts,
-        "transport": transport,
     }
     settings = settings_of(nested(given))
     if wrong := settings.user_problem():

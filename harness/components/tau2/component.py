@@ -214,7 +214,8 @@ def _items(results: Sequence[Result]) -> dict[str, list[Any]]:
                 "fault_rule": one.fault and one.fault.rule,
                 "reason": one.reason or verdict.reason,
                 "review_failure": one.review_failure,
-                "n_messages": one.n_messages,
+                "n_messages": one.conversation.turns,
+                "tool_errors": one.conversation.tool_errors,
                 "agent_tokens": one.agent.prompt_tokens + one.agent.completion_tokens,
                 "seconds": one.seconds,
             }

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from harness.core.chat import ChatModel, Usage
 from harness.core.tau2.simulation import STOPPED, Simulation
 from harness.core.tau2.task import Task
-from harness.reward_models.tau2.result import Key, Result
+from harness.reward_models.tau2.result import Conversation, Key, Result
 from harness.reward_models.tau2.reward import Verdict
 from harness.tau2.judging.nl_judge import Judged, judge_assertions
 from harness.tau2.judging.reviewer import Reviewed, review_by, wants_review
 from harness.tau2.judging.verdict import assess
-from harness.tau2.line import Done, simulation_of
+from harness.tau2.line import Done, message_json, simulation_of
 from harness.tau2.plan import Plan
 from harness.tau2.simulate.loop import Played
 
@@ -58,7 +58,7 @@ class Judging:
             review_failure=review.failure if review else None,
             fault=found.after(review.review if review else None).fault,
             seconds=played.seconds,
-            n_messages=len(played.messages),
+            conversation=Conversation.of(message_json(message, None) for message in played.messages),
         )
         return Done(
             key=key, result=result, played=played, judged=judged, end=found.end, reviewed=review, started=started

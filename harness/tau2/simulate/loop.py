@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, Usage
@@ -39,6 +39,11 @@ class Limits:
     max_errors: int = 10
     timeout_s: float | None = None
     answer: AnswerLimits = field(default_factory=AnswerLimits)
+
+    def identity(self) -> dict[str, float | None]:
+        """As JSON, by the names of the settings."""
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "answer"}
+        return {**own, "max_calls": self.answer.calls}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

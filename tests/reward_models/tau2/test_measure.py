@@ -16,7 +16,7 @@ from harness.core.tau2.task import RewardType
 from harness.reward_models.repeat import interval_repeat
 from harness.reward_models.statistics import clustered_mean
 from harness.reward_models.tau2.measure import measure_reward
-from harness.reward_models.tau2.result import Key, Result
+from harness.reward_models.tau2.result import Conversation, Key, Result
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, NOTHING, Verdict, unjudged
 
 
@@ -25,7 +25,15 @@ def finished(task: str, trial: int, reward: float | None, whose: Any = None, **m
     verdict = unjudged("x") if reward is None else Verdict(reward=reward, components=components, basis=("DB",))
     whose = whose or ("agent" if reward == 0 else None)
     fault = whose and Fault(cause=whose, rule="r", words="w")
-    return Result(**{"key": Key(task, trial), "verdict": verdict, "fault": fault, "n_messages": 10, **more})
+    return Result(
+        **{
+            "key": Key(task, trial),
+            "verdict": verdict,
+            "fault": fault,
+            "conversation": Conversation(turns=10, tool_errors=2),
+            **more,
+        }
+    )
 
 
 def measure(*items: Result, tasks: str = "ab", trials: int = 2) -> Measurement:
@@ -54,6 +62,7 @@ def test_a_whole_measurement() -> None:
         "stderr_without_user_faults": made.stderr,
         "n_without_user_faults": 4,
         "turns": 10.0,
+        "tool_errors": 2.0,
         "tokens": {"agent": 0, "user": 0, "judge": 0, "reviewer": 0},
         "cost": {},
         "source": "here",
@@ -84,7 +93,9 @@ def test_tokens_and_cost_are_summed_by_who_spent_them() -> None:
         "agent": Usage(prompt_tokens=90, completion_tokens=10, cost=0.5),
         "user": Usage(prompt_tokens=10),
     }
-    failed_one = finished("b", 1, 0.0, "infrastructure", agent=Usage(completion_tokens=7), n_messages=90)
+    failed_one = finished(
+        "b", 1, 0.0, "infrastructure", agent=Usage(completion_tokens=7), conversation=Conversation(turns=90)
+    )
     made = measure(finished("a", 0, 1.0, **spent), finished("a", 1, 1.0, **spent), WHOLE[2], failed_one)
     assert made.detail["tokens"] == {"agent": 207, "user": 20, "judge": 0, "reviewer": 0} and made.detail["cost"] == {
         "agent": 1.0
@@ -134,3 +145,13 @@ def test_order_and_failures_never_move_the_mean(cases: list[tuple[float | None, 
     good = [i.verdict.reward for i in items if i.counted.reward is not None]
     assert made.n_scored == len(good)
     assert made.raw == (sum(good) / len(good) if good else None)  # type: ignore[arg-type]
+
+
+def test_a_conversation_counts_the_calls_that_a_tool_refused_and_no_other_error() -> None:
+    told = [
+        {"role": "assistant", "content": "hello", "error": True},
+        {"role": "tool", "content": "no such user", "error": True, "requestor": "assistant"},
+        {"role": "tool", "content": "done", "error": False, "requestor": "user"},
+        {"role": "tool", "content": "done", "requestor": "user"},
+    ]
+    assert Conversation.of(told) == Conversation(turns=4, tool_errors=1)
