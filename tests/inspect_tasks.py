@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -303,15 +304,20 @@ def write_ds1000(folder: Path) -> dict[str, Any]:
 
 def by_inspect(it: InspectComponent, url: str, folder: Path) -> Any:
     """The log of Inspect's own `eval` of the same task, through its own provider."""
-    from inspect_ai import eval as inspect_eval
+    from inspect_ai import eval_async
     from inspect_ai.model import get_model
+    from inspect_ai.util._display import init_display_type
 
     from harness.components.inspect.run import _inspect_alone
     from harness.components.inspect.surroundings import quiet
 
-    model = get_model("openai-api/scripted/m", base_url=url, api_key="none", memoize=False)
+    async def evaluated() -> Any:
+        model = get_model("openai-api/scripted/m", base_url=url, api_key="none", memoize=False)
+        async with model:  # its connections end with the loop that they belong to
+            return await eval_async(it.built.task, model=model, sandbox=it.config.sandbox, log_dir=str(folder / "log"))
+
     with _inspect_alone(), quiet():
-        sandbox = it.config.sandbox
-        (log,) = inspect_eval(it.built.task, model=model, sandbox=sandbox, log_dir=str(folder / "log"), display="none")
+        init_display_type("none")
+        (log,) = asyncio.run(evaluated())
     assert log.status == "success"
     return log

@@ -311,12 +311,17 @@ def _inspect_alone() -> Iterator[None]:
     own_handlers, own_level = list(own.handlers), own.level
     os.environ["INSPECT_TRACE_FILE"] = _trace_file()
     os.environ.pop("INSPECT_LOG_DIR", None)
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()  # what is there already need not be looked through for what Inspect leaves: a second in a large process
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
             gc.collect()  # what Inspect leaves open (streams of anyio) is told of when it is collected, which is now
     finally:
+        if ours:
+            gc.unfreeze()
         sys.excepthook = hook
         os.environ.clear()
         os.environ.update(before)
