@@ -61,7 +61,7 @@ def examine(
 
 
 def _components(prepared: Prepared) -> Iterator[Check]:
-    """What each component finds, of every row; what several rows find alike is said once."""
+    """The findings of each component of every row; equal findings of several rows are reported once."""
     said: set[tuple[str, bool | None, str]] = set()
     for row in prepared.rows:
         for component in row.components:
@@ -77,7 +77,7 @@ def _components(prepared: Prepared) -> Iterator[Check]:
 
 
 def _others(spec: Spec, first: str) -> Iterator[Check]:
-    """What is wrong with the components beyond what stopped the spec, one by one."""
+    """The errors of the components besides the one that stopped the spec, one by one."""
     for config in spec.components:
         try:
             component_class(config.kind).load(config, spec.defaults)
