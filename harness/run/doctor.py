@@ -1,6 +1,6 @@
 """Everything that can be found out in seconds about a spec and its checkpoints, before any model is loaded.
 
-Each finding is a value (core/component.py: Check); nothing is written and nothing stops at the first failure.
+Each finding is a value (core/component.py: Check). Nothing is written but the cache of token ids, and a failed finding stops nothing.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
 
 
 def _encoded(opener: Opener, checkpoint: Checkpoint, components: Iterable[Component]) -> Iterator[Check]:
-    """Whether a checkpoint's tokenizer and chat template take the fields; the token ids are stored for the run."""
+    """Whether a checkpoint's tokenizer and chat template can encode the fields; the token ids are cached on disk for the run."""
     with opener.open(checkpoint) as subject:
         for component in components:
             try:
