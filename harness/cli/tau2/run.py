@@ -11,7 +11,10 @@ from harness.cli.tau2.options import Data, Retrieval, ReviewerBase, ReviewerKey,
 
 
 def run(
-    domain: Annotated[str, typer.Option("--domain", "-d", help="airline, retail, telecom or mock.")],
+    domain: Annotated[
+        str,
+        typer.Option("--domain", "-d", help="airline, retail, telecom, telecom-workflow, banking_knowledge or mock."),
+    ],
     agent_llm: Annotated[
         str,
         typer.Option(

@@ -1,6 +1,6 @@
 """Simulations in upstream's results format (tau2-bench v1.0.1), as its loader and its `tau2 view` read them.
 
-Upstream loads a results file as a whole or not at all, so nothing may go in that it would refuse (upstream_models.py).
+Upstream loads a results file as a whole or not at all, so nothing that it would refuse (upstream_models.py) may be written to it.
 Values only; no files.
 """
 
@@ -72,9 +72,9 @@ def reward_info(
     fault: Fault | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A verdict as upstream records it, with each check by itself; the fault is in `info`, which upstream shows.
+    """A verdict as upstream records it, with its single checks; the fault is in `info`, which upstream shows.
 
-    `nl_reasons`: what the judge said of each assertion. `kinds`: tool name to what upstream calls it (read, write, ...).
+    `nl_reasons`: the judge's reason for each assertion. `kinds`: tool name -> upstream's kind of it (read, write, ...).
     """
     criteria = task.evaluation_criteria
     value: dict[str, Any] = {
@@ -123,7 +123,7 @@ def reward_info(
 
 
 def _action_infos(task: Task) -> list[Any]:
-    """What the task's file says of each reference action, which nothing depends on."""
+    """The key `info` of each reference action in the task's file, on which nothing depends."""
     criteria = task.evaluation_criteria
     written = ((task.written or {}).get("evaluation_criteria") or {}).get("actions") or ()
     infos = [action.get("info") for action in written]
@@ -149,7 +149,7 @@ def _action_check(
 
 
 def completed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A simulation's value with what upstream insists on: times, ids of answers; a reward that is unknown is left out."""
+    """A simulation's value with the keys that upstream requires (times, duration, mode); an unknown reward is left out."""
     made = dict(value)
     times = [m["timestamp"] for m in _dicts(made.get("messages")) if isinstance(m.get("timestamp"), str)]
     made.setdefault("start_time", times[0] if times else made.get("timestamp", UNKNOWN_TIME))
@@ -164,7 +164,7 @@ def completed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _later(start: Any, seconds: Any) -> Any:
-    """A time so many seconds later; the same where either is not known."""
+    """A time so many seconds later; `start` where either is not known."""
     try:
         return (datetime.fromisoformat(start) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
     except (TypeError, ValueError, OverflowError):
