@@ -18,6 +18,7 @@ from harness.report.places import Standing
 from harness.report.questions import Strings
 from harness.report.records import Replays
 from harness.report.source import SIMULATIONS, Simulated
+from harness.reward_models.tau2.reward import SUCCESS
 from harness.tasks.tau2.recording import read_raw
 from harness.tau2.recordings.checks import checks, compact, text_of
 
@@ -25,8 +26,6 @@ MESSAGE, ANSWER, ARGUMENTS, WORDS = 4_000, 1_500, 1_000, 1_000
 """Characters shown of a message, a tool's answer, a call's arguments, and of messages about a verdict."""
 TOLD, CALLED, THOUGHT, UNREADABLE = " told", " called", " thought", "unreadable"
 """Kinds of texts that are numbered separately, besides those of each role."""
-ALMOST = 1e-6
-"""A reward this near to 1 is a success, as upstream counts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +127,7 @@ class Simulations:
 
 def succeeded(reward: float | None) -> bool:
     """Whether the reward is full."""
-    return reward is not None and reward >= 1 - ALMOST
+    return reward is not None and reward >= SUCCESS
 
 
 def lines_of(path: Path) -> Iterator[Mapping[str, Any]]:
