@@ -12,53 +12,13 @@ from typing import Any
 
 from harness.core.tau2.end_state import EndState
 from harness.core.tau2.fault import Fault
-from harness.core.tau2.message import Message, ToolCall
+from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Action, Task
 from harness.reward_models.tau2.components import matches
 from harness.reward_models.tau2.reward import Verdict
 
 UNKNOWN_TIME = "1970-01-01T00:00:00"
-
-
-def simulation_value(
-    simulation: Simulation,
-    *,
-    task: Task | None = None,
-    verdict: Verdict | None = None,
-    end: EndState | None = None,
-    nl_met: Sequence[bool] | None = None,
-    fault: Fault | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """One simulation with upstream's keys. `more`: what our record lacks (times, costs, seed)."""
-    value: dict[str, Any] = {
-        "id": simulation.id,
-        "task_id": simulation.task_id,
-        "termination_reason": simulation.termination_reason,
-        "trial": simulation.trial,
-        "mode": "half_duplex",
-        "messages": [message_value(message, turn) for turn, message in enumerate(simulation.messages)],
-        **more,
-    }
-    if task is not None and verdict is not None and verdict.reward is not None:
-        value["reward_info"] = reward_info(task, simulation, verdict, end=end, nl_met=nl_met, fault=fault)
-    return value
-
-
-def message_value(message: Message, turn: int) -> dict[str, Any]:
-    """One message with upstream's keys."""
-    value: dict[str, Any] = {"role": message.role, "content": message.content, "turn_idx": turn}
-    if message.role == "tool":
-        return {**value, "id": message.id, "requestor": message.requestor, "error": message.error}
-    if message.tool_calls is not None:
-        value["tool_calls"] = [call_value(call) for call in message.tool_calls]
-    return value
-
-
-def call_value(call: ToolCall) -> dict[str, Any]:
-    """One call with upstream's keys."""
-    return {"id": call.id, "name": call.name, "arguments": call.arguments, "requestor": call.requestor}
 
 
 def reward_info(
