@@ -26,7 +26,7 @@ VALUES = ("value", "reward", "logprob_per_token")
 CLUSTERS = ("cluster", "task_id")
 """Columns that say which items belong together; without one every item stands alone."""
 MEMBER = "task"
-"""The column that says which task of a group or suite an item is of; its ids are of the task, whoever asks it."""
+"""The column that says which task of a group or suite an item is of; its ids are those of the task, in a group or alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -99,7 +99,8 @@ class Journal:
         yield from Follower(self.path).new()
 
     def append(self, line: str) -> None:
-        """Commit one line: all of it reaches the disk, or the file is left as it was. Raises StateError."""
+        """Commit one line: all of it reaches the disk, or the file is left as it was. Raises StateError, or ValueError for a line
+        with a newline in it."""
         if "\n" in line:
             raise ValueError("a journal line cannot contain a newline")
         data = line.encode() + b"\n"
@@ -151,7 +152,10 @@ class Follower:
         self._last = b""
 
     def continues(self) -> bool:
-        """Whether the file still begins with what was read: else it was replaced or cut, and `new` starts from its beginning."""
+        """Whether the file still begins with what was read: else it was replaced or cut, and `new` starts from its beginning.
+
+        Raises DataError.
+        """
         try:
             with self.path.open("rb") as stream:
                 stat = os.fstat(stream.fileno())

@@ -185,7 +185,7 @@ def main() -> None:
             except (MemoryError, RecursionError, OverflowError) as error:
                 print(f"the chat template ends in {type(error).__name__} for {of}")  # noqa: T201
                 return
-            except Exception:  # noqa: BLE001 - a template may refuse what it likes
+            except Exception:  # noqa: BLE001 - a template may raise anything
                 continue
             if len(made[0]) > longest:
                 print(f"the chat template makes {len(made[0])} characters of {of}")  # noqa: T201

@@ -112,7 +112,8 @@ class Feed(Sequence[RewardVector]):
 
         With `errors` also the values' standard errors, of the same shape (0 for a mixture that was given): "paired" between
         the rows of a trajectory, whose items are common (change_stderr / sqrt 2, in the unit of z; not known at its first step),
-        or "items" for another sample of items (stderr). An error that is not known is 1, the spread of z. A learner that compares steps wants the first.
+        or "items" for another sample of items (stderr). An error that is not known is 1, the spread of z. For learning from
+        changes between steps "paired" is the right one.
         Raises DataError when the vectors cannot be compared (other components, other content, or other references), or
         are not standardised at all (mode none).
         """

@@ -108,7 +108,7 @@ class CheckpointLM:
         self.n_at_limit = 0
 
     def answer(self, kind: str, requests: Sequence[Any]) -> Sequence[Answer]:
-        """One answer per request, in order."""
+        """One answer per request, in order. Raises EngineError where no log-likelihood at all is finite."""
         if kind == "generate_until":
             return self._generate(requests)
         model = self._subject.model()
@@ -243,7 +243,7 @@ def _context_length(model: Any, tokenizer: Any) -> int:
 
 
 def engine_of(engines: Sequence[Engine]) -> Engine:
-    """One engine for the provenance: their names together, dtype and device of the first."""
+    """One engine for the provenance: their names together, dtype and device of the first. Raises HarnessError without any."""
     if not engines:
         raise HarnessError("nothing was asked")
     names = "+".join(dict.fromkeys(engine.name for engine in engines))

@@ -140,7 +140,10 @@ class HarnessLM(HFLM):  # type: ignore[misc]
             )
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(nats, whether every token was the likeliest) of every request, in order. Each distinct text is encoded once."""
+        """(nats, whether every token was the likeliest) of every request, in order. Each distinct text is encoded once.
+
+        Raises DataError for a request without a token.
+        """
         self._need_checkpoint()
         for index, request in enumerate(requests):
             if self.is_empty(request):

@@ -147,7 +147,10 @@ def _ridge(features: Floats, scores: Floats, *, curve: str, penalties: Sequence[
 
 
 def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: int = 100, seed: int = 0) -> Fixed:
-    """The mean of the `top` random mixtures with the best predictions, as in RegMix. They are drawn at several concentrations."""
+    """The mean of the `top` random mixtures with the best predictions, as in RegMix. They are drawn at several concentrations.
+
+    Raises SpecError for a `top` outside [1, candidates].
+    """
     if not 1 <= top <= candidates:
         raise SpecError(f"top is {top}; it lies between 1 and the {candidates} candidates")
     rng = np.random.default_rng(seed)

@@ -73,7 +73,10 @@ def shares_of(texts: Sequence[str], classifier: Classifier) -> Floats:
 def sample_texts(
     model: Any, tokenizer: Any, *, number: int, length: int = 128, batch: int = 64, seed: int = 0
 ) -> list[str]:
-    """Texts that a causal LM generates after its BOS token at temperature 1: a sample of the data that it was trained on."""
+    """Texts that a causal LM generates after its BOS token at temperature 1: a sample of the data that it was trained on.
+
+    EOS where there is no BOS; raises DataError where there is neither. `length` in tokens.
+    """
     import torch
 
     start = next((one for one in (tokenizer.bos_token_id, tokenizer.eos_token_id) if one is not None), None)

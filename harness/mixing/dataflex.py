@@ -49,7 +49,7 @@ class HarnessMixer(Mixer):  # type: ignore[misc]
         )
 
     def mix(self, model: Any, step_id: int, **kwargs: Any) -> Floats:
-        """The next proportions, in the order of the manager's names."""
+        """The next proportions, in the order of the manager's names. Raises SpecError without a tokenizer."""
         tokenizer = getattr(kwargs.get("data_collator") or self._collator, "tokenizer", None)
         if tokenizer is None:
             raise SpecError("DataFlex's data collator has no tokenizer, and scoring needs it")

@@ -95,7 +95,7 @@ class Domains(Record):
         )
 
     def collapse(self, rho: npt.ArrayLike) -> Floats:
-        """[..., N] to [..., 2]: the shares of all sources and of all targets."""
+        """[..., N] to [..., 2]: the shares of all sources and of all targets. Raises DataError for another shape."""
         shares = np.asarray(rho, dtype=np.float64)
         if shares.shape[-1:] != (len(self.names),):
             raise DataError(f"mixtures of shape {list(shares.shape)}, for {len(self.names)} domains")

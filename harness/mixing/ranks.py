@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 def by_first(decide: Callable[[], Answer]) -> Answer:
     """The result of `decide` in the first process, in every process; all have to call this. With one process just `decide()`.
 
-    Raises what `decide` raises; in the other processes EngineError, so that none of them waits for ever.
+    Raises what `decide` raises; in the other processes EngineError, so that none of them waits without end.
     """
     import torch.distributed as dist
 

@@ -43,7 +43,7 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """Whether it has a reward, so that it need not be looked at again."""
+        """Whether it has a reward, so that it is not judged again."""
         return self.verdict.reward is not None
 
     @property

@@ -40,7 +40,7 @@ def unjudged(reason: str) -> Verdict:
 
 
 def judge(task: Task, simulation: Simulation, end: EndState | None, *, nl_met: Sequence[bool] | None) -> Verdict:
-    """The verdict. `end` may be None where no judgement needs it (`needs_end_state`); `nl_met` None: no judge.
+    """The verdict. `end` may be None where `needs_end_state` is false, else ValueError is raised; `nl_met` None: no judge.
 
     A component without criteria passes. A gate without its judge leaves the reward None, also where another gate is 0: a
     mean with those zeros and without the ones that the judge would have passed would be biased.

@@ -20,7 +20,7 @@ def load(**metadata: Any) -> dict[str, Any]:
 
     Reads `dataset_revision`, `data_files` (local copies: a pattern, or field name -> pattern), `tokenizer`,
     `pretrained`, `revision` and `subfolder` (both the model's) from the metadata that lm-eval merges from the YAML,
-    --model_args and --metadata.
+    --model_args and --metadata. Raises SpecError without a tokenizer, and what `load_field` raises.
     """
     import datasets
     from transformers import AutoTokenizer

@@ -43,7 +43,10 @@ def after_prompt(resps: Sequence[Sequence[str]], docs: Sequence[dict[str, Any]])
 
 
 def mbpp_examples() -> list[dict[str, Any]]:
-    """The three worked examples of lm-eval's `mbpp`, read from its source: importing that file downloads a metric."""
+    """The three worked examples of lm-eval's `mbpp`, read from its source: importing that file downloads a metric.
+
+    Raises SpecError where they are not there.
+    """
     spec = find_spec("lm_eval")
     where = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else Path()
     path = where / "tasks" / "mbpp" / "utils.py"

@@ -146,7 +146,7 @@ def images_in(compose_file: Path) -> list[str]:
 
 @contextlib.contextmanager
 def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[LocalHub]:
-    """Nothing in this block reaches a network, unless `fetch`: then once, without retries.
+    """Nothing in this block reaches a network, unless `fetch`: then once, without retries. Other requests raise NotHereError.
 
     Not for several threads at a time: functions of other modules are replaced.
     """

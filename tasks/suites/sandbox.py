@@ -170,7 +170,7 @@ def _next_wait(
 
 
 def _waiting(pid: int) -> Waiting | None:
-    """Where the main thread of a process waits in `read`; None where it does something else, or cannot be looked at."""
+    """Where the main thread of a process waits in `read`; None where it does something else, or /proc does not show it."""
     try:
         words = Path(f"/proc/{pid}/syscall").read_text().split()
         if len(words) < 9 or int(words[0]) != READ[platform.machine()]:

@@ -98,7 +98,8 @@ def drop_rights() -> None:
 
 
 def install_filter(*, writes: bool) -> None:
-    """Refuse NUMBERS, new processes and, unless `writes`, whatever changes a file. Raises OSError or KeyError."""
+    """Refuse NUMBERS, new processes and, unless `writes`, system calls that change a file. Raises OSError, or KeyError for a
+    machine that is not in MACHINES."""
     column, architecture, open_, openat, clone = MACHINES[platform.machine()]
     refused = [row[column] for row in (*NUMBERS.values(), *(() if writes else WRITES.values()))]
     deny, missing = (RETURN, 0, 0, ERRNO | EPERM), (RETURN, 0, 0, ERRNO | ENOSYS)

@@ -82,7 +82,7 @@ def load_model(
 ) -> Any:
     """A causal LM in evaluation mode on `device`; every weight must come from the folder. On `meta` none is read.
 
-    Raises CheckpointError.
+    Raises CheckpointError, or EngineError where the model does not fit in the device's memory.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging

@@ -146,7 +146,7 @@ def attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D]."""
+    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D]. Raises UnsupportedError."""
     current = PASS.get()
     for name in ENTRIES & kwargs.keys():
         if kwargs[name] is not None:

@@ -44,7 +44,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Api:
-    """A server at `root` (http://host:port, without /v1)."""
+    """A server at `root` (http://host:port, without /v1). Methods raise EngineError, with a class of it where that is named."""
 
     def __init__(self, root: str, *, api_key: str | None = None) -> None:
         self.root = root.rstrip("/")

@@ -115,7 +115,10 @@ def argv(executable: Path, launch: Launch, args: Sequence[str], *, port: int, wi
 def environment(
     executable: Path, launch: Launch, theirs: Mapping[str, str], inherited: Mapping[str, str], *, api_key: str | None
 ) -> dict[str, str]:
-    """The server's environment variables: inherited ones, ours, then the user's. The API key is passed in no other way."""
+    """The server's environment variables: inherited ones, ours, then the user's. The API key is passed in no other way.
+
+    Raises SpecError for development endpoints on a host that other machines reach.
+    """
     env = dict(inherited)
     for name in ("PYTHONPATH", "PYTHONHOME", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE"):  # another environment than ours
         env.pop(name, None)
