@@ -42,7 +42,10 @@ class Bases:
         return self.folder(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder
 
     def note(self, checkpoint: Checkpoint) -> str | None:
-        """A note if, by its files, an adapter was trained on another architecture than its base here; else None. Raises CheckpointError."""
+        """A note if, by its files, an adapter was trained on another architecture than its base here; else None.
+
+        Raises CheckpointError.
+        """
         if checkpoint.kind != "lora":
             return None
         adapter = read_json(checkpoint.folder / "adapter_config.json")

@@ -55,7 +55,10 @@ class Models:
         return model
 
     def dry_load(self, checkpoint: Checkpoint) -> None:
-        """Check the names and shapes of the model's tensors (of an adapter: its base's) without loading them. Raises CheckpointError."""
+        """Check the names and shapes of the model's tensors (of an adapter: its base's) without loading them.
+
+        Raises CheckpointError.
+        """
         from harness.engines.models.dry_load import dry_load
 
         folder = self._bases.model_folder(checkpoint)

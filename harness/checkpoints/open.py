@@ -50,7 +50,10 @@ class Opener:
 
     @staticmethod
     def fix_products(stored: str | None) -> str:
-        """Fix the library of float32 products on a CPU: the one stored in the run folder, else the one found now. Raises StateError."""
+        """Fix the library of float32 products on a CPU: the one stored in the run folder, else the one found now.
+
+        Raises StateError.
+        """
         from harness.engines.scoring.products import fix_products
 
         return fix_products(stored)

@@ -170,7 +170,10 @@ class Serving:
             )
 
     def _check_finite(self, checkpoint: Checkpoint, model: Path, *, fingerprint: str, model_fingerprint: str) -> None:
-        """Refuse NaN and infinity anywhere in the weights, which the few tokens of the probe may not reach. Raises CheckpointError."""
+        """Refuse NaN and infinity anywhere in the weights, which the few tokens of the probe may not reach.
+
+        Raises CheckpointError.
+        """
         folders = {model_fingerprint: model, fingerprint: checkpoint.folder}
         for digest, folder in folders.items():
             if digest not in self._non_finite:

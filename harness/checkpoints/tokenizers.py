@@ -33,7 +33,10 @@ class Tokenizers:
         """The tokenizer loaded last, by digest of its files' content."""
 
     def load(self, checkpoint: Checkpoint) -> Tokenizer:
-        """The checkpoint's tokenizer; not loaded again while files of the same content follow each other. Raises CheckpointError."""
+        """The checkpoint's tokenizer; not loaded again while files of the same content follow each other.
+
+        Raises CheckpointError.
+        """
         from harness.engines.models.load import load_tokenizer
         from harness.engines.models.tokenizer_identity import probe_ids, tokenizer_digest
 

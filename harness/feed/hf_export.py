@@ -1,4 +1,7 @@
-"""Results for other platforms: `.eval_results` for a model's repository on the hub, and records of Every Eval Ever. No statistics of its own."""
+"""Results for other platforms: `.eval_results` for a model's repository on the hub, and records of Every Eval Ever.
+
+No statistics of its own.
+"""
 
 from __future__ import annotations
 

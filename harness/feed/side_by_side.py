@@ -1,4 +1,7 @@
-"""Several feeds for one table or plot: trajectories renamed apart, and a warning for what must not be compared. Computes no reward."""
+"""Several feeds for one table or plot: trajectories renamed apart, and a warning for what must not be compared.
+
+Computes no reward.
+"""
 
 from __future__ import annotations
 

@@ -107,7 +107,10 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         return accelerator is not None and str(accelerator.distributed_type).rpartition(".")[2] == "FSDP"
 
     def simulate(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """The result of each request's simulations, in order, as JSON text. Requests carry their Order; this passes them the Players."""
+        """The result of each request's simulations, in order, as JSON text.
+
+        Requests carry their Order; this passes them the Players.
+        """
         answers = [""] * len(requests)
         games: dict[str, list[int]] = {}
         for index, request in enumerate(requests):

@@ -27,7 +27,10 @@ class ModelResults:
 
 
 def read_results(paths: Iterable[str | Path]) -> list[ModelResults]:
-    """Every `results_*.json` among the paths and below folders among them; if a task is in two, the later counts. Raises DataError."""
+    """Every `results_*.json` among the paths and below folders among them; if a task is in two, the later counts.
+
+    Raises DataError.
+    """
     found = []
     for name, documents in documents_by_model(paths).items():
         model = ModelResults(name)

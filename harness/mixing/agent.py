@@ -31,7 +31,10 @@ LARGEST = 1e6
 
 
 class Settings(Record):
-    """Settings of networks and learning. The paper gives the layers and 2.1M parameters (width 296 at N = 52), and no other numbers."""
+    """Settings of networks and learning.
+
+    The paper gives the layers and 2.1M parameters (width 296 at N = 52), and no other numbers.
+    """
 
     width: int = Field(default=296, ge=1)
     heads: int = Field(default=8, ge=1)

@@ -116,7 +116,10 @@ def _mixture(rho: Floats, tokens: Floats, decay: float) -> Floats:
 def fit_regression(
     mixtures: Floats, scores: Floats, *, beside: Floats | None = None, penalties: Sequence[float] = PENALTIES
 ) -> Regression:
-    """The best curve and penalty by leave-one-out. `mixtures`: [runs, N]; `beside`: [runs, M], further features. Raises SpecError."""
+    """The best curve and penalty by leave-one-out. `mixtures`: [runs, N]; `beside`: [runs, M], further features.
+
+    Raises SpecError.
+    """
     if not penalties:
         raise SpecError("a regression takes at least one penalty")
     others = np.empty((len(scores), 0)) if beside is None else beside

@@ -174,7 +174,10 @@ class Training:
             ledger.products(lambda stored: fix_products(stored or products))
 
     def products(self) -> str:
-        """The library of float32 products: of trajectories that exist already, else by a trial on this machine. Raises StateError."""
+        """The library of float32 products: of trajectories that exist already, else by a trial on this machine.
+
+        Raises StateError.
+        """
         from harness.engines.scoring.products import fix_products
 
         for one in self.trajectories:

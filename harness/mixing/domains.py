@@ -80,7 +80,10 @@ class Domains(Record):
         return self._state(self.target_shares, self.targets)
 
     def multiplied(self, multipliers: Mapping[str, float]) -> Floats:
-        """rho for multipliers w_d of data set sizes (Agent Data Protocol): rho_d = w_d size_d / sum. Raises DataError without sizes."""
+        """rho for multipliers w_d of data set sizes (Agent Data Protocol): rho_d = w_d size_d / sum.
+
+        Raises DataError without sizes.
+        """
         missing = [name for name in self.names if name not in self.sizes]
         if missing:
             raise DataError(f"multipliers need the size of every domain; {', '.join(missing[:5])} have none")

@@ -1,4 +1,5 @@
-"""The identity of a trajectory as JSON: everything that decides its vectors, so that a folder is never resumed for another one. No training."""
+"""The identity of a trajectory as JSON: everything that decides its vectors, so that a folder is never resumed for another one.
+No training."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ BLOCK, BLOCKS = 2**12, 256
 
 
 def recipe_card(recipe: Recipe) -> dict[str, Any]:
-    """The recipe, with digests of its files in place of their paths. Raises DataError, CheckpointError for bases that cannot be used."""
+    """The recipe, with digests of its files in place of their paths.
+
+    Raises DataError, CheckpointError for bases that cannot be used.
+    """
     check_bases(recipe)
     card = recipe.model_dump(mode="json")
     card["tokens"] = {domain: sampled_digest(Path(path)) for domain, path in recipe.tokens.items()}

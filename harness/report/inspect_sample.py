@@ -1,4 +1,7 @@
-"""A tau2 simulation, or a question with its answer, as a sample of an Inspect log. Pure; values of an unexpected type are ignored."""
+"""A tau2 simulation, or a question with its answer, as a sample of an Inspect log.
+
+Pure; values of an unexpected type are ignored.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,10 @@ class RewardCallback(TrainerCallback):  # type: ignore[misc]
         self.on_feedback = on_feedback
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Score the model as saved at this step. Raises SpecError without a tokenizer, and what `RewardEnvironment.feedback` raises."""
+        """Score the model as saved at this step.
+
+        Raises SpecError without a tokenizer, and what `RewardEnvironment.feedback` raises.
+        """
         if not state.is_world_process_zero:
             return
         tokenizer = kwargs.get("processing_class")

@@ -120,7 +120,10 @@ def gather(
 
 
 def _measured_once(vector: RewardVector, stored: Mapping[str, Measurement]) -> RewardVector:
-    """The vector with the measurements whose items were kept, where two shards measured equal weights. `stored`: by file of items."""
+    """The vector with the measurements whose items were kept, where two shards measured equal weights.
+
+    `stored`: by file of items.
+    """
     components = []
     for component in vector.components:
         where = component.detail.get("items")

@@ -56,7 +56,10 @@ _SAID = re.compile(r"`([a-z_.]+)`|\bkey '([a-z_.]+)'|(?:(?<=^)|(?<=; ))([a-z_.]+
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by flat name as nested keys for `settings_of`; those that are None are left out. Raises SpecError for options that are not JSON."""
+    """Values by flat name as nested keys for `settings_of`; those that are None are left out.
+
+    Raises SpecError for options that are not JSON.
+    """
     found: dict[str, Any] = {}
     for name, value in values.items():
         if value is None:

@@ -32,7 +32,10 @@ class _NotFromHere:
 
 @contextlib.contextmanager
 def _without_stdout() -> Iterator[None]:
-    """Drops what trackio prints while it opens and ends a run, since stdout is for the command's results. Warnings are not affected."""
+    """Drops what trackio prints while it opens and ends a run, since stdout is for the command's results.
+
+    Warnings are not affected.
+    """
     with contextlib.redirect_stdout(_NotFromHere(sys.stdout)):
         yield
 

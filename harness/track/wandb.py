@@ -153,7 +153,10 @@ class WandbRun:
         self._run.log_artifact(artifact)
 
     def finish(self) -> None:
-        """Wait for the upload; offline for the file, which wandb's own process may still write. Raises RuntimeError after ARRIVAL_S."""
+        """Wait for the upload; offline for the file, which wandb's own process may still write.
+
+        Raises RuntimeError after ARRIVAL_S.
+        """
         if self._made is None:
             return
         self._made.finish()

@@ -19,7 +19,10 @@ from harness.tasks.reward_env.token_store import cache_folder
 
 
 class StoredPassages:
-    """Of one domain. `files`: the modules that the passages are taken from; `rules`: numbers that change with any rule of the choice."""
+    """Of one domain.
+
+    `files`: the modules that the passages are taken from; `rules`: numbers that change with any rule of the choice.
+    """
 
     def __init__(self, domain: str, *, root: Path, files: Iterable[Path], rules: Sequence[int]) -> None:
         seen = []

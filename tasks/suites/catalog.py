@@ -13,7 +13,10 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """One benchmark. `metric` is lm-eval's "metric,filter"; `chance` its expected value for guesses; `also` other names of `task`."""
+    """One benchmark.
+
+    `metric` is lm-eval's "metric,filter"; `chance` its expected value for guesses; `also` other names of `task`.
+    """
 
     name: str
     task: str

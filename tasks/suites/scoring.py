@@ -328,7 +328,10 @@ def _stderr_of_mean(total: Any, items: Sequence[Any]) -> Any:
 
 
 def stderr(task: Any, metric: str, values: Mapping[int, Any]) -> float | None:
-    """Of a metric that is not a mean: the standard deviation over BOOTSTRAP draws of the documents, seeded. None where it has none."""
+    """Of a metric that is not a mean: the standard deviation over BOOTSTRAP draws of the documents, seeded.
+
+    None where it has none.
+    """
     total = _aggregation(task, metric.partition(",")[0])
     items = list(values.values())
     if len(items) < 2:

@@ -112,7 +112,10 @@ def count(config: InspectConfig, built: Built, log: Any, answers: Sequence[Answe
 
 
 def _uncounted(config: InspectConfig, answer: Answer) -> bool:
-    """Whether an answer has no score that counts. An overflow has none where lower is better, as there is no worst score to give."""
+    """Whether an answer has no score that counts.
+
+    An overflow has none where lower is better, as there is no worst score to give.
+    """
     return answer.cause in OPEN or (answer.cause == "context" and not config.higher_is_better)
 
 

@@ -1,4 +1,7 @@
-"""What a task needs and whether it is available: extras, sandboxes, roles, network, keys. In seconds, before anything is built or loaded."""
+"""What a task needs and whether it is available: extras, sandboxes, roles, network, keys.
+
+In seconds, before anything is built or loaded.
+"""
 
 from __future__ import annotations
 

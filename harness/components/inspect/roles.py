@@ -1,4 +1,7 @@
-"""Roles of other models that a task's code asks for, found in its source text. Without a model for a role, Inspect asks the checkpoint."""
+"""Roles of other models that a task's code asks for, found in its source text.
+
+Without a model for a role, Inspect asks the checkpoint.
+"""
 
 from __future__ import annotations
 

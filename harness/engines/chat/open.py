@@ -39,7 +39,10 @@ class ChatSettings:
 def open_named(
     config: ChatConfig, *, timeout_s: float, backoff: Backoff | None = None, transport: Transport = "auto"
 ) -> ChatModel:
-    """The model that a configuration names. Sends no request. Raises SpecError for a bad name or address, or a key that is not set."""
+    """The model that a configuration names. Sends no request.
+
+    Raises SpecError for a bad name or address, or a key that is not set.
+    """
     return open_chat(
         ChatSettings(
             model=config.model,

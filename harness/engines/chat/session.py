@@ -40,7 +40,10 @@ class Session:
         return self._session
 
     async def post(self, url: str, body: Any, *, api_key: str | None) -> Any:
-        """The JSON of the response, with the key masked should it occur. Raises TransientError, EndpointError or ContextOverflow."""
+        """The JSON of the response, with the key masked should it occur.
+
+        Raises TransientError, EndpointError or ContextOverflow.
+        """
         session = self._opened()
         import aiohttp
 

@@ -146,7 +146,10 @@ def attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D]. Raises UnsupportedError."""
+    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D].
+
+    Raises UnsupportedError.
+    """
     current = PASS.get()
     for name in ENTRIES & kwargs.keys():
         if kwargs[name] is not None:
@@ -182,7 +185,10 @@ def attention(
 
 
 def _take(tensor: torch.Tensor, rows: Rows, n: int) -> torch.Tensor:
-    """Rows of [1, heads, T, D] as [n, heads, len(rows) / n, D]. Copies are laid out token by token in memory, as projections are."""
+    """Rows of [1, heads, T, D] as [n, heads, len(rows) / n, D].
+
+    Copies are laid out token by token in memory, as projections are.
+    """
     if isinstance(rows, slice):
         return tensor[:, :, rows]
     taken = tensor[0].transpose(0, 1).index_select(0, rows)

@@ -37,7 +37,10 @@ def collect(done: Done, n_pairs: int, *, greedy: bool) -> Scores:
 def score_pack(
     packed: PackedModel, pack: Pack, device: torch.device, *, greedy: bool, kind: str | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-prob of each entry, shape [E], and whether it was the likeliest token. `kind`: device type whose budgets apply (default: the device's)."""
+    """Log-prob of each entry, shape [E], and whether it was the likeliest token.
+
+    `kind`: device type whose budgets apply (default: the device's).
+    """
     hidden_RH, logits_RV = packed(pack, device)
     kind = kind or (device.type if device.type in CHUNK_LOGITS else "cuda")
     target = on_device(pack.target, device)

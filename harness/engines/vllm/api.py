@@ -115,7 +115,10 @@ class Api:
         return ids
 
     def engine_answers(self, *, timeout_s: float) -> bool | None:
-        """Whether the engine behind the server answers; None if there is no endpoint to ask it (dev mode is off). Raises NoAnswerError."""
+        """Whether the engine behind the server answers; None if there is no endpoint to ask it (dev mode is off).
+
+        Raises NoAnswerError.
+        """
         try:
             self._call("GET", "/is_sleeping", timeout_s=timeout_s)
         except RefusedError as error:

@@ -41,7 +41,10 @@ PARALLEL_ENGINES = ("--data-parallel-size", "-dp", "--data-parallel-size-local",
 
 @dataclasses.dataclass(slots=True)
 class _Loaded:
-    """What is loaded on the running server. `fingerprint` is of its full model's weights; None while it is not known (a failed reload)."""
+    """What is loaded on the running server.
+
+    `fingerprint` is of its full model's weights; None while it is not known (a failed reload).
+    """
 
     layout: str
     fingerprint: str | None

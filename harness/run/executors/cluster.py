@@ -46,7 +46,10 @@ class Hello(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """`address`: of the cluster, None: $RAY_ADDRESS or this machine's. `gpus`, `cpus`: of each worker; `gpus` None: 1 if there are any."""
+    """`address`: of the cluster, None: $RAY_ADDRESS or this machine's.
+
+    `gpus`, `cpus`: of each worker; `gpus` None: 1 if there are any.
+    """
 
     address: str | None = None
     gpus: float | None = None

@@ -125,7 +125,10 @@ class Work(Protocol):
     def opened(
         self, *, folder: Path, number: int, products: str, progress: Progress
     ) -> AbstractContextManager[Callable[[Any], Iterator[Event]]]:
-        """In worker `number`: a context in which its resources are open, and a function from a task to its events. Raises HarnessError."""
+        """In worker `number`: a context in which its resources are open, and a function from a task to its events.
+
+        Raises HarnessError.
+        """
         ...
 
 

@@ -1,4 +1,7 @@
-"""Verdict, cause and review of one simulation, the same for one that just ended and for a recorded one. Its content never raises."""
+"""Verdict, cause and review of one simulation, the same for one that just ended and for a recorded one.
+
+Its content never raises.
+"""
 
 from __future__ import annotations
 

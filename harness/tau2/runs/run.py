@@ -158,7 +158,10 @@ class Runner:
         self._count(done.result)
 
     async def _contained(self, job: Job, heard: Mapping[str, Any] | None) -> Done:
-        """Run one job; an unexpected exception becomes its own failed result and does not cancel the others. Raises HarnessError."""
+        """Run one job; an unexpected exception becomes its own failed result and does not cancel the others.
+
+        Raises HarnessError.
+        """
         try:
             return await self._job(job, heard)
         except HarnessError:
