@@ -1,4 +1,7 @@
-"""What the author of a component imports: `from harness.plugin import BaseComponent, Outcome, ...`. A whole example: examples/plugin."""
+"""What the author of a component imports: `from harness.plugin import BaseComponent, Outcome, ...`.
+
+A complete example: examples/plugin.
+"""
 
 from __future__ import annotations
 

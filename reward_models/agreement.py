@@ -1,6 +1,7 @@
 """Whether a cheap score orders mixtures as the target does: decision accuracy and rank correlation. Pure arithmetic.
 
-Errors are over mixtures, by bootstrap; draws of mixtures in perfect order are all in perfect order, which is no certainty. Noise in either score draws both measures towards chance; they are corrected for that
+Intervals are over mixtures, by bootstrap. Of mixtures in perfect order every draw is in perfect order; their interval is
+widened (`_least_of_perfect`). Noise in either score biases both measures towards chance; they are corrected for that
 through the correlation of two normal variables that would give them: Spearman's r_s = 6/pi asin(r/2), and the share of pairs
 in one order 1/2 + asin(r)/pi, with r divided by the root of both reliabilities (Spearman 1904).
 """
@@ -20,7 +21,7 @@ from harness.reward_models.signal import MixtureScores, reliabilities, signal_of
 
 DRAWS = 2000
 FEWEST = 3
-"""Mixtures without which there is no order to speak of."""
+"""Mixtures without which no agreement is computed."""
 Rows = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 Turn = Callable[[Floats], Floats]
 
@@ -28,7 +29,7 @@ Turn = Callable[[Floats], Floats]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimated:
     """A value with its 95% interval over mixtures, as seen and corrected for noise; `corrected` is None where a score's
-    spread may be all noise: there is nothing to correct then."""
+    spread may be all noise."""
 
     seen: float
     interval: Interval
@@ -40,8 +41,8 @@ class Estimated:
 class Agreement:
     """Of a score with a target over `n_mixtures` mixtures.
 
-    `decisions`: share of pairs of mixtures that both put in one order, chance 0.5; pairs that the target holds equal are left
-    out, those that the score does count half. `rank`: Spearman's correlation. None where one of the scores does not vary.
+    `decisions`: share of pairs of mixtures that both put in one order, chance 0.5; pairs that are equal in the target are left
+    out, those that are equal in the score count half. `rank`: Spearman's correlation. None where one of the scores does not vary.
     `score_reliability`, `target_reliability`: what the correction divides by; 1 where the noise is not known.
     """
 
@@ -53,7 +54,7 @@ class Agreement:
 
 
 def agreement(score: MixtureScores, target: MixtureScores, *, seed: int = 0, draws: int = DRAWS) -> Agreement:
-    """Of two scores on the same mixtures, in one order. Raises ValueError for unlike many, or fewer than FEWEST."""
+    """Of two scores on the same mixtures, in one order. Raises ValueError for unequal lengths, or fewer than FEWEST."""
     n = len(score.mean)
     if len(target.mean) != n or n < FEWEST:
         raise ValueError(f"agreement needs the same mixtures in one order, {FEWEST} at least")
@@ -78,7 +79,7 @@ def agreement(score: MixtureScores, target: MixtureScores, *, seed: int = 0, dra
 
 
 def _spearman(x: Floats, y: Floats, rows: Rows) -> Floats:
-    """Of each draw, shape [n_draws]; NaN where one of both does not vary in it."""
+    """Of each draw, shape [n_draws]; NaN where one of the two does not vary in it."""
     from scipy.stats import rankdata
 
     first, second = (rankdata(values[rows], axis=1) for values in (x, y))
@@ -121,7 +122,7 @@ def _decisions_of_r(r: Floats) -> Floats:
 
 
 def _estimated(values: Floats, shrinkage: Floats, to_r: Turn, from_r: Turn, *, n: int) -> Estimated:
-    """The first is of the `n` mixtures themselves, the others of draws of them."""
+    """`values` and `shrinkage`: the first of the `n` mixtures themselves, the others of draws of them."""
     with np.errstate(divide="ignore", invalid="ignore"):
         corrected = from_r(np.clip(to_r(values) / shrinkage, -1.0, 1.0))
     known = bool(shrinkage[0] > 0)  # the draws' own may be 0: chance then, and an interval as wide as there is

@@ -35,8 +35,8 @@ SYMMETRIC = 2 * math.exp(3) / 9
 class Watched:
     """What a source component has lost since its best step. `loss` and `loss_bound` are positive where it is worse now.
 
-    `alarm`: whether the bound is beyond what is allowed; None where nothing can be said, with `why` where that is no
-    matter of course.
+    `alarm`: whether the bound is beyond what is allowed; None where it is not known. `why` gives the reason, but for what is
+    always so: not a source, no value, no earlier step.
     """
 
     allowed_loss: float | None = None
@@ -96,9 +96,8 @@ def share(look: int) -> float:
 
 
 def loss_bound(lost: Items, *, error: float) -> float | None:
-    """What the mean of `lost` (differences, positive where worse) is at least, but for a probability of `error`.
-
-    None where the clusters are too few to say anything at such an error.
+    """Lower confidence bound of the mean of `lost` (differences, positive where worse): above it with a probability of at
+    most `error`. None where the clusters are too few for a bound at such an error.
     """
     if all(part.proportion for part in parts(lost)):
         return _bound_of_answers(lost, error)

@@ -11,7 +11,7 @@ from harness.reward_models.statistics import bits_per_byte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A benchmark's value and standard error, in [0, 1] or in percent; `stderr` None where nobody knows it."""
+    """A benchmark's value and standard error, in [0, 1] or in percent; `stderr` None where it is not known."""
 
     value: float
     stderr: float | None = None
@@ -19,7 +19,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Average:
-    """The plain mean of `n` benchmarks. Null while any of them is missing: the mean of the others is another number."""
+    """The plain mean of `n` benchmarks. None while any of them is missing: the mean of the others is another number."""
 
     value: float | None
     stderr: float | None
@@ -67,7 +67,7 @@ class GoldScores:
 
 
 def gold_scores(nats: Sequence[float], n_tokens: Sequence[int], n_bytes: Sequence[int]) -> GoldScores:
-    """bits_per_byte = -sum nats / (ln 2 * sum bytes); logprob_per_token = 1/n sum_j nats_j / tokens_j. Null without answers."""
+    """bits_per_byte = -sum nats / (ln 2 * sum bytes); logprob_per_token = 1/n sum_j nats_j / tokens_j. None without answers."""
     bits = bits_per_byte(nats, n_bytes, range(len(nats)))
     if bits is None:
         return GoldScores(bits_per_byte=None, bits_per_byte_stderr=None, logprob_per_token=None)

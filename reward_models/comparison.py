@@ -64,7 +64,7 @@ def _found(sides: Sequence[Side], name: str) -> list[Coordinate]:
 
 
 def _remarks(before: Sequence[Side], after: Sequence[Side]) -> list[str]:
-    """What a reader should know of the pair, and refuses nothing."""
+    """Differences between the two that a reader should know of and that do not make them incomparable."""
     said = []
     weights = [{side.fingerprint for side in sides if side.fingerprint is not None} for sides in (before, after)]
     if weights[0] & weights[1]:

@@ -1,7 +1,7 @@
-"""What a measurement of an earlier version lacks in its detail and its items still say. Pure arithmetic.
+"""Adds to a measurement of an earlier version what its detail lacks and its items give. Pure arithmetic.
 
-Errors came later than the values they belong to: of bits per byte, of pass^k, and of the same tasks tried again. Keys are put
-where this version writes them, so that an updated measurement is the one that a new run writes.
+Earlier versions wrote the values without errors of bits per byte, of pass^k, and of the same tasks tried again. Keys are put
+where this version writes them, so that a completed measurement equals the one that a new run writes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from harness.reward_models.tau2.reward import SUCCESS
 
 BITS, BITS_ERROR = "bits_per_byte", "bits_per_byte_stderr"
 COLUMNS = ("id", "logprob", "n_bytes", "gold_logprob", "gold_n_bytes", "cluster", MEMBER, "task_id", "reward")
-"""Of a table of items, what is computed with."""
+"""The columns of a table of items that `completed` reads."""
 
 
 def is_complete(detail: Mapping[str, JsonValue]) -> bool:
-    """Whether a detail has all that its items would add."""
+    """Whether `completed` would have nothing to add to a detail."""
     return not (_lacks_repeats(detail) or _lacks_bits(detail) or any(map(_lacks_bits, _breakdown(detail).values())))
 
 
 def completed(measurement: Measurement, columns: Mapping[str, Sequence[Any]]) -> Measurement:
-    """With what its items say; as it was where it lacks nothing, or they do not say it. `columns`: the table of its items."""
+    """With the errors that its items give; as it was where it lacks none. `columns`: the table of its items, COLUMNS at most."""
     detail = dict(measurement.detail)
     if _lacks_repeats(detail):
         detail = _after(detail, "pass_hat", _repeats(detail, columns))
@@ -78,7 +78,7 @@ def _after(detail: Mapping[str, JsonValue], key: str, more: Mapping[str, JsonVal
 
 
 def _is_number(value: Any) -> bool:
-    """None, or NaN where a reader of Parquet made one of it, is no number."""
+    """Neither None nor the NaN that some readers of Parquet make of it."""
     return value is not None and math.isfinite(value)
 
 

@@ -137,7 +137,7 @@ def compare_component(
     after: Sequence[Coordinate],
     merged: Merged,
 ) -> ComponentComparison:
-    """After against before; `before` and `after`: what those of the sides that have the component have."""
+    """After against before. `before` and `after`: the component's coordinates, of those of `befores` and `afters` that have it."""
     first = (after or before)[0]
     made = ComponentComparison(
         name=name,
@@ -289,7 +289,7 @@ def _freedom(made: ComponentComparison, before: Sequence[Coordinate], after: Seq
 
 
 def p_of(moved: float, error: float, df: float | None) -> float | None:
-    """Two-sided, of no change; an error of 0 comes with differences that are all 0."""
+    """Two-sided, of no change; None for an error of 0 with a change that is not 0."""
     if error == 0:
         return 1.0 if moved == 0 else None
     return t_tail(moved / error, math.inf if df is None else df)

@@ -13,7 +13,7 @@ from harness.reward_models.residual import Residual, extended
 
 
 class Evidence(Protocol):
-    """Whoever holds items. `harness.run.items` reads them from a run folder; `HeldItems` has them in memory."""
+    """Gives the items of measurements. `harness.run.items` reads them from a run folder; `HeldItems` has them in memory."""
 
     def now(self, name: str) -> Items | NoItems:
         """A component's items on the checkpoint whose vector is assembled."""
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldItems:
-    """Evidence that is simply there, for tests and for callers with everything in memory.
+    """Evidence in memory, for tests and for callers that have every item.
 
     HeldItems(current={"code": items}, known={Asked("a", 10, "code"): earlier})
     """

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from harness.reward_models.items import Items, Layout
 
 ALMOST = 1e-6
-"""A reward this near to 1 is a success, as upstream's tau2 counts it."""
+"""A reward this near to 1 is a success, as in tau2-bench."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ Decision = Literal["GO", "NO-GO", "INCONCLUSIVE"]
 class Ruling:
     """One rule on one component. `name`: the component's, `scalar`, or `role NAME` where no component has the role.
 
-    `improvement` and `interval`: towards the better, in the unit of the values. `n_items`: what decided it or did not;
-    `n_items_to_decide`: what would, in 80% of cases, were the estimate the truth; `times_to_decide`: the same as a factor.
+    `improvement` and `interval`: positive for better, in the unit of the values. `n_items`: the items behind them.
+    `n_items_to_decide`: how many would decide in 80% of cases if the estimate were the truth; `times_to_decide`: as a factor.
     """
 
     name: str
@@ -67,7 +67,7 @@ def worst(decisions: Sequence[Decision]) -> Decision:
 
 
 def decide(comparison: Comparison, policy: Policy) -> GateResult:
-    """Every rule of the policy on what it applies to; a rule that nothing answers to is inconclusive."""
+    """Every rule of the policy on the components it applies to; a rule without any is inconclusive."""
     by_name = {component.name: component for component in comparison.components}
     ruled = {name: rule for name, rule in policy.components.items() if name in by_name}
     ruled |= {

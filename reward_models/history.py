@@ -1,4 +1,4 @@
-"""The vectors of one trajectory as the next one needs them: those before its step, and their raw values. Pure, kept as it grows."""
+"""The vectors of one trajectory as the next one needs them: those before its step, and their raw values. Pure; grows by `add`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Earlier(NamedTuple):
     """What comparable vectors before a step hold: how many there are, and each component's raw values, by step.
 
     `last`: the highest of them. `best`: of each component, the first one with its best value, of those with a step.
-    `vectors`: gives them all, which takes time for each.
+    `vectors`: returns them all, in time proportional to their number.
     """
 
     n: int
@@ -45,7 +45,7 @@ class _Best:
 class History:
     """Grows by `add`, in any order; of a step that was measured again, the vector added last counts.
 
-    What a later step asks for costs nothing per vector as long as steps come in order and are comparable with each other.
+    `earlier` takes constant time for the next step as long as steps come in order and are comparable with each other.
     """
 
     def __init__(self, vectors: Iterable[RewardVector] = ()) -> None:
@@ -119,5 +119,5 @@ class History:
 
 
 def same_tokenizer(first: CheckpointRecord, second: CheckpointRecord) -> bool:
-    """Whether per-token scores of two checkpoints compare; one whose tokenizer is not known is taken to."""
+    """Whether per-token scores of two checkpoints are comparable; an unknown tokenizer counts as the same."""
     return None in (first.tokenizer, second.tokenizer) or first.tokenizer == second.tokenizer

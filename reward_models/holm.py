@@ -8,7 +8,7 @@ from collections.abc import Sequence
 def holm(ps: Sequence[float | None]) -> list[float | None]:
     """Adjusted p values in the same order: at most alpha where Holm (1979) rejects at alpha, whichever of the others are true.
 
-    The k-th smallest of m is multiplied by m - k + 1, and is never below a smaller one's. None has no p and is of no family.
+    The k-th smallest of m is multiplied by m - k + 1, and is never below a smaller one's. None stays None and is not among the m.
     """
     order = sorted((p, index) for index, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)

@@ -26,7 +26,8 @@ class Part:
     """A stratum's mean with what its error needs, in the unit of the values.
 
     `variance` of the mean; None with fewer than two clusters, or where values that have no bounds are all equal.
-    `skew`: of the clusters' sums, over sqrt(clusters); `df`: what their kurtosis leaves of clusters - 1.
+    `skew`: of the clusters' sums, over sqrt(clusters); `df`: clusters - 1, fewer where their kurtosis is high. `alike`: items
+    per cluster (`Layout.alike`). `differences`: whether the values are differences of two measurements.
     """
 
     mean: float
@@ -144,9 +145,8 @@ def parts(found: Items, known: Terms | None = None) -> list[Part]:
 def interval(found: Items, every: Sequence[Part] | None = None) -> Interval | None:
     """Where the mean over all such items lies, at LEVEL; None with fewer than two clusters or equal unbounded values.
 
-    `every`: its parts, where they are computed already.
-
-    Strata are put together by their limits' distances (MOVER, Zou and Donner 2008).
+    Strata are put together by their limits' distances (MOVER, Zou and Donner 2008). `every`: its parts, where they are
+    computed already.
     """
     below = above = 0.0
     for part, weight in zip(every or parts(found), found.layout.weights.tolist(), strict=True):
@@ -171,11 +171,11 @@ def part_interval(part: Part) -> Interval | None:
 
 
 def effective_n(part: Part) -> float:
-    """Independent answers that would know as much: n over the design effect, from the clusters to the items (and beyond
-    for values between 0 and 1, which vary less than answers).
+    """Independent answers with the same error: n over the design effect, at least the number of clusters, at most that of
+    items (or above it for values between 0 and 1, which vary less than answers).
 
-    The design effect is drawn towards that of clusters whose items agree, by half a success: with few successes its own
-    estimate is by chance far too low.
+    The design effect is shrunk towards that of clusters whose items agree, with the weight of half a success: with few
+    successes its own estimate may by chance be far too low.
     """
     assert part.variance is not None
     p, n = part.mean, part.n_items

@@ -26,7 +26,7 @@ VALUES = ("value", "reward", "logprob_per_token")
 CLUSTERS = ("cluster", "task_id")
 """Columns that say which items belong together; without one every item stands alone."""
 MEMBER = "task"
-"""The column that says which task of a group or suite an item is of; its ids are of the task, whoever asks it."""
+"""The column that says which task of a group or suite an item is of; its ids are those of the task, in a group or alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -48,7 +48,7 @@ class Layout:
     unit_strata: Ints
     """Stratum of each unit, shape [n_units]."""
     unit_keys: tuple[Hashable, ...]
-    """(scope, cluster) of each unit: equal keys of two components are the same draw from the world."""
+    """(scope, cluster) of each unit: equal keys in two components are the same cluster, so their values covary."""
     unit_names: tuple[Hashable, ...]
     """(stratum, cluster) of each unit: what it is called in every checkpoint of a component."""
     n_items: Ints
@@ -58,7 +58,7 @@ class Layout:
     alike: Floats
     """Items that a unit of each stratum holds, weighted by items: 1 where every item stands alone. Shape [n_strata]."""
     scope: str = ""
-    """Of what the clusters are."""
+    """What the cluster labels are labels of, such as `domain retail`: components of one scope share items."""
 
     @property
     def n_clusters(self) -> int:
@@ -83,7 +83,10 @@ def layout(
     weights: Sequence[float] = (1.0,),
     scope: str = "",
 ) -> Layout:
-    """Of items in one stratum, or in several with a weight each. `scope`: of what the clusters are, for `unit_keys`."""
+    """Of items in one stratum, or in several with a weight each. `scope`: `Layout.scope`, for `unit_keys`.
+
+    Raises ValueError for ids that are not distinct, unequal lengths, or a stratum without a weight or an item.
+    """
     if not ids or len(set(ids)) < len(ids):
         raise ValueError("items need ids, each its own")
     if len(clusters) != len(ids):
@@ -172,8 +175,8 @@ def scored_items(
 
     `columns` as a component gives them (`Outcome.items`): `id`, a column of VALUES (None where an item was not scored),
     and where it applies a column of CLUSTERS and MEMBER. `task`: the component's provenance. How a group weighs its
-    members, and a suite its benchmarks, is taken from `measurement.detail`, and proved: the weighted mean over the items
-    has to be the measurement's value.
+    members, and a suite its benchmarks, is taken from `measurement.detail`, and checked: the weighted mean over the items
+    must be the measurement's value.
     """
     if measurement.raw is None:
         return NoItems("it has no value")
@@ -182,7 +185,7 @@ def scored_items(
         return NoItems("its items have no values")
     scored = [
         row for row, value in enumerate(columns[name]) if value is not None and math.isfinite(value)
-    ]  # None, or NaN where a reader of Parquet made one of it
+    ]  # some readers of Parquet make a NaN of None
     if not scored:
         return NoItems("none of its items has a value")
     ids = [str(columns["id"][row]) for row in scored]
@@ -226,7 +229,7 @@ def _scope(columns: Mapping[str, Sequence[Any]], task: Mapping[str, JsonValue]) 
 def _weightings(members: Sequence[str], detail: Mapping[str, Any]) -> Iterator[dict[str, float]]:
     """Ways in which a value may weigh its member tasks: a suite's benchmarks alike; a group's tasks by size, or alike.
 
-    Groups of groups that weigh otherwise are not explained.
+    A group of groups with other weights matches none of them.
     """
     n_of: dict[str, int] = {}
     for member in members:

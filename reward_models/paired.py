@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.errors import DataError
 from harness.core.measurement import Interval
 from harness.reward_models.interval import Part, cubed, interval, parts, t_tail, terms
 from harness.reward_models.items import Floats, Ints, Items, Layout, NoItems, layout
@@ -23,8 +22,8 @@ class Change:
     """A component's difference, later minus earlier, over the items that both scored; in the unit of its values.
 
     `stderr`, `interval` (95%) and `p` (two-sided, of no change) are None with fewer than two clusters. `p` is McNemar's
-    exact one for 0/1 items without clusters, which has no `df`. `n_answers`: of answers, how many of one weight would tell as
-    much: all of them, fewer where members of a suite weigh unlike; None of anything else.
+    exact one for 0/1 items without clusters, which has no `df`. `n_answers`: for answers, the effective number of equally
+    weighted ones, 1 / sum_s (weight_s^2 / n_s); None for other values.
     """
 
     change: float
@@ -37,36 +36,8 @@ class Change:
     n_answers: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A measurement's items with what they may be compared by: its definition's digest and its tokenizer's.
-
-    `name` is for messages: a component of a vector at a place. None: not known, and taken to be the same.
-    """
-
-    name: str
-    items: Items
-    definition: str | None = None
-    tokenizer: str | None = None
-
-
-def compare(before: Measured, after: Measured) -> Change | NoItems:
-    """The paired change of one component. Raises DataError for measurements of different things."""
-    for what, first, second in (
-        ("definition (field, template, settings or revision)", before.definition, after.definition),
-        ("tokenizer", before.tokenizer, after.tokenizer),
-    ):
-        if None not in (first, second) and first != second:
-            raise DataError(
-                f"{after.name} and {before.name} have another {what}, so their items are not the same; "
-                "compare checkpoints that were measured by one spec"
-            )
-    found = differences(before.items, after.items)
-    return found if isinstance(found, NoItems) else change(found)
-
-
 def differences(before: Items, after: Items) -> Items | NoItems:
-    """After minus before over the common items, members weighed as they were after."""
+    """After minus before over the common items, members weighted as in `after`."""
     bounded = (
         before.unit_interval & after.unit_interval if len(before.unit_interval) == len(after.unit_interval) else None
     )
@@ -103,7 +74,7 @@ def _difference(after: Floats, before: Floats, strata: Ints) -> Floats:
 
 
 def change(found: Items) -> Change:
-    """The change that differences amount to."""
+    """The mean of `found` (made by `differences`), with its errors."""
     known = terms(found)
     every = parts(found, known)
     p, df = _significance(found, every)

@@ -8,7 +8,7 @@ from harness.reward_models.interval import LEVEL, Z, t_quantile
 
 POWER = 0.8
 MOST_TIMES = 1e6
-"""Beyond so many times the items nobody decides."""
+"""No factor above this one is given."""
 Z_POWER = 0.8416212335729143
 """The normal quantile of POWER."""
 
@@ -28,8 +28,8 @@ def detectable(stderr: float, df: float | None = None) -> float:
 def detectable_answers(stderr: float, df: float | None, *, n_answers: float, n_clusters: int) -> float | None:
     """The same of `n_answers` answers in `n_clusters` clusters; None where no change is found that often.
 
-    An error that few flips gave, or none, says little of the one that a change would come with: so at least the rate at which
-    as many answers become right, and none wrong, as the test takes for a finding, in POWER of all comparisons.
+    An error estimated from few flips, or none, is too small for the error that a real change would have. So the result is at
+    least the rate of answers that become right, with none wrong, at which POWER of all comparisons have enough for the test.
     """
     from scipy.special import betaincinv
 
@@ -43,7 +43,7 @@ def detectable_answers(stderr: float, df: float | None, *, n_answers: float, n_c
 
 
 def _fewest_flips(df: float | None, n_clusters: int) -> int | None:
-    """How many answers, each of another cluster, have to flip one way to be a finding; None where that many cannot.
+    """How many answers, each of another cluster, have to flip one way for p <= 5%; None where even all of them are too few.
 
     By McNemar's exact test (`df` None), whose p is 2 / 2^flips, or by Student's t of the clusters' sums.
     """
@@ -58,9 +58,9 @@ def _fewest_flips(df: float | None, n_clusters: int) -> int | None:
 
 
 def times_to_decide(distance: float, stderr: float) -> float | None:
-    """How many times the items would tell an estimate from a threshold at `distance`, in POWER of all such comparisons.
+    """By what factor the items must grow to tell an estimate from a threshold at `distance`, in POWER of all comparisons.
 
-    Were the estimate the truth. None where it lies on the threshold, or within rounding of it: more than MOST_TIMES.
+    Assumes that the estimate is the truth. None where it lies on the threshold, or so near that the factor is above MOST_TIMES.
     """
     needed = (Z + Z_POWER) * stderr
     if abs(distance) * math.sqrt(MOST_TIMES) < needed or distance == 0:

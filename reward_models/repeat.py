@@ -30,10 +30,10 @@ def stderr_repeat(trials: Sequence[Sequence[float]]) -> float | None:
 
 
 def interval_repeat(trials: Sequence[Sequence[float]]) -> Interval | None:
-    """Where the mean of the same tasks run again and again lies (95%): Wilson's, with the answers that know as much.
+    """Where the mean of the same tasks run again and again lies (95%): Wilson's interval at the effective number of answers.
 
-    The variance of fixed tasks is at most that of independent answers; its ratio is drawn towards that by half a success, as
-    few trials show it badly.
+    The variance of fixed tasks is at most that of independent answers; their ratio is shrunk towards 1 with the weight of
+    half a success, as few trials estimate it badly.
     """
     error = stderr_repeat(trials)
     if error is None:

@@ -22,7 +22,7 @@ from harness.reward_models.items import Floats, Items
 class Residual:
     """The checkpoints of a trajectory so far, as one running mean and sum of squares per cluster (Welford).
 
-    Memory does not grow with checkpoints. They come in the order of steps, so that the bits are the same again.
+    Memory does not grow with checkpoints. They are added in the order of steps, so that results are identical to the bit.
     """
 
     keys: tuple[Hashable, ...]
@@ -36,7 +36,7 @@ class Residual:
 
     @property
     def noise(self) -> float | None:
-        """Variance of one checkpoint's mean by the residual; None before a second checkpoint, or where nothing is known."""
+        """Variance of one checkpoint's mean by the residual; None before a second checkpoint, or where it is 0 without a floor."""
         again = self.n >= 2
         if not again.any():
             return None
@@ -45,7 +45,7 @@ class Residual:
 
 
 def extended(before: Residual | None, found: Items) -> Residual | None:
-    """With one more checkpoint; as before where its clusters are too few to know anything."""
+    """With one more checkpoint; unchanged where a stratum of it has fewer than two clusters."""
     where = found.layout
     if (where.n_units < 2).any():
         return before

@@ -85,7 +85,7 @@ def compare_scalars(
 
 
 def _hidden(counted: Sequence[ComponentComparison]) -> float:
-    """By how much the components' errors hide what it takes to find a change in them (`power.detectable_answers`); 1: not at all."""
+    """Factor, at least 1, by which `power.detectable_answers` raises the components' detectable changes over those of their errors."""
     rows = [row for row in counted if row.stderr]
     usual = [_signed(row) * detectable(row.stderr or 0.0, row.df) for row in rows]
     needed = [_signed(row) * (row.detectable or 0.0) for row in rows]

@@ -1,6 +1,6 @@
 """Trainings that differ only in their seed: recognised by name, averaged item by item, and their spread. Pure arithmetic.
 
-No item error holds what another seed of the training would give; several seeds show it.
+Errors over items do not contain the variation between training seeds; several seeds do.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from harness.reward_models.items import Items, NoItems, layout
 from harness.reward_models.statistics import clustered_mean
 
 NAMELESS = "seed"
-"""What a training is called whose name is its seed and nothing else."""
+"""The name of a training whose trajectories are named by their seed alone."""
 _SEED = re.compile(r"(^|[^A-Za-z0-9])seed[-_=:. ]?\d+(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 def training_of(name: str) -> str:
-    """The name without the seed in it: `mix-2-seed1`, `mix-2_seed=3` and `seed2/mix-2` tell seeds of one training.
+    """The name without the seed in it: `mix-2` of `mix-2-seed1`, `mix-2_seed=3` and `seed2/mix-2`.
 
     A name without a seed is returned as it is.
     """

@@ -35,8 +35,8 @@ class Coordinate:
 class Side:
     """A checkpoint as it was measured. `label`: what to call it, and what names it on the command line.
 
-    `trajectory`: which training run it is of, unlike for unlike ones; `training`: its name without a seed. `about`: what else was at work (dtype, engine, chat template); a difference is
-    remarked on and refuses nothing.
+    `trajectory`: which training run it is of, distinct for distinct ones; `training`: its name without a seed. `about`: other
+    circumstances (dtype, engine, chat template); a difference there gives a remark and does not prevent the comparison.
     """
 
     coordinates: Mapping[str, Coordinate]

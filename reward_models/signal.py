@@ -1,4 +1,4 @@
-"""How far a component moves with the mixture, and how far without it: by its items, by the step, by the seed. Pure arithmetic.
+"""How much a component's score varies with the mixture, and how much by items, steps and seeds. Pure arithmetic.
 
 Items are common to all runs, so their noise is the item x run residual (`residual.py`). A repeat is another seed of one
 mixture: what repeats differ by is seed, step and items' noise together, in which the residual among repeats counts once.
@@ -18,7 +18,7 @@ from harness.reward_models.interval import LEVEL
 from harness.reward_models.items import Floats
 
 SHORTEST_TAIL = 3
-"""Steps that tell noise from a straight line."""
+"""Steps from which on noise about a straight line is estimated."""
 
 
 class RunScores(NamedTuple):
@@ -103,7 +103,7 @@ def _about_a_line(run: RunScores) -> tuple[float, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """Standard deviations in the component's unit, None where nothing tells them.
+    """Standard deviations in the component's unit, None where they are not known.
 
     `spread`: of the mixtures' mean scores as seen; `signal`: of what they would be without noise, 0 where noise explains
     the spread. `item`, `step`, `seed`: of one run's score. `noise`: of one run's score, from the seed (else the step) and the
@@ -139,7 +139,9 @@ def signal_of(scores: MixtureScores) -> Signal:
     seed_df, step_df = int((scores.n_runs - 1).sum()), int(scores.step_df.sum())
     seed = math.fsum(scores.seed_squares.tolist()) / seed_df if seed_df else None
     step = math.fsum(scores.step_squares.tolist()) / step_df if step_df else None
-    training = step if seed is None else max(seed, scores.item_of_repeats or 0.0)  # which repeats show, chance aside
+    training = (
+        step if seed is None else max(seed, scores.item_of_repeats or 0.0)
+    )  # repeats contain their items' noise too
     item = _item_part(scores, repeated=seed is not None)
     noise = None if training is None and item is None else (training or 0.0) + (item or 0.0)
     spread = float(np.var(scores.mean, ddof=1)) if n > 1 and np.ptp(scores.mean) > 0 else 0.0 if n > 1 else None

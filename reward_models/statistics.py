@@ -31,7 +31,7 @@ def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[Hashable
 
     The cluster-robust sandwich estimator with the C/(C-1) correction:
     SE^2 = C/(C-1) * sum_c (sum_{i in c} (x_i - mean))^2 / n^2.
-    With every item its own cluster this is the sample standard deviation over sqrt(n).
+    With every item its own cluster this is the sample standard deviation over sqrt(n). Raises ValueError for other shapes.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.size == 0 or not np.isfinite(x).all():

@@ -41,8 +41,8 @@ def weights(
 ) -> dict[str, float] | None:
     """lambda of Eq. 6 by component, summing to 1; None where none steers.
 
-    A component that steers gets the slope of the target on its score as seen, r / spread, so that noise and unlike units are
-    taken in; the others get 0. Each slope is a component's alone: two that say the same both count.
+    A component that steers gets the slope of the target on its score as seen, r / spread, which allows for noise and
+    different units; the others get 0. Each slope is of one component alone: two correlated components both count.
     """
     slopes: dict[str, float] = {}
     for name, (judged, signal, agreement) in found.items():

@@ -11,9 +11,9 @@ from harness.reward_models.items import Items
 from harness.reward_models.side import Coordinate, Side
 
 ACROSS_TOKENIZERS = ("bits_per_byte", "byte_perplexity", "word_perplexity", "logprob_per_byte")
-"""Metrics in units of the text, which any tokenizer leaves alone; besides answers and rewards."""
+"""Metrics per byte or word of the text, which do not depend on the tokenizer; nor do answers and rewards."""
 VARIABLE = "variable "
-"""What the keys of a spec's variables begin with, in what is told about a side."""
+"""What the keys of a spec's variables begin with in `Side.about`."""
 SHOWN = 60
 """Characters of a value in a message."""
 

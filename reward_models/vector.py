@@ -89,7 +89,7 @@ class Standardization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded(Standardization):
-    """The frozen one that a vector was standardised by, as the vector has it: the reference itself need not be there."""
+    """The frozen standardisation that a vector recorded; the reference file is not needed."""
 
     vector: RewardVector
 

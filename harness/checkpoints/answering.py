@@ -1,4 +1,4 @@
-"""What decides a checkpoint's answers beside its weights and its tokenizer: generation settings, and templates of a processor.
+"""What decides a checkpoint's answers besides its weights and its tokenizer: generation settings, and templates of a processor.
 
 Reads small JSON and template files; knows no server. A log-probability depends on none of it.
 """
@@ -17,7 +17,7 @@ from harness.core.errors import CheckpointError
 
 SETTINGS = "generation_config.json"
 TEMPLATES = ("chat_template.json", "processor_config.json", "preprocessor_config.json", "additional_chat_templates/*")
-"""Where a chat template may come from beside the tokenizer's own files, as patterns."""
+"""Files that a chat template may come from besides the tokenizer's own, as patterns."""
 NEUTRAL: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "temperature": 1.0,
@@ -72,7 +72,7 @@ SILENT = {
     "low_memory",
     "is_assistant",
 }
-"""Settings that change no token of an answer to a prompt that is given; whether to sample every request says itself."""
+"""Settings that change no token of an answer to a given prompt; whether to sample is set in every request."""
 APPLIED = {
     "eos_token_id",
     "repetition_penalty",
@@ -85,7 +85,7 @@ APPLIED = {
 }
 """Settings that vLLM takes from the file; a request's own value wins over them."""
 SAMPLING = {"temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
-"""Settings that decide how is sampled; every request says that itself."""
+"""Settings of sampling, which every request sets itself."""
 
 
 def generation_settings(folder: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _own_eos(folder: Path) -> Any:
 
 
 def template_files(folder: Path) -> list[Path]:
-    """Files beside the tokenizer's own that a chat template may come from."""
+    """Files besides the tokenizer's own that a chat template may come from."""
     return sorted({path for pattern in TEMPLATES for path in folder.glob(pattern) if path.is_file()})
 
 
@@ -138,7 +138,7 @@ def files_digest(folder: Path) -> str:
 
 
 def answering_digest(model: Path, tokenizer: Path) -> str | None:
-    """What changes answers beside weights and tokenizer, as a digest; None where nothing does. Raises CheckpointError.
+    """What changes answers besides weights and tokenizer, as a digest; None where nothing does. Raises CheckpointError.
 
     `model` is the folder that a server reads its generation settings from, `tokenizer` the one of its chat template.
     """

@@ -42,7 +42,10 @@ class Bases:
         return self.folder(checkpoint) if checkpoint.kind == "lora" else checkpoint.folder
 
     def note(self, checkpoint: Checkpoint) -> str | None:
-        """That an adapter is put on a model of another architecture than it was trained on, as far as its files say. Raises CheckpointError."""
+        """A note if, by its files, an adapter was trained on another architecture than its base here; else None.
+
+        Raises CheckpointError.
+        """
         if checkpoint.kind != "lora":
             return None
         adapter = read_json(checkpoint.folder / "adapter_config.json")
@@ -62,7 +65,7 @@ class Bases:
         return None
 
     def tokenizer_folder(self, checkpoint: Checkpoint) -> Path:
-        """Where its tokenizer is: beside the weights; for an adapter that has none, its base's."""
+        """The folder of its tokenizer: the checkpoint's; for an adapter without one, its base's. Raises CheckpointError."""
         own = checkpoint.folder
         if checkpoint.kind == "lora" and not any(
             (own / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")

@@ -20,7 +20,7 @@ from harness.core.vector import Mixture
 from harness.core.written_json import read_json
 
 REVISION_STEP = re.compile(r"(?:checkpoint|step|iter)[-_]?(\d+)")
-"""A revision may say more: `stage1-step1000-tokens3B`."""
+"""The step within a revision's name, such as `stage1-step1000-tokens3B`."""
 MIXTURE_FILE = "mixture.json"
 
 
@@ -33,13 +33,15 @@ def find_checkpoints(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> list[Checkpoint]:
-    """Every checkpoint below the arguments, each trajectory in step order. Raises CheckpointError, or SpecError for a question.
+    """Every checkpoint below the arguments, each trajectory in step order.
 
-    An argument is a model or adapter folder (nothing inside it is looked at), a training output folder with
-    `checkpoint-*` in it (those are scored, not a final model beside them), a folder of such folders, or a hub id `org/name@revision`; revisions that name a step
-    (`step1000`) are steps of one trajectory. `base` replaces the base that adapters name; `trajectory` names the
-    trajectory instead of its folder. `numbered`: what models are that lie beside each other and differ in a number alone
-    (`save-100`, `save-200`).
+    An argument is a model or adapter folder (folders inside it are ignored), a training output folder with `checkpoint-*` in it
+    (those are scored, not a final model next to them), a folder of such folders, or a hub id `org/name@revision`; revisions that
+    name a step (`step1000`) are steps of one trajectory. `base` replaces the base that adapters name; `trajectory` names the
+    trajectory instead of its folder. `numbered`: whether sibling models whose names differ in a number alone (`save-100`,
+    `save-200`) are steps of one training.
+
+    Raises CheckpointError, and SpecError where `numbered` is "ask" and there are such models.
     """
     if base is not None and not (Path(base) / "config.json").exists() and not looks_like_hub_id(base):
         raise CheckpointError(f"--base {base} is not a model folder (no config.json) and not a hub id")
@@ -124,7 +126,7 @@ def _from_hub(hub_id: str, base: str | None, *, allow_pickle: bool, trust_remote
 
 
 def _missing_from_hub(hub_id: str, problem: str) -> Checkpoint:
-    """One of several that the hub does not give: a failed vector, so that the rest are still scored."""
+    """One of several that cannot be downloaded: it becomes a failed vector, and the rest are still scored."""
     trajectory, step = _hub_place(hub_id)
     return Checkpoint(
         label=hub_id, folder=Path(hub_id), kind="hub", trajectory=trajectory, step=step, revision="", problem=problem
@@ -174,7 +176,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _printable(path: object) -> str:
-    """A name as UTF-8 text: the file system may hold others, a feed may not."""
+    """A name as UTF-8 text: names in the file system may be other bytes, those in a feed may not."""
     return os.fsencode(str(path)).decode("utf-8", "replace")
 
 
@@ -184,7 +186,7 @@ def _step(folder: Path) -> int:
 
 
 def _inside(step: Path) -> Path:
-    """Where a step's model is: in the folder itself, or in the one below it that is one (verl: actor/huggingface)."""
+    """The folder of a step's model: the step's own, or the one model folder below it (verl: actor/huggingface)."""
     if is_checkpoint(step):
         return step
     depths = ("*", "*/*", "*/*/*")
@@ -197,8 +199,8 @@ def _inside(step: Path) -> Path:
 
 
 def _checkpoint(folder: Path, base: str | None, *, step: Path | None = None) -> Checkpoint:
-    """Describe one folder. What is wrong with it is remembered, not raised: it becomes a failed vector. `step`: the folder that is
-    named for its step, where that is another.
+    """Describe one folder. A problem with it is stored, not raised: it becomes a failed vector. `step`: the folder that is named
+    for its step, where that is a parent.
     """
     resolved = (step or folder).resolve()
     number = _step(resolved)
@@ -246,7 +248,7 @@ def _named_base(folder: Path) -> str:
 
 
 def _mixture(folder: Path) -> tuple[Mixture | None, int | None]:
-    """What the trainer left in mixture.json beside the weights: the mixture, and optionally `tokens_seen`."""
+    """What the trainer wrote to mixture.json next to the weights: the mixture, and optionally `tokens_seen`."""
     path = folder / MIXTURE_FILE
     try:
         value = read_json(path)

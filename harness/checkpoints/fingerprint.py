@@ -1,7 +1,7 @@
-"""What weights a checkpoint holds, whatever its path: a digest over tensors by name, and over the configuration.
+"""The identity of a checkpoint's weights, independent of its path: a digest over tensors by name, and over the configuration.
 
-Reads safetensors files without torch; checks on the way that they are whole. One model saved in one file or in ten
-shards has one fingerprint, and so has a live model that would be saved to them.
+Reads safetensors files without torch, and checks that they are complete. A model has the same fingerprint saved in one file, in
+ten shards, or in memory.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ VOLATILE_ADAPTER = {
 
 
 def full_fingerprint(folder: Path, *, allow_pickle: bool = False, code: bool = False) -> str:
-    """Fingerprint of a full model folder; with `code`, over the model code that comes with it too, where there is any. Raises CheckpointError for missing, truncated or corrupt files."""
+    """Fingerprint of a full model folder; with `code`, also over model code in the folder that its configuration names (auto_map).
+
+    Raises CheckpointError for missing, truncated or corrupt files.
+    """
     files = weight_files(folder)
     for path in files:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
@@ -83,7 +86,7 @@ def full_fingerprint(folder: Path, *, allow_pickle: bool = False, code: bool = F
 
 
 def only_pickled(folder: Path, file: Path) -> CheckpointError:
-    """What is said of pickled weights that were not allowed."""
+    """The error for pickled weights that are not allowed."""
     return CheckpointError(
         f"{folder} holds only pickled weights ({file.name}), which can run code when loaded; "
         "convert them to safetensors, or pass --allow-pickle if you trust them"
@@ -114,7 +117,7 @@ def live_fingerprint(model: Any) -> str:
 def combine(tensors: Iterable[TensorLine], config: Mapping[str, Any]) -> str:
     """The fingerprint of weights under a configuration; keys that do not change a score are left out.
 
-    The type that the configuration asks for is one of them, but for weights that are not all of it: they are converted.
+    The configuration's dtype is left out unless some weights are saved in another: those are converted when they are loaded.
     """
     lines = sorted(map(list, tensors))
     meaning = _without(config, VOLATILE_CONFIG)
@@ -131,7 +134,7 @@ def combine_adapter(tensors: Iterable[TensorLine], config: Mapping[str, Any], ba
     for key in ("target_modules", "modules_to_save"):
         if isinstance(meaning.get(key), list):
             meaning[key] = sorted(meaning[key])
-    for key in ("rank_pattern", "alpha_pattern"):  # of several that fit, peft takes the first
+    for key in ("rank_pattern", "alpha_pattern"):  # their order counts: peft takes the first pattern that matches
         if isinstance(meaning.get(key), dict) and len(meaning[key]) > 1:
             meaning[key] = [[pattern, value] for pattern, value in meaning[key].items()]
     return digest_json([sorted(map(list, tensors)), meaning, base])
@@ -181,7 +184,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def tokenizer_files_digest(folder: Path) -> str:
-    """Digest of the tokenizer's files, to notice that one was replaced beside the same weights. Raises CheckpointError."""
+    """Digest of the tokenizer's files by name and content. Raises CheckpointError."""
     try:
         return digest_json([[path.name, digest_bytes(path.read_bytes())] for path in tokenizer_files(folder)])
     except OSError as error:

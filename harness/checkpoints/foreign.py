@@ -46,11 +46,11 @@ FORMATS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "its framework's export to Hugging Face",
     ),
 )
-"""Patterns of files -> what they are, and what makes a Hugging Face folder of them."""
+"""Patterns of files, what they are, and what converts them to a Hugging Face folder."""
 
 
 def foreign_format(folder: Path) -> str | None:
-    """In words, what a folder (or a file) without a model of Hugging Face's holds and what converts it; None where nobody knows."""
+    """A message on what a folder (or a file) that is no Hugging Face model holds, and what converts it; None for an unknown format."""
     for patterns, what, converter in FORMATS:
         found = folder.suffix == patterns[0][1:] if folder.is_file() else any(any(folder.glob(one)) for one in patterns)
         if found:

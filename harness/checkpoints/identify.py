@@ -1,4 +1,4 @@
-"""Who a checkpoint is, by weights and tokenizer, and whether its files are still those that were identified."""
+"""The identity of a checkpoint, by weights and tokenizer, and whether its files are still those that were identified."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.core.vector import CheckpointRecord
 
 
 class Identified(NamedTuple):
-    """The checkpoint that was identified last, and the files that it was identified by, as they were then."""
+    """A checkpoint, its fingerprint, and the files that it was computed from, as they were then."""
 
     checkpoint: Checkpoint
     fingerprint: str
@@ -32,12 +32,12 @@ class Identifier:
         self._bases = bases
         self._tokenizers = tokenizers
         self.n_identified = 0
-        """How often a checkpoint was identified: what was made of one that was since identified anew is out of date."""
+        """How often a checkpoint was identified: what was derived at an earlier count is out of date."""
         self._identified: Identified | None = None
         self._base_fingerprint: tuple[Path, Identities, str] | None = None
 
     def identify(self, checkpoint: Checkpoint) -> CheckpointRecord:
-        """Who this is, by weights and tokenizer. Raises CheckpointError for what cannot be scored."""
+        """The checkpoint's identity, by weights and tokenizer. Raises CheckpointError for one that cannot be scored."""
         if checkpoint.problem:
             raise CheckpointError(checkpoint.problem)
         files = self.files(checkpoint)
@@ -57,7 +57,7 @@ class Identifier:
         return full_fingerprint(folder, allow_pickle=self._options.allow_pickle, code=self._options.trust_remote_code)
 
     def fingerprint_of_base(self, base: Path) -> str:
-        """Computed once for as long as the base's files stay what they are."""
+        """The base's fingerprint, computed again only when its files changed. Raises CheckpointError."""
         known = self._base_fingerprint
         if known is None or known[0] != base or first_changed(known[1]):
             files = identities(content_files(base))
@@ -70,12 +70,14 @@ class Identifier:
         return [*content_files(checkpoint.folder), *template_files(self._bases.tokenizer_folder(checkpoint)), *base]
 
     def check_unchanged(self, checkpoint: Checkpoint) -> None:
-        """Whether the files still are those that were identified. Raises CheckpointError."""
+        """Raises CheckpointError if the files are no longer those that were identified."""
         known = self._identified
         if known is None or known.checkpoint != checkpoint or first_changed(known.files) is None:
             return
         changed = first_changed(known.files, but_for_links=True)
-        if changed is None:  # a hard link was made, say by a trainer that keeps the best: the content tells
+        if (
+            changed is None
+        ):  # perhaps only a hard link was made, as by a trainer that keeps the best step: compare the content
             self._identified, self._base_fingerprint = None, None
             same = self.identify(checkpoint).fingerprint == known.fingerprint
             changed = None if same else checkpoint.folder
@@ -89,7 +91,7 @@ class Identifier:
     def record(
         checkpoint: Checkpoint, *, fingerprint: str | None = None, tokenizer: str | None = None
     ) -> CheckpointRecord:
-        """The checkpoint as a vector names it."""
+        """The checkpoint as recorded in a vector."""
         return CheckpointRecord(
             path=checkpoint.label,
             kind=checkpoint.kind,
@@ -105,18 +107,18 @@ class Identifier:
         return identities(self._files(checkpoint))
 
     def identified(self, checkpoint: Checkpoint) -> Identified:
-        """What it was identified by last. Raises CheckpointError."""
+        """Its last identification; identifies it where there is none. Raises CheckpointError."""
         if self._identified is None or self._identified.checkpoint != checkpoint:
             self.identify(checkpoint)
         assert self._identified is not None
         return self._identified
 
     def adopt(self, identified: Identified) -> None:
-        """Take over what another process found; nothing is hashed again."""
+        """Use the identification that another process made, instead of hashing the files again."""
         if self._identified != identified:
             self._identified = identified
             self.n_identified += 1
 
     def fingerprint(self, checkpoint: Checkpoint) -> str:
-        """Of the weights, as they were identified last. Raises CheckpointError."""
+        """The fingerprint of its last identification. Raises CheckpointError."""
         return self.identified(checkpoint).fingerprint

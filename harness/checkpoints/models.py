@@ -1,4 +1,4 @@
-"""Models of checkpoints in this process, one at a time; the one that is there serves the next where its weights fit in."""
+"""Models of checkpoints in this process, one at a time; the next checkpoint's weights are loaded into the same model where they fit."""
 
 from __future__ import annotations
 
@@ -55,20 +55,25 @@ class Models:
         return model
 
     def dry_load(self, checkpoint: Checkpoint) -> None:
-        """Refuse what loading the model, of an adapter its base, would refuse by names and shapes. Raises CheckpointError."""
+        """Check the names and shapes of the model's tensors (of an adapter: its base's) without loading them.
+
+        Raises CheckpointError.
+        """
         from harness.engines.models.dry_load import dry_load
 
         folder = self._bases.model_folder(checkpoint)
         dry_load(folder, weight_files(folder), trust_remote_code=self._options.trust_remote_code)
 
     def files(self, checkpoint: Checkpoint) -> list[Path]:
-        """The safetensors files that it is made of; of an adapter its base's and its own. Raises CheckpointError."""
+        """Its safetensors files; of an adapter, its base's and its own. Raises CheckpointError."""
         if checkpoint.kind == "lora":
             return [*weight_files(self._bases.folder(checkpoint)), checkpoint.folder / ADAPTER]
         return weight_files(checkpoint.folder)
 
     def expect(self, checkpoint: Checkpoint) -> None:
-        """This one comes next: the system may read its weights from disk, and once the one before is loaded, a GPU's shelf."""
+        """Hint that `checkpoint` is opened next: starts the system's read-ahead now and, once the current model is loaded, staging
+        into pinned memory (GPU only).
+        """
         self._following = []
         with contextlib.suppress(CheckpointError):
             files = weight_files(checkpoint.folder)
@@ -76,6 +81,6 @@ class Models:
             self._following = files
 
     def close(self) -> None:
-        """Give the memory of the kept model back."""
+        """Free the memory of the kept model."""
         if self.shelf is not None:
             self.shelf.clear()

@@ -17,7 +17,7 @@ from harness.core.opening import OpenOptions
 
 
 class Opener:
-    """Opens checkpoints with one set of options; its parts keep what the next one can use: model, tokenizers, bases, the server.
+    """Opens checkpoints with one set of options. What the next one can reuse is kept: model, tokenizer, bases, server.
 
     `log_folder`: where a server's logs go (a temporary folder by default).
     """
@@ -38,8 +38,8 @@ class Opener:
         )
 
     def check(self, *, served: bool = False) -> None:
-        """Refuse a device that is not there, and where checkpoints are to be served what of `serve` cannot do. Raises SpecError."""
-        if self.options.device not in ("auto", "cpu"):  # those are there without a look
+        """Raises SpecError for a device that is not there, and if checkpoints are to be `served` for settings of `serve` that cannot work."""
+        if self.options.device not in ("auto", "cpu"):  # those are always there
             from harness.engines.models.load import choose_device
 
             choose_device(self.options.device)
@@ -50,7 +50,10 @@ class Opener:
 
     @staticmethod
     def fix_products(stored: str | None) -> str:
-        """Which library multiplies on a CPU from here on: as the run folder stored it, or as is found now. Raises StateError."""
+        """Fix the library of float32 products on a CPU: the one stored in the run folder, else the one found now.
+
+        Raises StateError.
+        """
         from harness.engines.scoring.products import fix_products
 
         return fix_products(stored)
@@ -65,6 +68,6 @@ class Opener:
             opened.close()
 
     def close(self) -> None:
-        """End the server, if there is one, and give the memory of the kept model back."""
+        """End the server, if there is one, and free the memory of the kept model."""
         self.serving.close()
         self.models.close()

@@ -1,4 +1,4 @@
-"""A checkpoint that components measure: what they ask of a Subject, given by its opener when they ask for it."""
+"""The Subject that components measure: a checkpoint whose model, tokenizer and endpoint its opener provides on demand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OpenCheckpoint:
         self._lock = threading.Lock()
 
     def model(self) -> Any:
-        """Load on first use; a failure is remembered, not repeated for every component. Raises HarnessError."""
+        """Load on first use; after a failure the same error is raised again for every component. Raises HarnessError."""
         if self._failure is not None:
             raise self._failure
         if self._model is None:
@@ -53,7 +53,7 @@ class OpenCheckpoint:
         return self._model
 
     def close(self) -> None:
-        """Let go of the model; the opener keeps it for the next checkpoint."""
+        """Drop the reference to the model, which the opener keeps for the next checkpoint."""
         self._model = None
 
     def tokenizer(self) -> Any:
@@ -65,7 +65,7 @@ class OpenCheckpoint:
         return self._tokenizer().identity
 
     def _tokenizer(self) -> Tokenizer:
-        """The one that was identified: its files are looked at whenever it is asked for."""
+        """The one that was identified; every call checks that its files did not change."""
         found = self._tokenizers.load(self._checkpoint)
         self._identifier.check_unchanged(self._checkpoint)
         return found

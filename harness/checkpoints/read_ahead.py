@@ -1,6 +1,6 @@
-"""Files that will be read soon, asked for early: the disk works while a model is scored.
+"""Read-ahead of files that are needed soon, so that the disk works while a model is scored.
 
-Only a hint to the system, which drops it when memory is short. Nothing waits for it and nothing fails with it.
+Only a hint to the system, which ignores it when memory is short. Nothing waits for it, and its failure has no effect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def read_ahead(files: Sequence[Path]) -> threading.Thread | None:
-    """Have the files brought into the system's cache, in the background; None where the system takes no such hint."""
+    """Ask the system, in a thread, to read the files into its cache; None where it has no such call (posix_fadvise)."""
     if not hasattr(os, "posix_fadvise"):
         return None
     thread = threading.Thread(target=_ask, args=(tuple(files),), name="read-ahead", daemon=True)

@@ -1,4 +1,4 @@
-"""Checkpoints on a server: what a server needs of one, what can be known before it is started, and putting it there."""
+"""Checkpoints on a server: what a server needs of one, what can be checked before it is started, and loading it there."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Serving:
         self._server_lock = threading.Lock()
         self._servable: tuple[tuple[Path, str | None, int], Servable] | None = None
         self._non_finite: dict[str, str | None] = {}
-        """Weights that were looked through, and the first of them that is not finite."""
+        """Fingerprint of weights that were checked -> the first tensor with NaN or infinity, None if there is none."""
 
     def put(self, checkpoint: Checkpoint, logprobs: Callable[[Sequence[int]], list[float]] | None = None) -> Endpoint:
-        """Put the checkpoint on the server; `logprobs` gives its own, to compare. Callable from any thread.
+        """Load the checkpoint on the server; `logprobs` gives its in-process log-probs, to compare. Callable from any thread.
 
         Raises SpecError, CheckpointError or EngineError.
         """
@@ -98,7 +98,7 @@ class Serving:
         )
 
     def answering(self, checkpoint: Checkpoint) -> str | None:
-        """What changes a served checkpoint's answers beside weights and tokenizer, as a digest; None where nothing does.
+        """What changes a served checkpoint's answers besides weights and tokenizer, as a digest; None where nothing does.
 
         Raises CheckpointError.
         """
@@ -106,14 +106,14 @@ class Serving:
         return answering_digest(model, self._bases.tokenizer_folder(checkpoint))
 
     def n_restarts(self, checkpoint: Checkpoint) -> int:
-        """How often its server had to be started again while this checkpoint was on it."""
+        """How often its server was restarted while this checkpoint was on it."""
         known = self._servable
         if self.server is None or known is None or known[0][:2] != (checkpoint.folder, checkpoint.base):
             return 0
         return self.server.n_restarts(known[1])
 
     def find_server(self) -> str:
-        """The server in words: the command that would be started, or what the user's own has. Raises HarnessError."""
+        """For a message: the command that would be started, or the models of the user's own server. Raises HarnessError."""
         from harness.engines.vllm.settings import check_settings, key_of
 
         command = check_settings(self._options.serve)
@@ -139,8 +139,8 @@ class Serving:
         return choose_parser(template, model_type(folder))
 
     def check(self, checkpoint: Checkpoint, *, chats: bool, calls: bool) -> None:
-        """Refuse what a server could not serve as it is to be asked, without starting one. `chats`: through a chat template;
-        `calls`: with tool calls that have to be read. Raises HarnessError.
+        """Check without starting a server that it can serve the checkpoint. `chats`: requests go through a chat template; `calls`:
+        tool calls have to be read from its answers. Raises HarnessError.
         """
         if self._options.serve.url is not None:
             return
@@ -170,7 +170,10 @@ class Serving:
             )
 
     def _check_finite(self, checkpoint: Checkpoint, model: Path, *, fingerprint: str, model_fingerprint: str) -> None:
-        """Refuse NaN and infinity anywhere in saved weights: a few probed tokens need not meet them. Raises CheckpointError."""
+        """Refuse NaN and infinity anywhere in the weights, which the few tokens of the probe may not reach.
+
+        Raises CheckpointError.
+        """
         folders = {model_fingerprint: model, fingerprint: checkpoint.folder}
         for digest, folder in folders.items():
             if digest not in self._non_finite:
@@ -193,7 +196,7 @@ class Serving:
         """Whether prompts of the chat template end within a thought; False where there is no template that renders one."""
         try:
             return opens_thought(self._rendered(checkpoint, [{"role": "user", "content": "Hello."}], ()))
-        except Exception:  # noqa: BLE001 - a template may raise anything; what needs it says so by itself
+        except Exception:  # noqa: BLE001 - a template may raise anything; what needs it reports that itself
             return False
 
     def _renderer(self, checkpoint: Checkpoint) -> Callable[..., list[int]]:
@@ -223,7 +226,7 @@ class Serving:
         return text
 
     def _check_template(self, checkpoint: Checkpoint, template: Any) -> None:
-        """Refuse a chat template that would take all memory or no end of time. Raises CheckpointError."""
+        """Refuse a chat template that could use unbounded memory or time. Raises CheckpointError."""
         if why := endless(template):
             where = self._options.serve.chat_template or self._bases.tokenizer_folder(checkpoint)
             raise CheckpointError(f"{why} ({where}), so nothing is rendered with it")
@@ -242,7 +245,7 @@ class Serving:
             if self._options.serve.verify and self._options.serve.url is None:
                 from harness.engines.models.load import choose_device
 
-                # What the model in this process still takes of the GPU, where it is not loaded yet.
+                # GPU memory that the model in this process will need, where it is not loaded yet.
                 weights = (
                     0 if self._models.shelf else sum(path.stat().st_size for path in self._models.files(checkpoint))
                 )

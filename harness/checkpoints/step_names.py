@@ -1,4 +1,4 @@
-"""How trainers name the folders of their steps, and those that they are still writing. Names alone; no files."""
+"""How trainers name the folders of their steps, and the folders that they are still writing. Looks at names only."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ verl, DeepSpeed: global_step100. Megatron, NeMo: iter_0000100. Composer, llm-fou
 NAMED_STEP = re.compile(r"(?:^|[-_])step=(\d+)(?:$|[-_.])")
 """Lightning: epoch=1-step=200, step=200."""
 NUMBERED = re.compile(r"(?P<stem>|.*[^0-9.])(?P<number>\d+)")
-"""save-100, model_200, 300: a number at the end, of steps perhaps."""
+"""save-100, model_200, 300: a number at the end, which may be a step."""
 NO_STEP = re.compile(
     r"(?:.*[^A-Za-z])?(?:seed|run|trial|rep|fold|rank|mix|mixture|proxy|v|version|r|lora|alpha)[-_=]?", re.IGNORECASE
 )
-"""What stands before a number that is no step: of a seed, a run, a version, a rank."""
+"""Text before a number that is not a step but a seed, a run, a version, a rank."""
 Numbered = Literal["ask", "steps", "models"]
-"""What model folders are that differ in a number at their ends alone: steps of one training, models of their own, or a question."""
+"""Model folders whose names differ in a final number alone are `steps` of one training or separate `models`; `ask` raises SpecError."""
 UNFINISHED = re.compile(r"tmp[-_.].*|.*[-_.](?:tmp|partial|incomplete|in[-_]?progress)(?:[-_.]?\d*)?", re.IGNORECASE)
 """tmp-checkpoint-40 (transformers, while it writes), checkpoint-40.tmp, checkpoint-40.partial."""
 
 
 def step_of(name: str) -> int | None:
-    """The step that a folder's name says; None where it says none."""
+    """The step in a folder's name; None where it has none."""
     found = STEP.fullmatch(name) or NAMED_STEP.search(name)
     return int(found[1]) if found else None
 
@@ -42,7 +42,7 @@ class NumberedName(NamedTuple):
 
 
 def numbered_name(name: str) -> NumberedName | None:
-    """The number at the end of a name, if it may be a step's; None where it has none, or one that says what else it is."""
+    """The number at the end of a name, if it may be a step; None where there is none, or it is clearly something else."""
     found = NUMBERED.fullmatch(name)
     if found is None or step_of(name) is not None or NO_STEP.fullmatch(found["stem"]):
         return None
@@ -50,5 +50,5 @@ def numbered_name(name: str) -> NumberedName | None:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a folder of this name is one that a trainer has not finished, or nobody's."""
+    """Whether a folder of this name is hidden, or one that a trainer is still writing."""
     return name.startswith(".") or UNFINISHED.fullmatch(name) is not None

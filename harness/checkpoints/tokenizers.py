@@ -1,4 +1,4 @@
-"""Tokenizers of checkpoints, as they are loaded and told apart."""
+"""Loads tokenizers of checkpoints, with their identities."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ class Tokenizer(NamedTuple):
 
 
 class Tokenizers:
-    """Tokenizers beside the weights. The one loaded last is kept: checkpoints of a training have the same one each."""
+    """Loads the tokenizers in checkpoint folders. The last one is kept, since the checkpoints of a training share it."""
 
     def __init__(self, options: OpenOptions, bases: Bases) -> None:
         self._options = options
         self._bases = bases
         self._last: tuple[Identities, Tokenizer] | None = None
         self._alike: dict[str, Tokenizer] = {}
-        """The tokenizer loaded last, by what its files hold."""
+        """The tokenizer loaded last, by digest of its files' content."""
 
     def load(self, checkpoint: Checkpoint) -> Tokenizer:
-        """The tokenizer beside the weights; the same files are loaded once. Raises CheckpointError."""
+        """The checkpoint's tokenizer; not loaded again while files of the same content follow each other.
+
+        Raises CheckpointError.
+        """
         from harness.engines.models.load import load_tokenizer
         from harness.engines.models.tokenizer_identity import probe_ids, tokenizer_digest
 
@@ -64,7 +67,7 @@ class Tokenizers:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """A model's configuration but for its own name: class, type, version and more of it decide how a tokenizer is read."""
+    """A model's configuration without its path: class, type, version and other keys decide how a tokenizer is loaded."""
     try:
         config = read_json(folder / "config.json")
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""The checkpoints of a training that still runs, each as soon as it is whole. Looks again and again; opens no weights."""
+"""The checkpoints of a running training, each as soon as it is complete. Polls the folder; opens no weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ State = tuple[tuple[str, int, int], ...]
 
 
 class Watch:
-    """Iterate over it: each checkpoint once, in step order among those that are whole when it looks.
+    """An iterable of checkpoints, each once; those that are complete at one poll come in step order.
 
-    A checkpoint is whole when its weights are all there and no file of its folder changed for `settle_s`. `find` lists what
-    is there now and may raise CheckpointError while there is nothing. It ends when nothing came for `idle_timeout_s`; None:
-    never. `waiting` then holds what never became whole, and why. A folder that is removed before its turn (trainers
-    keep only the newest) is passed over and named in `removed`.
+    A checkpoint is complete when its weights are all there and no file of its folder changed for `settle_s` seconds. `find` lists
+    what is there now and may raise CheckpointError while there is nothing. It polls every `interval_s` seconds and ends when
+    nothing came for `idle_timeout_s`; None: never. `waiting` then has the checkpoints that never became complete, and why. A
+    folder that is removed before its turn (trainers keep only the newest) is skipped and named in `removed`. With `ticks` every
+    poll without a new checkpoint yields None.
     """
 
     def __init__(

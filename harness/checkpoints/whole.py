@@ -21,7 +21,7 @@ class Size:
 
 
 def check_whole(checkpoint: Checkpoint, *, allow_pickle: bool = True) -> Size:
-    """The size of a checkpoint that lacks nothing. Raises CheckpointError saying what is missing, cut off or not allowed."""
+    """The size of a complete checkpoint. Raises CheckpointError saying what is missing, cut off or not allowed."""
     if checkpoint.problem:
         raise CheckpointError(checkpoint.problem)
     folder = checkpoint.folder
@@ -42,7 +42,7 @@ def check_whole(checkpoint: Checkpoint, *, allow_pickle: bool = True) -> Size:
 
 
 def _pickled(folder: Path, *, allow_pickle: bool) -> Size:
-    """Weights that say nothing of themselves: 2 bytes a number, as most are saved today."""
+    """The size of pickled weights, which have no readable header: assumes 2 bytes per parameter."""
     files = sorted(path for pattern in PICKLES for path in folder.glob(pattern.replace(".bin", "*.bin")))
     if not files:
         raise CheckpointError(

@@ -21,7 +21,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line in this process; its exit code."""
-    # torch's threads otherwise spin while they wait for each other: on a machine that does anything else, ten times the CPU.
+    # Otherwise torch's threads spin while they wait for each other, which on a busy machine uses ten times the CPU.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = int(app(args=list(arguments), prog_name="harness", standalone_mode=False) or 0)

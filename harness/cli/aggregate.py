@@ -94,7 +94,7 @@ def _show(models: list[ModelResults], suites: dict[str, list[str]], made: dict[s
 
 
 def _error(measurement: Measurement) -> float | None:
-    """lm-eval's standard error; one of 0 of answers is not certainty."""
+    """lm-eval's standard error; None for one of 0, which few answers can give by chance."""
     from harness.reward_models.statistics import believable
 
     return believable(measurement.raw, measurement.stderr, measurement.n_scored)

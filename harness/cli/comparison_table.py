@@ -40,7 +40,7 @@ def print_comparison(found: Comparison, *, every: bool) -> None:
 
 
 def as_markdown(found: Comparison, *, every: bool) -> str:
-    """The same for a page that renders Markdown."""
+    """The comparison as Markdown."""
     lines = [f"**{_code(found.before)} → {_code(found.after)}**", ""]
     for head, rows in (_changes(found), _certainty(found)):
         lines += [*markdown_table(head, rows), ""]
@@ -118,7 +118,7 @@ def _changes(found: Comparison) -> tuple[list[str], Rows]:
 
 
 def _certainty(found: Comparison) -> tuple[list[str], Rows]:
-    """How sure a change is: columns that nothing stands in are left out."""
+    """How certain a change is; empty columns are left out."""
     scalar = [] if found.scalar.change is None else [found.scalar]
     every: list[ComponentComparison | ScalarComparison] = [*found.components, *scalar]
     empty = [""] * len(scalar)
@@ -165,7 +165,7 @@ def limits_cell(interval: Interval | None) -> str:
 
 
 def p_cell(p: float | None) -> str:
-    """Four decimals; what is smaller, as such."""
+    """Four decimals, or `<0.0001`."""
     return "-" if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 

@@ -21,7 +21,7 @@ def doctor(
     base: Base = None,
     numbered: Numbered = None,
 ) -> int:
-    """Check spec, data, endpoints, checkpoints, disk and memory in seconds; loads no model, writes nothing."""
+    """Check spec, data, endpoints, checkpoints, disk and memory in seconds; loads no model, writes nothing but a cache of token ids."""
     from rich.console import Console
 
     from harness.cli.visible import visible

@@ -18,10 +18,10 @@ def fit_reference(
     from harness.core.errors import DataError
     from harness.core.journal import write_atomically
     from harness.feed.feed import read_feed
-    from harness.feed.lines import FEED_FILE
     from harness.reward_models.reference import fit_reference as fit
+    from harness.run.scale import feed_path
 
-    places = [(feed / FEED_FILE if feed.is_dir() else feed).resolve() for feed in feeds]
+    places = [feed_path(feed) for feed in feeds]
     if len(set(places)) < len(places):
         raise DataError("a feed is given twice, so its vectors would count twice; name each feed once")
     vectors = [vector for feed in feeds for vector in read_feed(feed).latest()]

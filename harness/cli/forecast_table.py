@@ -12,7 +12,7 @@ from harness.run.forecast import Forecast
 
 
 def duration(seconds: float | None) -> str:
-    """About how long, in the unit that a person would use."""
+    """An approximate duration in a readable unit."""
     if seconds is None:
         return "unknown"
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
@@ -26,7 +26,7 @@ def _count(value: int | None) -> str:
 
 
 def print_forecast(forecast: Forecast) -> int:
-    """The exit code: 0, or 8 when some checkpoints will fail."""
+    """Print it; the exit code: 0, or 8 when some checkpoints will fail or the run would not begin."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("component", overflow="fold", min_width=8)
     table.add_column("kind")

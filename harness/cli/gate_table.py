@@ -1,4 +1,4 @@
-"""A gate's judgement as a table of at most 80 columns, as Markdown and as JSON, and the exit code it means."""
+"""A gate's decision as a table of at most 80 columns, as Markdown and as JSON, and its exit code."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HEAD = ("component", "demand", "better by", "95% interval", "decision", "items (
 
 
 def exit_code(found: Sequence[GateResult]) -> int:
-    """Of the worst of them."""
+    """The exit code of the worst decision."""
     return CODES[worst([one.decision for one in found])]
 
 
 def print_result(found: GateResult) -> None:
-    """The rulings, what is to be said of them, and the decision."""
+    """Print the rulings, remarks on them, and the decision."""
     console = stdout()
     console.print(f"against  {visible(' '.join(found.comparison.before))}", soft_wrap=True)
     console.print(f"run      {visible(' '.join(found.comparison.after))}", soft_wrap=True)
@@ -45,7 +45,7 @@ def print_result(found: GateResult) -> None:
 
 
 def as_markdown(found: GateResult) -> str:
-    """The same for a page that renders Markdown."""
+    """The decision as Markdown."""
     labels = [
         ", ".join(f"`{visible(label)}`" for label in side) for side in (found.comparison.before, found.comparison.after)
     ]

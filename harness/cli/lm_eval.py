@@ -21,7 +21,7 @@ def lm_eval(context: typer.Context) -> int:
     """
     try:
         return _run(context.args)
-    except SystemExit as stop:  # argparse, and lm-eval where it gives up
+    except SystemExit as stop:  # raised by argparse, and by lm-eval on errors
         if stop.code is None or isinstance(stop.code, int):
             return stop.code or 0
         typer.echo(stop.code, err=True)

@@ -47,7 +47,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only wa
 
 
 def chosen_numbered(given: str | None, default: NumberedChoice = "ask") -> NumberedChoice:
-    """What `--numbered` says. Raises SpecError for another word."""
+    """The value of `--numbered`. Raises SpecError for anything but steps and models."""
     if given is None:
         return default
     if given == "steps":

@@ -86,7 +86,7 @@ def prefetch(
 
 
 def _verdict(before: Check, online: Check | None, after: Check | None) -> tuple[str, str, str]:
-    """State, name and words of one thing, from the walks that looked at it."""
+    """State, name and message of one thing, from the walks that tried to load it."""
     if before.ok:
         return HERE, before.name, before.words
     if online is None:
@@ -100,7 +100,7 @@ def _verdict(before: Check, online: Check | None, after: Check | None) -> tuple[
 
 
 def _caches() -> list[str]:
-    """The folders that a machine without network needs a copy of."""
+    """The cache folders that have to be copied to a machine without network."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     ours = (
         os.environ.get("HARNESS_CACHE")
@@ -135,7 +135,7 @@ def _options(
 def _child(
     options: Sequence[str], checkpoints: Sequence[str], *, offline: bool = False, only: Sequence[str] = ()
 ) -> list[Check]:
-    """A walk in a process of its own, because libraries read when they are imported whether there is a network. Raises as it did."""
+    """A walk in a subprocess, because libraries read $HF_HUB_OFFLINE when they are imported. Raises typer.Exit with its exit code."""
     from harness.core.component import Check
     from harness.core.own_process import python
 
@@ -172,7 +172,7 @@ def _walk(
     code_execution: bool,
     only: Sequence[str],
 ) -> int:
-    """Load here and now; a JSON line for each thing on stdout, and nothing else."""
+    """Load everything in this process; prints a JSON line for each thing to stdout, and nothing else."""
     import contextlib
     from dataclasses import asdict
 

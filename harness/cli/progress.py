@@ -1,4 +1,4 @@
-"""What a run looks like while it goes on: a rich progress bar on a terminal, plain lines elsewhere. Writes to stderr."""
+"""Progress of a run: a rich progress bar on a terminal, plain lines elsewhere. Writes to stderr."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class PlainObserver(Observer):
 class RichObserver(PlainObserver):
     """A bar over all items: done, tokens per second, failures, time left; a line above it per finished checkpoint.
 
-    Where several workers measure, each has a bar of its own: what it has in hand, its items, how many checkpoints it has done.
+    With several workers each has a bar of its own: its current checkpoint, items, number of checkpoints done.
     """
 
     def __init__(self, console: Console = stderr) -> None:

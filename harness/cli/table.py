@@ -22,17 +22,17 @@ from harness.reward_models.telling import telling
 from harness.tasks.suites.choices import KINDS
 
 PIPE_WIDTH = 10_000
-"""Columns when nobody looks: tables are not wrapped in files."""
+"""Columns where stdout is not a terminal, so that tables are not wrapped in files."""
 GAP = 2
 """Columns of the terminal between two of a table."""
 STEPS_SHOWN = 12
-"""Trajectories whose last step is told in words."""
+"""Trajectories whose last step is described on stderr."""
 
 
 def stdout() -> Console:
-    """A console for results, made when it is needed so that redirection is seen.
+    """A console for results, made when it is needed so that a redirected stdout is used.
 
-    A character that the terminal's encoding lacks is replaced: a run of hours must not end in an error at its table.
+    A character that the terminal's encoding lacks is replaced, so that a long run does not end in an error at its table.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -41,7 +41,7 @@ def stdout() -> Console:
 
 
 def cell(component: ComponentRecord) -> str:
-    """`-2.5312 ± 0.0131`; a mark where not every pair was scored, `!` at an alarm; the status where nothing was."""
+    """`-2.5312 ± 0.0131`; with `(scored/items)` where not every item was scored, `!` at an alarm; the status where there is no value."""
     if component.raw is None:
         return component.status
     error = "" if component.stderr is None else f" ± {component.stderr:.4f}"
@@ -57,7 +57,7 @@ def number(value: float | None, *, sign: bool = False) -> str:
 
 
 def gain_cell(vector: RewardVector) -> str:
-    """`+0.1858 ± 0.0094*`; the mark where it is beyond its error, a dash where there is no gain."""
+    """`+0.1858 ± 0.0094*`; `*` where it is beyond its error, a dash where there is no gain."""
     if vector.gain is None or vector.gain_stderr is None:
         return number(vector.gain, sign=True)
     mark = "*" if beyond(vector.gain, vector.gain_stderr, vector.gain_df) else ""
@@ -77,7 +77,7 @@ class Group(NamedTuple):
 
     @property
     def width(self) -> int:
-        """With the gap before each column."""
+        """Characters, with the gap before each column."""
         return sum(GAP + max(map(cell_len, (heading, *cells))) for heading, cells in self.columns)
 
 
@@ -109,7 +109,7 @@ def print_vectors(vectors: Sequence[RewardVector], console: Console | None = Non
 
 
 def _print_beside(place: Sequence[tuple[str, list[str]]], vectors: Sequence[RewardVector], console: Console) -> bool:
-    """Values beside where they stand, as many tables as need be; nothing where one of them would not fit."""
+    """Print place columns and values, in as many tables as needed. False, and nothing printed, if a group of columns does not fit."""
     groups = [*_component_groups(vectors), _scalar_group(vectors)]
     left = console.width - (Group(list(place)).width - GAP)
     if any(group.width > left for group in groups):
@@ -167,9 +167,9 @@ def _table(columns: Sequence[tuple[str, list[str]]]) -> Table:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """A table; where it would have to break a word or a number, a paragraph per row with its columns' names.
+    """Print a table; where it would have to break a word or a number, a line per row with the columns' names.
 
-    Cells are texts. A column that may not wrap is as wide as its widest cell.
+    Cells are str. A column that may not wrap is as wide as its widest cell.
     """
     least = Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).minimum
     if least <= console.width:
@@ -213,12 +213,12 @@ def alarm_words(vector: RewardVector, component: ComponentRecord) -> str:
 
 
 def say(words: str) -> None:
-    """One line on stderr; what a terminal might act on is shown, not done."""
+    """Print one line on stderr, control characters escaped."""
     Console(stderr=True).print(visible(words), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def step_words(vector: RewardVector) -> str:
-    """What a step did to each component, where its change has an error: beyond it at 95%, or within."""
+    """Per verdict the components whose change has an error: learned, forgotten, ..., or within error (95%)."""
     said: dict[Word, list[str]] = {}
     for component in vector.components:
         if component.change is None or component.change_stderr is None:
@@ -232,16 +232,16 @@ def step_words(vector: RewardVector) -> str:
 
 
 SHARES = ("acc", "exact_match", "pass@", "pass_at", "reward", "f1", "mean of benchmarks", *KINDS)
-"""How the names of metrics begin that are shares of 1."""
+"""Prefixes of metrics that are shares of 1."""
 
 
 def unit_of(metric: str) -> str:
-    """What a metric's values are added as: shares are alike, whatever of."""
+    """The unit of a metric, for adding values: all shares have the same one, any other metric its own."""
     return "share" if metric.startswith(SHARES) else metric
 
 
 def print_unlike(vectors: Sequence[RewardVector]) -> None:
-    """Say once, on stderr, that a scalar adds unlike units: the largest of them decides it."""
+    """Warn once, on stderr, if a scalar adds different units, since the largest decides it."""
     found: dict[str, dict[str, None]] = {}
     names: dict[str, str] = {}
     for component in (c for vector in vectors for c in vector.components if c.weight != 0):
@@ -255,14 +255,14 @@ def print_unlike(vectors: Sequence[RewardVector]) -> None:
 
 
 def print_caveats(vectors: Sequence[RewardVector]) -> None:
-    """Say once, on stderr, what whoever reads a component has to know."""
+    """Print the caveat of each component once, on stderr."""
     found = {c.name: c.detail["caveat"] for vector in vectors for c in vector.components if "caveat" in c.detail}
     for name, caveat in found.items():
         say(f"{name}: {visible(str(caveat))}")
 
 
 def incomplete(vectors: Sequence[RewardVector]) -> int:
-    """The exit code: 0 when every vector is whole, 8 when some are not, naming each on stderr."""
+    """The exit code: 0 when every vector is complete, 8 when some are failed or partial, naming each on stderr."""
     broken = [vector for vector in vectors if vector.status != "ok"]
     where: dict[str, list[str]] = {}
     for vector in broken:
@@ -274,7 +274,7 @@ def incomplete(vectors: Sequence[RewardVector]) -> int:
 
 
 def print_warnings(vectors: Sequence[RewardVector]) -> None:
-    """What the vectors warn of, each warning once with the places it stands; not what begins every running feed."""
+    """Print the vectors' warnings, each once with its places, except those that every running feed begins with."""
     where: dict[str, list[str]] = {}
     for vector in vectors:
         for warning in telling(vector):

@@ -1,4 +1,4 @@
-"""What `harness validate` found, as tables of 80 columns on stdout."""
+"""Results of `harness validate` as tables of 80 columns on stdout."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def print_validation(made: Validation) -> None:
 
 
 def _table(*columns: str) -> Table:
-    """Only the first column gives way where the terminal is narrow: digits are never cut."""
+    """A table of which only the first column wraps in a narrow terminal: digits are never cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(columns[0], overflow="fold", min_width=6)
     for column in columns[1:]:
@@ -84,7 +84,7 @@ def _cells(found: Agreement | None) -> list[str]:
 
 
 def _corrected(one: Estimated | None) -> str:
-    """The interval of what was seen where there is nothing to correct."""
+    """The corrected value with its interval; where there is no correction, the interval of the value as seen."""
     if one is None:
         return "-"
     if one.corrected is None:
@@ -101,5 +101,5 @@ def _weight(made: Validation, one: Validated) -> str:
 
 
 def _short(value: float | None) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     return "-" if value is None else f"{value:.3g}"

@@ -6,7 +6,7 @@ from rich.text import Text
 
 
 def visible(text: str) -> str:
-    """One line: whatever a terminal might act on, line breaks included, as an escape such as `\\x1b`."""
+    """One line, with every control character (line breaks included) as an escape such as `\\x1b`."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

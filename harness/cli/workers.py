@@ -1,4 +1,4 @@
-"""`--workers`: who measures, as several verbs take it."""
+"""`--workers` and its options, as several verbs take them."""
 
 from __future__ import annotations
 

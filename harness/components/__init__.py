@@ -1,1 +1,1 @@
-"""One file per kind of component: what joins a task, an engine and a reward model behind the protocol."""
+"""A folder per kind of component: each joins a task, an engine and a reward model behind the protocol."""

@@ -22,4 +22,4 @@ class Likelihood:
 
 
 Answer = Likelihood | float | str | Failure
-"""To a continuation's likelihood, a whole text's (nats), a prompt to go on from; or a failure in its place."""
+"""Likelihood: of a continuation. float: a whole text's log-probability in nats. str: generated text. Failure: in place of any."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What answers cost: tokens as the endpoint counted them, money in US dollars. `cost` None: nobody knows."""
+    """What answers cost: tokens as the endpoint counted them, money in US dollars. `cost` is None where it is unknown."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -42,8 +42,8 @@ class ChatCall:
 class ChatAnswer:
     """One answer. `finish_reason` is the endpoint's: `stop`, `length`, `tool_calls`, ...
 
-    `content` is what is said. `reasoning`: what the model thought, which nobody else may hear. `written`: the content as it came,
-    where thoughts stood in it; None where they came apart.
+    `content`: the message. `reasoning`: the model's thoughts, which no other participant is sent. `written`: the content as
+    received, where the thoughts were inside it; None where they came in a field of their own.
     """
 
     content: str | None = None
@@ -58,7 +58,7 @@ class ChatAnswer:
 class ChatRequest:
     """What a model is asked: messages and tools in OpenAI's format.
 
-    `tag` names the conversation for logs and scripted models; no endpoint is sent it.
+    `tag` names the conversation for logs and scripted models; it is not sent to an endpoint.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -84,7 +84,7 @@ class ChatModel(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
         ...
 
 
@@ -95,7 +95,7 @@ class EndpointError(Exception):
 class TransientError(EndpointError):
     """Worth another attempt: a timeout, a lost connection, 429, 5xx, an answer that was cut off.
 
-    `retry_after_s`: how long the endpoint asked to be left alone.
+    `retry_after_s`: seconds that the endpoint asked to wait (Retry-After); None where it did not.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -104,4 +104,4 @@ class TransientError(EndpointError):
 
 
 class ContextOverflow(Exception):  # noqa: N818
-    """The conversation is longer than the model can read; or the answer is longer than anybody will."""
+    """The conversation is longer than the model's context, or the answer longer than a client reads."""

@@ -25,7 +25,7 @@ Sampling = Annotated[dict[str, JsonValue], AfterValidator(_fit)]
 
 
 class ChatConfig(Record):
-    """Which model, where it answers, and how it is asked. Its key is in the environment and in no record."""
+    """Which model, where it answers, and how it is asked. Its key is read from the environment and stored in no record."""
 
     model: str = Field(min_length=1, description="hosted_vllm/NAME, openai/NAME, any of litellm's; or checkpoint")
     api_base: Address | None = Field(default=None, description="address of its endpoint, ending in /v1")
@@ -35,7 +35,7 @@ class ChatConfig(Record):
     @model_validator(mode="before")
     @classmethod
     def _address_among_args(cls, value: Any) -> Any:
-        """An address stands in `args` where upstream's users put it; it is no part of what is measured."""
+        """Move an `api_base` out of `args`, where tau2-bench's users put it: an address is no part of what is measured."""
         if isinstance(value, dict) and isinstance(value.get("args"), dict) and "api_base" in value["args"]:
             args = {key: item for key, item in value["args"].items() if key != "api_base"}
             return {**value, "args": args, "api_base": value.get("api_base") or value["args"]["api_base"]}
@@ -53,5 +53,5 @@ class ChatConfig(Record):
         return key
 
     def identity(self) -> dict[str, JsonValue]:
-        """Who answers, as far as it decides what is said; the address does not."""
+        """What decides the answers: the model and its options, not the address."""
         return {"model": self.model, "args": dict(self.args)}

@@ -16,10 +16,10 @@ from harness.core.measurement import Measurement, Record
 from harness.core.vector import Role
 
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-9, 1e9
-"""Sizes of a lambda other than 0: sums of such weights times any score stay numbers, and none is lost beside another."""
+"""Bounds of |lambda| where it is not 0: a weighted sum neither overflows nor loses a component to rounding."""
 
 ALLOWED_LOSS = 0.02
-"""Of a source component since its best, before an alarm: two points of an accuracy or a reward, 2% of a perplexity."""
+"""What a source component may lose since its best step before an alarm: two points of an accuracy or a reward, 2% of a perplexity."""
 
 
 class ComponentConfig(Record):
@@ -71,8 +71,8 @@ class Subject(Protocol):
     """An opened checkpoint. Model and tokenizer are loaded on first use.
 
     ids = subject.tokenizer()("def f(x):")["input_ids"]
-    logits = subject.model()(input_ids=torch.tensor([ids])).logits      # measured in process
-    place = subject.endpoint()                                          # or asked over HTTP: place.api_base, place.model
+    logits = subject.model()(input_ids=torch.tensor([ids])).logits  # measured in process
+    endpoint = subject.endpoint()                                   # or over HTTP: endpoint.api_base, endpoint.model
     """
 
     def model(self) -> Any:
@@ -92,16 +92,16 @@ class Subject(Protocol):
         ...
 
     def endpoint(self) -> Endpoint:
-        """Where the checkpoint is served; a server is started, or the checkpoint put on it, where that is still to be done.
+        """Where the checkpoint is served; starts a server, or loads the checkpoint on a running one, if necessary.
 
-        Blocks until the server answers. Cheap when it does already, so whoever got no answer calls this again: a server
-        that died comes back. Callable from any thread. Raises SpecError, CheckpointError or EngineError.
+        Blocks until the server answers, and is cheap when it already does. A client that gets no answer calls this again,
+        which restarts a server that died. Callable from any thread. Raises SpecError, CheckpointError or EngineError.
         """
         ...
 
 
 class Progress(Protocol):
-    """Told what has been done, so that someone can be shown."""
+    """Receives what has been done, for display."""
 
     def advance(self, *, items: int, tokens: int) -> None:
         """`items` items are finished; `tokens` tokens went through the model for them."""
@@ -132,10 +132,10 @@ class Engine:
 class Outcome:
     """A measurement with its per-item scores: columns of equal length, written as Parquet.
 
-    `items` has `id` (each its own, the same for every checkpoint) and `value` (None where an item was not scored), whose mean is
-    `measurement.raw`: then changes from step to step are paired item by item and have an error. `cluster`, where items belong
-    together. Any other column is for people.
-    `files`: what it left in its scratch folder for people to look at. `n_open`: items that failed for reasons outside the
+    `items` has `id` (unique, and the same for every checkpoint) and `value` (None where an item was not scored), whose mean is
+    `measurement.raw`: then changes from step to step are paired item by item and have an error. `cluster` groups items that are
+    not independent. Any other column is for display only.
+    `files`: names in the scratch folder of what is kept for inspection. `n_open`: items that failed for reasons outside the
     checkpoint (an endpoint, a judge), so that a later call may complete them.
     """
 
@@ -148,7 +148,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a component asks of one checkpoint: requests, tokens read and tokens written, None where nobody can know."""
+    """What a component asks of one checkpoint: requests, tokens read and tokens written; None where it cannot be known."""
 
     requests: int
     prompt_tokens: int | None = None
@@ -157,7 +157,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One finding of `harness doctor`: what was looked at, whether it will do (None: a warning), and in words."""
+    """One finding of `harness doctor`: what was checked, whether it is as it should be (None: a warning), and a message."""
 
     name: str
     ok: bool | None
@@ -167,7 +167,7 @@ class Check:
 class Component(Protocol):
     """One coordinate of the reward vector. `BaseComponent` has what most kinds have in common.
 
-    A whole one, as `kind: entropy` of a package of its own, is in examples/plugin.
+    A complete example, `kind: entropy` in a package of its own, is in examples/plugin.
     """
 
     config: ComponentConfig

@@ -1,4 +1,4 @@
-"""What a spec gives every component beside its own keys. A component gets these and never the whole spec."""
+"""What a spec gives every component besides its own keys. A component gets these and never the whole spec."""
 
 from __future__ import annotations
 

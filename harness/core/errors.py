@@ -12,7 +12,7 @@
     ParticipantError                  (tau2/simulate) what a participant said cannot be a message; blames agent or user
     TranscriptError, BadVerdictError, ReviewError   (ValueError) text of a recording, judge or reviewer that does not parse
 
-What happens to them: while a component measures, `run/pipeline.measure_component` turns a HarnessError into a failed measurement with its
+What happens to them: while a component measures, `run/measure.measure_component` turns a HarnessError into a failed measurement with its
 message; SpecError and StateError concern the whole run and are raised. In simulations the last three groups become a cause
 (agent, user, judge, infrastructure) and never an exception of the run. The command line prints a HarnessError in one line.
 """

@@ -1,4 +1,4 @@
-"""Whether files are still what they were, without reading them."""
+"""Whether files were replaced or written to, by what `stat` says and without reading them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def identities(paths: Iterable[Path]) -> Identities:
 
 
 def first_changed(before: Identities, *, but_for_links: bool = False) -> Path | None:
-    """The first of the files that is not what it was. `but_for_links`: a new hard link, or other permissions, do not count (nor
-    does content that was written over with its time set back).
+    """The first file that changed, None if none did. `but_for_links`: ignore the change time, which a new hard link or other
+    permissions set; then content that was overwritten with its modification time set back is not noticed either.
     """
     now = identities(before)
     for path, identity in before.items():

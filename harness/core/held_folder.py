@@ -1,4 +1,4 @@
-"""A folder with one writer: held by a lock that the system lets go of when the process dies, however it dies."""
+"""A folder with one writer: held by a lock that the system releases when the process dies, however it dies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.core.journal import write_failure
 
 @contextlib.contextmanager
 def held_folder(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it. Raises StateError if somebody else does (naming the process), or it cannot be made."""
+    """Make the folder and hold it. Raises StateError if another process holds it (named), or it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -42,10 +42,10 @@ def held_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def awaited_file(path: Path, *, wait_s: float) -> Iterator[None]:
-    """Make a file and hold it, once a process that has it let go, say by ending; it is removed afterwards.
+    """Make a lock file and hold it, waiting while another process does; it is removed afterwards.
 
-    Unlike a folder's, the lock is of this process alone: its children do not keep it. Where the file system has no locks nobody is
-    waited for. Raises StateError when somebody still has it after `wait_s` seconds, or it cannot be made.
+    Unlike a folder's lock it is not inherited by child processes. Where the file system has no locks there is no waiting.
+    Raises StateError when another process still holds it after `wait_s` seconds, or it cannot be made.
     """
     end = time.monotonic() + wait_s
     while (descriptor := _taken(path)) is None:
@@ -61,7 +61,7 @@ def awaited_file(path: Path, *, wait_s: float) -> Iterator[None]:
 
 
 def _taken(path: Path) -> int | None:
-    """The file's descriptor with the lock; None while somebody else has it."""
+    """The file's descriptor with the lock; None while another process holds it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

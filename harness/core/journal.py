@@ -83,7 +83,7 @@ class Journal:
         return [(number, json_object(line, f"{self.path} line {number}")) for number, line in enumerate(lines, start=1)]
 
     def stream(self) -> Iterator[dict[str, Any]]:
-        """The same objects one after the other, for files that memory should not hold at once. Raises DataError."""
+        """The same objects one after the other, for files too large to be held in memory. Raises DataError."""
         try:
             with self.path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
@@ -99,7 +99,8 @@ class Journal:
         yield from Follower(self.path).new()
 
     def append(self, line: str) -> None:
-        """Commit one line: all of it reaches the disk, or the file is left as it was. Raises StateError."""
+        """Commit one line: all of it reaches the disk, or the file is left as it was. Raises StateError, or ValueError for a line
+        with a newline in it."""
         if "\n" in line:
             raise ValueError("a journal line cannot contain a newline")
         data = line.encode() + b"\n"
@@ -139,7 +140,7 @@ class Journal:
 
 
 class Follower:
-    """Reads a journal's lines once each, however often it is asked, while somebody appends to it."""
+    """Reads each line of a journal once, over several calls, while another process appends to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,7 +152,10 @@ class Follower:
         self._last = b""
 
     def continues(self) -> bool:
-        """Whether the file still begins with what was read: else it was replaced or cut, and `new` starts from its beginning."""
+        """Whether the file still begins with what was read: else it was replaced or cut, and `new` starts from its beginning.
+
+        Raises DataError.
+        """
         try:
             with self.path.open("rb") as stream:
                 stat = os.fstat(stream.fileno())
@@ -188,6 +192,6 @@ class Follower:
             raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
 
     def skip(self) -> None:
-        """What is in the file now is known."""
+        """Pass over every line that is in the file now."""
         for _ in self.new():
             pass

@@ -11,7 +11,7 @@ Status = Literal["ok", "partial", "failed"]
 
 
 class Record(BaseModel):
-    """Base of what crosses the border: frozen, unknown keys refused, NaN and infinity refused."""
+    """Base of records that are read from or written to files: frozen, unknown keys refused, NaN and infinity refused."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -24,7 +24,7 @@ class Record(BaseModel):
 
 
 def first_problem(error: ValidationError) -> str:
-    """What is wrong first, and where, in one line."""
+    """The first problem, and the key it is at, in one line."""
     problem = error.errors()[0]
     where = ".".join(str(step) for step in problem["loc"])
     what = problem["msg"].removeprefix("Value error, ")

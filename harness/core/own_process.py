@@ -12,9 +12,9 @@ _RUN = (
 
 
 def python(module: str) -> list[str]:
-    """The command's beginning; the module's arguments follow. It is found where this process finds it.
+    """The command up to the module's arguments. The module is found on this process's `sys.path`.
 
-    Not as `python -m`, which looks into the working directory first: that may hold another package of the name, a clone of
-    this project or somebody's own.
+    Not `python -m`, which looks in the working directory first: that may hold another package of the same name, such as a
+    second clone of this project.
     """
     return [sys.executable, "-P", "-c", _RUN, json.dumps(sys.path), module]

@@ -1,4 +1,4 @@
-"""Keys taken out of text before anybody sees it, however an endpoint wrote them. Pure text."""
+"""API keys removed from text before it is shown or stored, in whatever encoding an endpoint echoes them. Pure text."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ TECHNICAL = re.compile(
     r"|enable-request-id-headers|enable-server-load-tracking|enable-sleep-mode|sleep-.*|enable-auto-tool-choice|max-logprobs"
     r")"
 )
-"""Where a server listens, what it logs, how it spreads and schedules its work: no answer depends on it beyond rounding."""
+"""Where a server listens, what it logs, how it distributes and schedules its work: answers depend on it by rounding at most."""
 SHORT = {
     "-tp": "--tensor-parallel-size",
     "-pp": "--pipeline-parallel-size",

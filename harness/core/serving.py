@@ -80,7 +80,7 @@ class ServeSettings(Record):
         )
 
     def meaning(self) -> dict[str, JsonValue]:
-        """What of it decides answers, as content. Raises SpecError for a chat template that cannot be read."""
+        """The settings that decide answers, as content. Raises SpecError for a chat template that cannot be read."""
         template = None
         if self.chat_template is not None:
             try:
@@ -108,7 +108,7 @@ class Servable:
     """A checkpoint as a server needs it. `model` is its folder, for an adapter its base's; `adapter` the adapter's.
 
     `fingerprint` is of the weights (with the base's, for an adapter), `model_fingerprint` of those in `model`.
-    `tokenizer` is the folder whose tokenizer and chat template it is used with, `tokenizer_digest` says what is in there.
+    `tokenizer` is the folder whose tokenizer and chat template it is used with, `tokenizer_digest` identifies its content.
     `logprobs(ids)` gives the checkpoint's own log P(ids[i] | ids[:i]) for i >= 1, in nats; it may load the model.
     `render(messages, tools)` gives the token ids of a conversation by its own tokenizer and chat template, and raises where the
     template refuses it. `notes`: what a reader of numbers should know about what is served. `opens_thought`: whether prompts end within a thought.

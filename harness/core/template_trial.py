@@ -1,7 +1,7 @@
-"""A chat template that comes with a checkpoint is a program. What could take all memory or no end of time is tried in a process with
-limits before anybody renders with it here. Run as a script it is that process.
+"""A chat template that comes with a checkpoint is a program. One that could use unbounded memory or time is first rendered in a
+subprocess with limits; run as a script, this module is that subprocess.
 
-Most templates only put texts together, which their text shows: those cost nothing.
+Most templates only concatenate texts, which parsing them shows: those need no subprocess.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None, lis
 def endless(
     template: str | Mapping[str, str] | None, conversations: Sequence[tuple[Messages, Messages | None, list[int]]] = ()
 ) -> str | None:
-    """In words, why nothing may be rendered with a template (of several, by name, with any); None for one that will do.
+    """Why a template (or any of several by name) must not be rendered; None where it may be.
 
-    A template may be harmless for the conversations of the trial alone. `conversations` are those that it is to render: their
-    messages, the tools, and the positions of the messages before and with which they are rendered.
+    A template may be harmless for the trial's own conversations and not for others: `conversations` are those that it is to
+    render, each its messages, its tools, and the positions before and after which it is rendered.
     """
     texts = [] if template is None else [template] if isinstance(template, str) else list(template.values())
     why = next((why for text in texts if (why := _endless(text))), None)
@@ -107,7 +107,7 @@ def _tried(
 
 
 def is_plain(template: str) -> bool:
-    """Whether a template only puts together what it is given, so that its text cannot outgrow what is put in by much."""
+    """Whether a template only concatenates what it is given, so that its output cannot be much longer than its input."""
     import jinja2
     from jinja2 import nodes
 
@@ -185,7 +185,7 @@ def main() -> None:
             except (MemoryError, RecursionError, OverflowError) as error:
                 print(f"the chat template ends in {type(error).__name__} for {of}")  # noqa: T201
                 return
-            except Exception:  # noqa: BLE001 - a template may refuse what it likes
+            except Exception:  # noqa: BLE001 - a template may raise anything
                 continue
             if len(made[0]) > longest:
                 print(f"the chat template makes {len(made[0])} characters of {of}")  # noqa: T201
@@ -193,8 +193,8 @@ def main() -> None:
 
 
 def _folded(template: str) -> str | None:
-    """The error that constants of a template end in. Jinja computes them when it compiles, in whatever branch they stand, and under
-    limits it passes over what goes wrong there; without limits nothing would."""
+    """The error that a constant expression of a template raises, None if none does. Jinja folds constants when it compiles, in every
+    branch, and ignores errors in that: under limits a MemoryError would pass unseen that without limits takes all memory."""
     from jinja2 import nodes
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
@@ -202,7 +202,7 @@ def _folded(template: str) -> str | None:
         tree = _compile_jinja_template(template).environment.parse(template)
     except (MemoryError, RecursionError, OverflowError) as error:
         return type(error).__name__
-    except Exception:  # noqa: BLE001 - no template, which whoever renders it will say
+    except Exception:  # noqa: BLE001 - not a valid template: rendering it reports that
         return None
     for node in tree.find_all(nodes.Expr):
         try:

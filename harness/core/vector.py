@@ -159,7 +159,12 @@ class ReferenceRecord(Record):
 
 
 class Provenance(Record):
-    """What produced the numbers. `served`: how the checkpoint came onto its server, where it was on one. `products`: the library of float32 products on a CPU, fixed for a run. `host` and `executor`: where it was measured, and by which executor (`local`, `processes`, `ray`); several are joined by `+`. These two, `started` (UTC, ISO 8601) and `seconds` are the only fields that differ on a re-run."""
+    """What produced the numbers.
+
+    `served`: how the checkpoint came onto its server, where it was on one. `products`: the library of float32 matrix products on
+    a CPU, fixed for a run. `host` and `executor`: where it was measured, and by which executor (`local`, `processes`, `ray`);
+    several are joined by `+`. `host`, `executor`, `started` (UTC, ISO 8601) and `seconds` are the only fields that differ on a re-run.
+    """
 
     harness: str
     spec: str

@@ -1,4 +1,4 @@
-"""JSON that a person wrote. A key that stands twice is an error: a parser keeps the last, and nobody can know which was meant."""
+"""JSON that a person wrote. A repeated key is an error: Python's parser silently keeps the last, which may not be the one meant."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What runs a model. torch is imported here and nowhere else."""
+"""What runs a model. Of what measures, only this room imports torch."""

@@ -81,7 +81,7 @@ def _compared(before: _Chosen, after: _Chosen, *, newest: bool) -> Comparison:
 
 
 def _steps(before: _Chosen, after: _Chosen, *, newest: bool) -> tuple[list[list[int | None]], list[str]]:
-    """Of every track of both, its step; and what is to be said of the choice."""
+    """The step of every track, for both sides; and remarks about the choice."""
     if before.step is not None or after.step is not None:
         taken = [_taken(chosen) for chosen in (before, after)]
         return [steps for steps, _ in taken], [words for _, said in taken for words in said]

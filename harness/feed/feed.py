@@ -112,7 +112,8 @@ class Feed(Sequence[RewardVector]):
 
         With `errors` also the values' standard errors, of the same shape (0 for a mixture that was given): "paired" between
         the rows of a trajectory, whose items are common (change_stderr / sqrt 2, in the unit of z; not known at its first step),
-        or "items" for another sample of items (stderr). An error that is not known is 1, the spread of z. A learner that compares steps wants the first.
+        or "items" for another sample of items (stderr). An error that is not known is 1, the spread of z. For learning from
+        changes between steps "paired" is the right one.
         Raises DataError when the vectors cannot be compared (other components, other content, or other references), or
         are not standardised at all (mode none).
         """
@@ -150,7 +151,7 @@ class Feed(Sequence[RewardVector]):
         return MatrixWithErrors(array, deviations)
 
     def _spreads(self, reference: Reference | None) -> dict[str, dict[str, Spread]] | None:
-        """Trajectory -> component -> what standardises it; None for a frozen feed, whose vectors say so themselves."""
+        """Trajectory -> component -> mean and standard deviation that standardise it; None for a frozen feed, whose vectors have them."""
         if reference is None and self.vectors[0].reference.mode == "frozen":
             return None
         if reference is not None:
@@ -186,9 +187,9 @@ class Feed(Sequence[RewardVector]):
         return {name: spread(values) for name, values in measured.items()}
 
     def to_pandas(self, *, errors: bool = False) -> pd.DataFrame:
-        """One row per vector: run, trajectory, step, status, scalar, gain, `variables.<name>` of what the spec varies,
-        `mixture.<domain>` as the trainer gave it, `rho.<domain>` (shares, the sizes taken in), and per component `<name>`
-        (raw), `<name>.stderr` and the rest of COMPONENT_COLUMNS, and its numeric details.
+        """One row per vector: run, trajectory, step, status, checkpoint (path), fingerprint, scalar, gain, reference (id),
+        `variables.<name>` of what the spec varies, `mixture.<domain>` as the trainer gave it, `rho.<domain>` (shares, with the
+        sizes applied), and per component `<name>` (raw), `<name>.stderr` and the rest of COMPONENT_COLUMNS, and its numeric details.
         With `errors` also VECTOR_ERROR_COLUMNS, and per component ERROR_COLUMNS and its interval's `low` and `high`.
 
         Raises DataError where a component's name clashes with another column.
@@ -241,7 +242,7 @@ class Feed(Sequence[RewardVector]):
 
 
 def _recorded(vector: RewardVector) -> dict[str, Spread]:
-    """What standardised a vector, as it has it."""
+    """The mean and standard deviation of each component that are recorded in a vector."""
     record = zip(vector.components, vector.reference.mean, vector.reference.std, strict=True)
     return {c.name: Spread(mean, std) for c, mean, std in record if mean is not None and std is not None}
 

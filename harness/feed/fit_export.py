@@ -173,7 +173,7 @@ def _why(row: _Row, name: str) -> str:
 
 
 def _priors(rows: Sequence[_Row], domains: Sequence[str], given: Mapping[str, float] | None) -> dict[str, Any] | None:
-    """Sizes of the domains as olmix reads them; None where nobody says them. Raises DataError where one is missing or two differ."""
+    """Sizes of the domains as olmix reads them; None where none is known. Raises DataError where one is missing or two differ."""
     sizes = dict(given or {})
     for vector in (vector for row in rows for vector in row.vectors if given is None):
         if vector.mixture is not None and vector.mixture.sizes is not None:

@@ -1,4 +1,7 @@
-"""Results that travel: `.eval_results` for a model's repository on the hub, and records of Every Eval Ever. No statistics of its own."""
+"""Results for other platforms: `.eval_results` for a model's repository on the hub, and records of Every Eval Ever.
+
+No statistics of its own.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _BOUNDS: Mapping[str, tuple[float | str, float | str]] = {
     "logprob_per_token": ("-Infinity", 0.0),
     **dict.fromkeys(("reward", "acc", "acc_norm", "exact_match", "pass@1", "pass_at_1", "f1"), (0.0, 1.0)),
 }
-"""By metric the least and the greatest value, where we know them."""
+"""Metric -> its least and greatest possible value, where known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """The files, what has no `.eval_results` though it has a record (`notes`), and what has neither (`left_out`)."""
+    """The files written, the components with a record but no `.eval_results` (`notes`), and those with neither (`left_out`)."""
 
     paths: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -72,7 +75,7 @@ def write_hf(
     model: str | None = None,
     datasets: Mapping[str, Dataset] | None = None,
 ) -> Results:
-    """Both for every vector, or (`last`) for each trajectory's last one.
+    """Write both kinds of file for every vector, or (`last`) for each trajectory's last one.
 
     `model`: the checkpoint's id on the hub, where it is a single one. Raises DataError, SpecError, StateError.
     """
@@ -180,7 +183,7 @@ def every_eval_ever(
     started = vector.provenance.started
     identity = model or _model_id(vector)
     retrieved = str(datetime.fromisoformat(started).timestamp())
-    # An id of the hub says neither revision nor step nor what a prompt was filled with, and times may be equal.
+    # A hub id does not identify the revision, the step or the variables of a prompt, and two times may be equal.
     place = "" if identity.startswith("local/") else f"/{_folder(_checkpoint(vector))}"
     evaluation = f"{component.name}/{identity}/{retrieved}{place}"
     return {
@@ -274,7 +277,7 @@ def _result(
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """As the schema wants further details: strings, nothing for None."""
+    """The values as strings, as the schema wants additional details; those that are None are left out."""
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
@@ -295,7 +298,7 @@ def _model_id(vector: RewardVector) -> str:
 
 
 def _folder(name: str) -> str:
-    """One folder's name; with a digest where the name had to change, so that no two become one."""
+    """A folder's name; with a digest where characters had to be replaced, so that two names never share a folder."""
     safe = re.sub(r"[^A-Za-z0-9_.=+-]+", "_", name).strip(".")[:100] or "_"
     if safe == name:
         return safe

@@ -10,11 +10,11 @@ from harness.core.vector import ComponentRecord, RewardVector
 from harness.reward_models.items import CLUSTERS, MEMBER, VALUES, Items, NoItems, scored_items
 
 COLUMNS = ("id", *VALUES, *CLUSTERS, MEMBER)
-"""Of a table of items, what changes and errors are computed with."""
+"""Columns of a table of items that changes and errors are computed with."""
 TEXTS = ("prompt", "target")
-"""What is the same for every checkpoint, for people: kept once, in a file that the tables of items name."""
+"""Columns for display that are the same for every checkpoint: stored once, in a file that the tables of items refer to."""
 LINK = b"texts"
-"""The key in a table's metadata under which that file's path stands, relative to the run folder."""
+"""The key in a table's metadata whose value is that file's path, relative to the run folder."""
 
 
 def items_of(folder: Path, vector: RewardVector, component: ComponentRecord) -> Items | NoItems:
@@ -33,7 +33,7 @@ def items_of(folder: Path, vector: RewardVector, component: ComponentRecord) -> 
 
 
 def read_texts(folder: Path, where: str) -> dict[str, list[Any]] | None:
-    """`id`, and of a prompt and a target what is there, beside a table of items; None where there is nothing of it."""
+    """The stored columns `id`, `prompt` and `target` for a table of items (those there are); None where there is no such file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

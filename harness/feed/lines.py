@@ -54,7 +54,7 @@ def _parse(line: bytes, where: str) -> RewardVector:
     try:
         return RewardVector.model_validate_json(line)
     except ValidationError:
-        return parse_vector(json_object(line, where), where)  # says what is wrong
+        return parse_vector(json_object(line, where), where)  # raises with a message
 
 
 def _shared(vector: RewardVector, known: dict[str, tuple[Any, Any]]) -> RewardVector:
@@ -68,7 +68,7 @@ def _shared(vector: RewardVector, known: dict[str, tuple[Any, Any]]) -> RewardVe
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would look through all that was read again and again: nothing here is garbage."""
+    """Without the cyclic garbage collector, which would traverse the growing list again and again and find nothing."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""What a learner's array holds where nothing is known. Decides what is filled, with what, and what is refused by name."""
+"""Missing values of a learner's array: which are filled, with what, and which are refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Missing = Literal["mean", "refuse", "nan"]
 UNKNOWN_ERROR = 1.0
-"""Of a value in the unit of z: the reference's whole spread."""
+"""The error assumed for a value without one, in the unit of z: the reference's whole spread."""
 
 
 def fill(
@@ -29,9 +29,9 @@ def fill(
 ) -> None:
     """In place. `values` and `errors`: shape [T, N + |D|], NaN where nothing is known.
 
-    "mean": a value of a component becomes 0, the mean of z, and an error that is not known 1, the spread of z. Shares are 0
-    at a step 0 without a mixture, which was trained on nothing yet; elsewhere a mixture that was not given is refused, as
-    nothing stands for it. "refuse": everything is. "nan": nothing is touched. Raises DataError.
+    "mean": a missing value of a component becomes 0, the mean of z, and a missing error 1, the spread of z. Shares are 0 at a
+    step 0 without a mixture, which was trained on nothing yet; elsewhere a missing mixture is refused, because there is no
+    neutral value for it. "refuse": anything missing is refused. "nan": nothing is filled. Raises DataError.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What names a checkpoint on the command line: `PATH`, `PATH@STEP`, `PATH:TRAJECTORY`, `PATH:TRAJECTORY@STEP`. Text in, parts out."""
+"""Names of checkpoints on the command line: `PATH`, `PATH@STEP`, `PATH:TRAJECTORY`, `PATH:TRAJECTORY@STEP`. Text in, parts out."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _STEP = re.compile(r"@(\d+|first|last)$")
 
 
 class PlaceName(NamedTuple):
-    """A path that exists, and what follows it as it was written (`:mix-2@7`, or nothing)."""
+    """A path that exists, and the text after it as given (`:mix-2@7`, or empty)."""
 
     path: Path
     rest: str
 
     def chosen(self, trajectories: Sequence[str], trainings: Sequence[str]) -> tuple[list[int], StepName | None]:
-        """(which of `trajectories`, step), None for no step. `trainings`: of each, its name without a seed.
+        """(positions in `trajectories`, step), step None where none is named. `trainings`: their names without a seed.
 
-        A trajectory is named in full, or several by what they are called without their seeds. Raises DataError.
+        One trajectory is named in full, or all seeds of a training by its name. Raises DataError.
         """
         rest, step = self.rest, None
         if rest.removeprefix(":") not in trajectories and (found := _STEP.search(rest)):
@@ -47,7 +47,7 @@ def _word(step: str) -> Literal["first", "last"]:
 
 
 def parse_place(text: str) -> PlaceName:
-    """The longest beginning of a text that is a path, and the rest. Raises DataError where nothing of it is one."""
+    """The longest prefix of a text that is an existing path, and the rest. Raises DataError where there is none."""
     ends = [len(text), *(at for at in range(len(text) - 1, 0, -1) if text[at] in ":@")]
     for end in ends:
         if Path(text[:end]).exists():

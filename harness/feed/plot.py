@@ -42,7 +42,7 @@ class Line:
 def plot_feed(feed: Feed, path: Path) -> None:
     """Draw `feed` into `path`; bands and bars are plus and minus one standard error, none where it is not known.
 
-    Raises SpecError for another format.
+    Raises SpecError for another format, DataError for an empty feed.
     """
     if path.suffix not in FORMATS:
         raise SpecError(f"cannot plot into {path}: use {', '.join(FORMATS)}")
@@ -81,7 +81,7 @@ def plot_feed(feed: Feed, path: Path) -> None:
         if len(lines) <= LEGEND_AT_MOST:
             axes[-1].legend(fontsize="small")
     buffer = io.BytesIO()
-    # One feed always gives the same file. Of a character that the font lacks there is a box in the plot; no more is to be said.
+    # One feed always gives the same file. A character that the font lacks is drawn as a box, without a warning.
     with rc_context({"svg.hashsalt": "harness"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         metadata = {"Date": None} if path.suffix == ".svg" else None
@@ -90,7 +90,7 @@ def plot_feed(feed: Feed, path: Path) -> None:
 
 
 def _written(text: str) -> str:
-    """As matplotlib takes a text: no formula, and no control character."""
+    """A text as matplotlib shows it verbatim: `$` escaped, so that it is no formula, and control characters as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text).replace("$", r"\$")
 
 

@@ -12,7 +12,7 @@ from harness.core.errors import DataError
 from harness.feed.runs import NoShares, Run, Shares, shares_up_to
 
 TOLERANCE = 5e-4
-"""Shares that differ by no more are the same: what was logged, and what was meant."""
+"""Shares that differ by no more are the same: logged shares are rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Recipe:
 
 
 def recipe_of(run: Run) -> Recipe | NoShares:
-    """Up to the run's last step; or why it is not known."""
+    """A run's recipe up to its last step; or why it is not known."""
     total = shares_up_to(run)[-1]
     if isinstance(total, NoShares):
         return total
@@ -51,7 +51,7 @@ def recipe_of(run: Run) -> Recipe | NoShares:
 def grouped(recipes: Sequence[Recipe], names: Sequence[str]) -> list[int]:
     """Of each recipe the number of its mixture, counted in order of first appearance.
 
-    Raises DataError where it is not clear which are one mixture: a is as b, b as c, but c not as a.
+    Raises DataError where that is ambiguous: a is the same as b, and b as c, but c not as a.
     """
     groups: list[list[int]] = []
     for index, recipe in enumerate(recipes):

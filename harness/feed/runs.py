@@ -60,7 +60,7 @@ class NoShares(NamedTuple):
 def runs_of(feed: Feed, *, source: str = "") -> list[Run]:
     """In order of first appearance; a step measured again counts once, with its latest vector.
 
-    `source`: what messages put before a place, where runs of several feeds are taken together. Raises DataError where one checkpoint has two mixtures.
+    `source`: prefix of a place in messages, for runs of several feeds. Raises DataError where one checkpoint has two mixtures.
     """
     latest = feed.latest()
     varied = _varied(latest)
@@ -80,7 +80,7 @@ def runs_of(feed: Feed, *, source: str = "") -> list[Run]:
 
 
 def run_name(vector: RewardVector) -> str:
-    """Of the training that a vector is of: its trajectory's name without what the variables add."""
+    """The name of the training that a vector is of: its trajectory's without the suffix of the variables."""
     return vector.trajectory.removesuffix(suffix(vector.variables))
 
 
@@ -187,7 +187,7 @@ def shares_up_to(run: Run) -> list[Shares | NoShares]:
 
 
 def _problem(step: RunStep, before: int | None, tokens: int | None) -> NoShares | None:
-    """Why nothing is known from this step on; None where all is well."""
+    """Why the mixture is not known from this step on; None where it is."""
     if step.shares is None and tokens != 0:
         return NoShares(f"{step.where} carries no mixture, so what the run was trained on is not known; {_MIXTURE}")
     if tokens is not None and tokens < 0:

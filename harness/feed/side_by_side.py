@@ -1,4 +1,7 @@
-"""Several feeds for one table or plot: trajectories told apart, and what must not be compared between them said. Computes no reward."""
+"""Several feeds for one table or plot: trajectories renamed apart, and a warning for what must not be compared.
+
+Computes no reward.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def _told_apart(name: str, names: Sequence[str], folder: Path, depth: int) -> st
 
 
 def differences(feeds: Sequence[Feed]) -> Iterator[str]:
-    """What stands side by side and is not the same: one sentence each."""
+    """What must not be compared between the feeds, and why: one sentence each."""
     definitions: dict[str, set[str | None]] = {}
     tokenizers: set[str | None] = set()
     references: set[str | None] = set()
@@ -52,7 +55,7 @@ def differences(feeds: Sequence[Feed]) -> Iterator[str]:
             for name, definition in definitions_of(vector).items():
                 if not vector.variables:
                     definitions.setdefault(name, set()).add(definition)
-            references.add(None if vector.reference is None else vector.reference.id)
+            references.add(vector.reference.id)
             if METRIC in {component.metric for component in vector.components}:
                 tokenizers.add(vector.checkpoint.tokenizer)
     if len(feeds) < 2:

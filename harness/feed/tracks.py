@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from harness.lm_eval.samples import ModelSamples
 
 WITHOUT_DIGEST = ("content", "revision", "task_revision")
-"""Of what an old feed says of a component, what tells two definitions apart."""
+"""Keys of a component's task that identify its definition in feeds written before `definition` was recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """One trajectory. `key`: equal for the seeds of one training. `read`: what stands at one of its steps, yet without a label.
+    """One trajectory. `key`: equal for the seeds of one training. `read`: the Side at one of its steps, without its label.
 
     A result folder of lm-eval is a track per model, with the one step None.
     """
@@ -36,7 +36,7 @@ class Track:
     source: str
     name: str
     alone: bool
-    """Whether its source has no other."""
+    """Whether it is the only one of its source."""
     steps: tuple[int | None, ...]
     mixtures: tuple[Mixture | None, ...]
     read: Callable[[int | None], Side]
@@ -75,7 +75,7 @@ class Track:
         )
 
     def mixed_like(self, other: Track) -> bool:
-        """Whether no step that both have was trained on another mixture, as far as they say."""
+        """Whether the mixtures of their common steps are equal, as far as both are known."""
         theirs = dict(zip(other.steps, other.mixtures, strict=True))
         return all(
             mine is None or (his := theirs.get(step)) is None or mine.normalized() == his.normalized()

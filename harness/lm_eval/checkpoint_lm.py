@@ -1,6 +1,6 @@
-"""An opened checkpoint as lm-eval's tasks ask it: likelihoods from our engine in process, text from the checkpoint's server.
+"""Answers requests of lm-eval's tasks with an opened checkpoint: likelihoods by our engine in process, text from its server.
 
-Model and server are taken only when something asks for them. What was encoded and packed for one checkpoint serves the next.
+Model and server are opened only when a request needs them. Requests that were encoded and packed for one checkpoint are reused.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ KEPT = 2
 """Plans kept: a sweep nearly always has one tokenizer and one context length."""
 
 VLLM_OPTIONS = {"skip_special_tokens": False, "spaces_between_special_tokens": False}
-"""What vLLM is sent beside OpenAI's options: it cannot stop at `<|im_end|>` or another special token that it leaves out."""
+"""Options for vLLM besides OpenAI's: special tokens stay in the text, because vLLM cannot stop at `<|im_end|>` if it drops it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Requests under one tokenizer and context length: those that can be scored, in order, and why others cannot, by place."""
+    """Requests under one tokenizer and context length: those that can be scored, in order, and index -> why another cannot."""
 
     plan: PackPlan | None
     unfit: Mapping[int, str]
@@ -48,7 +48,7 @@ Plans = dict[tuple[str, int], Packed]
 
 
 class _Packer(HarnessLM):
-    """Encodes as lm-eval's `hf` does, and keeps what would be scored instead of scoring it."""
+    """Encodes as lm-eval's `hf` does, and stores the token pairs instead of scoring them."""
 
     _pairs: list[TokenPair] | None = None
     _unfit: dict[int, str]
@@ -78,9 +78,10 @@ class _Packer(HarnessLM):
 
 
 class CheckpointLM:
-    """Answers requests of lm-eval's tasks. `engines` says what was used; `n_truncated` and `n_at_limit` what was cut.
+    """Answers requests of lm-eval's tasks. `engines`: those used; `n_truncated`: prompts that were cut, `n_at_limit`: answers that
+    ended at their limit of tokens.
 
-    A request fails by itself (Failure) where the rest can go on. Raises HarnessError where nothing can.
+    A request that cannot be answered gets a Failure. Raises HarnessError where none can be.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class CheckpointLM:
         self.n_at_limit = 0
 
     def answer(self, kind: str, requests: Sequence[Any]) -> Sequence[Answer]:
-        """One answer per request, in order."""
+        """One answer per request, in order. Raises EngineError where no log-likelihood at all is finite."""
         if kind == "generate_until":
             return self._generate(requests)
         model = self._subject.model()
@@ -155,7 +156,7 @@ class CheckpointLM:
 
     def _packing(self, model: Any) -> _Packer:
         if self._packer is None:
-            # lm-eval gives a tokenizer a padding token and puts a model into evaluation mode: neither is ours to change.
+            # lm-eval sets a tokenizer's padding token and a model's evaluation mode; neither must remain changed.
             with undisturbed(model, next(model.parameters()).device), _without_remarks():
                 self._packer = _Packer(
                     model, tokenizer=copy.deepcopy(self._subject.tokenizer()), batch_tokens=self._batch_tokens
@@ -224,7 +225,7 @@ class CheckpointLM:
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
-    """lm-eval remarks that a model was handed to it instead of a name."""
+    """Silences lm-eval's warning that it was given a model object instead of a name."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -235,14 +236,14 @@ def _without_remarks() -> Iterator[None]:
 
 
 def _context_length(model: Any, tokenizer: Any) -> int:
-    """What lm-eval takes for a model's context."""
+    """A model's context length in tokens, as lm-eval resolves it."""
     from lm_eval.models.utils import resolve_max_length
 
     return int(resolve_max_length(model.config, tokenizer, default=HarnessLM._DEFAULT_MAX_LENGTH))
 
 
 def engine_of(engines: Sequence[Engine]) -> Engine:
-    """One engine for the provenance: their names together, dtype and device of the first."""
+    """One engine for the provenance: their names together, dtype and device of the first. Raises HarnessError without any."""
     if not engines:
         raise HarnessError("nothing was asked")
     names = "+".join(dict.fromkeys(engine.name for engine in engines))

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from harness.engines.chat.completions import Prompt
 
 MAX_NEW_TOKENS = 256
-"""Where a task does not say, as lm-eval has it."""
+"""lm-eval's limit of new tokens where a task sets none."""
 TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names under which a task may give its limit; the first one counts, as in lm-eval."""
+"""Options by which a task may set its limit; the first one that is set counts, as in lm-eval."""
 
 
 def answer_begins(tokenizer: Any) -> str | None:
-    """What a chat template puts before an answer, where it shows thoughts; None for a template that does not."""
+    """The text that a chat template with thoughts puts before an answer; None for a template without thoughts."""
     template = getattr(tokenizer, "chat_template", None)
     if not template or not any(mark in str(template) for mark in OPENS):
         return None
@@ -29,14 +29,14 @@ def answer_begins(tokenizer: Any) -> str | None:
     try:
         before = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False)
         whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    except Exception:  # noqa: BLE001 - a template may raise anything; whoever needs it says so
+    except Exception:  # noqa: BLE001 - a template may raise anything; rendering a prompt reports that
         return None
     begins: str = whole.removeprefix(before)
     return begins if begins and begins != whole else None
 
 
 def said_of(text: str, *, opened: bool) -> str:
-    """An answer without what was thought; nothing where the thought that the prompt opened never ends."""
+    """An answer without its thoughts; empty where the thought that the prompt opened never ends."""
     spoken = apart(text)
     return "" if opened and spoken.thought is None else spoken.said or ""
 
@@ -52,8 +52,8 @@ def make_prompt(
 ) -> Prompt:
     """A generation request of lm-eval as its `local-completions` sends it, in token ids, cut from the left to leave room.
 
-    `thinks`: the answer may begin with a thought, which the task's own ends of a text must not break off: the server stops at
-    EOS alone, and the text is cut afterwards.
+    `thinks`: the answer may begin with a thought, within which the task's stop strings must not apply: the server stops at EOS
+    alone, and the text is cut afterwards.
 
     Raises DataError where the answer alone would fill the context.
     """
@@ -102,7 +102,10 @@ def prompt_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def render_chat(tokenizer: Any, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """A conversation as lm-eval's `hf` renders it: a template that refuses the system's role gets it left out."""
+    """A conversation rendered as lm-eval's `hf` does: without system messages if the template refuses them.
+
+    Raises SpecError or CheckpointError.
+    """
     if not getattr(tokenizer, "chat_template", None):
         raise SpecError(
             "apply_chat_template: the checkpoint's tokenizer has no chat template; leave it out, or give it one"
@@ -125,7 +128,7 @@ def render_chat(tokenizer: Any, messages: list[dict[str, str]], add_generation_p
 
 
 def cut(text: str, stop: Sequence[str], specials: Sequence[str]) -> str:
-    """The text before the first of the stops, whatever the server made of them, without special tokens, as `hf` has it."""
+    """The text before the first stop string (whether or not the server stopped there), without special tokens, as in lm-eval's `hf`."""
     for mark in stop:
         if mark:
             text = text.split(mark)[0]

@@ -34,7 +34,7 @@ except ImportError as error:
 log = logging.getLogger("lm_eval.models.harness")
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
-"""What lm-eval asks: the texts (None for a window of a rolling text), the context's ids and the continuation's."""
+"""A request of lm-eval: its texts (None for a window of a rolling text), ids of the context, ids of the continuation."""
 
 ELSEWHERE = "use --model hf"
 NOT_HERE = {
@@ -48,17 +48,17 @@ class HarnessLM(HFLM):  # type: ignore[misc]
     """A causal LM for lm-eval: the results of `hf` with `logits_cache=False`, without padding or reading a prefix twice.
 
     Takes the arguments of `hf`, and `batch_tokens`, the tokens per forward pass. Without a device it takes the GPU if there
-    is one. `batch_size` holds for generation only. log-softmax is in float32 or wider whatever `softmax_dtype` says. Where
-    hf stops with an assertion because a merge swallows the continuation, or a context of white space has no tokens, this
-    scores as `harness score` does.
+    is one. `batch_size` holds for generation only. log-softmax is in float32 or wider, `softmax_dtype` has no effect. Where hf fails
+    an assertion because a merge swallows the continuation, or a context of white space has no tokens, this scores as
+    `harness score` does.
 
-    Tasks of simulations (request type `simulate`) are played by endpoints: `agent_llm`, `agent_api_base` and the other
-    arguments of simulation_args.py. With an agent and without `pretrained` no checkpoint is loaded.
+    Tasks of simulations (request type `simulate`) use endpoints: `agent_llm`, `agent_api_base` and the other arguments of
+    simulation_args.py. With an agent and without `pretrained` no checkpoint is loaded.
     """
 
     _is_loaded = True
     _encoded: Mapping[str, list[int]] = {}
-    """Texts whose ids are known while a call lasts."""
+    """Text -> its ids, for the length of a call."""
 
     def __init__(
         self, pretrained: Any = None, *, device: str | None = None, batch_tokens: int | None = None, **kwargs: Any
@@ -72,7 +72,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
                 raise SpecError(
                     f"--model harness knows no argument {unknown[0]!r}; docs/tau2.md names those of simulations"
                 )
-            super(HFLM, self).__init__()  # what every model of lm-eval has; there is nothing to load
+            super(HFLM, self).__init__()  # lm-eval's base class only: there is nothing to load
             self._is_loaded = False
             return
         for name, what in NOT_HERE.items():
@@ -107,7 +107,10 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         return accelerator is not None and str(accelerator.distributed_type).rpartition(".")[2] == "FSDP"
 
     def simulate(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """What came of each request's simulations, in order, as JSON text. The requests know what is played; this lends the players."""
+        """The result of each request's simulations, in order, as JSON text.
+
+        Requests carry their Order; this passes them the Players.
+        """
         answers = [""] * len(requests)
         games: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
@@ -124,7 +127,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         return answers
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes beside the results; nothing where no checkpoint is loaded."""
+        """What lm-eval stores about the model with its results; empty where no checkpoint is loaded."""
         return super().get_model_info() if self._is_loaded else {}
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
@@ -140,7 +143,10 @@ class HarnessLM(HFLM):  # type: ignore[misc]
             )
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(nats, whether every token was the likeliest) of every request, in order. Each distinct text is encoded once."""
+        """(nats, whether every token was the likeliest) of every request, in order. Each distinct text is encoded once.
+
+        Raises DataError for a request without a token.
+        """
         self._need_checkpoint()
         for index, request in enumerate(requests):
             if self.is_empty(request):
@@ -154,12 +160,12 @@ class HarnessLM(HFLM):  # type: ignore[misc]
         return answers
 
     def is_empty(self, request: Any) -> bool:
-        """Whether a likelihood is asked for of no text at all."""
+        """Whether a request has neither context nor continuation tokens."""
         context, continuation = request.args
         return not context and not self.tok_encode(continuation, add_special_tokens=False)
 
     def _encode_all(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        """What `tok_encode` gives for each text, in one go."""
+        """The result of `tok_encode` for each text, in one batch."""
         begin = self.tokenizer.decode(self.prefix_token_id)
         encoded: dict[str, list[int]] = {}
         for begun in (False, True):
@@ -189,7 +195,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """(nats, whether every token was the likeliest) of every request, in order. `override_bs` is of no effect."""
+        """(nats, whether every token was the likeliest) of every request, in order. `override_bs` has no effect."""
         limit = self.max_length
         plan = PackPlan([token_pair(index, request, limit) for index, request in enumerate(requests)])
         with _Bar(total=len(requests), disable=disable_tqdm or self.rank != 0) as bar:
@@ -217,7 +223,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
 
 
 class _Bar:
-    """Our progress, shown as lm-eval shows its own."""
+    """A Progress shown as a progress bar like lm-eval's own."""
 
     def __init__(self, *, total: int, disable: bool) -> None:
         self._bar = tqdm(total=total, disable=disable, desc="Running loglikelihood requests")
@@ -233,7 +239,7 @@ class _Bar:
 
 
 def token_pair(index: int, request: Request, limit: int) -> TokenPair:
-    """The last `limit` + 1 tokens, as `hf` keeps them: the last one is predicted, never read."""
+    """The last `limit` + 1 tokens of a request, as in `hf`: the last one is predicted, never read. Raises DataError."""
     texts, context, continuation = request
     if not continuation or len(continuation) > limit:
         shown = f" ({texts[1][:40]!r} after {texts[0][-40:]!r})" if texts else ""

@@ -1,7 +1,7 @@
-"""Which model a result file of lm-eval is of, as its model_args tell. Pure reading of text and mappings.
+"""Which model a result file of lm-eval is of, by its model_args. Pure functions of text and mappings.
 
-Two files are of one model where everything that may change a number is the same, in whichever form it is written (a
-mapping, or `a=b,c=d`). How a model was run (batches, devices, retries) tells no models apart.
+Two files are of one model if every argument that may change a number is the same, in either form (a mapping, or `a=b,c=d`).
+Arguments of how it was run (batches, devices, retries) do not count.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 NAMES = ("pretrained", "model", "path", "engine")
-"""Arguments that name the model itself, the first that is there."""
+"""Arguments that name the model itself; the first that is set counts."""
 WEIGHTS = ("peft", "delta", "lora_local_path", "adapter", "revision", "subfolder", "gguf_file")
-"""Arguments that make other weights of it: always part of its label."""
+"""Arguments that change its weights: always part of its label."""
 OF_THE_RUN = frozenset(
     [
         *("batch_size", "max_batch_size", "device", "device_map", "device_map_option", "parallelize", "offload_folder"),
@@ -41,7 +41,7 @@ _DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model: its name, and the arguments that tell it from others of that name, sorted."""
+    """A model: its name, and the arguments that distinguish it from others of that name, sorted."""
 
     name: str
     arguments: tuple[tuple[str, str], ...] = ()
@@ -68,7 +68,7 @@ def model_of(arguments: Any, otherwise: str) -> Model:
 
 
 def labels(models: Sequence[Model]) -> dict[Model, str]:
-    """A name for each model, no two alike: its own, its weights', and whatever else tells it from another in the table."""
+    """A unique label for each model: its name, arguments of its weights, and others that distinguish it from models of that name."""
     found = {}
     for model in models:
         others = [other for other in models if other.name == model.name and other != model]
@@ -95,7 +95,7 @@ def _parsed(arguments: Any) -> Mapping[str, Any]:
         try:
             value = json.loads(arguments)
         except (ValueError, RecursionError):
-            return {"model_args": arguments}  # unread, and still not those of another model
+            return {"model_args": arguments}  # not parsed, but equal texts are still the same model
         return value if isinstance(value, dict) else {"model_args": arguments}
     found: dict[str, str] = {}
     for part in _split(arguments):
@@ -120,7 +120,7 @@ def _split(text: str) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    """A value in the one form in which both ways of writing model_args give it."""
+    """A value as text, the same for both ways of writing model_args."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return _plain(json.loads(value))

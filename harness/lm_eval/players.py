@@ -1,6 +1,6 @@
-"""Who plays in the simulations that lm-eval asks for: lm-eval's model opens chat models, lm-eval's task knows the game.
+"""Records between lm-eval's model and its simulation tasks: the model object opens the chat models, the task runs the simulations.
 
-The model is handed orders, lends them its players, and knows nothing of what is played.
+The model receives Orders and passes them its Players; it knows nothing of what is simulated.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from harness.tau2.runs.run import Models
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Players:
-    """`open` makes the models anew, for one run that closes them. `identity` says which they are, without addresses.
+    """The chat models of a run. `open` opens them, for one run, which closes them. `identity` identifies them, without addresses.
 
-    `out`: the folder in which runs are kept, so that they resume; None: they are not kept.
+    `out`: the folder in which runs are stored, so that they can be resumed; None: they are not stored.
     """
 
     open: Callable[[], Models]
@@ -27,10 +27,10 @@ class Players:
 
 
 class Order(Protocol):
-    """One item to be played. Orders of one game are played together, by the first one's `play`."""
+    """One item to be simulated. Orders of one `game` (a domain) are run together, by the first one's `play`."""
 
     game: str
 
     def play(self, orders: Sequence[Any], players: Players) -> list[str]:
-        """What came of each order, as JSON text (lm-eval writes the text of every answer down). Raises HarnessError."""
+        """The result of each order, as JSON text (which lm-eval stores as the answer). Raises HarnessError."""
         ...

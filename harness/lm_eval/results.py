@@ -17,7 +17,7 @@ from harness.tasks.suites.catalog import Benchmark, suites
 
 @dataclass(slots=True)
 class ModelResults:
-    """One model's benchmarks by name, over all files that name it, and what is odd about them."""
+    """One model's benchmarks by name, over all its files, and remarks about them."""
 
     label: str
     measurements: dict[str, Measurement] = field(default_factory=dict)
@@ -27,7 +27,10 @@ class ModelResults:
 
 
 def read_results(paths: Iterable[str | Path]) -> list[ModelResults]:
-    """Every `results_*.json` among the paths and below the folders among them; of two of one task, the later. Raises DataError."""
+    """Every `results_*.json` among the paths and below folders among them; if a task is in two, the later counts.
+
+    Raises DataError.
+    """
     found = []
     for name, documents in documents_by_model(paths).items():
         model = ModelResults(name)
@@ -79,7 +82,7 @@ def _date(value: dict[str, Any]) -> float:
 
 
 def _model(value: dict[str, Any], path: Path) -> Model:
-    """The model as its arguments tell, else as lm-eval names it, else the folder the file is in."""
+    """The model by its arguments, else by lm-eval's name for it, else by the folder the file is in."""
     config = value.get("config")
     name = value.get("model_name")
     otherwise = name if isinstance(name, str) and name else path.parent.name or str(path)
@@ -153,9 +156,9 @@ def _error(found: Any) -> float | None:
 
 
 def _impossible(benchmark: Benchmark, task: str, value: dict[str, Any], made: Measurement) -> str | None:
-    """What the file says of a standard error, where no answers can have it: in words; None where it may be right.
+    """A message about a standard error in the file that is impossible for its value and number of answers; None where it is possible.
 
-    `N/A` is lm-eval's word for none. A share that is neither 0 nor 1 is made of answers that differ, so its error is above 0.
+    `N/A` is lm-eval's word for none. A share that is neither 0 nor 1 comes from answers that differ, so its error is above 0.
     n answers of share p spread by sqrt(p (1 - p) n / (n - 1)) at most, and their mean by that over sqrt(n); a group's error pools
     the spreads of its k tasks (0.5 at most) with n - k. A tenth is left for errors that were drawn by bootstrap.
     """

@@ -27,18 +27,18 @@ MEANING = (
     *("target_delimiter", "process_docs", "process_results", "generation_kwargs", "filter_list", "repeats"),
     *("dataset_name", "test_split", "validation_split", "should_decontaminate", "unsafe_code"),
 )
-"""Keys of a task's configuration that decide what is asked and how it is judged; where the data lies does not."""
+"""Keys of a task's configuration that decide what is asked and how it is judged (not where the data is stored)."""
 ABOUT = ("chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn", "lm_eval_version")
 """Keys of a result file that a comparison remarks on."""
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "wer", "brier_score")
-"""Where a file does not say which way is better."""
+"""Metrics that are better when lower, for files that do not say which way is better."""
 NO_ANSWER = "no number per question"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 @dataclass(slots=True)
 class ModelSamples:
-    """One model's components, `TASK/METRIC` (and `,FILTER` where there is one); of two measurements of one, the later."""
+    """One model's components, named `TASK/METRIC` (with `,FILTER` where there is one); if one was measured twice, the later counts."""
 
     label: str
     coordinates: dict[str, Coordinate] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class _Samples:
     def columns(
         self, tasks: Sequence[str], metric: str, filter_name: str, *, grouped: bool
     ) -> tuple[dict[str, list[Any]], dict[str, str], str]:
-        """(columns of items, item -> digest of its text, why there are none)."""
+        """(columns of items, item -> digest of its text, message why there are none or "")."""
         columns: dict[str, list[Any]] = {"id": [], "value": [], **({MEMBER: []} if grouped else {})}
         contents: dict[str, str] = {}
         for task in tasks:
@@ -194,7 +194,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: not valid JSON ({error}); log the samples again") from error
     if not isinstance(row, dict) or "doc_id" not in row:
         raise DataError(f"{where}: no sample of lm-eval, it has no doc_id")
-    # Of a sample that may be pages long, what is compared.
+    # Without the texts, which may be pages long and are not compared.
     texts = ("doc", "arguments", "resps", "filtered_resps", "target")
     return {key: one for key, one in row.items() if key not in texts}
 

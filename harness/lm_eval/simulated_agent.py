@@ -1,4 +1,4 @@
-"""The agent of a simulation that lm-eval asks for: the checkpoint that was given to lm-eval, behind a server of our own."""
+"""The agent of simulations under lm-eval: the checkpoint that lm-eval was given, on a managed server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.engines.chat.served import ServedChat
 
 
 class Agent(NamedTuple):
-    """Opens chat models that are the checkpoint. `identity` says which one: by its files, not by its path."""
+    """Opens chat models of the agent. `identity` identifies a checkpoint by its files, not by its path."""
 
     open: Callable[[], ChatModel]
     identity: dict[str, Any]
@@ -34,7 +34,7 @@ def served_agent(
     timeout_s: float,
     attempts: int,
 ) -> Iterator[Agent]:
-    """Until the block is left a vLLM server has the checkpoint; it starts when the agent is first asked.
+    """Within the block the agent is the checkpoint on a vLLM server, which starts with the agent's first request.
 
     `command`: vllm's executable or its environment's folder (docs/serving.md). Raises SpecError.
     """
@@ -61,7 +61,7 @@ def served_agent(
 
 
 def _servable(model: Path, adapter: Path | None) -> Servable:
-    """Told apart by names, sizes and times of files: lm-eval asks for one checkpoint per process."""
+    """The checkpoint, identified by names, sizes and times of its files: lm-eval measures one checkpoint per process."""
     files = _files(model)
     own = files if adapter is None else digest_json([files, _files(adapter)])
     tokenizer = adapter if adapter is not None and (adapter / "tokenizer_config.json").exists() else model

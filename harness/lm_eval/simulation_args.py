@@ -1,6 +1,6 @@
-"""The model arguments of lm-eval that say who plays in simulations: endpoints, and how many requests in flight.
+"""The model arguments of lm-eval for simulations: endpoints of the participants, and how many requests in flight.
 
-Opening calls nobody. Knows no game.
+Opening a model sends no request. Knows nothing of what is simulated.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ OF_MODELS = {name for name, key in keys().items() if key.split(".")[0] in Partic
     "agent_instructions",
     "transport",
 }
-"""Model arguments that say who takes part. The others of the table are the tasks' alone: lm-eval tells both all of them."""
+"""Model arguments about the participants. The other keys are for the tasks alone; lm-eval passes all of them to both."""
 IN_FLIGHT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationArgs:
-    """Who takes part, as lm-eval was told. A part without a model is left empty; the agent, without one, is the checkpoint."""
+    """The participants by lm-eval's arguments. A role without a model is left empty, except the agent: without `agent_llm` it is the
+    checkpoint itself, served with vLLM.
+    """
 
     participants: Participants
     simulations: str | None = None
@@ -42,7 +44,7 @@ class SimulationArgs:
 
     @classmethod
     def taken_from(cls, arguments: dict[str, Any], *, pretrained: Any, adapter: str | None = None) -> SimulationArgs:
-        """Takes its own and the tasks' out of a model's arguments. Raises SpecError for one that cannot be."""
+        """Remove its own arguments and the tasks' from a model's `arguments`. Raises SpecError for a bad value."""
         taken = {name: arguments.pop(name) for name in list(arguments) if name in keys() and name != "domain"}
         with named(str):
             return cls(
@@ -57,12 +59,12 @@ class SimulationArgs:
 
     @property
     def serves_checkpoint(self) -> bool:
-        """Whether the agent is the checkpoint, on a server of our own."""
+        """Whether the agent is the checkpoint, on a managed server."""
         return self.participants.agent.model == CHECKPOINT
 
     @contextlib.contextmanager
     def players(self) -> Iterator[Players]:
-        """Who plays, until the block is left. Raises SpecError where nobody can be the agent."""
+        """The players, for the length of the block. Raises SpecError where the agent cannot be served, or a key is not set."""
         them = self.participants
         with contextlib.ExitStack() as stack:
             agent = stack.enter_context(self._agent())
@@ -88,7 +90,7 @@ class SimulationArgs:
             )
 
     def _agent(self) -> contextlib.AbstractContextManager[Agent]:
-        """The model that was named, else the checkpoint behind a server of our own."""
+        """The named model, else the checkpoint on a managed server."""
         agent = self.participants.agent
         if not self.serves_checkpoint:
             with named(str):

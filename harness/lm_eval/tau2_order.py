@@ -1,6 +1,6 @@
-"""Simulations that lm-eval asks for: an order per task, all orders of a domain played as one run, a line per trial.
+"""Simulations under lm-eval: an order per task; all orders of a domain are one run, with a line per trial.
 
-Knows no lm-eval: it is handed players and gives back JSON values.
+Does not import lm-eval: takes Players and returns JSON values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.tau2.runs.run import Report, run
 from harness.tau2.simulate.seeds import trial_seeds
 
 UNSCORED = "unscored"
-"""The share of a task's simulations that have no reward: endpoint or judge failed, or there is no judge."""
+"""Name of a metric: the share of a task's simulations that have no reward (endpoint or judge failed, or there is no judge)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def _answer(task_id: str, plan: Plan, revision: str, lines: Mapping[Key, dict[st
 
 
 def metrics(answer: Mapping[str, Any]) -> dict[str, float | None]:
-    """A task's means over its scored trials. What no trial has a value of has no key, so that no mean counts it as 0.
+    """A task's means over its scored trials. A metric without a value in any trial has no key, so that no mean counts it as 0.
 
     pass^k is None where fewer than k trials were scored.
     """

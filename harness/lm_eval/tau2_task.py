@@ -1,7 +1,7 @@
 """tau2 domains as lm-eval tasks: the class that the YAML files of tasks/tau2 name. Imported by lm-eval alone.
 
-A task asks with requests of its own type, `simulate`, which the model must have. The YAML's `metadata`, into which lm-eval
-merges --model_args and --metadata, says what is played: domain, split, solo, num_trials, task_ids, source, data, ...
+A task uses requests of a type of its own, `simulate`, which the model must support. The YAML's `metadata`, into which lm-eval merges
+--model_args and --metadata, has the settings: domain, split, solo, num_trials, task_ids, source, data, ...
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _refuse(model: Any, requests: Sequence[Any]) -> Any:
     )
 
 
-# lm-eval calls the method of a request's type on whatever model there is. Every model has this one now, which says so.
+# lm-eval calls the method named for a request's type on the model. Models without `simulate` get this one, which raises a message.
 if not hasattr(LM, REQUEST):
     LM.simulate = _refuse
 
@@ -57,7 +57,7 @@ class Tau2Task(Task):  # type: ignore[misc]
         self._config = TaskConfig(task=config["task"], output_type=REQUEST, num_fewshot=0, repeats=1, metadata=metadata)
 
     def download(self, *_: Any, **__: Any) -> None:
-        """There is nothing to download: the plan was made from files."""
+        """Set the data set from the plan; nothing is downloaded."""
         self.dataset = {"test": [task_value(task) for task in self.plan.tasks]}
 
     def has_training_docs(self) -> bool:
@@ -73,16 +73,16 @@ class Tau2Task(Task):  # type: ignore[misc]
         return True
 
     def test_docs(self) -> list[dict[str, Any]]:
-        """The tasks, as they stand in a task file."""
+        """The tasks, as in a task file."""
         docs: list[dict[str, Any]] = self.dataset["test"]
         return docs
 
     def doc_to_text(self, doc: dict[str, Any]) -> str:
-        """What the simulated user is told."""
+        """The instructions of the simulated user, as JSON text."""
         return json.dumps(doc.get("user_scenario"))
 
     def doc_to_target(self, doc: dict[str, Any]) -> str:
-        """What success is."""
+        """The evaluation criteria, as JSON text."""
         return json.dumps(doc.get("evaluation_criteria"))
 
     def fewshot_context(self, doc: dict[str, Any], *_: Any, **__: Any) -> str:
@@ -95,7 +95,7 @@ class Tau2Task(Task):  # type: ignore[misc]
         return Instance(request_type=REQUEST, doc=doc, arguments=(ctx, order), idx=0, metadata=kwargs["metadata"])
 
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float | None]:
-        """A value per metric that the task has one for."""
+        """The task's metrics (tau2_order.py: metrics)."""
         return metrics(json.loads(results[0]))
 
     def aggregation(self) -> dict[str, Callable[..., float | None]]:
@@ -115,7 +115,7 @@ def mean_if_all(values: Sequence[float | None]) -> float | None:
 
 
 def _plan(metadata: Mapping[str, Any]) -> Plan:
-    """What is played. Raises SpecError or DataError in one line, before any model is asked."""
+    """The plan of a task's metadata. Raises SpecError or DataError, before any request is sent."""
     values = {name: value for name, value in metadata.items() if name in keys()}
     for name in (
         "task_ids",

@@ -1,4 +1,4 @@
-"""The reference agent: warmed up by imitation, improved offline by Conservative Q-Learning; its folder, and what it says next."""
+"""The reference agent: warmed up by imitation, improved offline by Conservative Q-Learning (arXiv 2006.04779), saved in a folder."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ from harness.reward_models.reference import Reference
 CARD = "agent.json"
 WEIGHTS = "agent.safetensors"
 LARGEST = 1e6
-"""Of what a network is shown: z are a few, and float32 does not hold all that float64 does."""
+"""Largest input of a network: z are a few units, and float32 has a smaller range than float64."""
 
 
 class Settings(Record):
-    """Of networks and learning. The paper gives the layers and 2.1M parameters (width 296 at N = 52), none of the other numbers."""
+    """Settings of networks and learning.
+
+    The paper gives the layers and 2.1M parameters (width 296 at N = 52), and no other numbers.
+    """
 
     width: int = Field(default=296, ge=1)
     heads: int = Field(default=8, ge=1)
@@ -51,7 +54,7 @@ class Settings(Record):
 
 
 class Card(Record):
-    """What an agent is: its space, what standardises its input, how it was made, and what it learned from."""
+    """The record of an agent: domains, components, reference of its input, settings, and what it learned from."""
 
     schema_: str = Field(default="harness.mixing_agent/1", alias="schema")
     domains: list[str] = Field(min_length=1)
@@ -92,7 +95,7 @@ class Agent:
             self.actor, self.critic = Actor(**size), Critic(**size)
 
     def warm_up(self, data: Episodes) -> Self:
-        """Imitation by mean squared error on the trajectories of K = 1, or on all where none is named so. Raises as `improve`."""
+        """Imitation by mean squared error on the trajectories of K = 1, or on all where no name says so. Raises as `improve`."""
         self._check(data)
         first = [b for b, k in enumerate(data.ks) if k == 1]
         some = data.only(first) if first else data
@@ -108,9 +111,9 @@ class Agent:
         return self
 
     def improve(self, data: Episodes, *, standardized: bool = True) -> Self:
-        """Conservative Q-Learning, actor-critic: values of the data's mixtures by TD, those of others pressed down, and the actor
-        climbs the critic. Gains are divided by their spread. The causal layers make every prefix of a trajectory a fragment.
-        Raises DataError for other domains or components, EngineError where learning diverged.
+        """Conservative Q-Learning, actor-critic: TD learning for the mixtures in the data, a penalty on the values of others, and the
+        actor ascends the critic. Gains are divided by their standard deviation. With causal layers every prefix of a trajectory is
+        trained on. Raises DataError for other domains or components, EngineError where learning diverged.
         """
         self._check(data)
         chosen = self.card.settings
@@ -176,14 +179,14 @@ class Agent:
         return found
 
     def next_of(self, feed: Feed, trajectory: str) -> dict[str, float]:
-        """The same from a feed, with its columns brought into the agent's order by name. Raises DataError."""
+        """rho of the next step by domain, from a feed whose columns are ordered by name. Raises DataError."""
         card = self.card
         ordered = history(feed, trajectory, domains=card.domains, components=card.components, reference=card.reference)
         return dict(zip(card.domains, self.next(ordered).tolist(), strict=True))
 
     @property
     def digest(self) -> str:
-        """Of the weights of both networks."""
+        """Digest of the weights of both networks."""
         return digest_bytes(self._weights())
 
     def _weights(self) -> bytes:
@@ -197,7 +200,7 @@ class Agent:
         return content
 
     def save(self, folder: Path) -> None:
-        """agent.safetensors and agent.json, the card."""
+        """Write agent.safetensors and agent.json, the card."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = self._weights()
         self.card = self.card.model_copy(update={"weights": digest_bytes(weights)})
@@ -206,7 +209,7 @@ class Agent:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises DataError for a folder that holds no agent of this version."""
+        """The agent in a folder. Raises DataError for a folder without an agent of this version."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 

@@ -1,4 +1,4 @@
-"""What an agent is compared with: fixed mixtures, a regression on mixtures, a bandit. Pure arithmetic, no model."""
+"""Baselines for an agent: fixed mixtures, a regression on mixtures, a bandit. Pure arithmetic, no model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 
 
 class Policy(Protocol):
-    """Says what the next step is trained on, from the array of the trajectory so far (`Feed.matrix`), shape [T, N + |D|]."""
+    """Chooses the mixture of the next step from the array of the trajectory so far (`Feed.matrix`), shape [T, N + |D|]."""
 
     def next(self, matrix: Floats) -> Floats:
         """rho of the next step, shape [N], sums to 1."""
@@ -33,12 +33,12 @@ class Fixed:
     rho: Floats
 
     def next(self, matrix: Floats) -> Floats:
-        """Whatever came before."""
+        """`rho`."""
         return self.rho
 
 
 def uniform(space: Domains) -> Fixed:
-    """All domains alike."""
+    """Equal shares of all domains."""
     return Fixed(np.full(len(space.names), 1 / len(space.names)))
 
 
@@ -48,7 +48,7 @@ def start(space: Domains) -> Fixed:
 
 
 def target_only(space: Domains) -> Fixed:
-    """The targets as they are to end, no source."""
+    """The target state: no source."""
     return Fixed(space.target)
 
 
@@ -67,11 +67,11 @@ def grid(n: int, *, parts: int) -> list[Fixed]:
 class Regression:
     """score = f(mixture of a run), by ridge on shares and a `curve` of them, `products` or `logarithms`.
 
-    `decay`: what a step counts for, of the step after it. `error`: leave-one-out, root mean square, in the score's unit.
+    `decay`: weight of a step relative to the step after it. `error`: leave-one-out, root mean square, in the score's unit.
     """
 
     coefficients: Floats
-    """Of the shares and their curve; then of what stood beside them, which no mixture changes."""
+    """Of the shares and their curve; then of the other features, which do not depend on the mixture."""
     mean: Floats
     error: float
     penalty: float
@@ -79,7 +79,7 @@ class Regression:
     decay: float = 1.0
 
     def predict(self, rho: Floats) -> Floats:
-        """Of runs with one mixture throughout, from an average start, [..., N] to [...]."""
+        """Scores of runs with one mixture throughout, from an average start: [..., N] to [...]."""
         features = CURVES[self.curve](rho)
         n = features.shape[-1]
         scores: Floats = (features - self.mean[:n]) @ self.coefficients[:n] + self.mean[-1]
@@ -87,12 +87,11 @@ class Regression:
 
 
 def regmix(data: Episodes, *, standardized: bool = True, penalties: Sequence[float] = PENALTIES) -> Regression:  # fmt: skip
-    """RegMix on trajectories: a row per run, the mixture of its tokens, and what it gained in all.
+    """RegMix (arXiv 2407.01492) on trajectories: a row per run with the mixture of its tokens and its total gain.
 
-    Along a trajectory mixtures change, and what was trained last counts for more: so a step's tokens count for `decay` of those of the
-    next. Which decay, which curve and which penalty is decided by the least leave-one-out error. The scores that a run starts from
-    stand beside the mixture, since bases differ. A run with a transition that has no gain is not used. Raises DataError with fewer
-    than three runs.
+    Along a trajectory mixtures change, and later training counts for more: a step's tokens have the weight `decay` relative to those of
+    the next. Decay, curve and penalty are chosen by the least leave-one-out error. The scores that a run starts from are features too,
+    since bases differ. A run with a transition without a gain is not used. Raises DataError for fewer than three runs.
     """
     gains = data.gains_standardized if standardized else data.gains
     runs = [b for b, length in enumerate(data.lengths) if data.mask[b, :length].all()]
@@ -108,7 +107,7 @@ def regmix(data: Episodes, *, standardized: bool = True, penalties: Sequence[flo
 
 
 def _mixture(rho: Floats, tokens: Floats, decay: float) -> Floats:
-    """Of all tokens of a run, [T, N] to [N]; those of a step's length later count for 1 / decay as much."""
+    """The mixture of all tokens of a run, [T, N] to [N]; tokens trained a (mean) step later have 1 / decay times the weight."""
     after = tokens.sum() - np.cumsum(tokens)
     found: Floats = np.average(rho, axis=0, weights=tokens * decay ** (after / tokens.mean()))
     return found
@@ -117,7 +116,10 @@ def _mixture(rho: Floats, tokens: Floats, decay: float) -> Floats:
 def fit_regression(
     mixtures: Floats, scores: Floats, *, beside: Floats | None = None, penalties: Sequence[float] = PENALTIES
 ) -> Regression:
-    """The best curve and penalty by leave-one-out. `mixtures`: [runs, N]; `beside`: [runs, M], what else scores depend on. Raises SpecError."""
+    """The best curve and penalty by leave-one-out. `mixtures`: [runs, N]; `beside`: [runs, M], further features.
+
+    Raises SpecError.
+    """
     if not penalties:
         raise SpecError("a regression takes at least one penalty")
     others = np.empty((len(scores), 0)) if beside is None else beside
@@ -129,7 +131,7 @@ def fit_regression(
 
 
 def _ridge(features: Floats, scores: Floats, *, curve: str, penalties: Sequence[float]) -> Regression:
-    """Through the kernel of the features, so that N^2 products cost no more than the runs; leave-one-out in closed form."""
+    """Ridge regression in its dual form, whose cost depends on the number of runs and not of features; leave-one-out in closed form."""
     centre, level = features.mean(0), float(scores.mean())
     centred, n = features - centre, len(scores)
     values, vectors = np.linalg.eigh(centred @ centred.T)
@@ -148,7 +150,10 @@ def _ridge(features: Floats, scores: Floats, *, curve: str, penalties: Sequence[
 
 
 def best_mixture(fitted: Regression, n: int, *, candidates: int = 20_000, top: int = 100, seed: int = 0) -> Fixed:
-    """The mean of the `top` best predicted of random mixtures, as RegMix takes it. They are drawn at several concentrations."""
+    """The mean of the `top` random mixtures with the best predictions, as in RegMix. They are drawn at several concentrations.
+
+    Raises SpecError for a `top` outside [1, candidates].
+    """
     if not 1 <= top <= candidates:
         raise SpecError(f"top is {top}; it lies between 1 and the {candidates} candidates")
     rng = np.random.default_rng(seed)
@@ -167,7 +172,7 @@ def _products(rho: Floats) -> Floats:
 
 
 def _logarithms(rho: Floats) -> Floats:
-    """Shares and their logarithms, which the agent's critic has too: more of a domain brings ever less. Shape [..., 2 N]."""
+    """Shares and their logarithms (diminishing returns of a domain), as in the agent's critic. Shape [..., 2 N]."""
     found: Floats = np.concatenate([rho, np.log1p(rho / FLOOR) / math.log1p(1 / FLOOR)], axis=-1)
     return found
 
@@ -177,16 +182,16 @@ CURVES: dict[str, Callable[[Floats], Floats]] = {"products": _products, "logarit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bandit:
-    """EXP3 over domains, after online data mixing: greedy for gain, without a model of what a step does to later ones.
+    """EXP3 over domains, after online data mixing: maximises the next gain, without a model of later steps.
 
-    A step trains on all domains at once, so a domain's part in a gain is told by its share: from step to step it is credited
-    with (gain - mean gain so far) x (share - 1 / N). Mixtures are drawn around the policy (Dirichlet, `spread` its concentration):
-    without that, shares that stay say nothing. `floor` of every mixture is uniform. A pure function of the array and the seed.
+    A step trains on all domains at once, so a gain is credited to a domain by its share: each step adds
+    (gain - mean gain so far) x (share - 1 / N). Mixtures are drawn around the policy (Dirichlet, `spread` its concentration), since
+    constant shares would give no information. `floor` of every mixture is uniform. A pure function of the array and the seed.
     """
 
     n: int
     weights: Floats | None = None
-    """lambda of the components; by default alike."""
+    """lambda of the components; default: equal."""
     rate: float = 2.0
     floor: float = 0.1
     spread: float = 20.0

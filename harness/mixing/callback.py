@@ -1,4 +1,4 @@
-"""A transformers Trainer callback: every so many steps the model is scored and the stream that it trains on re-weighted."""
+"""A transformers Trainer callback: every `every` steps the model is scored and the stream that it trains on re-weighted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from harness.run.live import RewardEnvironment
 
 
 class MixingCallback(TrainerCallback):  # type: ignore[misc]
-    """Scores before the first step and after every `every` steps, and sets the stream's shares to what `policy` says.
+    """Scores before the first step and after every `every` steps, and sets the stream's shares to the policy's mixture.
 
         stream = MixedStream({"web": web, "code": code})
         callback = MixingCallback(RewardEnvironment("spec.yaml", out="results/live"), stream, "agent/", every=100)
         Trainer(model=model, args=TrainingArguments(max_steps=8000, ...), train_dataset=stream, callbacks=[callback])
 
-    A training that is resumed from a checkpoint goes on in the same trajectory, on the shares that it had; the Trainer itself decides
-    what of the stream is read again. `on_mixture(step, shares)` is told of each. With several processes the first one scores and tells
-    the others. Raises SpecError for `every` below 1, and what `Steering` raises.
+    A training that is resumed from a checkpoint continues its trajectory, with the shares that it had; the Trainer itself decides which
+    part of the stream is read again. `on_mixture(step, shares)` is called with each mixture. With several processes the first one scores
+    and sends the result to the others. Raises SpecError for `every` below 1, and what `Steering` raises.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
         self._steering = Steering(environment, policy, domains=stream.domains, trajectory=trajectory)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Score what the training starts from. Raises SpecError where no process has the whole model."""
+        """Score the initial model. Raises SpecError where no process has the whole model."""
         if args.world_size > 1 and (getattr(args, "fsdp", None) or getattr(args, "deepspeed", None)):
             raise SpecError(
                 "MixingCallback scores in one process, and FSDP and DeepSpeed may spread a model over several; save "
@@ -55,7 +55,7 @@ class MixingCallback(TrainerCallback):  # type: ignore[misc]
         self._steer(state, kwargs, begun=False)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Score and re-weight, where it is time."""
+        """Score and re-weight after every `every` steps."""
         if state.global_step % self.every == 0:
             self._steer(state, kwargs, begun=True)
 

@@ -1,4 +1,6 @@
-"""Domains of texts by a classifier, and with it the start state of a model whose data nobody knows: what it writes by itself."""
+"""Domains of texts by a classifier, and with it an estimate of the start state of a model whose training data is not known: the texts
+that it generates.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ BATCH = 32
 
 
 class Classifier(Protocol):
-    """Says of texts which of its `labels` each is."""
+    """Assigns one of its `labels` to each text."""
 
     labels: Sequence[str]
 
@@ -38,7 +40,7 @@ class PipelineClassifier:
         self.labels: Sequence[str] = [by_id[position] for position in sorted(by_id)]
 
     def classify(self, texts: Sequence[str]) -> list[int]:
-        """Texts beyond the classifier's length are cut."""
+        """Positions in `labels`; texts longer than the classifier's context are cut."""
         padded = self._pipeline.tokenizer.pad_token_id is not None
         found = self._pipeline(list(texts), batch_size=BATCH if padded else 1, truncation=True)
         return [self.labels.index(one["label"]) for one in found]
@@ -52,7 +54,7 @@ class KeywordClassifier:
         self._words = [{word.lower() for word in some} for some in words.values()]
 
     def classify(self, texts: Sequence[str]) -> list[int]:
-        """By counts."""
+        """Positions in `labels`, by the counts of their words."""
         counts = [
             [sum(word in some for word in re.findall(r"\w+", text.lower())) for some in self._words] for text in texts
         ]
@@ -71,7 +73,10 @@ def shares_of(texts: Sequence[str], classifier: Classifier) -> Floats:
 def sample_texts(
     model: Any, tokenizer: Any, *, number: int, length: int = 128, batch: int = 64, seed: int = 0
 ) -> list[str]:
-    """What a causal LM writes after its BOS token at temperature 1: an estimate of the data that it was trained on."""
+    """Texts that a causal LM generates after its BOS token at temperature 1: a sample of the data that it was trained on.
+
+    EOS where there is no BOS; raises DataError where there is neither. `length` in tokens.
+    """
     import torch
 
     start = next((one for one in (tokenizer.bos_token_id, tokenizer.eos_token_id) if one is not None), None)

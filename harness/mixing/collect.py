@@ -1,6 +1,6 @@
-"""Many trajectories, several at a time, into one feed. Killed at any moment, the same command goes on and ends with the same feed.
+"""Collects many trajectories, several at a time, into one feed. After a kill the same call resumes, and ends with the same feed.
 
-OUT/parts/NAME/card.json      what the trajectory is, so that no other takes its place
+OUT/parts/NAME/card.json      the trajectory's identity, so that another one of the name is refused
 OUT/parts/NAME/state          the trainer after the last step
 OUT/parts/NAME/run/           its own run folder: the feed of one trajectory, a line after each step
 OUT/rewards.jsonl, ...        the run of all of them, once all are finished
@@ -57,12 +57,12 @@ def collect(
     reference: Reference | None = None,
     tell: Tell = lambda _: None,
 ) -> Feed:
-    """Train and score them all; their feed, trajectories in the given order, also at `out`.
+    """Train and score all trajectories; returns their feed in the given order, which is also written to `out`.
 
-    `workers`: how many processes of this machine, or those of a Ray cluster; None: this process. `threads`: of each; the same weights
-    need the same number. `reference` standardises what policies see. `tell` is given a line for each trajectory that is finished. More
-    trajectories than before go on with those that are there. Raises SpecError for two of one name, StateError for a folder that
-    holds others or is in use, EngineError for one that workers died of, and what training and scoring raise.
+    `workers`: number of processes on this machine, or the options of a Ray cluster; None: this process. `threads`: of each process; equal
+    weights need equal numbers. `reference` standardises what policies see. `tell` is called with a line for each finished trajectory. A
+    later call may have more trajectories; finished ones are kept. Raises SpecError for two of one name, StateError for a folder that holds
+    others or is in use, EngineError for a trajectory at which workers died, and what training and scoring raise.
     """
     names = [one.name for one in trajectories]
     if not names or len(set(names)) < len(names):
@@ -111,7 +111,7 @@ class Proxy:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The work of training proxies and scoring them; its tasks are Proxies."""
+    """The Work of training proxies and scoring them; its tasks are Proxies."""
 
     trajectories: tuple[Trajectory, ...]
     recipe: Recipe
@@ -124,13 +124,13 @@ class Training:
     most = None
 
     def check(self, n: int) -> None:
-        """Any number will do."""
+        """Any number of workers is allowed."""
 
     @contextlib.contextmanager
     def opened(
         self, *, folder: Path, number: int, products: str, progress: Progress
     ) -> Iterator[Callable[[Proxy], Iterator[Event]]]:
-        """Token files and bases are loaded once."""
+        """With a TokenTrainer of its own, which loads token files and bases once."""
         import torch
 
         before = torch.get_num_threads()
@@ -166,7 +166,7 @@ class Training:
             (folder / "state").unlink(missing_ok=True)
 
     def _fix(self, folder: Path, products: str) -> None:
-        """All trajectories multiply by one library, whoever works at them."""
+        """Fix one library of float32 products for all trajectories and workers."""
         from harness.engines.scoring.products import fix_products
 
         prepared = self.prepared
@@ -174,7 +174,10 @@ class Training:
             ledger.products(lambda stored: fix_products(stored or products))
 
     def products(self) -> str:
-        """Of trajectories that are there already, or as a trial on this machine says. Raises StateError."""
+        """The library of float32 products: of trajectories that exist already, else by a trial on this machine.
+
+        Raises StateError.
+        """
         from harness.engines.scoring.products import fix_products
 
         for one in self.trajectories:
@@ -184,8 +187,8 @@ class Training:
         return fix_products(None)
 
     def claim(self) -> None:
-        """Take each trajectory's folder for it. Raises StateError for one that holds another or is of another spec, also where it is
-        finished, DataError for files that cannot be read.
+        """Write each trajectory's card into its folder. Raises StateError for a folder of another trajectory or spec, finished or not,
+        and DataError for files that cannot be read.
         """
         recipe = recipe_card(self.recipe)
         for one in self.trajectories:
@@ -242,7 +245,7 @@ def _names_folder(name: str) -> bool:
 
 def _claim(folder: Path, card: dict[str, Any]) -> None:
     path = folder / "card.json"
-    if not (folder / "run" / FEED_FILE).exists():  # what nothing was measured of may become another, from the start
+    if not (folder / "run" / FEED_FILE).exists():  # nothing was measured yet: it may become another trajectory
         for left in ("done", "state"):
             (folder / left).unlink(missing_ok=True)
     if not path.exists() or not (folder / "run" / FEED_FILE).exists():
@@ -261,7 +264,7 @@ def _claim(folder: Path, card: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder, which a worker of a run that was killed may do for a moment yet."""
+    """Hold a folder, waiting up to HELD_S for a worker of a killed run that still holds it."""
     until = time.monotonic() + HELD_S
     with contextlib.ExitStack() as stack:
         while True:

@@ -1,4 +1,4 @@
-"""What an agent's advantage is checked against: the same learning from gains that say nothing, or without feedback. Pure arrays."""
+"""Controls for an agent's advantage: the same learning from permuted gains, or without feedback. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.mixing.episodes import Episodes
 
 
 def shuffled(data: Episodes, *, seed: int = 0) -> Episodes:
-    """Gains permuted over all transitions, with their errors: an agent that still does well owes it to something else."""
+    """Gains permuted over all transitions, with their errors: an agent that still does well has not learned from the gains."""
     order = np.random.default_rng(seed).permutation(int(data.mask.sum()))
     changed = {}
     for key in ("gains", "gains_standardized", "gain_stderr", "gain_standardized_stderr", "error_known"):
@@ -23,7 +23,7 @@ def shuffled(data: Episodes, *, seed: int = 0) -> Episodes:
 
 
 def blind(data: Episodes) -> Episodes:
-    """States without feedback: z is 0 everywhere. Gains stay, so that a best mixture for each step can be learned, and no more."""
+    """States without feedback: z is 0 everywhere. Gains stay, so that only a best mixture for each step can be learned."""
     states = data.states.copy()
     states[..., len(data.domains) :] = 0.0
     return replace(data, states=states)
@@ -31,7 +31,7 @@ def blind(data: Episodes) -> Episodes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blind:
-    """An agent that sees no feedback, as it was fitted by `blind`."""
+    """An agent that sees no feedback, for one that was fitted on `blind` data."""
 
     agent: Agent
 

@@ -1,4 +1,4 @@
-"""DataFlex's mixer `harness`: at each update the model is scored and an agent says the next proportions.
+"""DataFlex's mixer `harness`: at each update the model is scored and an agent chooses the next proportions.
 
 Importing this module needs the package `dataflex` and registers the mixer; docs/mixing.md has the two files that use it.
 """
@@ -22,9 +22,9 @@ from harness.run.live import RewardEnvironment
 
 @register_mixer("harness")
 class HarnessMixer(Mixer):  # type: ignore[misc]
-    """`spec`, `agent`: a spec's file and an agent's folder. `out`: the run folder, beside the training's output where none is named.
+    """`spec`, `agent`: a spec's file and an agent's folder. `out`: the run folder; default: `rewards` in the training's output folder.
 
-    With several processes the first one scores and tells the others. Raises SpecError.
+    With several processes the first one scores and sends the result to the others. Raises SpecError.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class HarnessMixer(Mixer):  # type: ignore[misc]
         )
 
     def mix(self, model: Any, step_id: int, **kwargs: Any) -> Floats:
-        """The next proportions, in the order of the manager's names."""
+        """The next proportions, in the order of the manager's names. Raises SpecError without a tokenizer."""
         tokenizer = getattr(kwargs.get("data_collator") or self._collator, "tokenizer", None)
         if tokenizer is None:
             raise SpecError("DataFlex's data collator has no tokenizer, and scoring needs it")

@@ -1,4 +1,4 @@
-"""The space that a mixture lives in: named source and target domains, where a training starts and what it is to end at."""
+"""The space of mixtures: named source and target domains, the state that a training starts from and the one it is to end at."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness.core.measurement import Record, describe
 
 Floats = npt.NDArray[np.float64]
 FLOOR = 0.02
-"""The share below which the logarithm of shares (log1p(share / FLOOR), from 0 to 1) hardly tells one from none."""
+"""Scale of the logarithm of shares, log1p(share / FLOOR) / log1p(1 / FLOOR): far below it a share counts as almost 0."""
 
 
 class Domains(Record):
-    """N domains, the sources first. `sizes`: of their data, in any one unit (tokens); where some are missing, none count.
+    """N domains, the sources first. `sizes`: of their data, in any one unit (tokens); they are used only if a group has all of them.
 
-    `start` is the state of the base model's own data: by default the sources by size, or alike, and no target. `target` is the
-    state that a training is to end at: the targets by size, or alike, and no source. Shares need not sum to 1 as given.
+    `start` is the state of the base model's own data: by default the sources by size (else equal), and no target. `target` is the
+    state that a training is to end at: the targets by size (else equal), and no source. Given shares need not sum to 1.
     """
 
     sources: list[str] = Field(min_length=1, description="domains that the base model knows")
@@ -54,7 +54,7 @@ class Domains(Record):
     def of_classes(
         cls, classes: Sequence[str], *, source_sizes: Mapping[str, float], target_sizes: Mapping[str, float]
     ) -> Self:
-        """Topical classes x {source, target}, as the paper's 26 x 2: `science/source`, ..., `science/target`, ... Raises DataError."""
+        """Classes x {source, target}, as the paper's 26 x 2: `science/source`, ..., `science/target`, ... Raises DataError."""
         unknown = next((name for name in (*source_sizes, *target_sizes) if name not in classes), None)
         if unknown is not None:
             raise DataError(f"sizes name {unknown!r}, which is none of the classes {', '.join(classes)}")
@@ -80,7 +80,10 @@ class Domains(Record):
         return self._state(self.target_shares, self.targets)
 
     def multiplied(self, multipliers: Mapping[str, float]) -> Floats:
-        """rho of multipliers w_d of data set sizes (Agent Data Protocol): rho_d = w_d size_d / sum. Raises DataError without sizes."""
+        """rho for multipliers w_d of data set sizes (Agent Data Protocol): rho_d = w_d size_d / sum.
+
+        Raises DataError without sizes.
+        """
         missing = [name for name in self.names if name not in self.sizes]
         if missing:
             raise DataError(f"multipliers need the size of every domain; {', '.join(missing[:5])} have none")
@@ -95,7 +98,7 @@ class Domains(Record):
         )
 
     def collapse(self, rho: npt.ArrayLike) -> Floats:
-        """[..., N] to [..., 2]: the shares of all sources and of all targets."""
+        """[..., N] to [..., 2]: the shares of all sources and of all targets. Raises DataError for another shape."""
         shares = np.asarray(rho, dtype=np.float64)
         if shares.shape[-1:] != (len(self.names),):
             raise DataError(f"mixtures of shape {list(shares.shape)}, for {len(self.names)} domains")
@@ -107,7 +110,7 @@ class Domains(Record):
         return dict(zip(self.names, np.asarray(rho, dtype=np.float64).tolist(), strict=True))
 
     def in_order(self, values: Mapping[str, str], *, what: str) -> dict[str, str]:
-        """What there is for every domain, in their order. Raises DataError where one is missing, or is no domain."""
+        """The values in the order of the domains. Raises DataError where one is missing, or is of no domain."""
         if set(values) != set(self.names):
             off = [
                 *(name for name in self.names if name not in values),

@@ -18,8 +18,8 @@ Observation = npt.NDArray[np.float32]
 class MixingEnv(gymnasium.Env):  # type: ignore[misc]
     """`world`: a `Live` one, or a `Simulator` for fast tests. An episode has `steps` re-weighting steps.
 
-    action       N numbers in [0, 1], divided by their sum; all 0: every domain alike
-    observation  [steps + 1, N + |D|], rows [rho ; z] as `Feed.matrix` has them, after the last one 0; the first has no mixture
+    action       N numbers in [0, 1], divided by their sum; all 0: equal shares
+    observation  [steps + 1, N + |D|], rows [rho ; z] as in `Feed.matrix`, then rows of 0; the first row has no mixture
     reward       sum of lambda x step in z (Episodes.gains_standardized); info has its paired error and the tokens seen
 
     The seed of a `reset` decides the base, the data's order and so all outcomes. Raises SpecError for no steps.

@@ -1,4 +1,4 @@
-"""Episodes of a feed: what a mixing agent learns from, as padded arrays, and their exports. Knows feeds; no agent, no model."""
+"""Episodes of a feed, the data of a mixing agent, as padded arrays, and their exports. Knows feeds; no agent, no model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Episodes:
     actions: Floats
     """[B, T, N], sums to 1 where `mask` is."""
     tokens: Floats
-    """Trained in each step, [B, T]; 1 throughout a trajectory that does not say it of each step."""
+    """Tokens trained on in each step, [B, T]; 1 throughout a trajectory in which they are not known for every step."""
     gains: Floats
     """Eq. 6, in the unit of the scores, [B, T]."""
     gains_standardized: Floats
@@ -57,7 +57,7 @@ class Episodes:
     error_known: Mask
     """Whether both errors were measured, [B, T]."""
     filled: Mask
-    """Which values of `states` stand for something that was not known, [B, T + 1, N + |D|]."""
+    """Which values of `states` were not known and filled in, [B, T + 1, N + |D|]."""
     left_out: tuple[str, ...]
     """Trajectories and transitions that are not learned from, each with its reason."""
 
@@ -79,7 +79,7 @@ class Episodes:
 
     @property
     def ks(self) -> tuple[int | None, ...]:
-        """K that a trajectory was sampled with, from a name such as `k100-003`; None where its name says nothing."""
+        """K that a trajectory was sampled with, from a name such as `k100-003`; None for another name."""
         found = [re.match(r"k(\d+)-\d", name) for name in self.names]
         return tuple(None if one is None else int(one[1]) for one in found)
 
@@ -107,11 +107,11 @@ class Episodes:
         return found
 
     def to_npz(self, path: Path, *, standardized: bool = True) -> None:
-        """What `d3rlpy.dataset.MDPDataset(observations, actions, rewards, terminals, timeouts)` takes, and more beside it.
+        """Write the arguments of `d3rlpy.dataset.MDPDataset(observations, actions, rewards, terminals, timeouts)`, and more.
 
         One row per transition, shape [M, ...]: fragments one after another; `terminals` is 1 at a trajectory's end, `timeouts`
-        1 where a fragment breaks off since the next transition has no gain. Also `next_observations`, `rewards_stderr`, and
-        the names `domains` and `components`. An observation is one state: history is the reader's to stack.
+        1 where a fragment ends because the next transition has no gain. Also `next_observations`, `rewards_stderr`, and the names
+        `domains` and `components`. An observation is one state; stacking a history is left to the reader.
         """
         gains, errors = self._rewards(standardized)
         parts: dict[str, list[Any]] = {}
@@ -174,7 +174,7 @@ class Episodes:
 
 
 def joined(feeds: Mapping[str, Feed]) -> Feed:
-    """Feeds, by where they are, as one. Raises DataError where two have a trajectory of one name: its steps would be mixed up."""
+    """Feeds (path -> feed) as one. Raises DataError where two have a trajectory of one name, whose steps would be mixed up."""
     owners: dict[str, str] = {}
     for place, feed in feeds.items():
         for name in feed.trajectories:
@@ -190,10 +190,10 @@ def episodes(
 ) -> Episodes:  # fmt: skip
     """Every trajectory of a feed, a step measured again with its latest vector, standardised as `Feed.matrix` does.
 
-    `domains`: all N in the order to use, where the feed's own order of appearance is not wanted. Filled: z of a component that
-    failed or does not vary yet, by 0; the shares of a first state without a mixture, by `start` (those of the base model's
-    data), or by 0 at step 0. Left out, with a reason: a transition without a gain, a trajectory without a transition. Raises
-    DataError for a later step without a mixture, for other domains than `domains`, and where nothing is left to learn from.
+    `domains`: all N in the order to use; default: the feed's order of appearance. Filled in: z of a component that failed or does not
+    vary yet, by 0; the shares of a first state without a mixture, by `start` (those of the base model's data), or by 0 at step 0. Left
+    out, with a reason: a transition without a gain, a trajectory without a transition. Raises DataError for a later step without a
+    mixture, for other domains than `domains`, and where nothing is left to learn from.
     """
     feed = feed.latest()
     order = tuple(feed.domains if domains is None else domains)
@@ -264,7 +264,7 @@ def episodes(
 
 
 def _root_of_squares(parts: Floats) -> float:
-    """The error of a sum of independent parts, from theirs."""
+    """The standard error of a sum of independent parts."""
     return float(np.sqrt((parts**2).sum()))
 
 
@@ -294,7 +294,7 @@ def _with_start(rho: Floats, vectors: Feed, order: Sequence[str], start: Mapping
 
 
 def _weights(vector: RewardVector, components: Sequence[str]) -> Floats:
-    """lambda, negative nowhere: z of a component whose lower values are better is negated already."""
+    """lambda of each component. No sign is applied: z of a component that is better when lower is negated already."""
     by_name = {component.name: component.weight for component in vector.components}
     return np.array([by_name[name] for name in components])
 

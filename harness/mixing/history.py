@@ -1,4 +1,4 @@
-"""The array that a policy decides from: a running trajectory with its columns in a known order, by name."""
+"""The input of a policy: a running trajectory as an array, its columns ordered by name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def history(
     feed: Feed, trajectory: str, *, domains: Sequence[str], components: Sequence[str], reference: Reference | None = None,
     until: int | None = None,
 ) -> Floats:  # fmt: skip
-    """One trajectory so far, shape [T, N + |D|], whatever the feed's own order; a domain that it never had is 0.
+    """One trajectory so far, shape [T, N + |D|], in the given order of columns; a domain that it never had is 0.
 
-    `until`: the step that is the present, where a training has gone back behind steps that the feed has. Raises DataError.
+    `until`: the current step, where a training was resumed at an earlier step than the feed's last. Raises DataError.
     """
     vectors = feed.trajectory(trajectory).latest()
     if until is not None:

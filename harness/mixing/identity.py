@@ -1,4 +1,5 @@
-"""What decides a trajectory's vectors, as JSON: so that a folder is never gone on with for another one. No training."""
+"""The identity of a trajectory as JSON: everything that decides its vectors, so that a folder is never resumed for another one.
+No training."""
 
 from __future__ import annotations
 
@@ -16,11 +17,14 @@ from harness.mixing.agent import Agent
 from harness.mixing.trainer import Recipe, check_bases
 
 BLOCK, BLOCKS = 2**12, 256
-"""Bytes of a block, and how many blocks of a file are read: corpora are too large to be read in whole at each start."""
+"""Bytes of a block, and the number of blocks that are read of a file: corpora are too large to be read completely at each start."""
 
 
 def recipe_card(recipe: Recipe) -> dict[str, Any]:
-    """The recipe, with the content of its files in place of their paths. Raises DataError, CheckpointError for bases that cannot be."""
+    """The recipe, with digests of its files in place of their paths.
+
+    Raises DataError, CheckpointError for bases that cannot be used.
+    """
     check_bases(recipe)
     card = recipe.model_dump(mode="json")
     card["tokens"] = {domain: sampled_digest(Path(path)) for domain, path in recipe.tokens.items()}
@@ -29,7 +33,7 @@ def recipe_card(recipe: Recipe) -> dict[str, Any]:
 
 
 def sampled_digest(path: Path) -> str:
-    """Of a file's size and of blocks all over it. Raises DataError."""
+    """Digest of a file's size and of BLOCKS blocks spread over it. Raises DataError."""
     hasher = hashlib.sha256()
     try:
         size = path.stat().st_size
@@ -44,7 +48,7 @@ def sampled_digest(path: Path) -> str:
 
 
 def policy_card(policy: Any) -> Any:
-    """Of an agent its card and weights, of other policies their fields; of what has none, its class."""
+    """A policy's identity: an agent's card and weights, a dataclass's fields, another object's class."""
     if isinstance(policy, Agent):
         return {
             "agent": policy.card.model_dump(mode="json", by_alias=True, exclude={"weights"}),

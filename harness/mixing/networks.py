@@ -11,7 +11,7 @@ from harness.mixing.domains import FLOOR
 
 
 class History(nn.Module):
-    """States to hidden states through causal decoder layers: what stands at step t has seen steps 0 to t alone."""
+    """States to hidden states through causal decoder layers: the hidden state at step t depends on steps 0 to t alone."""
 
     def __init__(self, *, size: int, width: int, heads: int, layers: int, steps: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class History(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, states: Tensor) -> Tensor:
-        """[B, T, size] to [B, T, width]. Steps beyond those it was made for share the last place."""
+        """[B, T, size] to [B, T, width]. Steps beyond `steps` share the last position embedding."""
         length = states.shape[1]
         places = torch.arange(length, device=states.device).clamp(max=self.places.num_embeddings - 1)
         hidden = self.enter(states) + self.places(places)
@@ -50,11 +50,11 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """One decoder layer over the states; then the mixture joins, and a linear layer gives the value, without a sigmoid.
+    """One decoder layer over the states; then the mixture is added, and a linear layer gives the value, without a sigmoid.
 
-    A gain has a sign and no bound, so a sigmoid could not say that a mixture loses. The mixture joins after the layer: a state
-    holds the mixtures before it already, and so the alternatives at a step share one history. It is given with the logarithms of
-    its shares, from 0 to 1 too: what more of a domain brings diminishes, and without a share it is forgotten, which straight lines would not say.
+    A gain has a sign and no bound, so a sigmoid could not represent a loss. The mixture is added after the layer: states contain the
+    earlier mixtures already, and all alternatives at a step share one history. Logarithms of its shares, scaled to 0 to 1, are inputs
+    too: returns of a domain diminish, and a domain without a share is forgotten, which a linear function of shares cannot represent.
     """
 
     def __init__(self, *, size: int, n: int, width: int, heads: int, steps: int) -> None:

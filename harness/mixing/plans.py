@@ -44,7 +44,7 @@ def plan_json(space: Domains, planned: Sequence[Planned]) -> str:
 
 
 def read_plans(path: Path) -> tuple[Domains, list[Planned]]:
-    """The space and its trajectories, shares that sum to 1 again. Raises DataError, naming what is wrong."""
+    """The space and its trajectories, shares normalised to sum 1. Raises DataError, naming what is wrong."""
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""One process of a distributed training decides, and all others hear of it, or of its failure."""
+"""The first process of a distributed training decides, and broadcasts the result, or its failure, to the others."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Answer = TypeVar("Answer")
 
 
 def by_first(decide: Callable[[], Answer]) -> Answer:
-    """What `decide` says in the first process, in every one; all have to call this. Here alone where there is one process.
+    """The result of `decide` in the first process, in every process; all have to call this. With one process just `decide()`.
 
-    Raises what `decide` raises; in the other processes EngineError, so that none of them waits for ever.
+    Raises what `decide` raises; in the other processes EngineError, so that none of them waits without end.
     """
     import torch.distributed as dist
 

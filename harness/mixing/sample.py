@@ -12,13 +12,15 @@ from harness.core.errors import SpecError
 from harness.mixing.domains import Domains, Floats
 
 K = (1, 100, 1_000, 10_000)
-"""Of how many best candidates one is picked at random: the paper's four values, 96 trajectories each."""
+"""Numbers of best candidates from which one is picked at random: the paper's four values, for 96 trajectories each."""
 SCHEMA = "harness.mixing_plan/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heuristic:
-    """The inductive score's coefficients, which the paper does not give: pull to the step before, to the target, off the others."""
+    """Coefficients of the inductive score, which the paper does not give: attraction to the previous step (alpha) and to the target (beta),
+    repulsion from earlier trajectories (gamma).
+    """
 
     alpha: float = 1.0
     beta: float = 1.0
@@ -84,8 +86,8 @@ def sample_trajectories(
         pull = chosen.beta / (1 + math.exp(-d / 5)) * target
         total = np.zeros(n)
         for seen, index in enumerate(np.flatnonzero(alive).tolist()):
-            dice = np.random.default_rng([seed, d, index])
-            permutation = dice.permutation(n)
+            rng = np.random.default_rng([seed, d, index])
+            permutation = rng.permutation(n)
             weights = chosen.alpha * rho[index] + pull
             if seen:
                 weights = weights - chosen.gamma * total / seen
@@ -93,7 +95,7 @@ def sample_trajectories(
             best = (
                 np.argpartition(scores, ks[index] - 1)[: ks[index]] if ks[index] < candidates else np.arange(candidates)
             )
-            picked = pool[dice.choice(np.sort(best))]
+            picked = pool[rng.choice(np.sort(best))]
             state = np.empty(n)
             state[permutation] = picked
             rho[index] = state

@@ -1,4 +1,4 @@
-"""One trajectory: a policy chooses, a trainer trains, the environment scores, step after step. Killed anywhere, it goes on."""
+"""One trajectory: a policy chooses, a trainer trains, the environment scores, step after step. It can be resumed after a kill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.run.live import RewardEnvironment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Follow:
-    """The mixtures of a plan, whatever the feedback. `rho`: shape [T + 1, N], the start state first."""
+    """The mixtures of a plan, independent of feedback. `rho`: shape [T + 1, N], the start state first."""
 
     rho: Floats
 
@@ -41,11 +41,10 @@ class Follow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """What is to be trained: `steps` steps by `policy`, from the base and the data that `seed` draws.
+    """A training of `steps` steps by `policy`, from the base and the data that `seed` draws.
 
-    `start`: the shares of the base's own data by domain, the mixture of step 0; None where nobody knows. `every`: feedback
-    comes after every step; otherwise at the start and the end, for a policy that reads none. `final`: where the last
-    checkpoint is saved.
+    `start`: the shares of the base's own data by domain, the mixture of step 0; None where they are not known. `every`: score after
+    every step; otherwise only at the start and the end, for a policy that uses no feedback. `final`: folder for the last checkpoint.
     """
 
     name: str
@@ -65,7 +64,7 @@ def steer(
     reference: Reference | None = None,
     state: Path | None = None,
 ) -> list[RewardVector]:
-    """Train and score a trajectory; its vectors. `state` and what is raised: as of `steered`."""
+    """Train and score a trajectory; returns its vectors. `state` and errors as in `steered`."""
     for _ in steered(trajectory, trainer, environment, reference=reference, state=state):
         pass
     return list(environment.feed.trajectory(trajectory.name))
@@ -79,11 +78,11 @@ def steered(
     reference: Reference | None = None,
     state: Path | None = None,
 ) -> Iterator[int]:
-    """Train and score a trajectory; the number of each step once it is trained and kept, and not scored yet.
+    """Train and score a trajectory; yields the number of each step once it is trained and stored, and not scored yet.
 
-    With `state`, a file, and the environment's `out`, it goes on where it stopped. The state after a step is kept before the step is
-    scored, and scoring the same weights again gives the vector that is there already: so whatever a kill interrupted is done once
-    more, with the same result. Raises StateError for a state beyond the trajectory's end, and what trainer and environment raise.
+    With `state`, a file, and the environment's `out`, it resumes where it stopped. The state after a step is stored before the step is
+    scored, and scoring equal weights again gives the vector that exists already: so what a kill interrupted is repeated with the same
+    result. Raises StateError for a state beyond the trajectory's end, and what trainer and environment raise.
     """
     components = [component.config.name for component in environment.prepared.components]
     domains = list(trainer.domains)

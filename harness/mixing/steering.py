@@ -1,4 +1,4 @@
-"""Feedback in, the next mixture out, inside somebody else's training: what the adapters to trainers have in common."""
+"""Feedback in, the next mixture out, within another program's training: the common part of the adapters to trainers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from harness.run.live import RewardEnvironment
 
 
 class Steering:
-    """Scores a model in training and says what to train the next step on.
+    """Scores a model in training and chooses the mixture of the next step.
 
-    `domains` are the trainer's, in its order; `policy` an `Agent`, the folder of one, or any Policy over these domains. An agent's
-    own domains must be the same, in whatever order. Raises SpecError where they are not.
+    `domains` are the trainer's, in its order; `policy` is an `Agent`, the folder of one, or any Policy over these domains. Raises SpecError
+    if an agent's domains are not the same, in any order.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Steering:
         trained_on: Sequence[float] | None,
         tokens_seen: int | None = None,
     ) -> Floats:
-        """rho of what comes next, shape [N], in the trainer's order, sums to 1. `trained_on`: the shares of what was trained since
-        the feedback before, None before anything was. Raises HarnessError.
+        """rho of the next step, shape [N], in the trainer's order, sums to 1. `trained_on`: the shares trained on since the previous
+        feedback, None before the first step. Raises HarnessError.
         """
         mixture: Mapping[str, float] | None = None
         if trained_on is not None:
@@ -71,17 +71,17 @@ class Steering:
         return self._chosen(self.environment.feed, step)
 
     def chosen_before(self, step: int) -> Floats | None:
-        """What `next` said at the last feedback up to a step, from the run folder's feed; None where there is none."""
+        """The result of `next` at the last feedback up to a step, from the run folder's feed; None where there is none."""
         known = self._known()
         return self._chosen(known, step) if any(v.step is not None and v.step <= step for v in known) else None
 
     def trained_on(self, step: int) -> list[float] | None:
-        """The shares that a training was trained on before a step, from the run folder's feed; None at step 0, and where it does not say."""
+        """The shares that were trained on before a step, from the run folder's feed; None at step 0, and where they are not recorded."""
         found = next((v.mixture for v in self._known() if v.step == step > 0 and v.mixture is not None), None)
         return None if found is None else [found.normalized().get(name, 0.0) for name in self.domains]
 
     def _known(self) -> Feed:
-        """The trajectory, as the run folder's feed has it."""
+        """The trajectory in the run folder's feed; empty where there is none."""
         folder = self.environment.out
         if folder is None or not (folder / FEED_FILE).exists():
             return Feed([])

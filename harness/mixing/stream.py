@@ -13,11 +13,12 @@ from harness.core.errors import SpecError
 
 
 class MixedStream(IterableDataset[Any]):
-    """Endless, like `datasets.interleave_datasets(probabilities=...)`, with `set_shares` at any moment.
+    """An endless stream, like `datasets.interleave_datasets(probabilities=...)`, whose shares `set_shares` changes at any moment.
 
-    `sources`: domain -> anything with a length and items (a `datasets.Dataset`, a list). Each is read in an order of its own, drawn
-    anew when it has run out; the seed decides all of it. Workers of a DataLoader share a source's examples out. Shares are in shared memory, so workers of a DataLoader see a change too, from
-    their next example on: what they have prefetched is still of the shares before. Raises SpecError for a source that is empty.
+    `sources`: domain -> anything with a length and items (a `datasets.Dataset`, a list). Each is read in a random order, and in a new one
+    when it is exhausted; the seed decides them all. Each worker of a DataLoader reads a part of every source. Shares are in shared memory,
+    so that workers see a change from their next example on; what they have prefetched still has the earlier shares. Raises SpecError for
+    an empty source.
     """
 
     def __init__(self, sources: Mapping[str, Any], *, shares: Sequence[float] | None = None, seed: int = 0) -> None:
@@ -36,12 +37,12 @@ class MixedStream(IterableDataset[Any]):
 
     @property
     def shares(self) -> list[float]:
-        """What it draws by now, in the order of `domains`."""
+        """The current shares, in the order of `domains`."""
         found: list[float] = self._shares.tolist()
         return found
 
     def set_shares(self, shares: Sequence[float]) -> None:
-        """From the next example on; divided by their sum. Raises SpecError for what is no mixture."""
+        """Set the shares, divided by their sum, from the next example on. Raises SpecError for what is no mixture."""
         given = torch.as_tensor(np.asarray(shares, dtype=np.float64))
         if (
             given.shape != self._shares.shape
@@ -67,7 +68,7 @@ class MixedStream(IterableDataset[Any]):
 
 
 class _Order:
-    """Row numbers of a source, each once before any comes again."""
+    """Row numbers of a source in random order, each once per epoch."""
 
     def __init__(self, rows: range, seed: list[int]) -> None:
         self._rows = np.array(rows)

@@ -1,4 +1,4 @@
-"""Token files with a domain each, read as windows: in an order of its own for every seed, and again when a domain has run out. No model."""
+"""Token files, one per domain, read as windows in a random order per seed, repeatedly where a domain is exhausted. No model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_tokens(path: Path) -> npt.NDArray[Any]:
 
 
 def read_token_list(path: Path) -> dict[str, str]:
-    """Domain -> token file, from a JSON object; relative paths are those beside the file. Raises DataError."""
+    """Domain -> token file, from a JSON object; paths are relative to its folder. Raises DataError."""
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -52,10 +52,9 @@ def read_token_list(path: Path) -> dict[str, str]:
 
 
 class Windows:
-    """Windows of `length` tokens from each domain. `taken` says how many of each were read, and is all that has to be kept.
+    """Windows of `length` tokens from each domain. `taken`: the number of windows read of each, which is the whole state.
 
-    A domain's windows do not overlap and come in an order drawn for the seed, the domain and the epoch: a domain that has run out
-    begins again in another order.
+    A domain's windows do not overlap. Their order depends on seed, domain and epoch: an exhausted domain begins again in another order.
     """
 
     def __init__(self, files: Mapping[str, str], *, length: int) -> None:
@@ -71,16 +70,16 @@ class Windows:
                 raise DataError(f"{path} has {len(ids)} tokens, and a window takes {length}")
 
     def reset(self, seed: int, taken: Sequence[int] | None = None) -> None:
-        """Begin anew, or where `taken` windows of each domain were read."""
+        """Begin anew, or after `taken` windows of each domain."""
         self._seed = seed
         self.taken = [0] * len(self.domains) if taken is None else list(taken)
 
     def sizes(self) -> list[int]:
-        """Windows of each domain, after which it begins again."""
+        """Number of windows of each domain in an epoch."""
         return [len(ids) // self.length for ids in self._ids]
 
     def take(self, rho: Floats, n: int, *, step: int, vocabulary: int) -> Ids:
-        """`n` windows, shape [n, length], in random order; of each domain the whole number next to n x share, drawn with that mean.
+        """`n` windows, shape [n, length], in random order; the number of each domain is n x share rounded at random, with that mean.
 
         Raises DataError for an id that is not below `vocabulary`.
         """

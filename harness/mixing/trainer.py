@@ -1,4 +1,4 @@
-"""What trains a proxy for a step on a mixture: the protocol, and one over token files for a causal LM of transformers."""
+"""Trains a proxy for a step on a mixture: the protocol, and a trainer over token files for a causal LM of transformers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNREAD = ("*.safetensors", "pytorch_model*", "tf_model*", "flax_model*", "consol
 
 
 class Trainer(Protocol):
-    """Trains one model at a time, a step per mixture. Equal seeds and mixtures give equal weights, whatever was trained before.
+    """Trains one model at a time, a step per mixture. Equal seeds and mixtures give equal weights, independent of earlier trajectories.
 
     class Echo:                                        # the smallest one: a model that nothing changes
         domains = ("web", "code")
@@ -40,7 +40,7 @@ class Trainer(Protocol):
 
     @property
     def domains(self) -> Sequence[str]:
-        """What a mixture's shares are of, in order."""
+        """Names of a mixture's shares, in order."""
         ...
 
     @property
@@ -50,28 +50,28 @@ class Trainer(Protocol):
 
     @property
     def tokenizer(self) -> Any:
-        """Of the model."""
+        """The model's tokenizer."""
         ...
 
     def reset(self, seed: int) -> None:
-        """Begin a trajectory: the model that it starts from, and the data in the seed's order."""
+        """Begin a trajectory: with the initial model, and the data in the seed's order."""
         ...
 
     def step(self, rho: Floats) -> int:
-        """Train on a mixture, shape [N]; the tokens seen since `reset`."""
+        """Train on a mixture, shape [N]; returns the tokens seen since `reset`."""
         ...
 
     def state(self) -> bytes:
-        """All that `resume` needs to go on as if nothing had happened, bit for bit."""
+        """Everything that `resume` needs to continue bit for bit."""
         ...
 
     def resume(self, state: bytes) -> None:
-        """Go on from a state; instead of `reset`. Raises StateError."""
+        """Continue from a state; called instead of `reset`. Raises StateError."""
         ...
 
 
 class Recipe(Record):
-    """How a TokenTrainer trains. Everything that decides its weights is here, but for the content of the files that it names."""
+    """How a TokenTrainer trains: everything that decides its weights, except the content of the files that it names."""
 
     tokens: dict[str, str] = Field(min_length=1, description="domain -> .npy or .bin file of token ids")
     bases: list[str] = Field(
@@ -87,15 +87,15 @@ class Recipe(Record):
 
     @property
     def tokens_per_step(self) -> int:
-        """Equal for every mixture."""
+        """Tokens of a step, the same for every mixture."""
         return self.updates * self.rows * self.length
 
 
 class TokenTrainer:
     """AdamW at a constant rate on windows of token files; one thread gives equal bits on one machine.
 
-    A base is a folder of transformers: with weights, what it knows; with config.json alone, weights drawn from the recipe's seed.
-    The first base's tokenizer serves all. Raises DataError for token files, CheckpointError for a base that cannot be loaded.
+    A base is a folder of transformers with weights; with config.json alone, weights are drawn from the recipe's seed. The first base's
+    tokenizer is used for all. Raises DataError for token files, CheckpointError for a base that cannot be loaded.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -125,16 +125,16 @@ class TokenTrainer:
         return self._model
 
     def base_of(self, seed: int) -> str:
-        """Which base a trajectory of this seed starts from."""
+        """The base that a trajectory of this seed starts from."""
         return self.recipe.bases[int(np.random.default_rng([seed, 1]).integers(len(self.recipe.bases)))]
 
     def reset(self, seed: int) -> None:
-        """A base as it is, a new optimizer, the data in the seed's order."""
+        """Start with an untrained copy of a base, a new optimizer, and the data in the seed's order."""
         self._begin(seed)
         self._windows.reset(seed)
 
     def step(self, rho: Floats) -> int:
-        """Raises DataError for a mixture that is none."""
+        """Train on a mixture, shape [N]; returns the tokens seen since `reset`. Raises DataError for a bad mixture."""
         shares = np.asarray(rho, dtype=np.float64)
         if shares.shape != (len(self.domains),) or not (shares >= 0).all() or not abs(float(shares.sum()) - 1) < 1e-3:
             raise DataError(
@@ -159,7 +159,7 @@ class TokenTrainer:
         return self.tokens_seen
 
     def state(self) -> bytes:
-        """Weights, the optimizer's moments, how far each domain was read."""
+        """Weights, the optimizer's state, and the position in each domain."""
         buffer = io.BytesIO()
         torch.save(
             {
@@ -175,7 +175,7 @@ class TokenTrainer:
         return buffer.getvalue()
 
     def resume(self, state: bytes) -> None:
-        """Raises StateError for what is no state of this recipe."""
+        """Continue from a state. Raises StateError for one that is not of this recipe."""
         try:
             found = torch.load(io.BytesIO(state), weights_only=True)
             self._begin(found["seed"])
@@ -198,7 +198,9 @@ class TokenTrainer:
 
 
 def check_bases(recipe: Recipe) -> None:
-    """Raises CheckpointError for a base that is no model folder, or whose weights would not be read: it would start from drawn ones unsaid."""
+    """Raises CheckpointError for a base that is no model folder, or whose weights would be ignored, so that it would silently start from
+    random ones.
+    """
     for base in recipe.bases:
         folder = Path(base)
         if (folder / "adapter_config.json").exists():

@@ -1,4 +1,4 @@
-"""What an environment steps through: a proxy in training, or a simulator fitted to a feed. Both answer in standardised scores."""
+"""Worlds for an environment: a proxy in training, or a simulator fitted to a feed. Both return standardised scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from harness.run.live import RewardEnvironment
 
 
 class Outcome(NamedTuple):
-    """Of a step: z of each component, shape [|D|]; the gain, sum of lambda x step in z; its paired error (NaN where unknown)."""
+    """The result of a step: z of each component, shape [|D|]; the gain, sum of lambda x step in z; its paired error (NaN where unknown);
+    the tokens seen.
+    """
 
     z: Floats
     gain: float
@@ -45,7 +47,7 @@ class World(Protocol):
         ...
 
     def reset(self, seed: int) -> Floats:
-        """Begin; z of the model that training starts from, shape [|D|]."""
+        """Begin a trajectory; returns z of the initial model, shape [|D|]."""
         ...
 
     def step(self, rho: Floats) -> Outcome:
@@ -54,11 +56,11 @@ class World(Protocol):
 
 
 NAME = "env-"
-"""Of trajectories that an environment makes, before their number."""
+"""Prefix of the names of trajectories that an environment makes, before their number."""
 
 
 class Live:
-    """A trainer and a reward environment. `reference`: the frozen one that standardises, of `fit_reference` on a feed."""
+    """A trainer and a reward environment. `reference`: a frozen one for z, from `fit_reference` on a feed."""
 
     def __init__(self, trainer: Trainer, environment: RewardEnvironment, reference: Reference) -> None:
         self._trainer, self._environment, self._reference = trainer, environment, reference
@@ -70,7 +72,7 @@ class Live:
         self._step = 0
 
     def reset(self, seed: int) -> Floats:
-        """A trajectory of its own in the environment's feed."""
+        """Begin a new trajectory in the environment's feed; returns z of the initial model."""
         self._number += 1
         self._step = 0
         self._trainer.reset(seed)
@@ -120,9 +122,9 @@ class Live:
 
 @dataclass(kw_only=True)
 class Simulator:
-    """Ridge on what a step of a feed did: change of z from (z, rho, their products). Costs no training; a sketch, not the truth.
+    """Ridge regression of the change of z in a step on (z, rho, their products), fitted to a feed. Needs no training; a rough model.
 
-    `error`: root mean square of what it does not explain, in z, shape [|D|]; with `noise`, drawn anew at each step.
+    `error`: root mean square of the residuals, in z, shape [|D|]; with `noise` a step adds normal noise of that size.
     """
 
     domains: tuple[str, ...]
@@ -138,7 +140,7 @@ class Simulator:
 
     @classmethod
     def of(cls, data: Episodes, *, penalty: float = 1e-2, noise: bool = False) -> Simulator:
-        """Fit. Raises DataError for fewer transitions than it has coefficients for each component."""
+        """Fit to episodes. Raises DataError for fewer transitions than coefficients per component."""
         n = len(data.domains)
         before, after = data.observations[data.mask], data.next_observations[data.mask]
         x = _features(before[:, n:], data.actions[data.mask])
@@ -154,7 +156,7 @@ class Simulator:
         )  # fmt: skip
 
     def reset(self, seed: int) -> Floats:
-        """One of the feed's starts."""
+        """Begin at one of the feed's first states; returns its z."""
         self._rng = np.random.default_rng(seed)
         self._z = self.starts[int(self._rng.integers(len(self.starts)))]
         return self._z
@@ -172,7 +174,7 @@ class Simulator:
 
 
 def _trajectories(environment: RewardEnvironment) -> list[str]:
-    """Those that are there, of earlier processes too."""
+    """Names of existing trajectories, of earlier processes too."""
     folder = environment.out
     stored = read_feed(folder).trajectories if folder is not None and (folder / FEED_FILE).exists() else []
     return [*environment.feed.trajectories, *stored]

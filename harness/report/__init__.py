@@ -1,1 +1,1 @@
-"""A run as one HTML file that people read: what was measured, what changed, why it failed. Computes no statistics of its own."""
+"""A run as one HTML file: what was measured, what changed, why it failed. Computes no statistics of its own."""

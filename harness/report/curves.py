@@ -84,7 +84,7 @@ def _between(places: Sequence[Standing], of: Callable[[RewardVector], float | No
 
 
 def _remark(name: str, places: Sequence[Standing], known: Sequence[ComponentRecord]) -> str | None:
-    """Why the values of one curve do not all compare."""
+    """Why the values of one curve are not all comparable; None where they are."""
     definitions = [of - {None} for of in _by_row(name, places).values()]
     tokenizers = {place.vector.checkpoint.tokenizer for place in places} - {None}
     metrics = {record.metric for record in known}
@@ -99,7 +99,7 @@ def _remark(name: str, places: Sequence[Standing], known: Sequence[ComponentReco
 
 
 def _by_row(name: str, places: Sequence[Standing]) -> dict[str, set[str | None]]:
-    """What the spec's `vary` adds to a trajectory's name -> definitions of the component there."""
+    """Suffix of a row of the spec's `vary` -> definitions of the component in it."""
     found: dict[str, set[str | None]] = {}
     for place in places:
         found.setdefault(suffix(place.vector.variables), set()).add(definitions_of(place.vector).get(name))
@@ -107,7 +107,7 @@ def _by_row(name: str, places: Sequence[Standing]) -> dict[str, set[str | None]]
 
 
 def _varied(name: str, places: Sequence[Standing]) -> str | None:
-    """Which variables make the rows of a curve different things, in words."""
+    """A message on the variables by which a component's definition differs between rows; None where it does not."""
     rows = _by_row(name, places)
     if len(rows) < 2 or len(set.union(*rows.values()) - {None}) < 2:
         return None

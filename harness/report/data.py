@@ -23,13 +23,13 @@ from harness.reward_models.items import Items, Layout
 from harness.reward_models.side import Coordinate, Side
 
 LAST, COMPARISONS = 24, 2_500
-"""Checkpoints that are compared with each other, without another number: so many, as long as all their components come to
-no more comparisons than that (a second or two)."""
+"""By default LAST checkpoints are compared with each other, fewer if their components would make more than COMPARISONS comparisons
+(which take a second or two)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The blocks of a page, but for the transcripts."""
+    """The blocks of a page, without the transcripts."""
 
     title: str
     feed: dict[str, Any]
@@ -40,7 +40,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a report is to show. `last`: checkpoints compared with each other; `against`: one more, by its name."""
+    """The options of a report. `last`: number of checkpoints compared with each other; `against`: one more, by its place."""
 
     paths: tuple[Path, ...]
     title: str | None = None
@@ -53,7 +53,7 @@ class Reading:
     """The sources of a report, read once."""
 
     def __init__(self, wanted: Wanted) -> None:
-        """Raises DataError for a path that is no run, or a place that is none."""
+        """Raises DataError for a path that is no run, or a bad place."""
         self.wanted = wanted
         sources = read_sources(list(wanted.paths))
         self._runs = [one for one in sources if isinstance(one, Run)]
@@ -63,7 +63,7 @@ class Reading:
         self._labels = [one.label for one in sources]
 
     def report(self) -> Report:
-        """All of it but the transcripts."""
+        """Everything but the transcripts."""
         names = ", ".join(self._labels)
         return Report(
             title=self.wanted.title or names,
@@ -106,7 +106,7 @@ def _labelled(side: Side, label: str) -> Side:
 
 
 def _sharing(sides: Sequence[Side]) -> list[Side]:
-    """The same, with one layout for all checkpoints that scored the same items: hundreds of pairs then need not look again."""
+    """The same sides, with one Layout object for all checkpoints that scored the same items, which makes comparing their pairs cheap."""
     known: dict[str, Layout] = {}
 
     def shared(one: Coordinate) -> Coordinate:
@@ -127,7 +127,7 @@ def _raw(side: Side, name: str) -> float | None:
 
 
 def _against(text: str) -> Side:
-    """The one checkpoint that a place names; without a step its last. Raises DataError."""
+    """The checkpoint at a place; without a step the last one. Raises DataError."""
     place = parse_place(text)
     tracks = read_tracks(place.path)
     which, step = place.chosen([track.name for track in tracks], [track.training for track in tracks])
@@ -142,7 +142,7 @@ def _against(text: str) -> Side:
 
 
 def left_out(wanted: Wanted, report: Report, n_transcripts: int) -> Sequence[str]:
-    """What the page does not hold, in words."""
+    """Messages on what the page leaves out."""
     said = []
     n, of = len(report.compared["places"]), report.compared["n_places"]
     if report.compared["against"] is not None:

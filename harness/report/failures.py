@@ -1,4 +1,4 @@
-"""Everything that failed or was only partly measured, with its cause; and what vectors warn of. From the feed alone."""
+"""Everything that failed or was only partly measured, with its cause, and the vectors' warnings. From the feed alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from harness.report.places import Standing
 from harness.reward_models.telling import telling
 
 REASON = 2_000
-"""Characters shown of a cause."""
+"""Characters of a cause that are shown."""
 
 
 def failures(places: Sequence[Standing]) -> dict[str, Any]:
-    """`causes`: (status, component, cause, n unscored items, checkpoints), the most frequent first; `warnings`: (text, checkpoints)."""
+    """`causes`: (status, component, cause, n unscored items, checkpoints), failed before partial and the most frequent first;
+    `warnings`: (text, checkpoints).
+    """
     causes: dict[tuple[str, str, str], list[int]] = {}
     unscored: dict[tuple[str, str, str], int] = {}
     warnings: dict[str, list[int]] = {}

@@ -35,7 +35,7 @@ ROWS = ("id", "answer", "reason", *VALUES, *CLUSTERS, MEMBER)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logs:
-    """The files that were written, and what is in none of them, with the reason."""
+    """The files that were written, and what was left out, with the reason."""
 
     paths: list[Path]
     left_out: list[str]
@@ -43,7 +43,7 @@ class Logs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """What a log is made of, before Inspect's records."""
+    """The content of a log, before it is converted to Inspect's records."""
 
     name: str
     task: str
@@ -117,7 +117,7 @@ def _of_feed(folder: Path, vectors: Sequence[RewardVector], left_out: list[str])
 
 
 def _samples(folder: Path, vector: RewardVector, component: ComponentRecord) -> list[EvalSample]:
-    """Raises DataError where neither simulations nor items are there."""
+    """The samples of a component. Raises DataError where there are neither simulations nor items."""
     files = component.detail.get("files")
     if component.kind == "tau2" and isinstance(files, list) and files:
         places = list(dict.fromkeys((folder / str(name)).parent for name in files))
@@ -174,9 +174,9 @@ def _of_recording(path: Path) -> _Made:
 
 
 class _Told:
-    """What the files of a recording say once for all simulations: domain, tasks, and the agent's model.
+    """What a recording has once for all simulations: domain, tasks, and the agent's model.
 
-    Of the model the name alone: what else a recording says of it may hold a key.
+    Only the model's name is taken: its other settings in a recording may include a key.
     """
 
     def __init__(self, path: Path) -> None:
@@ -188,7 +188,7 @@ class _Told:
         self._tasks = {str(_mapping(task).get("id")): task for raw in raws for task in raw.tasks or ()}
 
     def with_task(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The simulation with its task, as lines of ours have it."""
+        """The simulation with its task, as in our own lines."""
         task = self._tasks.get(str(line.get("task_id")))
         return {**line, "task": task} if task is not None and "task" not in line else line
 
@@ -199,7 +199,7 @@ def _simulations(lines: Any) -> list[EvalSample]:
 
 
 class _Epochs:
-    """An epoch for each sample, trial + 1 where that is free: Inspect takes (id, epoch) once."""
+    """An epoch for each sample, trial + 1 where that is free, since (id, epoch) must be unique in Inspect."""
 
     def __init__(self) -> None:
         self._taken: set[tuple[str, int]] = set()
@@ -280,7 +280,7 @@ def _log(made: _Made, digest: str) -> EvalLog:
 
 
 def _time(words: str) -> str:
-    """ISO 8601 with a time zone, as Inspect wants it; the epoch where the recording says nothing that reads as a time."""
+    """ISO 8601 with a time zone, as Inspect requires; 1970-01-01 where the recording has no readable time."""
     try:
         found = datetime.fromisoformat(words)
     except ValueError:

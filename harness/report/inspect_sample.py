@@ -1,4 +1,7 @@
-"""A tau2 simulation, or a question with its answer, as a sample of an Inspect log. Pure; what is not of the expected type is passed over."""
+"""A tau2 simulation, or a question with its answer, as a sample of an Inspect log.
+
+Pure; values of an unexpected type are ignored.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +89,7 @@ def question_sample(row: Mapping[str, Any], *, epoch: int, value: float | None, 
 
 
 def _messages(messages: Any) -> Iterator[ChatMessage]:
-    """In order. Inspect knows no calls of a user: those, and what they answered, are text of the user, marked so."""
+    """In order. Inspect has no tool calls of a user: those, and their answers, become marked text of the user."""
     from inspect_ai.model import (
         ChatMessageAssistant,
         ChatMessageSystem,
@@ -139,7 +142,7 @@ def _messages(messages: Any) -> Iterator[ChatMessage]:
 
 
 def _flat(messages: Any) -> Iterator[Mapping[str, Any]]:
-    """Messages, those of upstream's bundles of tool answers each by itself."""
+    """The messages, with upstream's bundles of tool answers unpacked."""
     for message in _list(messages):
         if not isinstance(message, Mapping):
             yield {"role": "unreadable", "content": compact(message)}

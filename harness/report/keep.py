@@ -1,4 +1,4 @@
-"""Whose transcripts a report keeps. A word; imports nothing."""
+"""Which transcripts a report keeps. An enum that imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Keep(StrEnum):
-    """Of which simulations the transcript is kept."""
+    """The simulations whose transcripts are kept."""
 
     FAILED = "failed"
     ALL = "all"

@@ -1,4 +1,4 @@
-"""Numbers as the page holds them: six significant digits of a value, three of an error; None where there is none."""
+"""Numbers as stored in the page: six significant digits of a value, three of an error; None where there is none, or it is not finite."""
 
 from __future__ import annotations
 

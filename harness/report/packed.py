@@ -1,6 +1,6 @@
-"""Values as text for the page, small and without any character of markup: JSON, bzip2, base 85. `js/packed.js` reads it.
+"""Values as text for the page, compact and without any character of markup: JSON, bzip2, base 85. `js/packed.js` decodes it.
 
-bzip2 and not gzip, which browsers have built in: of transcripts, whose sentences lie far apart, it leaves two thirds.
+bzip2 and not gzip, which browsers have built in: of transcripts, whose repetitions are far apart, the result is a third smaller.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 _OWN, _STANDARD = b",.:", b"<&>"
-"""Three of the standard's 85 characters mean something in HTML; others stand for them."""
+"""Three of b85's characters have a meaning in HTML, and are replaced by others."""
 
 
 def packed(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The page: one HTML file with its style, scripts and data inside, which asks for nothing else. Knows no statistics."""
+"""The page: one HTML file with its style, scripts and data inside, which makes no requests. Knows no statistics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCHEMA = "harness.report/1"
 
 
 def write_page(wanted: Wanted, *, max_bytes: int) -> bytes:
-    """The page of some runs. Where it would be larger than `max_bytes` transcripts are left out, as many as need be.
+    """The page of some runs. Transcripts are left out until it has at most `max_bytes`, or has none left.
 
     Raises DataError for what cannot be read.
     """
@@ -88,7 +88,7 @@ def _resource(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing but these scripts and these styles; no request of any kind, and no text that becomes markup."""
+    """The Content-Security-Policy: only these scripts and styles, no requests, and no text may become markup."""
     return (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -100,6 +100,6 @@ def _hash(text: str) -> str:
 
 
 def read_block(page: str, name: str) -> Any:
-    """A block of a page that was written, decoded again."""
+    """A block of a written page, decoded."""
     start = page.index(f'id="data-{name}">') + len(f'id="data-{name}">')
     return unpacked(page[start : page.index("<", start)])

@@ -12,7 +12,7 @@ from harness.report.source import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One checkpoint: where it stands. `lane`: its trajectory's number; `label`: what the page calls it."""
+    """One checkpoint of the report. `lane`: number of its trajectory; `label`: its name on the page."""
 
     run: Run
     track: Track
@@ -34,7 +34,7 @@ def standings(runs: Sequence[Run]) -> list[Standing]:
     lane = 0
     for run in runs:
         for track in run.tracks:
-            # A name that two runs have is said with its run's.
+            # A name that occurs in two runs is prefixed with its run's.
             name = track.name if names.count(track.name) == 1 else f"{run.label}:{track.name}"
             found += [
                 Standing(run=run, track=track, lane=lane, lane_name=name, vector=vector)
@@ -45,9 +45,9 @@ def standings(runs: Sequence[Run]) -> list[Standing]:
 
 
 def chosen(places: Sequence[Standing], *, at_most: int) -> list[int]:
-    """Of so many, which are compared with each other: by turns each trajectory's last, first, last but one, and so on.
+    """Indices of the checkpoints that are compared with each other: in turn each trajectory's last, first, last but one, and so on.
 
-    The trajectories that were measured last come first, so that with too many of them those have their turn.
+    The trajectories that were measured last come first, and are the ones kept if there are too many.
     """
     lanes: dict[int, list[int]] = {}
     for index, place in enumerate(places):

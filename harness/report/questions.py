@@ -1,7 +1,7 @@
-"""What single items came to under the chosen checkpoints, with their texts where a component keeps any. Compares nothing.
+"""Values of single items under the chosen checkpoints, with their texts where a component stores any. Compares nothing.
 
-Checkpoints that a component measured by another definition (a row of `vary`, another field) have questions of their own under
-the same ids: their texts are never taken for each other's, and what differs between them is no change.
+Checkpoints that were measured by another definition of the component (a row of `vary`, another field) have other questions under the
+same ids: their texts are kept apart, and differences between them are not changes.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from harness.reward_models.reference import definitions_of
 from harness.reward_models.side import Side
 
 MOST = 400
-"""Items of a component that are listed: those whose value differs most between the chosen checkpoints."""
+"""Items of a component that are listed at most: those whose value differs most between the chosen checkpoints."""
 COLUMNS = ("id", *TEXTS, "answer", "reason")
 PROMPT, TARGET, ANSWER = 4_000, 1_000, 2_000
-"""Characters shown of each."""
+"""Characters of each that are shown."""
 
 
 class Strings:
-    """Texts that many items share, each once; 0 is none."""
+    """Numbers for texts, each stored once; 0 is no text."""
 
     def __init__(self) -> None:
         self._at: dict[str, int] = {"": 0}
 
     def number(self, text: Any, limit: int) -> int:
-        """Of a text, which is cut at `limit` characters; 0 for what is no text."""
+        """The number of a text, which is cut at `limit` characters; 0 for anything but a non-empty str."""
         return self._at.setdefault(numbers.cut(text, limit), len(self._at)) if isinstance(text, str) and text else 0
 
     @property
     def all(self) -> list[str]:
-        """By number."""
+        """The texts by number."""
         return list(self._at)
 
 
 def questions(name: str, places: Sequence[Standing], sides: Sequence[Side], strings: Strings) -> dict[str, Any]:
-    """A component's items under the checkpoints of `sides`, which stand at `places`. `why`: why there are none."""
+    """A component's items under the checkpoints of `sides`, which are those at `places`. `why`: why there are none."""
     found = [side.coordinates[name].items if name in side.coordinates else None for side in sides]
     known = [one for one in found if isinstance(one, Items)]
     if not known:
@@ -80,7 +80,7 @@ def questions(name: str, places: Sequence[Standing], sides: Sequence[Side], stri
 
 
 def _kinds(name: str, places: Sequence[Standing]) -> list[int]:
-    """Of each checkpoint, which of the component's definitions it was measured by."""
+    """For each checkpoint, the number of the component's definition that it was measured by."""
     known: dict[str | None, int] = {}
     return [known.setdefault(definitions_of(place.vector).get(name), len(known)) for place in places]
 
@@ -88,7 +88,7 @@ def _kinds(name: str, places: Sequence[Standing]) -> list[int]:
 def _most_moved(values: np.ndarray[Any, Any], right: np.ndarray[Any, Any] | None, kinds: Sequence[int]) -> list[int]:
     """Columns that differ between rows of one kind, those with the widest range first, at most MOST; in the items' order.
 
-    Of answers one that was scored under some checkpoints only differs too.
+    An answer that was scored under some checkpoints only counts as different too.
     """
     widest = np.zeros(values.shape[1])
     moved = np.zeros(values.shape[1], dtype=bool)
@@ -129,7 +129,7 @@ def _shared(
     strings: Strings,
     limit: int,
 ) -> list[list[int]] | None:
-    """What an item has in common under all checkpoints of a kind: of the last that says it. None where no table has the column."""
+    """For each kind and item a text that all its checkpoints share (the last one's). None where no table has the column."""
     having = [[of[column] for of in texts if column in of] for texts in by_kind]
     if not any(having):
         return None

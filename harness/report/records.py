@@ -1,7 +1,7 @@
-"""Which records a failed simulation left otherwise than the reference actions do, and the cause where its file names none.
+"""Which database records differ, after a failed simulation, from those after the reference actions, and the cause where its file has none.
 
-Replays with the domain's own tools, no model. What cannot be replayed here, or comes out otherwise than it was recorded, has
-no answer.
+Replays with the domain's own tools, no model. There is no result for what cannot be replayed here, or whose reward differs from the
+recorded one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from harness.core.tau2.simulation import Simulation
 from harness.tau2.recordings.read import Opened, open_recording
 
 MOST = 20
-"""Fields shown of one simulation."""
+"""Fields of one simulation that are shown."""
 
 
 class Replays:
-    """The simulations of one folder or file, opened when the first is asked for."""
+    """The simulations of one folder or file, opened with the first request."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,7 +51,7 @@ class Replays:
         return None if opened is None or simulation is None else (opened, simulation)
 
     def fault(self, line: Mapping[str, Any]) -> Fault | None:
-        """The cause of a failure that the file names none of."""
+        """The cause of a failure for which the file has none; None where it cannot be determined."""
         found = self._found(line)
         now = None if found is None else found[0].verdict(found[1])
         return None if now is None or now.changed else now.fault

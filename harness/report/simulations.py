@@ -1,6 +1,6 @@
-"""tau2 simulations as the page lists and shows them: verdict, cause, what failed, transcript. Judges nothing.
+"""tau2 simulations as the page lists and shows them: verdict, cause, failed checks, transcript. Judges nothing.
 
-A recording may hold anything: what is not of the expected type is passed over, and all of it is text to the page.
+A recording may contain anything: values of an unexpected type are ignored, and everything is text to the page.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from harness.report.places import Standing
 from harness.report.questions import Strings
 from harness.report.records import Replays
 from harness.report.source import SIMULATIONS, Simulated
+from harness.reward_models.tau2.reward import SUCCESS
 from harness.tasks.tau2.recording import read_raw
 from harness.tau2.recordings.checks import checks, compact, text_of
 
 MESSAGE, ANSWER, ARGUMENTS, WORDS = 4_000, 1_500, 1_000, 1_000
-"""Characters shown of a message, a tool's answer, a call's arguments, and of what is said of a verdict."""
+"""Characters shown of a message, a tool's answer, a call's arguments, and of messages about a verdict."""
 TOLD, CALLED, THOUGHT, UNREADABLE = " told", " called", " thought", "unreadable"
-"""Whose texts are numbered by themselves, beside those of each role."""
-ALMOST = 1e-6
-"""A reward this near to 1 is a success, as upstream counts it."""
+"""Kinds of texts that are numbered separately, besides those of each role."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Simulations of one file. `places`: the checkpoints that it was measured on (several rows of `vary`, where no variable
-    is in its texts); none where it was named by itself.
+    """Simulations of one file. `places`: the checkpoints that it belongs to (several for rows of `vary` whose variables are not in its
+    texts); empty for a file that was given by itself.
     """
 
     name: str
@@ -42,12 +41,12 @@ class Group:
 
     @property
     def title(self) -> str:
-        """What the page calls it."""
+        """Its name on the page."""
         return self.name if len(self.places) < 2 else f"{self.name} and {len(self.places) - 1} more"
 
 
 def groups(places: Sequence[Standing], simulated: Sequence[Simulated]) -> list[Group]:
-    """Of every tau2 component of every checkpoint, and of every file that was named. One file is one group."""
+    """A group per file: of every tau2 component of every checkpoint, and of the files that were given."""
     found: dict[Path, Group] = {}
     for index, place in enumerate(places):
         for component in place.vector.components:
@@ -68,7 +67,7 @@ class Simulations:
     """Every simulation of some groups, read once: what the page lists, and as many transcripts as are asked for."""
 
     def __init__(self, of: Sequence[Group], *, keep: Keep) -> None:
-        """Raises DataError for a file that was named and cannot be read."""
+        """Raises DataError for a given file that cannot be read."""
         self._groups = of
         self._lines: list[tuple[int, Mapping[str, Any]]] = []
         self._notes: list[str] = []
@@ -83,7 +82,7 @@ class Simulations:
         solved = [succeeded(reward) for reward in self._rewards]
         wanted = [row for row in range(len(solved)) if keep is Keep.ALL or not solved[row]]
         self.wanted: list[int] = [] if keep is Keep.NONE else sorted(wanted, key=solved.__getitem__)
-        """Those whose transcript is to be kept, failures before others."""
+        """Rows whose transcript is to be kept, failures first."""
 
     def listed(self) -> dict[str, Any]:
         """Verdict, cause and checks of every simulation."""
@@ -108,9 +107,9 @@ class Simulations:
         }
 
     def transcripts(self, *, at_most: int) -> dict[str, Any]:
-        """The first so many that are wanted: (number of the simulation, what its user was told, messages) each.
+        """The first `at_most` transcripts: (number of the simulation, scenario of its user, messages) each.
 
-        A text is a number in the texts of who wrote it, `texts`. Simulations of one task stand together: what is alike packs small.
+        A text is a number in `texts` of its author. Simulations of one task are adjacent, which compresses better.
         """
         texts: dict[str, Strings] = {}
         rows = sorted(self.wanted[:at_most], key=lambda row: (str(self._lines[row][1].get("task_id")), row))
@@ -127,12 +126,12 @@ class Simulations:
 
 
 def succeeded(reward: float | None) -> bool:
-    """Full marks."""
-    return reward is not None and reward >= 1 - ALMOST
+    """Whether the reward is full."""
+    return reward is not None and reward >= SUCCESS
 
 
 def lines_of(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The simulations of a folder or file; of ours also those without a reward, each simulation once. Raises DataError."""
+    """The simulations of a folder or file, each once; in one of our folders also those without a reward. Raises DataError."""
     named: list[tuple[str, Any]] = []
     if path.is_file():
         named = list(read_raw(path).simulations)
@@ -204,7 +203,7 @@ def _simulation(line: Mapping[str, Any], group: int, reward: float | None, strin
 
 
 def _explained(one: dict[str, Any], line: Mapping[str, Any], replays: Replays, strings: Strings) -> None:
-    """Adds the cause of a failure where the file names none, and the records that are not as they should be."""
+    """Add the cause of a failure where the file has none, and the records that differ from the reference."""
     if one["fault"] is None and (fault := replays.fault(line)) is not None:
         one["fault"] = [fault.cause, fault.rule, strings.number(fault.words, WORDS), fault.turn]
         one["replayed"] = True
@@ -221,8 +220,8 @@ def _parts(info: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _messages(messages: Any, texts: dict[str, Strings]) -> Iterator[list[Any]]:
-    """(role, whether the user's, text, calls, error) of each message in order, and its thought where it has one; what is no message is
-    said to be none.
+    """(role, whether the user's, text, calls, error) of each message in order, and its reasoning where it has any; anything else is shown
+    as `no message`.
     """
 
     def number(who: str, text: Any, limit: int) -> int:
@@ -254,7 +253,7 @@ def _messages(messages: Any, texts: dict[str, Strings]) -> Iterator[list[Any]]:
 
 
 def scenario_of(task: Any) -> str:
-    """Everything that the task tells the simulated user, as one text."""
+    """All instructions of a task's simulated user, as one text."""
     scenario = _mapping(_mapping(task).get("user_scenario"))
     try:
         return "\n".join(_texts([scenario.get("persona"), scenario.get("instructions"), _mapping(task).get("ticket")]))
@@ -279,7 +278,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def number_of(value: Any) -> float | None:
-    """A finite number."""
+    """The value as a float; None unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,6 +1,6 @@
-"""What a report is made of: run folders with a feed, and folders or files of tau2 simulations. Reads; decides nothing.
+"""The inputs of a report: run folders with a feed, and folders or files of tau2 simulations. Reads; decides nothing.
 
-A run that still goes on is read as far as it is written.
+A run in progress is read as far as it is written.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from harness.feed.lines import FEED_FILE
 from harness.feed.tracks import Track, tracks_of
 
 SIMULATIONS = ("simulations.jsonl", "unfinished.jsonl", "results.json")
-"""What tells a folder of simulations: ours, with those that have no reward yet, and upstream's."""
+"""Files by which a folder of simulations is recognised: ours, also with simulations without a reward, and upstream's."""
 RUN_SCHEMAS = {"harness.run/1": "feed", "harness.tau2_run/1": "simulations"}
 EXPECTED = "a run folder, a feed (rewards.jsonl), or a folder or file of tau2 simulations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run folder. `feed`: its vectors, of every step the one measured last; `tracks`: the same with their items."""
+    """A run folder. `feed`: its vectors, for every step the one measured last; `tracks`: the same with their items."""
 
     label: str
     path: Path
@@ -43,13 +43,13 @@ Source = Run | Simulated
 
 
 def read_sources(paths: list[Path]) -> list[Source]:
-    """What each path is; labels are folder names, made unlike. Raises DataError for a path that is nothing of this."""
+    """The kind of each path; labels are folder names, made unique. Raises DataError for a path that is none of these."""
     labels = _labels(paths)
     return [_read(path, label) for path, label in zip(paths, labels, strict=True)]
 
 
 def _labels(paths: list[Path]) -> list[str]:
-    """The shortest ends of the paths that tell them apart."""
+    """The shortest endings of the paths that are unique."""
     parts = [path.resolve().parts for path in paths]
     if len(set(parts)) < len(parts):
         twice = next(str(path) for path, own in zip(paths, parts, strict=True) if parts.count(own) > 1)
@@ -87,7 +87,7 @@ def _kind(path: Path) -> str:
 
 
 def _schema(path: Path) -> str:
-    """What a run.json says it is; nothing where there is none that can be read."""
+    """The schema in a run.json; "" where there is none that can be read."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What was measured on what: runs, specs, versions, where the components came from. From the feed alone."""
+"""Facts about the runs: specs, versions, engines, origins of the components. From the feed alone."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from harness.report.places import Standing
 from harness.report.source import Run
 
 SHOWN = 200
-"""Characters of one value of a component's provenance."""
+"""Characters of one value of a component's provenance that are shown."""
 SEVERAL = 4
-"""Values shown of one key, where a run has several."""
+"""Values of one key that are shown, where a run has several."""
 DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
-"""Of a digest the beginning is shown."""
+"""A digest, of which group 1 is shown."""
 
 
 def summary(runs: Sequence[Run], places: Sequence[Standing]) -> list[dict[str, Any]]:
-    """Of every run: counts, what produced the numbers, and per component where it came from."""
+    """For every run: counts, what produced the numbers, and the origin of each component."""
     return [_run(run, [place for place in places if place.run is run]) for run in runs]
 
 
@@ -67,7 +67,7 @@ def _shown(value: str) -> str:
 
 
 def _sources(every: Sequence[Provenance]) -> dict[str, dict[str, str]]:
-    """Component -> what its provenance says of it; where that is not the same throughout (rows of `vary`), each value."""
+    """Component -> its provenance; where that differs (rows of `vary`), each value."""
     tasks: dict[str, dict[Any, Mapping[str, Any]]] = {}
     for one in every:
         for name, task in one.tasks.items():

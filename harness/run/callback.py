@@ -19,8 +19,8 @@ class RewardCallback(TrainerCallback):  # type: ignore[misc]
     """Calls `environment.feedback` on every save, on the main process only.
 
     `mixture` is what the trainer trains on, or a function of the step. `trajectory` defaults to the name of the
-    output folder. `on_feedback` receives each vector, for an agent that decides the next mixture. Of a loss that is too
-    large the environment tells (`RewardEnvironment(on_alarm=...)`), and `vector.alarms`.
+    output folder. `on_feedback` receives each vector, for an agent that decides the next mixture. Alarms (a source component
+    that lost too much) are in `vector.alarms`, and are passed to `RewardEnvironment(on_alarm=...)`.
     """
 
     def __init__(
@@ -37,7 +37,10 @@ class RewardCallback(TrainerCallback):  # type: ignore[misc]
         self.on_feedback = on_feedback
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Score the model as saved at this step."""
+        """Score the model as saved at this step.
+
+        Raises SpecError without a tokenizer, and what `RewardEnvironment.feedback` raises.
+        """
         if not state.is_world_process_zero:
             return
         tokenizer = kwargs.get("processing_class")

@@ -1,6 +1,6 @@
 """Everything that can be found out in seconds about a spec and its checkpoints, before any model is loaded.
 
-Each finding is a value (core/component.py: Check); nothing is written and nothing stops at the first failure.
+Each finding is a value (core/component.py: Check). Nothing is written but the cache of token ids, and a failed finding stops nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def examine(
 
 
 def _components(prepared: Prepared) -> Iterator[Check]:
-    """What each component finds, of every row; what several rows find alike is said once."""
+    """The findings of each component of every row; equal findings of several rows are reported once."""
     said: set[tuple[str, bool | None, str]] = set()
     for row in prepared.rows:
         for component in row.components:
@@ -77,7 +77,7 @@ def _components(prepared: Prepared) -> Iterator[Check]:
 
 
 def _others(spec: Spec, first: str) -> Iterator[Check]:
-    """What is wrong with the components beyond what stopped the spec, one by one."""
+    """The errors of the components besides the one that stopped the spec, one by one."""
     for config in spec.components:
         try:
             component_class(config.kind).load(config, spec.defaults)
@@ -180,7 +180,7 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
 
 
 def _encoded(opener: Opener, checkpoint: Checkpoint, components: Iterable[Component]) -> Iterator[Check]:
-    """Whether a checkpoint's tokenizer and chat template take the fields; the token ids are stored for the run."""
+    """Whether a checkpoint's tokenizer and chat template can encode the fields; the token ids are cached on disk for the run."""
     with opener.open(checkpoint) as subject:
         for component in components:
             try:

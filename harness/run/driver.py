@@ -1,6 +1,6 @@
-"""The driver of a run: decides what is missing of each checkpoint, hands it to an executor, and alone writes down what comes back.
+"""The driver of a run: decides what is missing of each checkpoint, submits it to an executor, and is the only writer of what comes back.
 
-Results come in any order; vectors are added in the order of the checkpoints. What is measured once is in flight once.
+Results come in any order; vectors are added in the order of the checkpoints. A measurement is never in flight twice.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class _Turn:
     record: CheckpointRecord | None = None
     entries: dict[tuple[int, str], Entry] = field(default_factory=dict)
     keys: dict[tuple[int, str], str] = field(default_factory=dict)
-    """Of what is measured for it now."""
+    """Ledger keys of what is being measured for it."""
     twins: dict[tuple[int, str], tuple[int, str]] = field(default_factory=dict)
-    """What has the key of another row's component, which alone is measured."""
+    """Components whose ledger key equals that of another row's component -> that component, the only one measured."""
     ended: bool = False
 
 
@@ -69,17 +69,17 @@ class Driver:
         self._turns: dict[int, _Turn] = {}
         """In the order of the checkpoints: those that are not added yet."""
         self._held: list[_Turn] = []
-        """Those that wait for a measurement that is in flight for another."""
+        """Those that need a measurement which is in flight for another checkpoint."""
         self._flying: set[int] = set()
         self._workers: dict[int, str] = {}
-        """Who has which job in hand."""
+        """Number of the job in hand -> name of the worker."""
         self._n_taken = 0
         self._seen = Seen(
             ledger.folder, {**package_versions(), "trust_remote_code": str(prepared.spec.trust_remote_code)}
         )
 
     def take(self, checkpoint: Checkpoint, *, retry_failed: bool, following: Checkpoint | None) -> None:
-        """Begin with a checkpoint; waits while the executor has enough to do. Raises HarnessError."""
+        """Begin with a checkpoint; blocks while the executor is at its capacity. Raises HarnessError."""
         self._observer.opening(checkpoint)
         rows: list[int] = []
         for number, row in enumerate(self._prepared.rows):
@@ -110,7 +110,7 @@ class Driver:
             self._handle(self._executor.event())
 
     def _cured(self, known: RewardVector, checkpoint: Checkpoint) -> bool:
-        """Whether something failed for want of an option that is given now."""
+        """Whether a component failed because an option was missing that is given now."""
         spec = self._prepared.spec
         given = {
             "--allow-pickle": spec.allow_pickle,
@@ -131,16 +131,16 @@ class Driver:
             self._handle(self._executor.event())
 
     def remember(self) -> None:
-        """Keep what was compared, for the next run. Raises StateError."""
+        """Store which files were compared, for the next run. Raises StateError."""
         self._seen.write()
 
     def tell_alarms(self) -> None:
-        """Each alarm once."""
+        """Report each alarm to the observer, once."""
         for vector, component in self._vectors.alarms():
             self._observer.alarm(vector, component)
 
     def _submit(self, turn: _Turn) -> None:
-        """Look up what is known of a checkpoint and submit the rest; hold it where that is in flight already."""
+        """Look up what the ledger has of a checkpoint and submit the rest; hold the checkpoint back where that is in flight already."""
         started, clock = now(), time.perf_counter()
         try:
             turn.record = self._opener.identifier.identify(turn.checkpoint)
@@ -292,7 +292,7 @@ class Driver:
     def _answering_then_and_now(
         self, known: RewardVector, checkpoint: Checkpoint
     ) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-        """For each component that was asked on a server: what decided the answers. Vectors of earlier versions do not say."""
+        """For each served component: the digest of what decided the answers, then and now. Earlier versions' vectors have none."""
         try:
             now = self._opener.serving.answering(checkpoint)
         except HarnessError:

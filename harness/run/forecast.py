@@ -23,7 +23,7 @@ SHARE_OF_PEAK = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One component, over every checkpoint that is left. Tokens and seconds are None where nobody can know.
+    """One component, over every checkpoint that is left. Tokens and seconds are None where they cannot be known.
 
     `seconds_from`: `earlier` measurements of the run folder, or `size` of the models and this machine's speed.
     """
@@ -84,7 +84,7 @@ def forecast(
         for component in row.components:
             alike = [other for other in prepared.rows if _same(component.config.name, row, other)]
             if row is not alike[0]:
-                continue  # measured once, stands in every row
+                continue  # measured once, used in every row
             here = [item for item in ahead if any(other.place(item) not in places for other in alike)]
             suffix = row.suffix if len(alike) == 1 else ""
             here_sizes = [sizes[item.folder] for item in here]
@@ -118,7 +118,7 @@ def _line(
             with opener.open(item) as subject:
                 estimate = component.estimate(subject)
             break
-        except (CheckpointError, DataError):  # it will be a failed measurement, which does not stop a run
+        except (CheckpointError, DataError):  # in a run this is a failed measurement: try the next checkpoint
             if item is checkpoints[-1]:
                 raise
     n = len(checkpoints)

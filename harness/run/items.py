@@ -25,8 +25,8 @@ from harness.reward_models.residual import Residual, extended
 from harness.run.residuals import NOTHING, Kept, KeptResiduals, linked
 
 HELD_BYTES = 256 * 2**20
-"""Values kept in memory at most, what was not asked for longest dropped first (a best step, which is asked for at every
-step, stays); without a run folder what is dropped is gone."""
+"""Bytes of values kept in memory at most, least recently used dropped first (a best step is used at every step, and stays);
+without a run folder what is dropped is lost."""
 Table = Mapping[str, Sequence[Any]]
 
 
@@ -38,7 +38,7 @@ class _Seen(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """Items in memory, with the file they are in (None: in no run folder): at one place several may have been measured."""
+    """Items in memory, with the file they are in (None: no run folder), which tells apart what was measured twice at one place."""
 
     path: JsonValue
     items: Items
@@ -84,7 +84,7 @@ class RunItems:
         return found
 
     def completed(self, measurement: Measurement) -> Measurement:
-        """With what an earlier version left out of its detail, from its items in the run folder; else as it is."""
+        """The measurement with details that an earlier version did not compute, from its stored items; else as it is."""
         if is_complete(measurement.detail):
             return measurement
         path = measurement.detail.get("items")
@@ -117,7 +117,7 @@ class RunItems:
         return RunEvidence(self, place=place, fingerprint=fingerprint, current=now, measurements=measurements)
 
     def forget(self, trajectory: str, names: Iterable[str]) -> None:
-        """Its steps are no longer those that were seen, so that its residuals have to be computed anew."""
+        """Drop a trajectory's residuals, because its earlier steps changed: they are computed anew."""
         for name in names:
             self._residuals.pop((trajectory, name), None)
             if self._kept is not None:
@@ -132,7 +132,7 @@ class RunItems:
         measurement: Measurement,
         earlier: Earlier,
     ) -> Residual | None:
-        """Of the earlier vectors and this one; what was computed for the last of them is gone on from."""
+        """The residual over the earlier vectors and this one, extended from what was computed for the last of them."""
         seen = self._residuals.get((place.trajectory, name))
         last = None if earlier.last is None else (earlier.last.place, earlier.last.checkpoint.fingerprint)
         if earlier.last is None:
@@ -152,7 +152,7 @@ class RunItems:
         return after.residual if isinstance(now, Items) else None
 
     def _resumed(self, trajectory: str, name: str, vectors: Sequence[RewardVector]) -> Kept:
-        """Over vectors that an earlier process measured: from what it kept, and from the items of the steps after that."""
+        """The residual over vectors that an earlier process measured: its stored one, extended by the items of later steps."""
         kept = None if self._kept is None or len(vectors) < self._keep_every else self._kept.read(trajectory, name)
         chain, made = NOTHING, Kept(0, NOTHING, None)
         chains = []

@@ -5,8 +5,11 @@ ledger.jsonl     one line per finished measurement, written before any vector us
 items/           per-item scores, Parquet, one folder per measurement; items/texts/ has what was asked, once
 residuals/       the item x checkpoint residuals of long trajectories, a cache
 work/            what a measurement in progress keeps, one folder each
-rewards.jsonl    the feed, one line per checkpoint
-.lock            held while somebody writes
+rewards.jsonl    the feed, one line per checkpoint (and per row of `vary`)
+seen.json        the files that checkpoints had when they were last compared with the feed, a cache
+errors.log       tracebacks of unexpected errors
+serve/           logs of the servers that were started
+.lock            held by the one process that writes
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ from harness.feed.lines import FEED_FILE
 
 RUN_SCHEMA = "harness.run/1"
 UNCOUNTED = ("device", "batch_tokens", "trust_remote_code", "allow_pickle", "serve", "track")
-"""Keys of a spec that are no part of what is measured, or only of components that are served."""
+"""Keys of a spec that a message about another spec leaves out: no part of what is measured, or (`serve`) of served components only."""
 Table = Mapping[str, Sequence[Any]]
 
 
 class Entry(Record):
-    """One finished measurement of one component on one set of weights. `table`: its items, while they are in memory.
+    """One finished measurement of one component on one set of weights. `table`: its items, until they are stored.
 
-    `host`, `executor`: where and by which executor it was made; None by versions that did not say.
+    `host`, `executor`: where and by which executor it was made; None in entries of versions that did not record it.
     """
 
     key: str
@@ -59,7 +62,7 @@ class Entry(Record):
 def entry_key(fingerprint: str, tokenizer: str | None, definition: str, *, answering: str | None = None) -> str:
     """What makes two measurements the same one: weights, tokenizer and what is measured; never a name or a path.
 
-    `answering`: of a served checkpoint, what else decides its answers (Opener.answering); None where nothing does.
+    `answering`: of a served checkpoint, what else decides its answers (`Opener.serving.answering`); None where nothing does.
     """
     return digest_json([fingerprint, tokenizer, definition, *([] if answering is None else [answering])])
 
@@ -81,7 +84,7 @@ class Ledger:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in what was written to the folder since it was read. Raises StateError."""
+        """Read what was appended to the ledger since it was last read. Raises StateError."""
         if not self._read.continues():
             self._entries = {}
         for number, line in self._read.new():
@@ -104,7 +107,7 @@ class Ledger:
         return list(self._entries.values())
 
     def products(self, decide: Callable[[str | None], str]) -> str:
-        """The library of this run's float32 products: `decide` is told what the folder holds, and its answer is kept there.
+        """The library of this run's float32 products: `decide` gets the name stored in run.json (or None); what it returns is stored.
 
         Raises what `decide` raises, and StateError.
         """
@@ -116,15 +119,15 @@ class Ledger:
         return choice
 
     def add(self, line: bytes) -> None:
-        """Commit a measurement that another ledger has, as it stands there. Raises StateError."""
+        """Commit a line of another ledger, byte for byte. Raises StateError."""
         self._journal.append(line.decode())
         self.refresh()
 
     def put(self, entry: Entry) -> Entry:
         """Store per-item scores, then commit the measurement; the entry as stored. Raises StateError.
 
-        A failure, or what a later attempt may complete, belongs to one attempt and not to these weights: it goes into the
-        vector and is never reused.
+        A failure, or a measurement that a later attempt may complete, is not committed: it goes into the vector and is never
+        reused.
         """
         if entry.table:
             where = f"items/{short(entry.key)}/{entry.component}.parquet"
@@ -137,7 +140,7 @@ class Ledger:
         return entry
 
     def _without_texts(self, table: Table) -> tuple[Table, str | None]:
-        """A table without what is the same for every checkpoint, and the file that has it."""
+        """A table without its texts, which are the same for every checkpoint, and the file that has them (None without any)."""
         texts = {name: table[name] for name in ("id", *TEXTS) if name in table}
         if not texts.keys() - {"id"} or "id" not in texts:
             return table, None
@@ -170,9 +173,9 @@ def open_run(
     shard: dict[str, JsonValue] | None = None,
     known: Ledger | None = None,
 ) -> Iterator[Ledger]:
-    """Take the folder for writing. `known`: the same folder's ledger from before, which then reads only what is new.
+    """Lock the folder for writing. `known`: its ledger from an earlier call, which then reads only what is new.
 
-    `shard`: which part of a run it is to hold, where it is one.
+    `shard`: the part of a run that the folder holds, None for a whole run.
 
     Raises StateError if the folder is in use, holds another run, or cannot be written.
     """

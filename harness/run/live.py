@@ -25,7 +25,7 @@ from harness.spec.spec import Spec, default_spec, load_spec, override
 from harness.track.tracking import Tracking
 
 OnAlarm = Callable[[RewardVector, ComponentRecord], None]
-"""Told of a vector and the component in it that has lost too much."""
+"""Called with a vector and the source component in it that lost more than it may."""
 
 
 def _count(name: str, value: Any) -> int:

@@ -27,15 +27,14 @@ from harness.run.ledger import Entry, entry_key, short
 from harness.spec.prepared import Row
 
 ANSWERING = "answering"
-"""In the detail of a component that was asked on a server: what decided answers beside weights and tokenizer, as a digest."""
-
+"""Key in the detail of a served component: digest of what decided answers besides weights and tokenizer."""
 
 WAIT_S = 30.0
-"""Seconds that another process has to let go of what it measures."""
+"""Seconds to wait for another process that is measuring the same thing."""
 
 
 class Store(Protocol):
-    """Where finished measurements are found and put: the ledger, or a worker's way to it."""
+    """Where finished measurements are looked up and stored: the ledger, or in a worker what hands them to the driver."""
 
     @property
     def folder(self) -> Path:
@@ -59,11 +58,11 @@ class Served:
     checkpoint: Checkpoint
 
     def answering(self) -> str | None:
-        """What decides its answers beside weights and tokenizer. Raises CheckpointError."""
+        """What decides its answers besides weights and tokenizer, as a digest. Raises CheckpointError."""
         return self.opener.serving.answering(self.checkpoint)
 
     def check(self, component: Component) -> None:
-        """Refuse what would only fail once a server was started. Raises HarnessError."""
+        """Check before a server is started what would fail on it. Raises HarnessError."""
         self.opener.serving.check(self.checkpoint, chats=component.chats, calls=component.calls_tools)
 
     def notes(self) -> list[str]:
@@ -84,7 +83,7 @@ def measure_component(
 ) -> Entry:
     """One component on one opened checkpoint. What goes wrong becomes a failed measurement with its cause.
 
-    Only what is nobody's measurement is raised: StateError (the folder) and SpecError (what the user asked for).
+    Raises StateError and SpecError, which concern the whole run; every other exception becomes a failed measurement.
     """
     started, clock = now(), time.perf_counter()
     try:
@@ -142,7 +141,7 @@ def measure_component(
 
 
 def _append(path: Path, text: str) -> None:
-    """At once, so that several processes can. Raises StateError."""
+    """In one unbuffered write, so that texts of several processes do not mix. Raises StateError."""
     try:
         with path.open("ab", buffering=0) as stream:
             stream.write(text.encode(errors="replace"))
@@ -152,9 +151,9 @@ def _append(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _scratch(store: Store | None, key: str) -> Iterator[Path]:
-    """A component's own folder for one measurement: in the run folder it outlives a kill, without one it is temporary.
+    """A component's own folder for one measurement: in the run folder it survives a kill, without one it is temporary.
 
-    A process of a killed run or node that is still ending is waited for: two must not write there.
+    It has one writer: if a process of a killed run or node is still ending, its lock is waited for.
     """
     if store is not None:
         with awaited_file(store.folder / f".measuring-{short(key)}", wait_s=WAIT_S):
@@ -165,7 +164,7 @@ def _scratch(store: Store | None, key: str) -> Iterator[Path]:
 
 
 def _with_traces(outcome: Outcome, notes: Sequence[str], store: Store | None, scratch: Path) -> Measurement:
-    """The measurement, saying what is left to complete and where its files lie in the run folder."""
+    """The measurement with `n_open`, `note` and `files` (paths in the run folder) in its detail, where there are any."""
     traces: dict[str, JsonValue] = {"n_open": outcome.n_open} if outcome.n_open else {}
     told = [note for note in (outcome.engine.note, *notes) if note]
     if told:

@@ -25,13 +25,13 @@ from harness.run.ledger import RUN_SCHEMA, open_run, short
 from harness.run.vectors import rebuilt
 
 COPIED = ("items", "work")
-"""Folders of a run that its vectors name files in, by the measurement that they are of."""
+"""Subfolders of a run, each with a folder per measurement, that its vectors refer to."""
 TEXTS_FOLDER = "texts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What `merge` made. `products`: the libraries of float32 products that the shards used, more than one where they differ."""
+    """What `merge` wrote. `products`: the libraries of float32 products that the shards used, more than one where they differ."""
 
     feed: Feed
     path: Path
@@ -40,9 +40,9 @@ class Merged:
 
 
 def merge(out: Path, shards: Sequence[Path]) -> Merged:
-    """Write the run that the shards are of into `out`; again gives the same. Raises StateError or DataError.
+    """Write the run that the shards are parts of into `out`. Idempotent. Raises StateError or DataError.
 
-    Every shard has to be there and finished, and all of one run: otherwise nothing is written.
+    All shards of one run have to be given and finished: otherwise nothing is written.
     """
     heads = [_head(folder) for folder in shards]
     first = heads[0]
@@ -92,9 +92,9 @@ def merge(out: Path, shards: Sequence[Path]) -> Merged:
 def gather(
     out: Path, folders: Sequence[Path], *, head: dict[str, Any], run: str, vectors: Sequence[RewardVector], products: Sequence[str]
 ) -> list[RewardVector]:  # fmt: skip
-    """Write the run whose parts lie in `folders` into `out`: their items and ledgers, and the vectors by trajectory and step.
+    """Write the run whose parts are in `folders` into `out`: their items and ledgers, and the vectors by trajectory and step.
 
-    `head`: the run.json of one of them. Again gives the same. Raises StateError.
+    `head`: the run.json of one of them. Idempotent. Raises StateError.
     """
     with open_run(out, run=run, spec_digest=head["spec_digest"], spec=head["spec"]) as ledger:
         owners: dict[str, Path] = {}
@@ -120,7 +120,10 @@ def gather(
 
 
 def _measured_once(vector: RewardVector, stored: Mapping[str, Measurement]) -> RewardVector:
-    """With the measurements whose items are kept: equal weights in two shards were measured twice. `stored`: by items."""
+    """The vector with the measurements whose items were kept, where two shards measured equal weights.
+
+    `stored`: by file of items.
+    """
     components = []
     for component in vector.components:
         where = component.detail.get("items")
@@ -133,13 +136,13 @@ def _measured_once(vector: RewardVector, stored: Mapping[str, Measurement]) -> R
 
 
 def _further(one: RewardVector, other: RewardVector | None) -> bool:
-    """Whether a vector has items scored that the other has not."""
+    """Whether a vector has more items scored than the other, in any component."""
     scored = {} if other is None else {component.name: component.n_scored for component in other.components}
     return any(component.n_scored > scored.get(component.name, 0) for component in one.components)
 
 
 def _check_behind(out: Path, vectors: Mapping[Place, RewardVector], places: Sequence[Place]) -> None:
-    """Refuse to write over what was measured in the merged folder itself. Raises StateError."""
+    """Refuse to overwrite what was measured in the merged folder itself. Raises StateError."""
     path = out / FEED_FILE
     known = read_vectors(path) if path.exists() else []
     wanted = set(places)
@@ -167,7 +170,7 @@ def _compared(head: dict[str, Any], key: str) -> Any:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A file, or every file of a folder, as it is there, wholly or not at all; as a link where the file system allows it."""
+    """Copy a file, or every file of a folder, each atomically; as a hard link where the file system allows it."""
     for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
         there = target / path.relative_to(source)
         if path.is_dir() or (there.exists() and (there.samefile(path) or filecmp.cmp(path, there, shallow=False))):

@@ -1,4 +1,4 @@
-"""Who is told what a run does. The base class shows nothing of a run; the command line brings its own."""
+"""The interface through which a run reports what it does. The base class shows nothing of it; the command line has its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.core.vector import ComponentRecord, RewardVector
 
 
 class Observer(SilentProgress):
-    """Told what the run does. The base class shows nothing; a `with` block holds what a subclass shows on screen."""
+    """Callbacks of a run, all of which may be overridden. A subclass may show something on screen within its `with` block."""
 
     def __enter__(self) -> Self:
         return self
@@ -20,7 +20,7 @@ class Observer(SilentProgress):
         pass
 
     def starting(self, *, checkpoints: int | None, vectors: int | None, items: int) -> None:
-        """Before the first checkpoint: how much there is to do; None where nobody knows yet."""
+        """Before the first checkpoint: how much there is to do; None where that is not known yet."""
 
     def opening(self, checkpoint: Checkpoint) -> None:
         """A checkpoint's turn has come."""
@@ -36,8 +36,8 @@ class Observer(SilentProgress):
         """A vector is in the feed; `new` unless it was there before."""
 
     def alarm(self, vector: RewardVector, component: ComponentRecord) -> None:
-        """A source component has lost more than it may since its best step; told once for each vector that says so."""
+        """A source component has lost more than it may since its best step; called once for each vector and component."""
 
     def warning(self, words: str) -> None:
-        """Something beside the measurements failed: a tracker. By default one of Python's warnings."""
+        """Something other than a measurement failed, such as a tracker. By default a Python warning."""
         warnings.warn(words, stacklevel=2)

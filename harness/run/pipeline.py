@@ -48,8 +48,8 @@ def run(
     """Measure every checkpoint that is not in the folder's feed yet and append its vector. Raises HarnessError.
 
     A checkpoint that cannot be scored becomes a vector with status `failed`; the rest are still scored. `checkpoints` may
-    yield them as they come into being (None: nothing new so far); then the feed is in order after each. `executor`: who
-    measures; this process by default. `shard`: the part of a run that these checkpoints are.
+    yield them as they are written (None: nothing new so far); then the feed is in order after each. `executor`: where it is
+    measured; this process by default. `shard`: the part of a run that these checkpoints are.
     """
     observer = observer or Observer()
     spec = prepared.spec
@@ -90,7 +90,7 @@ def run(
             driver.finish()
             driver.remember()
         finally:
-            vectors.settle()  # also where it was stopped: what came early is not in the file yet
+            vectors.settle()  # also after an error: vectors of early steps are not in the file yet
         driver.tell_alarms()
         return Summary(
             feed=Feed(vectors.all),

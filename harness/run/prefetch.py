@@ -1,7 +1,7 @@
-"""What a spec and its checkpoints need from elsewhere, loaded piece by piece as a run would load it, so that the caches get it.
+"""What a spec and its checkpoints need from elsewhere, loaded piece by piece as a run would load it, so that it ends in the caches.
 
-Whether the hub is asked is the environment's matter ($HF_HUB_OFFLINE, which libraries read when they are imported): the same walk
-fetches with the network, and finds out without it what is here. Loads no model, writes nothing of its own.
+$HF_HUB_OFFLINE, which libraries read when they are imported, decides whether the hub is asked: with the network this downloads,
+without it it reports what is in the caches. Loads no model, writes nothing of its own.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _varies(spec: Spec, config: ComponentConfig) -> bool:
 
 
 def _of_component(spec: Spec, config: ComponentConfig, add: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    """The component as a whole, or its parts where its kind says that it has several (`parts`): one that fails hides no other."""
+    """The component as a whole, or part by part where its kind has a method `parts`: one that fails hides no other."""
     try:
         kind = component_class(config.kind)
         parts = getattr(kind, "parts", None)

@@ -1,6 +1,6 @@
 """Residuals of long trajectories on disk, so that a resumed run need not read the items of every step again.
 
-A file is a cache: it is used where it was made of the very vectors that stand in the feed, and read anew from items elsewhere.
+A file is a cache: it is used if it was made from the vectors that are in the feed; otherwise the residual is computed from the items.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 
 
 def linked(chain: str, *, step: int | None, fingerprint: str | None, measurement: Measurement) -> str:
-    """The chain with one more vector: which weights stand at which step, and what they scored."""
+    """The chain with one more vector: its step, its weights and its score."""
     return digest_json([chain, step, fingerprint, measurement.raw, measurement.n_scored])
 
 
@@ -42,7 +42,7 @@ class KeptResiduals:
         self._folder = folder / "residuals"
 
     def read(self, trajectory: str, name: str) -> Kept | None:
-        """What was kept; None where there is nothing, or nothing that can be read."""
+        """What was stored; None where there is nothing, or it cannot be read."""
         try:
             with np.load(self._path(trajectory, name), allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
@@ -58,7 +58,7 @@ class KeptResiduals:
             return None
 
     def write(self, trajectory: str, name: str, kept: Kept) -> None:
-        """Keep a residual in the place of an earlier one. Raises StateError."""
+        """Store a residual, replacing an earlier one. Raises StateError."""
         if kept.residual is None:
             return
         about = {"n": kept.n, "chain": kept.chain, "floor": kept.residual.floor, "keys": kept.residual.keys}
@@ -68,7 +68,7 @@ class KeptResiduals:
         write_atomically(self._path(trajectory, name), buffer.getvalue())
 
     def forget(self, trajectory: str, name: str) -> None:
-        """Let go of one."""
+        """Delete one; nothing happens where there is none."""
         self._path(trajectory, name).unlink(missing_ok=True)
 
     def _path(self, trajectory: str, name: str) -> Path:

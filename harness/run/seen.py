@@ -1,4 +1,4 @@
-"""Which files the checkpoints of a run folder had when they were last compared with its feed, so that none is read again for nothing."""
+"""Which files the checkpoints of a run folder had when they were last compared with its feed, so that unchanged ones are not hashed again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ FILE = "seen.json"
 
 
 class Seen:
-    """By label. A file that is the same one, neither replaced nor written to, holds the same weights and tokenizer; what they
-    are to transformers is another matter, so `versions` count too. A cache: what cannot be read is not there.
+    """File identities by the checkpoint's label. A file that was neither replaced nor written to holds the same weights and
+    tokenizer; their fingerprints may depend on the installed packages too, so other `versions` discard everything. A cache:
+    what cannot be read is treated as absent.
     """
 
     def __init__(self, folder: Path, versions: Mapping[str, str]) -> None:
@@ -35,7 +36,7 @@ class Seen:
         return self._known.get(label) == [fingerprint, _as_json(files)]
 
     def keep(self, label: str, fingerprint: str | None, files: Identities) -> None:
-        """It was compared just now."""
+        """Record that the checkpoint was compared with these files."""
         found = [fingerprint, _as_json(files)]
         self._changed |= self._known.get(label) != found
         self._known[label] = found

@@ -1,4 +1,4 @@
-"""One of several parts of a run, measured apart: which checkpoints are its, and what it has to know of the whole to be merged."""
+"""One of several parts of a run that are measured separately: its checkpoints, and the places of the whole run, for the merge."""
 
 from __future__ import annotations
 

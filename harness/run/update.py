@@ -52,7 +52,7 @@ def update(folder: Path) -> Updated:
 
 
 def _check_items(vectors: Sequence[RewardVector], folder: Path) -> None:
-    """An update without the items would put None in the place of the errors and alarms that they gave."""
+    """Raises StateError if items are missing: an update would replace the errors and alarms computed from them by None."""
     lost: list[tuple[RewardVector, str]] = []
     for vector in vectors:
         for component in vector.components:

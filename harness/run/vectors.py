@@ -92,7 +92,7 @@ def assemble(
 
 
 class Alarm(NamedTuple):
-    """A component that has lost more than it may, by the vector that says so."""
+    """A component that has lost more than it may, at the place of the vector that has the alarm."""
 
     place: Place
     name: str
@@ -126,11 +126,11 @@ class RunVectors:
         """Trajectories in which an earlier step came in after a later one: their vectors are in the file once settled."""
         self._told: set[Alarm] = set()
         self._alarms: list[Alarm] = []
-        """Of which `alarms` has not told yet."""
+        """Those that `alarms` has not returned yet."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in what was appended to the file since it was read; all of it anew where it was replaced. Raises DataError."""
+        """Read what was appended to the file since it was last read; all of it where it was replaced. Raises DataError."""
         if self._read is None:
             return
         if not self._read.continues():
@@ -157,12 +157,12 @@ class RunVectors:
         self._histories[vector.trajectory].add(vector)
 
     def at(self, place: Place) -> RewardVector | None:
-        """The vector that stands at a place."""
+        """The vector at a place."""
         index = self._places.get(place)
         return None if index is None else self.all[index]
 
     def mix(self, vector: RewardVector, checkpoint: Checkpoint) -> None:
-        """Put in a mixture, or the tokens seen, that came later than their vector."""
+        """Update a vector with a mixture, or the tokens seen, that became known after it was written."""
         record = vector.checkpoint
         if checkpoint.tokens_seen is not None:
             record = record.model_copy(update={"tokens_seen": checkpoint.tokens_seen})
@@ -172,9 +172,10 @@ class RunVectors:
             self._stale = True
 
     def add(self, row: Row, checkpoint: Checkpoint, record: CheckpointRecord, entries: Sequence[Entry]) -> RewardVector:
-        """Assemble a vector and append it; in the place of one measured before, it takes that place.
+        """Assemble a vector and append it, or replace the one measured before at its place.
 
-        An early one changes those after it: the file gets it with them, by `settle`, so that it never holds what is stale.
+        One of an earlier step changes those after it: `settle` writes it to the file together with them, so that the file never
+        holds stale vectors.
         """
         place = row.place(checkpoint)
         history = self._histories.setdefault(place.trajectory, History())
@@ -209,12 +210,12 @@ class RunVectors:
         return vector
 
     def _is_early(self, place: Place) -> bool:
-        """Whether a later step of the trajectory is there."""
+        """Whether the trajectory has a later step already."""
         known = self._histories.get(place.trajectory)
         return known is not None and known.has_after(place.order)
 
     def alarms(self) -> list[tuple[RewardVector, ComponentRecord]]:
-        """Raised since this was asked last, each once; of trajectories that are settled."""
+        """Alarms raised since the last call, each once; only those of settled trajectories."""
         found, self._alarms = self._alarms, []
         told = []
         for alarm in found:
@@ -224,7 +225,7 @@ class RunVectors:
         return told
 
     def settle(self) -> None:
-        """Write the feed anew where what came in later changes what was written before."""
+        """Rewrite the feed if a vector that came later changed earlier ones."""
         if not (self._stale or self._disturbed):
             return
         self._set(rebuilt(self.all, self._items, only=self._disturbed))
@@ -236,7 +237,7 @@ class RunVectors:
         self._track(self.all)
 
     def _track(self, vectors: Sequence[RewardVector]) -> None:
-        """Offer vectors that are in the feed now to the trackers, which take what they lack."""
+        """Pass vectors that are in the feed to the trackers, which send those they have not sent yet."""
         if self._tracking is not None:
             self._tracking.see(vectors)
 
@@ -297,7 +298,7 @@ def again(vector: RewardVector, history: History, items: RunItems) -> RewardVect
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Installed versions of what decides a number."""
+    """Installed versions of the packages that decide a number."""
     found = {}
     for package in PACKAGES:
         try:

@@ -23,7 +23,7 @@ known one.
 
 
 def keys_page() -> str:
-    """Markdown: a table per record, each nested record once, where it is first named."""
+    """Markdown: a table per record; a nested record has its table once, after the first record that uses it."""
     told: set[type[BaseModel]] = set()
     parts = [HEAD, *_tables("A spec", Spec, told), *_tables("A component, of any kind", ComponentConfig, told)]
     for kind in COMPONENTS:

@@ -53,7 +53,7 @@ def component_class(kind: str) -> type[Kind]:
 
 
 def words_of(target: str) -> str:
-    """What a kind measures: the first line of its module's docstring, read without running it; where it has none, the place itself."""
+    """What a kind measures: the first line of its module's docstring, read without running it; without one, the `target` itself."""
     try:
         found = importlib.util.find_spec(target.partition(":")[0])
         text = ast.get_docstring(ast.parse(Path(str(found and found.origin)).read_text(encoding="utf-8"))) or ""

@@ -112,7 +112,7 @@ def _digest(spec: Spec, rows: tuple[Row, ...], standardization: Standardization)
         [
             [
                 *(c.config.name, c.config.kind, c.config.role, weight, row.definitions[c.config.name]),
-                # Only where it is another one, so that runs of before there was any go on.
+                # Left out at its default, so that runs made before the key existed can be resumed.
                 *([c.config.allowed_loss] if c.config.allowed_loss not in (None, ALLOWED_LOSS) else []),
             ]
             for c, weight in zip(row.components, spec.weights(), strict=True)

@@ -94,7 +94,7 @@ class Spec(Record):
         ]
 
     def as_json(self) -> dict[str, JsonValue]:
-        """As run.json keeps it."""
+        """As stored in run.json."""
         return self.model_dump(mode="json", by_alias=True)
 
     @property
@@ -110,7 +110,7 @@ class Spec(Record):
 
     @property
     def defaults(self) -> Defaults:
-        """What every component gets beside its own keys."""
+        """What every component gets besides its own keys."""
         return Defaults(overflow=self.overflow, batch_tokens=self.batch_tokens, seed=self.seed, serve=self.serve)
 
     def weights(self) -> list[float]:
@@ -231,7 +231,7 @@ def spec_of_fields(fields: Sequence[str]) -> Spec:
 
 
 def override(spec: Spec, **changes: Any) -> Spec:
-    """The spec with command-line options put over it; None leaves a key as it is. Raises SpecError."""
+    """The spec with command-line options in place of its keys; None leaves a key as it is. Raises SpecError."""
     given = {key: value for key, value in changes.items() if value is not None}
     try:
         return Spec.model_validate({**dict(spec), **given})

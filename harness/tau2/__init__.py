@@ -1,1 +1,1 @@
-"""tau2-bench simulations: joins domains (tasks/tau2) and rewards (reward_models/tau2). The only room that knows both."""
+"""tau2-bench simulations: joins domains (tasks/tau2) and rewards (reward_models/tau2), which do not know each other."""

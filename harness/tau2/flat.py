@@ -1,7 +1,7 @@
 """The settings of simulations under flat names, as tau2's command line and lm-eval's model arguments have them.
 
-`agent_llm` is the key agent.model, `--agent-llm` its option. One table translates values on their way in and messages on
-their way out.
+`agent_llm` is the key agent.model, `--agent-llm` its option. One table translates the names of values, and in messages the keys back
+to names.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ def keys() -> Mapping[str, str]:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by flat name as settings_of takes them; None is not given. Raises SpecError for options that are not JSON."""
+    """Values by flat name as nested keys for `settings_of`; those that are None are left out.
+
+    Raises SpecError for options that are not JSON.
+    """
     found: dict[str, Any] = {}
     for name, value in values.items():
         if value is None:
@@ -69,7 +72,7 @@ def _object(key: str, value: Any) -> dict[str, Any]:
 
 @contextmanager
 def named(spell: Callable[[str], str]) -> Iterator[None]:
-    """Messages of SpecError and DataError say `spell(flat name)` for the keys that they name."""
+    """Within the block, messages of SpecError and DataError name `spell(flat name)` instead of keys."""
     try:
         yield
     except (SpecError, DataError) as error:
@@ -77,7 +80,7 @@ def named(spell: Callable[[str], str]) -> Iterator[None]:
 
 
 def renamed(text: str, spell: Callable[[str], str]) -> str:
-    """A message about keys with the names that the user gave for them."""
+    """A message with every key replaced by `spell(its flat name)`."""
     names = {key: name for name, key in keys().items()} | {"user": "user_llm", "agent": "agent_llm"}
 
     def said(match: re.Match[str]) -> str:

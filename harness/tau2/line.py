@@ -1,4 +1,4 @@
-"""One simulation as a line of a run's file, with upstream's keys: written, and read back as a result or as a conversation.
+"""One simulation as a line of a run's file, with upstream's keys: writes it, and reads it back as a result or as a conversation.
 
 Pure functions. tasks/tau2/recording.py reads lines of every origin as recordings.
 """
@@ -66,7 +66,7 @@ def message_json(message: Message, usage: Usage | None) -> dict[str, Any]:
 
 
 def _reward_info(done: Done, task: Task, kinds: Mapping[str, str]) -> dict[str, Any] | None:
-    """Upstream's record of the verdict, each check by itself, but for every component that is known, gate or not."""
+    """Upstream's record of the verdict with its single checks, but with every known component, also those that do not gate."""
     verdict = done.result.verdict
     if verdict.reward is None:
         return None
@@ -98,9 +98,9 @@ def as_line(
     run_info: Mapping[str, Any] | None = None,
     any_number: bool = False,
 ) -> str:
-    """One line of JSON. No NaN gets in, since arguments with one are malformed, but where `any_number` lets them be.
+    """One line of JSON. Raises ValueError for NaN (arguments with one are refused before) unless `any_number` allows it.
 
-    `kinds`: which kind of tool each is, as upstream's checks of actions say. `run_info`: upstream's `info` of the run.
+    `kinds`: tool name -> upstream's kind of tool, for its checks of actions. `run_info`: upstream's `info` of the run.
     """
     result, played = done.result, done.played
     value: dict[str, Any] = {
@@ -161,7 +161,7 @@ def _read_fault(value: Any) -> Fault | None:
 
 
 def read_verdict(line: Mapping[str, Any]) -> Verdict:
-    """The verdict in a line. Raises KeyError, TypeError or ValueError for a line that is none of ours."""
+    """The verdict in a line. Raises KeyError, TypeError or ValueError for a line of another format."""
     info = line["reward_info"]
     if info is None:
         return Verdict(reward=None, components=dict(NOTHING), basis=(), reason=line["reason"])
@@ -172,7 +172,7 @@ def read_verdict(line: Mapping[str, Any]) -> Verdict:
 
 
 def read_result(line: Mapping[str, Any]) -> Result:
-    """The result in a line. Raises KeyError, TypeError or ValueError for a line that is none of ours."""
+    """The result in a line. Raises KeyError, TypeError or ValueError for a line of another format."""
     usage = line["usage"]
     return Result(
         key=Key(task_id=str(line["task_id"]), trial=int(line["trial"]), seed=int(line["seed"])),

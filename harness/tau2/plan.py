@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything about a run but its models and its folder. `n_unfit`: tasks that are not for a solo run."""
+    """Everything about a run except its models and its folder. `n_unfit`: tasks left out because they do not fit a solo run."""
 
     domain: Domain
     tasks: tuple[Task, ...]
@@ -56,12 +56,12 @@ class Plan:
 
     @property
     def n_judged_by_model(self) -> int:
-        """Tasks whose reward needs somebody who judges assertions."""
+        """Number of tasks whose reward depends on natural-language assertions, which need a judge."""
         criteria = [task.evaluation_criteria for task in self.tasks]
         return sum(bool(one and one.nl_assertions and "NL_ASSERTION" in one.reward_basis) for one in criteria)
 
     def check_judge(self, *, there: bool) -> None:
-        """Raises SpecError where a judge must be there, as upstream has it, and is not."""
+        """Raises SpecError where `upstream` requires a judge and there is none."""
         if self.upstream.judge_required and self.n_judged_by_model and not there:
             raise SpecError(
                 f"`upstream` judge-required: {self.n_judged_by_model} task(s) are gated by natural-language "
@@ -93,7 +93,7 @@ class Plan:
 
 
 def make_plan(settings: Tau2Settings) -> Plan:
-    """Open the domain, choose and check the tasks. Raises DataError or SpecError in one line that names keys in backticks."""
+    """Open the domain, choose and check the tasks. Raises DataError or SpecError, whose messages name keys in backticks."""
     solo, upstream = settings.solo, upstream_of(settings.upstream)
     opened = open_domain(
         settings.domain,
@@ -158,7 +158,7 @@ def _instructions(upstream: Upstream, *, solo: bool) -> str:
 
 
 def fits_solo(task: Task) -> bool:
-    """Whether an agent can do the task without a user, as upstream decides it; but a ticket there must be."""
+    """Whether an agent can do the task without a user: upstream's rule, and it must have a ticket."""
     if task.ticket is None:
         return False
     if task.initial_state is not None:
@@ -189,13 +189,13 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _check_start(domain: Domain, task: Task, *, solo: bool) -> None:
-    """Whether a task's initial state can be made."""
+    """Raises DataError if a task's initial state cannot be made."""
     environment = domain.environment(solo=solo, task=task)
     try:
         environment.initialize(task.initial_state)
         environment.replay((task.initial_state and task.initial_state.message_history) or ())
     except Exception as error:
-        # Initialisation calls functions of the environment, which raise what they like.
+        # Initialisation calls functions of the environment, which may raise anything.
         raise DataError(
             f"task {task.id!r} of domain {domain.name}: its initial state cannot be made "
             f"({type(error).__name__}: {error}); correct the task file"

@@ -1,6 +1,6 @@
 """The settings of simulations of a domain: validated, described, the same for a command line, a spec and lm-eval.
 
-They make the plan (plan.py) and, with it, a run's identity. Messages name keys; a command line says its flags for them.
+They determine the plan (plan.py) and, with it, a run's identity. Messages name keys; a command line replaces them by its options (flat.py).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from harness.tau2.simulate.seeds import DEFAULT_SEED
 from harness.tau2.simulate.utterance import AnswerLimits
 
 CHECKPOINT = "checkpoint"
-"""As a model's name: the checkpoint that is measured."""
+"""A model's name that means the checkpoint that is measured."""
 MOST_TRIALS = 10_000
-"""Of a task. The jobs of a run are listed before it begins."""
+"""Trials of a task at most, because all jobs of a run are listed before it begins."""
 
 
 class AgentConfig(ChatConfig):
@@ -32,7 +32,7 @@ class AgentConfig(ChatConfig):
 
 
 class Participants(Record):
-    """Which models take part, and the patience with them."""
+    """The models that take part, their timeouts and attempts."""
 
     agent: AgentConfig = Field(
         default=AgentConfig(), description="how the checkpoint is asked: sampling options, and a text in place of ours"
@@ -64,7 +64,7 @@ class Participants(Record):
         return {part: chat for part, chat in parts.items() if chat is not None}
 
     def identity(self) -> dict[str, JsonValue]:
-        """Who takes part, as JSON; None for a part that nobody has."""
+        """The models that take part, as JSON; None for a role without one."""
         found: dict[str, JsonValue] = {"agent": self.agent.identity(), "user": None, "nl_judge": None, "reviewer": None}
         return {**found, **{part: chat.identity() for part, chat in self.others().items()}}
 
@@ -110,7 +110,7 @@ class Tau2Settings(Participants):
         return value
 
     def user_problem(self) -> str | None:
-        """What is wrong with who plays the user, in words; a run has a user unless it is solo."""
+        """A message if there is a user in a solo run, or none in another; else None."""
         if self.solo == (self.user is not None):
             return (
                 "`solo` has no user, so leave `user` out"
@@ -120,7 +120,7 @@ class Tau2Settings(Participants):
         return None
 
     def limits(self) -> Limits:
-        """When a simulation is over at the latest."""
+        """The limits at which a simulation ends."""
         return Limits(
             max_steps=self.max_steps,
             max_errors=self.max_errors,
@@ -130,7 +130,7 @@ class Tau2Settings(Participants):
 
 
 def participants_of(values: Mapping[str, Any]) -> Participants:
-    """The participants that these values are. Raises SpecError naming the keys that are wrong."""
+    """Validate participants. Raises SpecError naming the keys that are wrong."""
     try:
         return Participants.model_validate(dict(values))
     except ValidationError as error:
@@ -138,7 +138,7 @@ def participants_of(values: Mapping[str, Any]) -> Participants:
 
 
 def settings_of(values: Mapping[str, Any]) -> Tau2Settings:
-    """The settings that these values are. Raises SpecError naming the keys that are wrong."""
+    """Validate settings. Raises SpecError naming the keys that are wrong."""
     try:
         return Tau2Settings.model_validate(dict(values))
     except ValidationError as error:
@@ -146,7 +146,7 @@ def settings_of(values: Mapping[str, Any]) -> Tau2Settings:
 
 
 def identity_as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings as earlier versions wrote them, as this one does: three callers had three ways to."""
+    """A run's stored settings, of which earlier versions wrote three forms, in today's form."""
     found = {key: value for key, value in stored.items() if key not in ("metric", "trials", "serve")}
     for part in ("agent", "user", "nl_judge", "reviewer"):
         value = found.get(part)

@@ -37,7 +37,7 @@ def trackers_of(wanted: Sequence[str], *, folder: Path | None) -> dict[str, Trac
             made[name] = getattr(importlib.import_module(module), attribute)(place=place or None, folder=folder)
         except HarnessError:
             raise
-        except Exception as error:  # whatever a package does with the environment that it finds
+        except Exception as error:  # the package may raise anything
             what = " ".join(str(error).split())[:300]
             raise SpecError(
                 f"--track {words}: {name} cannot be used here ({type(error).__name__}: {what}); set right what it reads from "

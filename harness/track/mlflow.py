@@ -14,13 +14,13 @@ from harness.track.tracker import RunIdentity, package
 
 ID_TAG = "harness.id"
 AT_ONCE = 500
-"""Metrics per request; a server takes at most 1,000."""
+"""Metrics per request; a server accepts at most 1,000."""
 VECTORS = "vectors"
 _MARK = re.compile(rf"{VECTORS}/step-(\d+)-([0-9a-f]+)\.json")
 
 
 def metric_key(name: str) -> str:
-    """The name with what mlflow does not take replaced, and a digest then: two names never become one."""
+    """The name with characters that mlflow does not accept replaced, and then a digest, so that two names never become one."""
     key = "/".join(re.sub(r"[^A-Za-z0-9_. :-]", "_", part).strip() or "_" for part in name.split("/"))
     key = re.sub(r"(^|/)\.+(?=/|$)", r"\1_", key)
     if key == name and len(key) <= 200:
@@ -44,7 +44,7 @@ class MlflowTracker:
         self._experiment = place or "harness"
 
     def open(self, identity: RunIdentity) -> MlflowRun:
-        """Found again by the tag `harness.id`."""
+        """The run with the tag `harness.id` of this identity; created if there is none."""
         client = self._client
         known = client.get_experiment_by_name(self._experiment)
         experiment = client.create_experiment(self._experiment) if known is None else known.experiment_id
@@ -63,13 +63,13 @@ class MlflowTracker:
 
 
 class MlflowRun:
-    """A row's metrics come first, its table last: the table's file says that the row is whole."""
+    """A row's metrics are written first, its table last, so that the table's file marks a complete row."""
 
     def __init__(self, client: Any, run_id: str) -> None:
         self._client = client
         self._run_id = run_id
         self._known: dict[str, set[tuple[int, float]]] = {}
-        """By metric what the server has of it; asked for once, and again after a failure."""
+        """Metric -> its (step, value) on the server; fetched once, and again after a failure."""
 
     def seen(self) -> set[tuple[int, str]]:
         """From the names of the tables."""
@@ -78,7 +78,7 @@ class MlflowRun:
         return {(int(mark[1]), mark[2]) for mark in marks if mark}
 
     def write(self, row: TrackedRow) -> None:
-        """What a killed writer had written of the row already is not written again."""
+        """Write the row; metrics that a killed writer had written already are skipped."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

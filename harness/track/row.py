@@ -1,4 +1,4 @@
-"""What a tracker gets of a vector: named numbers at a step, and a table of its components. Pure; knows no tracker.
+"""A vector as trackers get it: named numbers at a step, and a table of its components. Pure; knows no tracker.
 
 The names are stable (docs/tracking.md). A value that is None is left out, never 0.
 """
@@ -23,7 +23,7 @@ COLUMNS = (
 )
 _SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 _LONGEST = 500
-"""Characters of a reason."""
+"""Characters of a reason at most."""
 
 Cell = str | float | int | bool | None
 
@@ -44,12 +44,12 @@ class TrackedRow:
 
     @property
     def step(self) -> int:
-        """The x axis; a checkpoint without a step stands at 0."""
+        """The x axis; 0 for a checkpoint without a step."""
         return self.place.step or 0
 
     @property
     def mark(self) -> tuple[int, str]:
-        """What a tracker is asked whether it has it."""
+        """Identifies the row within a trajectory, for comparison with what a tracker has."""
         return self.step, self.digest
 
 
@@ -92,7 +92,7 @@ def _cells(component: ComponentRecord) -> tuple[Cell, ...]:
 
 
 def secrets() -> list[str]:
-    """Values of environment variables that are named as keys are; what a tracker gets holds none of them."""
+    """Values of environment variables with names of secrets; they are masked in everything that a tracker gets."""
     return [value for name, value in os.environ.items() if _SECRET.search(name)]
 
 

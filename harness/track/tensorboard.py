@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the run folder. A vector is one record of the file, so it is there as a whole or not at all."""
+"""TensorBoard: event files in the run folder. A vector is one record of a file, so it is written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVENTS = "events.out.tfevents.*"
 
 
 def folder_name(trajectory: str) -> str:
-    """A trajectory's folder: its name, and a digest where that cannot be a folder's or would be another's."""
+    """A trajectory's folder: its name, with a digest where characters had to be replaced, so that two never share a folder."""
     name = re.sub(r"[^A-Za-z0-9_.=,+\[\]-]+", "_", trajectory).strip(".") or "_"
     if name == trajectory and len(name) <= 100:
         return name
@@ -47,7 +47,7 @@ class TensorBoardTracker:
 
 
 class TensorBoardRun:
-    """The event files of a trajectory. They are rewritten where a row takes the place of another or comes before one."""
+    """The event files of a trajectory. They are rewritten if a row replaces another or belongs before one."""
 
     def __init__(self, folder: Path, identity: RunIdentity) -> None:
         self._folder = folder
@@ -68,7 +68,7 @@ class TensorBoardRun:
         return {(step, digest) for step, (digest, _) in self._rows.items()}
 
     def write(self, row: TrackedRow) -> None:
-        """One record, on the disk when this returns."""
+        """Write one record; it is durable when this returns."""
         record = self._record(row)
         last = max(self._rows, default=-1)
         self._rows[row.step] = row.digest, record
@@ -80,7 +80,7 @@ class TensorBoardRun:
         self._append(self._stream, record)
 
     def report(self, path: Path) -> None:
-        """TensorBoard keeps no files."""
+        """Nothing: TensorBoard stores no files."""
 
     def finish(self) -> None:
         """Close the file."""
@@ -118,7 +118,7 @@ class TensorBoardRun:
                     yield event.step, digest, record
 
     def _new_file(self, records: list[bytes]) -> Any:
-        """A file with these records, under its name only once they are in it."""
+        """A new file with these records, renamed to its name once they are written."""
         from tensorboard.compat.proto.event_pb2 import Event
 
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -13,14 +13,14 @@ from harness.core.errors import SpecError
 from harness.track.row import TrackedRow
 
 MARK = "harness_vector"
-"""The column that holds a row's digest, where a tracker's rows can hold text."""
+"""The column with a row's digest, in trackers whose rows can have text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:
     """One trajectory of one run folder. `id` is stable (hexadecimal, 16 digits): the same folder continues the same tracker run.
 
-    `name` is for people, and holds the first digits of the id; `config` has no paths and nothing of a server's settings.
+    `name` is for display, and ends in the first digits of the id; `config` has no paths and no settings of a server.
     """
 
     id: str
@@ -33,13 +33,13 @@ class TrackerRun(Protocol):
     """A tracker's run, opened or continued. Methods raise whatever the package raises."""
 
     def seen(self) -> set[tuple[int, str]]:
-        """`TrackedRow.mark` of every row that is in the tracker, by the tracker's own word."""
+        """`TrackedRow.mark` of every row that is in the tracker, read from the tracker."""
 
     def write(self, row: TrackedRow) -> None:
         """Add a row."""
 
     def report(self, path: Path) -> None:
-        """Keep the report, an HTML file, as an artifact; never asked of a tracker that keeps none."""
+        """Store the report, an HTML file, as an artifact; called only where `keeps_reports`."""
 
     def finish(self) -> None:
         """Wait until everything is written, and end the run."""

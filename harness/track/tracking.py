@@ -1,6 +1,6 @@
-"""What a run tells its trackers, in the background: a tracker that is slow or fails costs a warning, never a measurement.
+"""Sends a run's vectors to its trackers, in the background: a tracker that is slow or fails causes a warning, never a lost measurement.
 
-Vectors are offered again and again, all of them after a restart; each tracker is asked what it has, and gets the rest.
+The same vectors may be offered repeatedly (all of them after a restart); each tracker is sent those that it does not have.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from harness.track.tracker import RunIdentity, Tracker, TrackerRun
 
 IDENTITY_FILE = "track.json"
 PATIENCE_S = 60.0
-"""How long the end of a run waits for a tracker that still writes."""
+"""Seconds that the end of a run waits for trackers."""
 _ADDRESS = re.compile(r"://[^/@\s]+@")
 """An address with a user name or a password in it."""
 AGAIN_S = 30.0
-"""How long a tracker that failed is left alone."""
+"""Seconds after a tracker's failure before the next attempt."""
 Tell = Callable[[str], None]
 
 
 class Tracking:
-    """The trackers of one run folder (`folder` None: of a live environment that keeps nothing).
+    """The trackers of one run folder (`folder` None: of a live environment without one).
 
     The constructor makes the trackers and raises SpecError where one cannot be used. Nothing raises later: `tell` gets one warning per
     tracker, from the thread that calls `see` or `close`.
@@ -56,7 +56,7 @@ class Tracking:
             atexit.register(self.close)
 
     def see(self, vectors: Iterable[RewardVector]) -> None:
-        """Offer vectors, those that were offered before included. Returns at once; call it while the run folder is held."""
+        """Offer vectors, which may have been offered before. Returns at once; call it while the run folder is locked."""
         if not self._trackers:
             return
         found = list(vectors)
@@ -72,7 +72,7 @@ class Tracking:
         self._tell_all()
 
     def close(self) -> None:
-        """End the trackers' runs, the report with them, and wait for that. Vectors that come later open them again."""
+        """End the trackers' runs, with the report, and wait for that. `see` opens them again."""
         deadline = time.monotonic() + self._patience_s
         for writer in self._writers:
             writer.end()
@@ -89,7 +89,7 @@ class Tracking:
 
 
 class _Writer:
-    """One tracker's thread. It is a daemon: a tracker that hangs does not keep the process."""
+    """One tracker's thread; a daemon, so that a tracker that hangs does not keep the process from ending."""
 
     def __init__(self, name: str, tracker: Tracker, *, run_id: str, folder: Path | None) -> None:
         self._name = name
@@ -102,24 +102,24 @@ class _Writer:
         self._runs: dict[str, TrackerRun] = {}
         self._seen: dict[str, set[tuple[int, str]]] = {}
         self._new: set[str] = set()
-        """Trajectories of which something was written."""
+        """Trajectories with newly written rows."""
         self._missing: dict[Place, TrackedRow] = {}
-        """By place what is not written yet."""
+        """Rows that are not written yet."""
         self._again = 0.0
-        """When a tracker that failed is tried again; at the end in any case."""
+        """Monotonic time of the next attempt after a failure; there is one at the end in any case."""
         self._thread = threading.Thread(target=self._work, name=f"track-{name}", daemon=True)
         self._thread.start()
 
     def offer(self, vectors: list[RewardVector]) -> None:
-        """Write what the tracker has not seen."""
+        """Queue vectors; those that the tracker does not have are written."""
         self._offered.put(vectors)
 
     def end(self) -> None:
-        """No more will be offered."""
+        """End the thread after the queued vectors."""
         self._offered.put(None)
 
     def wait(self, seconds: float) -> None:
-        """Until everything is written, or for so long."""
+        """Wait for the thread, at most so many seconds; warns if it has not ended."""
         self._thread.join(seconds)
         if self._thread.is_alive():
             self._warn(f"did not finish within {seconds:.0f} s")
@@ -141,7 +141,7 @@ class _Writer:
         self._missing[row.place] = row
 
     def _write_all(self, rows: dict[Place, TrackedRow]) -> None:
-        """Up to the first failure: a server that is away costs its timeout once, and then is left alone for a while."""
+        """Write rows up to the first failure, so that an unreachable server costs one timeout; the next attempt is after AGAIN_S."""
         for place, row in rows.items():
             if not self._try(lambda row=row: self._write(row), f"step {row.step} of {place.trajectory}"):  # type: ignore[misc]
                 self._again = time.monotonic() + AGAIN_S
@@ -179,7 +179,7 @@ class _Writer:
         )
 
     def _report(self) -> None:
-        """The report of the run folder, for the runs that got something new."""
+        """Store the run folder's report in the tracker runs that got new rows."""
         if self._folder is None or not self._tracker.keeps_reports or not self._new or self._missing:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -205,7 +205,7 @@ class _Writer:
 
 
 def _identity(folder: Path | None) -> str:
-    """The id of a run folder, made when it is first tracked; it goes where the folder goes. Raises StateError."""
+    """The id of a run folder, created when it is first tracked and stored in it. Raises StateError."""
     if folder is None:
         return uuid.uuid4().hex
     path = folder / IDENTITY_FILE

@@ -17,7 +17,7 @@ from harness.track.tracker import MARK, RunIdentity, package
 
 
 class _NotFromHere:
-    """Standard output for every thread but the one that made this; what that one prints is dropped."""
+    """Standard output that drops what the creating thread prints, and passes on that of other threads."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
@@ -32,7 +32,10 @@ class _NotFromHere:
 
 @contextlib.contextmanager
 def _without_stdout() -> Iterator[None]:
-    """trackio prints while it opens and ends a run; a command's standard output is its answer. Warnings go another way."""
+    """Drops what trackio prints while it opens and ends a run, since stdout is for the command's results.
+
+    Warnings are not affected.
+    """
     with contextlib.redirect_stdout(_NotFromHere(sys.stdout)):
         yield
 
@@ -51,7 +54,7 @@ class TrackioTracker:
             raise SpecError(f"--track trackio:{self._project}: {error}") from error
 
     def open(self, identity: RunIdentity) -> TrackioRun:
-        """The run of the identity's name, which ends in its id. It logs nothing of the machine."""
+        """The run of the identity's name, which ends in its id. Logging of the machine is off."""
         name = re.sub(r"[^A-Za-z0-9_.=,\[\]-]+", "-", identity.name)
         # trackio ends the run that its context holds when another begins; each of ours gets a context of its own.
         context = contextvars.Context()
@@ -71,7 +74,7 @@ class TrackioTracker:
 
 
 class TrackioRun:
-    """trackio writes from a thread of its own and only warns of what it cannot write, so it is asked again at the end."""
+    """trackio writes in a thread of its own and only warns of failures, so `finish` compares what arrived with what was written."""
 
     def __init__(self, trackio: Any, run: Any) -> None:
         self._trackio = trackio
@@ -79,7 +82,7 @@ class TrackioRun:
         self._written: set[tuple[int, str]] = set()
 
     def seen(self) -> set[tuple[int, str]]:
-        """From the database; of a Space or server (which tells of 3,000 rows at most) also what still waits here to be sent."""
+        """From the local database; for a Space or server also from there (which returns at most 3,000 rows)."""
         rows = self._trackio.SQLiteStorage.get_logs(self._run.project, self._run.name, run_id=self._run.id)
         if not self._run._is_local:
             rows = [*rows, *self._remote()]

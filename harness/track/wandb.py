@@ -62,11 +62,11 @@ class WandbTracker:
                 raise SpecError("--track wandb: not logged in; run `wandb login`, or set WANDB_MODE=offline")
 
     def open(self, identity: RunIdentity) -> WandbRun:
-        """The run with the identity's id; wandb makes it when something is written, or asked of a server."""
+        """The run with the identity's id; wandb creates it with the first write, or the first request to a server."""
         return WandbRun(self._wandb, lambda: self._init(identity), identity, self._mode == "online", self._folder)
 
     def _init(self, identity: RunIdentity) -> Any:
-        """No console output, code, git state or command line goes with the run."""
+        """Start the run, without console output, code, git state or command line."""
         wandb = self._wandb
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class WandbTracker:
 
 
 class WandbRun:
-    """Online the server says what it has; offline the transaction logs in the run folder do."""
+    """Online `seen` asks the server; offline it reads the transaction logs in the run folder."""
 
     def __init__(
         self, wandb: Any, init: Callable[[], Any], identity: RunIdentity, online: bool, folder: Path | None
@@ -153,7 +153,10 @@ class WandbRun:
         self._run.log_artifact(artifact)
 
     def finish(self) -> None:
-        """Wait for the upload; offline for the file, which wandb's own process may still write. Raises RuntimeError without."""
+        """Wait for the upload; offline for the file, which wandb's own process may still write.
+
+        Raises RuntimeError after ARRIVAL_S.
+        """
         if self._made is None:
             return
         self._made.finish()

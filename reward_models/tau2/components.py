@@ -61,7 +61,8 @@ def database(end: EndState) -> float | None:
 
 
 def nl_assertion(criteria: Criteria, met: Sequence[bool] | None) -> float | None:
-    """Whether a judge found every natural-language assertion met; `met` is None where nobody judged."""
+    """Whether a judge found every natural-language assertion met; `met` is None without a judge. Raises ValueError for a
+    number of verdicts that is not that of the assertions."""
     if not criteria.nl_assertions or met is None:
         return None
     if len(met) != len(criteria.nl_assertions):

@@ -29,7 +29,7 @@ BY_TERMINATION: Mapping[str, Fault] = {
 
 
 class Failure(NamedTuple):
-    """What whoever ran or judged a simulation recorded about its failure. It goes before every rule."""
+    """A failure as it was recorded when the simulation was run or judged. It takes precedence over every rule."""
 
     cause: Cause
     words: str
@@ -45,8 +45,8 @@ def attribute(
 ) -> Fault | None:
     """The cause of a simulation that failed; None for one that succeeded or that still waits for a judge.
 
-    In this order: what was recorded; ends of the endpoint's, the runner's or the simulated user's making; a transcript
-    that cannot be judged; the user's first fault (user_faults.py); else the agent, by how it failed.
+    In this order: what was recorded; ends that the endpoint, the runner or the simulated user caused; a transcript that
+    cannot be judged; the user's first fault (user_faults.py); else the agent, by how it failed.
     `changing` names the user's tools that change state.
     """
     if failure is not None:

@@ -1,4 +1,4 @@
-"""Whether one side of a transcript goes round in circles. Pure; knows no task."""
+"""Loops in a transcript: one side repeats a message, or a call with the same answer. Pure; knows no task."""
 
 from __future__ import annotations
 

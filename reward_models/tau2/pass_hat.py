@@ -19,9 +19,10 @@ class Trials(NamedTuple):
 
 
 def pass_hat(trials: Trials, k: int) -> float | None:
-    """C(successes, k) / C(n, k), the unbiased estimate; None when fewer than k trials were scored.
+    """C(successes, k) / C(n, k), the unbiased estimate in [0, 1]; None when fewer than k trials were scored.
 
-    `(successes / n) ** k` is biased upwards: 0.212 against a true 0.153 at n = k = 4.
+    `(successes / n) ** k` is biased upwards: 0.212 against a true 0.153 at n = k = 4. Raises ValueError for k < 1, or more
+    successes than trials.
     """
     if k < 1:
         raise ValueError(f"pass^k needs k >= 1, not {k}")

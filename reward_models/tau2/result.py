@@ -12,7 +12,7 @@ from harness.reward_models.tau2.reward import Verdict, unjudged
 
 
 class Key(NamedTuple):
-    """What a run never does twice. `trial` counts from 0; `seed` is None where nobody knows it."""
+    """Identifies a simulation: a run has each key once. `trial` counts from 0; `seed` is None where it is not known."""
 
     task_id: str
     trial: int
@@ -40,8 +40,8 @@ class Conversation:
 class Result:
     """`verdict.reward` None: it is not finished, and `verdict.reason` says why.
 
-    `fault` is the cause of a failure, after a review where there was one. `agent`, `user`, `judge` and `reviewer` are what
-    each spent. `excluded`: upstream would have left it out for a fault of agent or user (`--upstream-exclusions`).
+    `fault` is the cause of a failure, after a review where there was one. `agent`, `user`, `judge` and `reviewer`: the tokens
+    and cost of each. `excluded`: tau2-bench would have left it out for a fault of agent or user (`--upstream-exclusions`).
     """
 
     key: Key
@@ -60,12 +60,12 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """Whether it has a reward, so that it need not be looked at again."""
+        """Whether it has a reward, so that it is not judged again."""
         return self.verdict.reward is not None
 
     @property
     def open(self) -> bool:
-        """Whether what kept it from a reward lay outside agent and user, so that another run may complete it."""
+        """Whether infrastructure or judge kept it from a reward, so that another run may complete it."""
         return self.fault is not None and self.fault.cause in UNSCORED
 
     @property

@@ -1,7 +1,7 @@
 """A reviewer's answer on one simulation, as a record: upstream's tags and severities. Parsing only; no model.
 
-Tolerant of wrapping (a fence, words around the JSON), strict on content: an invented tag, source, severity or turn is no
-answer at all. A reviewer that cannot be understood has not found anything, and must not look as if it had found nothing.
+Tolerant of wrapping (a fence, words around the JSON), strict on content: an answer with an unknown tag, source, severity or
+turn is an error (`ReviewError`), not a review without findings.
 """
 
 from __future__ import annotations

@@ -40,10 +40,10 @@ def unjudged(reason: str) -> Verdict:
 
 
 def judge(task: Task, simulation: Simulation, end: EndState | None, *, nl_met: Sequence[bool] | None) -> Verdict:
-    """The verdict. `end` may be None where no judgement needs it (`needs_end_state`); `nl_met` None: no judge.
+    """The verdict. `end` may be None where `needs_end_state` is false, else ValueError is raised; `nl_met` None: no judge.
 
-    A component without criteria passes. A gate that nobody judged leaves the reward None: counting the zeros of the
-    other gates without the ones that a judge would have allowed would bias every mean.
+    A component without criteria passes. A gate without its judge leaves the reward None, also where another gate is 0: a
+    mean with those zeros and without the ones that the judge would have passed would be biased.
     """
     criteria = task.evaluation_criteria
     if simulation.termination_reason not in STOPPED:

@@ -1,4 +1,4 @@
-"""What a simulated user can do wrong, as rules over task and transcript. Each would rather miss a fault than invent one.
+"""What a simulated user can do wrong, as rules over task and transcript. Each prefers missing a fault to a false one.
 
 A rule gives the first turn where it applies. Pure; knows no tools but the names it is given.
 """

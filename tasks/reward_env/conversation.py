@@ -1,8 +1,8 @@
 """Conversations as pairs: every answer that the data train on is an r. Knows no file format.
 
-A conversation becomes (q, r) pairs through the model's own chat template: q is what the model would be given before
-the turn (generation prompt included), r what the template makes of the turn itself, up to its end-of-turn token. A
-template that leaves a part of the answer out is refused.
+A conversation becomes (q, r) pairs through the model's own chat template: q is the model's prompt for the turn (generation
+prompt included), r the rendered turn up to its end-of-turn token. A template that leaves a part of the answer out is
+refused.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from harness.core.template_trial import endless
 from harness.tasks.reward_env.message import answer_parts
 
 TEMPLATE_DATE = "26 Jul 2024"
-"""Templates that print today's date would change a score from day to day; those that ask get this one."""
+"""The date for templates that print today's, as `date_string`: without it a score would change from day to day."""
 
 MARK = "\ue000"
-"""A message text that shares no character with any template."""
+"""A message text that occurs in no template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,8 @@ def _render(
             whole = text([*before, message])
             q = text(before, generation_prompt=True) if before else _opening(whole, tokenizer)
             if not whole.startswith(q) and before:
-                # Some templates put into the generation prompt (`<think>`) what they leave out of a finished turn.
-                # What any finished turn shares with the prompt stays in q: the turn's header.
+                # Some generation prompts hold text (`<think>`) that the template leaves out of a finished turn.
+                # q is then the part of the prompt that every finished turn begins with: the turn's header.
                 plain = text(before)
                 header = _shared_beginning(q, text([*before, {"role": "assistant", "content": MARK}]))
                 q = header if header.startswith(plain) and whole.startswith(header) else plain
@@ -187,7 +187,7 @@ def _left_out(message: dict[str, Any], r: str, differs: Callable[[dict[str, Any]
         if call["function"]["arguments"] and not differs({**message, "tool_calls": [*before, bare, *after]}):
             return "the arguments of a tool call"
     printed = _black(r)
-    # A template may put a thought that stands in the content on lines of its own, or into marks of its own.
+    # A template may print a thought that stands in the content on separate lines, or with other marks.
     if not all(_black(piece) in printed for piece in re.split(r"</?think(?:ing)?>", message["content"])):
         return "text of the content"
     for key in answer_parts(message):
@@ -232,12 +232,12 @@ def _rendered(render: Callable[[], str]) -> str | None:
     try:
         return render()
     except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        return None  # a template that fails without a part does read it
+        return None  # a template that fails without a part uses it
 
 
 def _check_context(conversation: Conversation, text: Callable[..., str]) -> None:
-    """Refuse a template that prints nothing of what the data put before an answer: tools, functions, a system prompt, the
-    result of a tool. One of each is tried, before the user's next turn: some templates print it only there."""
+    """Refuse a template that leaves out context of an answer: tools, functions, a system prompt, the result of a tool. One of
+    each is tried, up to the user's next turn: some templates print it only there. Raises CheckpointError."""
     before = conversation.messages[: conversation.turns[-1]]
     users = [position for position, message in enumerate(before) if message["role"] == "user"]
     tried: set[str] = set()
@@ -279,7 +279,7 @@ def _shared_beginning(one: str, other: str) -> str:
 
 
 def _opening(whole: str, tokenizer: Any) -> str:
-    """q of a conversation that the assistant opens: nothing but the BOS token, where the template writes one."""
+    """q of a conversation that the assistant opens: the BOS token where the template writes one, else empty."""
     bos = tokenizer.bos_token or ""
     return bos if bos and whole.startswith(bos) else ""
 
@@ -291,6 +291,6 @@ def _special_tokens(tokenizer: Any) -> tuple[str, ...]:
 
 
 def _without_template_tail(r: str, ends: tuple[str, ...]) -> str:
-    """Drop the line break that templates add after the end-of-turn token: the model is never asked for it."""
+    """Drop the line break that templates add after the end-of-turn token: the model never generates it."""
     stripped = r.rstrip()
     return stripped if stripped.endswith(ends) else r

@@ -1,6 +1,6 @@
-"""LLaMA-Factory's dataset_info.json: which file, which columns and which words for the roles a data set has.
+"""LLaMA-Factory's dataset_info.json: a data set's files, columns and names of roles.
 
-An entry turns each record into one of the common forms; what it does not name is not read, as LLaMA-Factory does not.
+An entry turns each record into one of the common forms; columns that it does not name are not read, as in LLaMA-Factory.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Entry:
 
 
 def is_dataset_info(path: str) -> bool:
-    """Whether a path is one of a dataset_info.json, with or without `#name` after it."""
+    """Whether a path names a dataset_info.json, with or without `#name` after it."""
     return _FILE.fullmatch(path) is not None
 
 

@@ -1,11 +1,11 @@
-"""Tokenise (q, r) pairs exactly where lm-eval 0.4.13 draws the boundary, and sensibly where it gives up.
+"""Tokenise (q, r) pairs with the boundary of lm-eval 0.4.13, and with one of their own where lm-eval raises.
 
 - Trailing white space of q belongs to r.
 - r's tokens are what encode(q + r) has beyond the length of encode(q); the model reads encode(q) and then those.
-- BOS (whatever the tokenizer adds by itself) stands once: not again where q already begins with it.
+- BOS (the special tokens that the tokenizer adds) stands once: not again where q already begins with it.
 - A q that is empty, or all white space, becomes the BOS token, or EOS where there is no BOS.
-Where a merge swallows r (encode(q + r) is no longer than encode(q)), lm-eval asserts; here q and r are encoded apart
-and counted. A tokenizer that appends EOS of its own has it taken off again: lm-eval would score it in r's place.
+Where a merge takes up r (encode(q + r) is no longer than encode(q)), lm-eval raises; here q and r are encoded separately
+and counted (`n_boundary`). An EOS that the tokenizer appends is removed: lm-eval would score it in r's place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.core.tokens import TokenPair, TokenSet
 
 
 class Boundary(NamedTuple):
-    """The text that is conditioned on and the text that is scored, after white space moved to its side."""
+    """The text that is conditioned on and the text that is scored, with the white space between them in r."""
 
     q: str
     r: str
@@ -102,7 +102,7 @@ def _needs_special(text: str, prefix_text: str | None) -> bool:
 
 
 class Around(NamedTuple):
-    """The special tokens that a tokenizer puts around a text by itself (most: BOS before, nothing after)."""
+    """The special tokens that a tokenizer adds around a text (most: BOS before, nothing after)."""
 
     before: list[int]
     after: list[int]

@@ -18,7 +18,7 @@ class Field(Protocol):
     source: dict[str, Any]
     """Where it came from, JSON: data set, revision, file, template."""
     caveat: ClassVar[str | None]
-    """What whoever reads its score has to know; None where nothing is."""
+    """A warning that belongs to every score of it; None without one."""
 
     @property
     def digest(self) -> str:

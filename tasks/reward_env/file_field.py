@@ -25,7 +25,7 @@ def read_field(
     """Read a field file. The form is recognised by the keys of its first record unless given.
 
     `path` may be LLaMA-Factory's `dataset_info.json`, or one of its data sets as `dataset_info.json#name`. `source` counts
-    what the data's authors do not train on (`undesired_left_out`, `rejected_left_out`, `masked_turns`).
+    the answers that the data exclude from training (`undesired_left_out`, `rejected_left_out`, `masked_turns`).
 
     Raises DataError naming file and place for anything that cannot be scored: malformed JSON, text that is not UTF-8,
     an empty r, an empty file, a record of another form.

@@ -1,7 +1,7 @@
 """The forms in which training data are written, each read as its trainers read it: a conversation, or a pair of texts.
 
-A reading is what the data's authors train on: all answers of a conversation, the chosen answer of preference data after
-its whole prompt, the wanted answers of KTO. What they leave out is left out here and counted. Knows no template.
+A reading has the answers that are trained: all of a conversation, the chosen one of preference data after its whole prompt,
+the desirable ones of KTO. The others are left out and counted. Knows no template.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def expected(form: str) -> str:
 
 
 def renamed(record: Located) -> Located:
-    """A preference record of OpenAI's or LLaMA-Factory's with the keys that the others have."""
+    """A preference record of OpenAI's or LLaMA-Factory's with the common keys `chosen` and `rejected`."""
     value = record.value
     for chosen, rejected in _PREFERENCE:
         if value.get(chosen) is not None and value.get(rejected) is not None:
@@ -163,7 +163,7 @@ def _completion(record: Located, index: int) -> Reading:
 
 
 def _preference(record: Located, index: int) -> Reading:
-    """Preference data (DPO): the chosen answer after the whole prompt; what came before is context, `rejected` no answer."""
+    """Preference data (DPO): the chosen answer after the whole prompt, in which no turn is scored; nor is `rejected`."""
     value = record.value
     chosen, rejected = (_unpacked(value[key], record, key) for key in ("chosen", "rejected"))
     source = next(
@@ -219,7 +219,7 @@ def _list(value: Any, record: Located, key: str) -> list[dict[str, Any]]:
 
 
 def _unpacked(value: Any, record: Located, key: str) -> Any:
-    """Messages that stand in a cell as JSON text, as messages; any other text as it is."""
+    """Messages from a cell that holds them as JSON text; any other value as it is."""
     if not isinstance(value, str):
         return value
     if re.match(r"\s*\[?\s*\{'(role|content|from|value)':", value):

@@ -1,7 +1,7 @@
-"""Some files of a data set on the hub, found again without the hub: which they were is kept when they are fetched.
+"""Finds fetched files of a data set on the hub again while offline, by a list that is kept when they are fetched.
 
 `datasets` finds a prepared copy of a whole configuration offline, but not one of a pattern of files, though the hub's cache has
-them. A pattern alone does not say whether all that it matched is there; the list does. It belongs to one commit and one pattern.
+them. A pattern alone does not show whether all files that it matched are there; the list does, for one commit and one pattern.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.tasks.reward_env.token_store import cache_folder
 
 
 def keep(path: str, commit: str, pattern: str, *, builder: str, urls: Sequence[str]) -> None:
-    """Remember which files a pattern stands for at a commit, and how they are read. A folder that cannot be written costs the copy alone."""
+    """Store which files a pattern matches at a commit, and their builder in `datasets`. Does nothing where it cannot write."""
     prefix = f"hf://datasets/{path}@{commit}/"
     files = [url.removeprefix(prefix) for url in urls]
     if not files or any(file == url for file, url in zip(files, urls, strict=True)):
@@ -32,7 +32,7 @@ def keep(path: str, commit: str, pattern: str, *, builder: str, urls: Sequence[s
 
 
 def kept(path: str, commit: str, pattern: str, *, split: str) -> Any | None:
-    """The rows of the kept copy; None where a file of it is missing. Asks no hub."""
+    """The rows of the kept copy; None without a list, or where a file of it is missing. Makes no request."""
     import datasets
     from huggingface_hub import try_to_load_from_cache
 

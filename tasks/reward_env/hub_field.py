@@ -49,7 +49,7 @@ class HubDefinition(Record):
 def load_hub_field(definition: HubDefinition, *, name: str, data_files: Sequence[Path] = ()) -> PairField:
     """Load, sample and render. `data_files` are local files read instead of the hub. Raises DataError.
 
-    `source` records the revision asked for and the commit it resolved to (for local files, their content).
+    `source` records the definition's revision and the commit it resolved to (for local files, their digest).
     """
     rows, resolved = _read_local(data_files, name) if data_files else _read_hub(definition, name)
     total = len(rows)
@@ -137,8 +137,8 @@ def expand_files(patterns: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _read_local(files: Sequence[Path], name: str) -> tuple[Any, str]:
-    """Rows of local files, and the files' digest. Text stays what stands in the file: `datasets` makes numbers of the cells
-    of a CSV file, nothing of `NA`, and dates of JSON texts that look like one."""
+    """Rows of local files, and the files' digest. Text files are not read by `datasets`, which makes numbers of the cells of a
+    CSV file, None of `NA`, and dates of JSON strings that look like one. Raises DataError."""
     kinds = {kind_of(path) or (".jsonl" if path.suffix in PACKED else "") for path in files}
     unknown = next(
         (path for path in files if kind_of(path) not in (*TEXT_FILES, ".parquet") and path.suffix not in PACKED), None
@@ -235,7 +235,7 @@ def _read_hub(definition: HubDefinition, name: str) -> tuple[Any, str | None]:
 
 
 def _kept_copy(definition: HubDefinition) -> tuple[Any, str] | None:
-    """Without the hub ($HF_HUB_OFFLINE), the rows of the files that were fetched before, and their commit; None where they are not all here."""
+    """While offline ($HF_HUB_OFFLINE), the rows of the files that were fetched before, and their commit; None where one is missing."""
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     assert definition.data_files is not None
@@ -253,7 +253,7 @@ def _kept_copy(definition: HubDefinition) -> tuple[Any, str] | None:
 
 
 def csv_as_text(builder: Any, definition: HubDefinition, configuration: str | None) -> Any:
-    """The builder of the same CSV data set that reads every cell as the text that it is: 0.50 stays 0.50, and NA stays NA."""
+    """The builder of the same CSV data set that reads every cell as text: 0.50 stays 0.50, and NA stays NA."""
     import datasets
 
     builder.download_and_prepare()
@@ -269,9 +269,9 @@ def csv_as_text(builder: Any, definition: HubDefinition, configuration: str | No
 
 
 def _cached_commit(definition: HubDefinition) -> str | None:
-    """The commit that the revision asked for stands for, where that is known.
+    """The commit of the definition's revision, where the hub's cache shows it.
 
-    Offline, `datasets` takes the newest prepared copy of a data set, of whatever revision, and does not say so.
+    Offline, `datasets` silently takes the newest prepared copy of a data set, of any revision.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -283,6 +283,6 @@ def _cached_commit(definition: HubDefinition) -> str | None:
 
 def _first_line(error: BaseException) -> str:
     while type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
-        error = error.__cause__  # `datasets` wraps what went wrong in an error that says nothing
+        error = error.__cause__  # `datasets` wraps the cause in an error without details
     message = str(error).strip()
     return f"{type(error).__name__}: {message.splitlines()[0]}" if message else type(error).__name__

@@ -1,7 +1,7 @@
-"""What the YAML tasks of this folder call inside lm-eval 0.4.13: the same pairs, and their per-token log-prob.
+"""The functions that this folder's YAML tasks name for lm-eval 0.4.13: the same pairs, and their per-token log-prob.
 
-lm-eval shows a task neither tokenizer nor model. It does pass the model's arguments on as metadata, so the tokenizer
-is loaded from there to count the tokens of each response.
+lm-eval gives a task neither tokenizer nor model. It passes the model's arguments as metadata, so the tokenizer is loaded
+by those to count the tokens of each response.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def load(**metadata: Any) -> dict[str, Any]:
 
     Reads `dataset_revision`, `data_files` (local copies: a pattern, or field name -> pattern), `tokenizer`,
     `pretrained`, `revision` and `subfolder` (both the model's) from the metadata that lm-eval merges from the YAML,
-    --model_args and --metadata.
+    --model_args and --metadata. Raises SpecError without a tokenizer, and what `load_field` raises.
     """
     import datasets
     from transformers import AutoTokenizer

@@ -1,9 +1,9 @@
-"""Marks by which data say what is trained: wanted answers (KTO) and turns with or without a loss. Knows no template.
+"""Marks in the data for what is trained: desirable answers (KTO) and turns with or without a loss. Knows no template.
 
-The words are those that trainers read: `weight` (OpenAI, Mistral, Together, axolotl), `train` and `training` (axolotl),
+The keys are those that trainers read: `weight` (OpenAI, Mistral, Together, axolotl), `train` and `training` (axolotl),
 `loss` and `loss_scale` (ms-swift, XTuner, AgentInstruct), `loss_weight` (LLaMA-Factory), `loss_mask` (verl), `masked`
-(torchtune), `mask` beside the turns (NeMo). A mark that says something else than yes or no is refused by name, and so is
-a key that looks like a mark and is not known.
+(torchtune), `mask` beside the turns (NeMo). A mark with a value other than yes or no is refused by name, and so is an
+unknown key that looks like a mark.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _LIKE_UNWANTED = frozenset(
         *("dispreferred", "is_dispreferred", "thumbs_down", "bad", "is_bad", "disliked", "is_disliked"),
     ]
 )
-"""Keys that may say the same, and that no trainer reads."""
+"""Keys that may mean the same, and that no trainer reads."""
 
 TRAINED = frozenset(
     [
@@ -70,7 +70,7 @@ TRAINED = frozenset(
         *("is_target", "sft", "is_sft", "backprop", "grad", "requires_grad", "in_loss"),
     ]
 )
-"""Keys of a turn that say yes where it is trained."""
+"""Keys of a turn that are true where it is trained."""
 
 MASKED = frozenset(
     [
@@ -78,13 +78,13 @@ MASKED = frozenset(
         *("no_loss", "skip_loss", "exclude_from_loss", "no_train", "do_not_train", "dont_train", "skip_training"),
     ]
 )
-"""Keys of a turn that say yes where it is not trained."""
+"""Keys of a turn that are true where it is not trained."""
 
 ON_INPUT = frozenset(("train_on_input", "train_on_inputs", "train_on_prompt", "train_on_user"))
-"""Whether the questions are trained as well. They are no answers, so yes is refused."""
+"""Keys for whether the questions are trained as well: true is refused, as only answers are scored."""
 
 OF_A_RECORD = frozenset(("weight", "loss_weight", "loss_mask", "train", "trainable", "masked", "is_masked"))
-"""Keys whose 0 and 1 are marks beside the turns as well; a `loss` there may be a measurement."""
+"""Keys whose 0 and 1 are marks in a record, beside its turns, as well; a `loss` there may be a measurement."""
 
 PARTS_OF_TURN = ("train_detail", "training_detail", "loss_spans", "train_spans", "mask_spans")
 MEDIA = (
@@ -124,7 +124,7 @@ _FLAGS = frozenset(
 
 
 def wanted(record: Located) -> bool | None:
-    """Whether a record's answer is a wanted one; None where the record does not say. Raises DataError."""
+    """Whether a record's answer is a desirable one; None without a mark. Raises DataError."""
     found = {}
     for key in WANTED:
         value = record.value.get(key)
@@ -147,7 +147,7 @@ def wanted(record: Located) -> bool | None:
 
 
 def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
-    """Whether a turn is trained, as far as it says; `answer`: whether it is the assistant's. Raises DataError."""
+    """Whether a turn is trained, None without a mark; `answer`: whether it is the assistant's. Raises DataError."""
     if not answer:
         _check_question(turn, where)
         return None
@@ -186,7 +186,7 @@ def trained(turn: dict[str, Any], where: str, *, answer: bool) -> bool | None:
 
 
 def _check_question(turn: dict[str, Any], where: str) -> None:
-    """Refuse a turn that is not the assistant's and that the data train. `weight` means nothing there."""
+    """Refuse a turn that is marked as trained and is not the assistant's; trainers ignore `weight` there."""
     for key, value in turn.items():
         asked = snake(key) in (TRAINED | ON_INPUT) - {"weight"}
         if asked and value is not None and value != [] and _flag(value, key, where):
@@ -196,7 +196,7 @@ def _check_question(turn: dict[str, Any], where: str) -> None:
 
 
 def check_record(record: Located) -> None:
-    """Refuse a record whose keys say what a pair of texts cannot hold: media, masks of tokens, options of a template."""
+    """Refuse a record with keys for what is not supported: media, masks of tokens, options of a template. Raises DataError."""
     where, value = record
     for key in MEDIA:
         if value.get(key):
@@ -237,8 +237,8 @@ def check_record(record: Located) -> None:
 
 
 def _says(mark: Any, yes: bool, *, number: bool = False) -> bool:
-    """Whether a mark of a record says yes, or no: as true or false or their words, where `number` as 1 or 0 as well (in the
-    cell of a table they are text)."""
+    """Whether a mark of a record is `yes`: true or false, or these as text (the cells of a table are text), where `number` also
+    1 or 0."""
     if isinstance(mark, str):
         word = mark.strip().lower()
         return word == str(yes).lower() or (number and word in (("1", "1.0") if yes else ("0", "0.0")))
@@ -262,7 +262,7 @@ def _may_be_unwanted(label: Any) -> bool:
 
 
 def _may_be_mark(words: list[str], value: Any) -> bool:
-    """Whether a key of these words may say that a turn is trained or not. A text or an object says something else."""
+    """Whether a key of these words may be a mark of whether a turn is trained. Other texts and objects are not."""
     if not any(map(_WORD.fullmatch, words)):
         return False
     if isinstance(value, str):
@@ -291,5 +291,5 @@ def _names(value: Any) -> list[str]:
 
 
 def snake(key: str) -> str:
-    """A key as the tables write it: isTrained, is-trained and IS_TRAINED are is_trained."""
+    """A key in snake case: isTrained, is-trained and IS_TRAINED are is_trained."""
     return "_".join(word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+", key))

@@ -43,7 +43,7 @@ _THOUGHT = re.compile(
     r"reason|(.+_)?(reasoning|think|thinking|thoughts?|cot|scratch_?pad|rationale|monologue|reflection|deliberation|analysis)"
     r"(_(content|text|trace|process|chain|block|blocks|steps?|details))?"
 )
-"""Other names of a thought; not those of its size, price or signature (`reasoning_tokens`, `thinking_signature`)."""
+"""Other keys of a thought; not those of its size, cost or signature (`reasoning_tokens`, `thinking_signature`)."""
 MEDIA = ("image", "images", "image_url", "input_image", "video", "videos", "video_url", "audio", "audios", "audio_url")
 _TEXT_TYPES = (None, "text", "input_text", "output_text")
 _REASONING_TYPES = ("reasoning", "thinking", "thought", "think")
@@ -73,8 +73,8 @@ class Parts(NamedTuple):
 
 
 def answer_parts(turn: dict[str, Any]) -> list[str]:
-    """The keys of an assistant's turn, beside content and tool calls, that hold a part of the answer: a template that prints
-    none of one does not print the answer. `channel` (gpt-oss) is one where it says that the text is no final answer."""
+    """The keys of an assistant's turn, beside content and tool calls, that hold a part of the answer: a template has to print
+    each. `channel` (gpt-oss) is one where the text is not the final answer."""
     parts = [key for key in _PARTS if turn.get(key)]
     for key, value in turn.items():
         if key in _PARTS or not value or not isinstance(value, str | list | dict):
@@ -137,7 +137,7 @@ def _from_sharegpt(turn: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _before_call(kept: dict[str, Any], value: str, where: str) -> dict[str, Any]:
-    """A `function_call` turn: JSON of one call or several, and what is thought or said before it as content."""
+    """A `function_call` turn: JSON of one call or several, and the text before it as content."""
     text = value.strip()
     begins = [index for index, character in enumerate(text) if character in "{["]
     for begin in begins if text[:1] not in ("{", "[") else []:

@@ -1,7 +1,7 @@
-"""The passages of a standard library's field on disk: to choose them means to parse the library, a second or two each time.
+"""The passages of a standard library's field, cached on disk: to choose them the library is parsed, which takes a second or two.
 
-A file is named for everything that its content follows from: the interpreter, the library's files with sizes and times, the
-rules. It holds its own checksum; one that is damaged is made again. Losing the folder loses nothing but time.
+A file is named by a digest of everything that determines its content: the interpreter, the library's files with sizes and
+times, the rules. It begins with a checksum; a damaged one is made again. The folder may be deleted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from harness.tasks.reward_env.token_store import cache_folder
 
 
 class StoredPassages:
-    """Of one domain. `files`: all that the passages are taken from; `rules`: by what, another value with any change of them."""
+    """Of one domain.
+
+    `files`: the modules that the passages are taken from; `rules`: numbers that change with any rule of the choice.
+    """
 
     def __init__(self, domain: str, *, root: Path, files: Iterable[Path], rules: Sequence[int]) -> None:
         seen = []
@@ -31,7 +34,7 @@ class StoredPassages:
         self.path = cache_folder() / "passages" / f"{digest}.json"
 
     def read(self) -> list[str] | None:
-        """None where there are none that can be trusted."""
+        """The passages; None where the file is missing or damaged."""
         try:
             content = self.path.read_bytes()
             if hashlib.sha256(content[32:]).digest() != content[:32]:
@@ -42,7 +45,7 @@ class StoredPassages:
         return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
 
     def write(self, passages: Sequence[str]) -> None:
-        """A disk that refuses costs time later, not the run."""
+        """Store the passages; does nothing where the disk cannot be written."""
         body = json.dumps(list(passages)).encode()
         try:
             write_atomically(self.path, hashlib.sha256(body).digest() + body)

@@ -1,4 +1,4 @@
-"""What one record gives: a conversation with the answers that are scored, and what of it is left out. Knows no form."""
+"""From one record to a conversation with the answers that are scored, and the number of those left out. Knows no form."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SYSTEM = re.compile(
     r"sys|(sys|system|developer)_(prompt|message|instructions?|text|content)|system|developer|preamble"
 )
 TOOLS = ("tools", "functions", "available_tools")
-"""Where the tools on offer stand: everywhere, OpenAI's older form, Toucan."""
+"""Keys of a record's tools: the usual one, OpenAI's older one, Toucan's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a record gives: an item, or none where nothing of it is trained; and what was left out."""
+    """A record as an item, None where nothing of it is trained; and how many answers were left out, by cause."""
 
     item: Conversation | Pair | None
     n_undesired: int = 0
@@ -33,7 +33,7 @@ class Reading:
 def conversation(
     record: Located, index: int, turns: list[dict[str, Any]], *, first: int = 0, last: bool = False
 ) -> Reading:
-    """The answers from turn `first` on, or the last one alone, without those that the data mask."""
+    """The answers from turn `first` on, or the last one alone, without those that the data mask. Raises DataError."""
     messages = [read_message(turn, record.where) for turn in turns]
     marks = [
         trained(turn, record.where, answer=message["role"] == "assistant")
@@ -91,7 +91,7 @@ def other_system(record: Located) -> str | None:
 
 
 def _check_labels(record: Located, turns: list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:
-    """A turn that is marked as unwanted by itself is refused: who trains on it, and how, is not known."""
+    """Refuse a single turn that is marked as not wanted: how trainers use such a mark is not known. Raises DataError."""
     for turn, message in zip(turns, messages, strict=True):
         if message["role"] == "assistant" and wanted(Located(record.where, turn)) is False:
             raise DataError(f"{record.where}: a turn is marked as not wanted; write 'weight': 0 to have it as context")

@@ -1,7 +1,7 @@
-"""Records of a data file, one by one, with the place each stands at. Knows nothing of what they mean.
+"""Records of a data file, one by one, each with its place. Knows nothing of what they mean.
 
-JSON lines, a JSON array, CSV, TSV or Parquet, each of them plain, gzipped or with zstandard. Nothing is inferred: a JSON
-value is the value that stands there, and every cell of a CSV file is its text.
+JSON lines, a JSON array, CSV, TSV or Parquet, each of them plain, gzipped or with zstandard. No types are inferred: a JSON
+value keeps its type, and every cell of a CSV file is text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Located(NamedTuple):
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that says what a file holds, whether it is packed or not: `.csv` of `x.csv.gz`; empty where none does."""
+    """The suffix of a file without those of its packing, lower-cased: `.csv` of `x.csv.gz`; empty where there is none."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     while suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
@@ -42,7 +42,7 @@ def read_records(path: Path) -> Iterator[Located]:
     """The objects of a JSON-lines file or of a JSON file with one array, or the rows of a table. Raises DataError naming
     file and place.
 
-    Text must be UTF-8 without unpaired surrogates; blank lines are passed over.
+    Text must be UTF-8 without unpaired surrogates; blank lines are skipped.
     """
     content = read_content(path)
     kind = kind_of(path)
@@ -80,7 +80,7 @@ def read_content(path: Path) -> bytes:
 
 
 def _frames(content: bytes) -> bytes:
-    """The frames of a zstandard file; its stream reader would take one that is cut off for a shorter one."""
+    """The content of all frames of a zstandard file; its stream reader would accept a truncated one. Raises EOFError."""
     import zstandard
 
     parts = []
@@ -100,10 +100,10 @@ def _array(path: Path, content: bytes) -> Iterator[Located]:
 
 
 def _table(path: Path, content: bytes, delimiter: str) -> Iterator[Located]:
-    """Rows of text: `0.50`, `007`, `NA` and `True` stay what they are, and an empty cell is the empty text.
+    """Rows of text: `0.50`, `007`, `NA` and `True` stay text, and an empty cell is the empty text.
 
-    An `id` or a `cluster` that is left empty is left out. Strict, unlike pyarrow's reader: that one takes a quote that is
-    never closed for one long cell.
+    An empty `id` or `cluster` is left out. Strict, unlike pyarrow's reader, which reads one long cell after a quote that is
+    never closed.
     """
     text = io.StringIO(_decode(content, str(path)), newline="")
     limit = csv.field_size_limit(len(content) + 1)
@@ -133,7 +133,7 @@ def _check_columns(path: Path, names: list[str]) -> None:
 
 
 def _parquet(path: Path, content: bytes) -> Iterator[Located]:
-    """Rows of a Parquet file. A null inside a struct is a key that the record does not have: Parquet cannot tell."""
+    """Rows of a Parquet file. A null inside a struct counts as a missing key: Parquet does not distinguish them."""
     import pyarrow
     from pyarrow import parquet
 
@@ -195,7 +195,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 class _TwiceError(Exception):
-    """A key that stands twice in one object: readers differ in which of the two they take."""
+    """A key that stands twice in one object: JSON readers differ in which of the two they take."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_json(value: Any, where: str) -> None:
-    """Refuse what a table can hold inside a list or an object and JSON cannot: bytes, NaN. Raises DataError."""
+    """Refuse values of a table that JSON does not have, inside a list or an object: bytes, NaN. Raises DataError."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -46,7 +46,8 @@ SKIPPED = {
 
 
 def load_stdlib_field(domain: Domain, *, name: str) -> PairField:
-    """128 pairs of the held-out part: how a function, or a paragraph, goes on. The same ones on every call."""
+    """N_PAIRS pairs of the held-out part: q the beginning of a function or paragraph, r the rest. The same on every call.
+    Raises DataError for another domain."""
     if domain not in get_args(Domain):
         raise DataError(f"field {name!r}: the standard library has {', '.join(get_args(Domain))}, not {domain!r}")
     chosen = _chosen(domain)
@@ -57,7 +58,7 @@ def load_stdlib_field(domain: Domain, *, name: str) -> PairField:
 
 @cache
 def _chosen(domain: Domain) -> tuple[str, ...]:
-    """The field's passages, from disk where they were chosen before."""
+    """The field's passages, from the cache on disk where it has them."""
     root, files = _root(), list(_files("held_out"))
     topics = root / "pydoc_data" / "topics.py"
     from_files = [*files, *([topics] if topics.exists() else [])]
@@ -75,7 +76,7 @@ def _chosen(domain: Domain) -> tuple[str, ...]:
 def passages_of(domain: Domain, split: Split) -> Iterator[str]:
     """Functions and classes without docstrings and comments (code), or paragraphs of documentation (prose).
 
-    Some passages stand in several modules or topics: one that is held out is never one to train on.
+    Some passages stand in several modules or topics: one that is held out is not in the training part.
     """
     if split == "held_out":
         yield from _passages(domain, split)
@@ -97,7 +98,7 @@ def _passages(domain: Domain, split: Split) -> Iterator[str]:
 
 
 def _beginning(text: str) -> str:
-    """As much of a passage as a pair holds."""
+    """The first MAX_BYTES bytes of a passage, without a broken character at the end."""
     return text.encode(errors="ignore")[:MAX_BYTES].decode(errors="ignore")
 
 
@@ -107,7 +108,7 @@ def split_of(name: str) -> Split:
 
 
 def _scatter(name: str) -> bytes:
-    """A key that puts names in a fixed order without neighbours, so that a beginning is a sample of the whole."""
+    """A sort key that orders names by a hash, so that the first ones are a sample of all."""
     return hashlib.sha256(name.encode()).digest()
 
 

@@ -1,7 +1,8 @@
 """Teacher-forced reference actions of a tau2 domain as conversations: every reference call is an r.
 
-q is the policy, the tools and the scenario through the model's chat template, then the calls so far with the answers that
-the real environment gives; r is the next call. A model too weak to finish a simulation still has a score here. Whether it moves with what simulations reward is not validated, and every measurement says so.
+q is the policy, the tools and the scenario through the model's chat template, then the calls so far with the environment's
+answers; r is the next call. A model too weak to finish a simulation has a score here. Whether the score correlates with the
+rewards of simulations is not validated, and every measurement says so.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ NOT_VALIDATED = (
 
 
 class ActionsField(ConversationField):
-    """A field of reference calls, which a chat template without tools would turn into something else."""
+    """A field of reference calls; it needs a chat template that renders tools."""
 
     caveat = NOT_VALIDATED
 
@@ -69,9 +70,9 @@ class ActionsField(ConversationField):
 
 
 def load_tau2_field(definition: Tau2Definition, *, name: str) -> ActionsField:
-    """The field. Raises DataError where the domain cannot be had."""
+    """The field. Raises DataError where the domain cannot be opened or has no task with calls."""
     domain = open_domain(definition.domain)
-    # Most reference calls of telecom are the user's, which an agent never sees; in solo mode it makes all of them itself.
+    # Most reference calls of telecom are the user's, which an agent does not see; in solo mode it makes all of them.
     solo = bool(domain.user_tools)
     tasks = [task for task in domain.tasks(definition.split) if _calls(task)]
     if not tasks:
@@ -113,7 +114,7 @@ def _conversation(
     ]
     for number, action in enumerate(_calls(task)):
         answer = environment.call(ToolCall(name=action.name, arguments=action.arguments))
-        identity = f"call{number:05}"  # nine letters and digits: some templates take no other
+        identity = f"call{number:05}"  # nine letters and digits: some templates accept no other form
         function = {"name": action.name, "arguments": action.arguments}
         call = {"id": identity, "type": "function", "function": function}
         messages.append({"role": "assistant", "content": "", "tool_calls": [call]})

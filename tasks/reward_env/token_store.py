@@ -1,7 +1,7 @@
 """Token ids of fields on disk, so that a field is encoded once per tokenizer and not once per process.
 
-A file is named for the content it was made from (tokenizer, field, rules), never for a name or a path. It holds its own
-checksum; one that is damaged, or of another version, is made again. Losing the folder loses nothing but time.
+A file is named by a digest of what determines its content (tokenizer, field, VERSION), never by a name or a path. It begins
+with a checksum; a damaged one is made again. The folder may be deleted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StoredTokens:
         self.path = path
 
     def read(self) -> TokenSet | None:
-        """The token set; None where there is none that can be trusted."""
+        """The token set; None where the file is missing or damaged."""
         try:
             content = self.path.read_bytes()
             if hashlib.sha256(content[32:]).digest() != content[:32]:
@@ -61,7 +61,7 @@ class StoredTokens:
             return None
 
     def write(self, tokens: TokenSet) -> None:
-        """Keep a token set. A disk that refuses costs time later, not the run."""
+        """Store a token set; does nothing where the disk cannot be written."""
         buffer = io.BytesIO()
         np.savez(
             buffer,

@@ -1,4 +1,4 @@
-"""lm-eval's tasks of one name, built once: data in place, examples counted, what cannot run refused before anything does."""
+"""lm-eval's tasks of one name, built once: data checked, number of examples set, tasks that cannot run refused beforehand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OURS = {"humaneval": "harness_humaneval", "mbpp": "harness_mbpp", "logiqa": "har
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked for. `num_fewshot` None: the task's own."""
+    """What to build. `num_fewshot` None: the task's own. `limit`: documents per task. `seed`: of the examples' choice."""
 
     task: str
     num_fewshot: int | None
@@ -44,12 +44,12 @@ class Built:
 
     @property
     def n_items(self) -> int:
-        """Documents that will be asked about."""
+        """Documents that will be scored."""
         return sum(n_docs(task, self.limit) for task in self.tasks.values())
 
     @property
     def generates(self) -> bool:
-        """Whether a model has to write."""
+        """Whether a model has to generate text."""
         return any(task.OUTPUT_TYPE == "generate_until" for task in self.tasks.values())
 
     @property
@@ -77,7 +77,7 @@ def n_docs(task: Any, limit: int | None) -> int:
 
 
 def build(wanted: Wanted) -> Built:
-    """Load the tasks. Raises SpecError, or DataError naming every data set that is not there."""
+    """Load the tasks. Raises SpecError, or DataError naming every data set that is missing."""
     manager = task_manager(wanted.include)
     index = manager.task_index
     if wanted.task not in index:
@@ -167,7 +167,7 @@ def _changes(
 
 
 def _check_code(wanted: Wanted, configs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse to run what models write unless it was allowed and can be contained."""
+    """Refuse tasks that run programs written by the model, unless that is allowed and can be contained. Raises SpecError."""
     unsafe = [name for name, config in configs.items() if config.get("unsafe_code")]
     if not unsafe:
         return
@@ -208,7 +208,7 @@ def _load_failure(task: str, error: Exception) -> HarnessError:
 
 
 def _settle(task: Any, wanted: Wanted) -> None:
-    """Number of examples, their seed and generation options, as lm-eval's command line settles them. Raises SpecError."""
+    """Set number of examples, their seed and generation options, as lm-eval's command line does. Raises SpecError."""
     name = task.task_name
     if task.OUTPUT_TYPE not in KINDS:
         raise SpecError(f"task {name} asks for {task.OUTPUT_TYPE}, which is none of {', '.join(KINDS)}")
@@ -229,7 +229,7 @@ def _settle(task: Any, wanted: Wanted) -> None:
 
 
 def metrics_of(built: Built) -> list[str]:
-    """Every "metric,filter" that the name has a value for: a group, those it aggregates."""
+    """Every "metric,filter" that the name has a value for; of a group, those that it aggregates."""
     first = next(iter(built.tasks.values()))
     filters = [ensemble.name for ensemble in getattr(first, "_filters", [])] or ["none"]
     named = [*first.aggregation()]
@@ -243,7 +243,7 @@ def metrics_of(built: Built) -> list[str]:
 
 
 def choice_metrics_of(built: Built) -> list[str]:
-    """What likelihoods of choices give beside lm-eval's own metrics, as "metric,none"; a group's, where it forms a value."""
+    """The metrics of choices.py as "metric,none", for multiple-choice tasks; of a group, where it has an aggregate."""
     if not all(map(has_choice_metrics, built.tasks.values())):
         return []
     return [f"{metric},none" for metric in CHOICE_METRICS] if built.group is None or metrics_of(built) else []

@@ -1,4 +1,4 @@
-"""The suites as suites.yaml has them: which benchmarks, by which metric, with how many examples. No lm-eval, no data."""
+"""The suites in suites.yaml: which benchmarks, by which metric, with how many examples. No lm-eval, no data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """One benchmark. `metric` is lm-eval's "metric,filter"; `chance` the value of guessing; `also` other names of `task`."""
+    """One benchmark.
+
+    `metric` is lm-eval's "metric,filter"; `chance` its expected value for guesses; `also` other names of `task`.
+    """
 
     name: str
     task: str
@@ -41,5 +44,5 @@ def suites() -> dict[str, tuple[Benchmark, ...]]:
 
 
 def benchmark_of(task: str) -> Benchmark | None:
-    """The benchmark that an lm-eval task is."""
+    """The benchmark that an lm-eval task belongs to; None where it is in no suite."""
     return next((b for benchmarks in suites().values() for b in benchmarks if task in b.tasks), None)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 KINDS = ("correct_prob", "norm_correct_prob", "margin", "total_prob")
 PER = ("", "_per_token", "_per_char")
 CHOICE_METRICS = tuple(kind + per for kind in KINDS for per in PER)
-"""Names of the metrics; all within [0, 1] but margin, which is within [-1, 1], and total_prob, up to the number of choices."""
+"""Names of the metrics; all are within [0, 1] but margin, within [-1, 1], and total_prob, within [0, number of choices]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Choice:
 
 
 def choice_metrics(choices: Sequence[Choice]) -> dict[str, float]:
-    """Every metric by name, for one question. One without a right choice has total_prob alone, one without a wrong one no margin."""
+    """Every metric by name, for one question. Without a right choice there is total_prob alone, without a wrong one no margin."""
     found: dict[str, float] = {}
     for per in PER:
         logs = [_log_probability(choice, per) for choice in choices]

@@ -1,5 +1,5 @@
-"""pass@k of generated programs, with the meaning of the metric `code_eval` that lm-eval would download. What the YAML of
-HumanEval and MBPP call inside lm-eval."""
+"""pass@k of generated programs, with the meaning of the metric `code_eval` that lm-eval would download. Called within lm-eval
+by our YAML files of HumanEval and MBPP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pass_at_k(references: Sequence[str], predictions: Sequence[Sequence[str]], k
 
 
 def chance_of_one(n: int, passed: int, k: int) -> float:
-    """The chance that k of n programs, drawn without putting back, hold at least one of those that passed."""
+    """The probability that k of n programs, drawn without replacement, hold at least one of those that passed."""
     return 1.0 if n - passed < k else 1.0 - comb(n - passed, k) / comb(n, k)
 
 
@@ -43,7 +43,10 @@ def after_prompt(resps: Sequence[Sequence[str]], docs: Sequence[dict[str, Any]])
 
 
 def mbpp_examples() -> list[dict[str, Any]]:
-    """The three worked examples of lm-eval's `mbpp`, read from its source: importing that file downloads a metric."""
+    """The three worked examples of lm-eval's `mbpp`, read from its source: importing that file downloads a metric.
+
+    Raises SpecError where they are not there.
+    """
     spec = find_spec("lm_eval")
     where = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else Path()
     path = where / "tasks" / "mbpp" / "utils.py"

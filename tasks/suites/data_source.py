@@ -1,4 +1,4 @@
-"""Where a benchmark's data comes from: the hub, or files of the same shape. What is not there is said in seconds."""
+"""Where a benchmark's data comes from: the hub, or files of the same shape. What is missing is found within seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPTS = {"EleutherAI/logiqa": "task harness_logiqa asks the same questions and
 """Script data sets, which `datasets` 4 and later refuse, and what to do instead."""
 SAVED = ("dataset_dict.json", "dataset_info.json")
 REACH_S = 3.0
-"""Seconds to wait for the hub to take a connection."""
+"""Seconds to wait for a host to accept a connection."""
 
 
 class DataSource(Record):
@@ -41,7 +41,7 @@ class DataSource(Record):
     revision: str | None = Field(default=None, description="of the data set on the hub; default: its newest")
 
     def resolved(self, folder: Path) -> DataSource:
-        """Paths relative to the spec's folder become paths relative to here."""
+        """Paths relative to `folder`, the spec's, become paths relative to the working directory."""
         path = self.path
         if path is not None and not Path(path).is_absolute() and (folder / path.split("{")[0]).exists():
             path = str(folder / path)
@@ -107,7 +107,7 @@ def _builder(files: list[str]) -> str:
 
 
 def problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Why a task's data cannot be had, as far as seconds tell. Loads nothing."""
+    """Why a task's data cannot be loaded, as far as files, caches and one connection show. Loads nothing."""
     path = config.get("dataset_path")
     if config.get("custom_dataset") is not None or not isinstance(path, str):
         return
@@ -150,7 +150,7 @@ def cached(name: str) -> bool:
 
 
 def hub_reachable() -> bool:
-    """Whether the hub may be asked, and takes a connection."""
+    """Whether the environment allows requests to the hub, and it accepts a connection within REACH_S."""
     offline = any(
         os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")

@@ -1,4 +1,4 @@
-"""The families of agent benchmarks as families.yaml has them: which members, each a component's keys. No Inspect, no data."""
+"""The families of agent benchmarks in families.yaml: their members, each with its component's keys. No Inspect, no data."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from harness.core.digest import digest_bytes, digest_json
 from harness.tasks.suites.build import Built
 
 PLACES = {"dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "task", "task_alias", "tag", "metadata"}
-"""Keys of a task's configuration that say where content comes from and what it is called: the content counts instead."""
+"""Keys of a task's configuration with the place and name of its content; the content itself is in the digest instead."""
 
 
 def definition(built: Built, seed: int) -> dict[str, JsonValue]:

@@ -1,4 +1,4 @@
-"""lm-eval's index of tasks: made once per machine and lm-eval, where lm-eval itself reads 14,000 files in every process."""
+"""lm-eval's index of tasks, cached on disk: lm-eval itself reads 14,000 files in every process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from harness.core.journal import write_atomically
 from harness.tasks.reward_env.token_store import cache_folder
 
 TESTED = "0.4.13"
-"""The release whose insides are relied on."""
+"""The release whose internal functions are used."""
 
 
 def lm_eval_version() -> str:
-    """The installed lm-eval. Raises SpecError where there is none, or one whose insides are not known."""
+    """The installed version of lm-eval. Raises SpecError where there is none, or another than TESTED."""
     try:
         found = version("lm_eval")
     except PackageNotFoundError as error:
@@ -38,7 +38,7 @@ def lm_eval_version() -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """lm-eval and `datasets` without their progress bars and remarks; errors are raised all the same."""
+    """Without the progress bars and logged messages of lm-eval and `datasets`; exceptions pass through."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub", "httpx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -95,7 +95,7 @@ def _default_index() -> dict[str, Any]:
 
 
 def _state(root: Path) -> str:
-    """Identity of the YAML files below a folder, by name, size and time of change."""
+    """Identity of the YAML files below a folder, by name, size and modification time."""
     files = []
     for folder, _, names in os.walk(root):
         for name in names:

@@ -1,6 +1,6 @@
 """What inspect_evals says of its own evals (each folder's eval.yaml and source), read as text: importing one may take seconds.
 
-Says what an eval needs; whether it is here is another matter (harness/components/inspect/checks.py).
+Says what an eval needs; harness/components/inspect/checks.py says whether that is here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KEY = re.compile(r"""(?:environ\[|environ\.get\(|getenv\()\s*["'](\w*(?:API_KEY|
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """Something an eval fetches: `kind` is huggingface, git_clone, direct_url, ...; `source` a data set's name or an address."""
+    """Something that an eval fetches: `kind` is huggingface, git_clone, direct_url, ...; `source` a data set's name or a URL."""
 
     kind: str
     source: str
@@ -54,7 +54,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """An eval of inspect_evals. `sandbox`: who needs one, out of solver and scorer."""
+    """An eval of inspect_evals. `sandbox`: which of solver and scorer need one."""
 
     folder: Path
     task: str

@@ -1,4 +1,4 @@
-"""LogiQA's records and prompt: what harness_logiqa.yaml calls inside lm-eval."""
+"""LogiQA's records and prompt: the functions that harness_logiqa.yaml names."""
 
 from __future__ import annotations
 

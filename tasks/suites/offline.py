@@ -1,7 +1,7 @@
-"""Building somebody else's task without its reaching for the network: data sets come from local files or from what was fetched.
+"""Builds foreign tasks without a network: data sets come from local files or from what was fetched.
 
-Tasks of inspect_evals fetch in their constructors, and wait minutes between attempts. Within `offline` whatever they ask of the hub is
-answered from `data` or the hub's cache, and the rest is refused at once with what to do.
+Tasks of inspect_evals fetch in their constructors, and wait minutes between attempts. Within `offline` their requests to the
+hub are answered from `data` or the hub's cache; any other fails at once with an error that says what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCAL = {None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
 class NotHereError(SpecError):
-    """Something that a task needs is not on this machine. No retry of a foreign library takes it for an outage."""
+    """Something that a task needs is not on this machine. No OSError, so that retries of other libraries let it pass."""
 
 
 class LocalHub:
@@ -129,7 +129,7 @@ class LocalHub:
             return Path(
                 self._snapshot(repo_id, repo_type=repo_type or "dataset", revision=revision, local_files_only=True)
             )
-        except Exception as error:  # the hub's own errors: whatever they are, it is not here
+        except Exception as error:  # any error of the hub's library means that it is not here
             pinned = f" --revision {revision}" if revision else ""
             first = "accept its conditions on the hub, set HF_TOKEN, and fetch it" if repo_id in GATED else "fetch it"
             raise NotHereError(
@@ -139,7 +139,7 @@ class LocalHub:
 
 
 def images_in(compose_file: Path) -> list[str]:
-    """Names of the images in a compose file, which some evals ask Docker for while they are built, whatever their sandbox."""
+    """Names of the images in a compose file; some evals run Docker for them while they are built, with any sandbox."""
     lines = [line.strip() for line in compose_file.read_text(encoding="utf-8").splitlines()]
     return [line.removeprefix("image:").strip() for line in lines if line.startswith("image:")]
 
@@ -168,9 +168,9 @@ def _replace(functions: Sequence[tuple[Any, str, Callable[..., Any]]]) -> list[t
 
 @contextlib.contextmanager
 def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[LocalHub]:
-    """Nothing in this block reaches a network, unless `fetch`: then once, without waiting to try again.
+    """Nothing in this block reaches a network, unless `fetch`: then once, without retries. Other requests raise NotHereError.
 
-    Not for several threads at a time: functions of foreign modules are replaced.
+    Not for several threads at a time: functions of other modules are replaced.
     """
     import datasets
     import huggingface_hub
@@ -200,7 +200,7 @@ def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[
         if (docker := sys.modules.get("inspect_evals.utils.docker_utils")) is not None:
             functions.append((docker, "get_images_from_compose", images_in))
         replaced = _replace(functions)
-        # Inspect keeps a copy of each data set by its name on the hub; what local files answered is not that.
+        # Inspect caches each data set by its name on the hub; one that came from local files must not get into that cache.
         if (module := sys.modules.get("inspect_ai.dataset._sources.hf")) is not None:
             replaced.append((module, "inspect_cache_dir", module.inspect_cache_dir))
             module.inspect_cache_dir = lambda *_, **__: Path(cache)  # type: ignore[attr-defined]

@@ -1,10 +1,9 @@
 """Runs one Python program that a model wrote: in a process of its own with limits on time and memory, without network,
 without other processes, and with nothing to write to but a temporary folder. Linux only; knows no benchmark.
 
-What holds is enforced by the kernel from sandbox_child.py. That a program passed is seen from here, in the kernel's account of its
-process, and never believed of the process itself. It is meant for programs that are wrong, that do damage by accident, or that
-cheat in Python; whoever expects attacks in machine code, or on the interpreter's memory through ctypes, adds a container or a
-virtual machine.
+The kernel enforces the limits, which sandbox_child.py sets. Whether a program passed is read from /proc, never from what its
+process says. Meant for programs that are wrong, that do damage by accident, or that cheat in Python; against attacks in machine
+code, or on the interpreter's memory through ctypes, a container or a virtual machine is needed.
 """
 
 from __future__ import annotations
@@ -36,20 +35,20 @@ START_S = 20.0
 MEMORY_BYTES = 2**31
 """Address space of a program, the interpreter's included."""
 DISK_BYTES = 2**26
-"""What all files of a program may take together."""
+"""Limit for all files of a program together."""
 OUTPUT_BYTES = 2**20
-"""Of what a program printed, what is kept."""
+"""How much of a program's output is kept."""
 FILES = 1000
 """Files and folders that a program may make."""
 READ = {"x86_64": 0, "aarch64": 63}
 """Number of the system call `read`."""
 FIRST_S, LONGEST_S = 0.001, 0.02
-"""Seconds between two looks at a program, at first and later on."""
+"""Seconds between two checks of a program's state: the first pause, and the longest, as each doubles the one before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a program ended: `reason` is None where it passed. `output`: what it printed, the beginning of it, where that was asked for."""
+    """How a program ended: `reason` is None where it passed. `output`: the first OUTPUT_BYTES of what it printed (`as_main`)."""
 
     passed: bool
     reason: str | None = None
@@ -58,7 +57,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protection:
-    """What the kernel offers: `refusal` says why nothing is run; `files` where a program may write."""
+    """What this machine's kernel enforces: `refusal` says why nothing is run; `files` where a program may write."""
 
     refusal: str | None
     files: str
@@ -73,7 +72,8 @@ def run_program(
     as_main: bool = False,
     files: Mapping[str, bytes] | None = None,
 ) -> Ran:
-    """Whether the program runs to its end without an exception. Raises SpecError where it cannot be contained.
+    """Whether the program runs to its end without an exception. Raises SpecError where it cannot be contained, ValueError for
+    a name in `files` that leads out of the folder.
 
     Without `writable` no file can be written at all, which is also so where the kernel has no Landlock. `as_main`: as `python -c`
     runs it, so that its name is `__main__` and what it prints is kept. `files`: what it finds in its folder, by relative path.
@@ -85,7 +85,7 @@ def run_program(
 
 
 class Waiting(NamedTuple):
-    """A process that waits in `read`, as the kernel has it: for how many bytes, and at which point of its stack and code."""
+    """A process that waits in `read`, by /proc/PID/syscall: for how many bytes, with which stack and instruction pointers."""
 
     n_bytes: int
     stack: str
@@ -150,7 +150,7 @@ def _run_in(folder: str, printed: IO[bytes] | None, job: dict[str, Any]) -> Ran:
 def _next_wait(
     process: subprocess.Popen[bytes], *, n_bytes: int, folder: Path | None, within_s: float
 ) -> Waiting | Ran:
-    """The process once it waits for so many bytes; how it ended, where it does not come to that."""
+    """The process once it waits for `n_bytes`; else how it ended."""
     assert process.stdout is not None
     deadline, pause = time.monotonic() + within_s, FIRST_S
     answers = select.poll()  # unlike select(2), good for descriptors of any number
@@ -170,7 +170,7 @@ def _next_wait(
 
 
 def _waiting(pid: int) -> Waiting | None:
-    """Where the main thread of a process waits in `read`; None where it does something else, or cannot be looked at."""
+    """Where the main thread of a process waits in `read`; None where it does something else, or /proc does not show it."""
     try:
         words = Path(f"/proc/{pid}/syscall").read_text().split()
         if len(words) < 9 or int(words[0]) != READ[platform.machine()]:
@@ -181,7 +181,7 @@ def _waiting(pid: int) -> Waiting | None:
 
 
 def _too_much(pid: int, folder: Path) -> str | None:
-    """In words, what of its share of the disk a program has used up: by files in its folder, or deleted ones that it holds."""
+    """In words, which limit on files a program exceeds, with those in its folder and deleted ones that it keeps open."""
     n_bytes = n_files = 0
     for where, folders, files in os.walk(folder):
         n_files += len(folders) + len(files)
@@ -207,9 +207,9 @@ def _too_much(pid: int, folder: Path) -> str | None:
 
 @contextmanager
 def _child(folder: str, printed: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """The process that contains itself and runs what it reads. Gone, with all it started, when the block ends.
+    """The process of sandbox_child.py. It is killed, with its process group, when the block ends.
 
-    `printed`: the open file that what it prints goes to; None: nowhere.
+    `printed`: the open file for its output; None: discarded.
     """
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -234,7 +234,7 @@ def _child(folder: str, printed: IO[bytes] | None) -> Iterator[subprocess.Popen[
 
 @cache
 def protection() -> Protection:
-    """What can be promised on this machine, found out by asking the kernel once."""
+    """What this machine enforces, probed once per process."""
     if sys.platform != "linux":
         return Protection(
             refusal=f"programs are run in a sandbox of Linux, and this is {sys.platform}", files="nowhere"

@@ -1,7 +1,7 @@
-"""The inside of sandbox.py: takes every right away from itself, then runs the program that stands on its standard input.
+"""The process within sandbox.py: drops its rights, then runs the program that it reads from standard input.
 
-Run as a script with the standard library alone; importing it does nothing. Whether the program ran to its end is not for this
-process to say, because the program can change whatever stands in it: sandbox.py looks at it from outside (`main` says where).
+Run as a script with the standard library alone; importing it does nothing. It does not report that the program passed, because
+the program can change anything in this process: sandbox.py determines that from outside (see `main`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "memfd_secret": (447, 447),
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88), "truncate": (76, 45),
 }  # fmt: skip
-"""System calls that no program here needs, and that reach beyond its own process."""
+"""Refused system calls: they reach beyond the process, and no program here needs them."""
 OWN: dict[str, tuple[int | None, int | None]] = {
     "prlimit64": (302, 261), "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
     "sched_setattr": (314, 274), "migrate_pages": (256, 238), "move_pages": (279, 239),
@@ -74,7 +74,7 @@ def check(result: int, what: str) -> int:
 
 
 def landlock_version() -> int:
-    """0 where the kernel has none."""
+    """The kernel's version of the Landlock interface; 0 where it has none."""
     return max(0, int(libc.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
 
 
@@ -91,14 +91,15 @@ def write_only_below(folder: str, version: int) -> None:
 
 
 def drop_rights() -> None:
-    """No capabilities, and no program that would give them back."""
+    """Drop all capabilities, and set no_new_privs, so that no executed program gets them back. Raises OSError."""
     check(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
     header, none = struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *[0] * 6)
     check(libc.capset(header, none), "capset")
 
 
 def install_filter(*, writes: bool) -> None:
-    """Refuse NUMBERS, new processes and, unless `writes`, whatever changes a file. Raises OSError or KeyError."""
+    """Refuse NUMBERS, new processes and, unless `writes`, system calls that change a file. Raises OSError, or KeyError for a
+    machine that is not in MACHINES."""
     column, architecture, open_, openat, clone = MACHINES[platform.machine()]
     refused = [row[column] for row in (*NUMBERS.values(), *(() if writes else WRITES.values()))]
     deny, missing = (RETURN, 0, 0, ERRNO | EPERM), (RETURN, 0, 0, ERRNO | ENOSYS)
@@ -125,7 +126,7 @@ def install_filter(*, writes: bool) -> None:
 
 
 def limit(memory_bytes: int, time_s: float) -> None:
-    """Memory, processor seconds, the size of files and how many are open."""
+    """Limit memory, processor seconds, the size of files and how many are open."""
     import resource
 
     for what, most in (
@@ -139,7 +140,7 @@ def limit(memory_bytes: int, time_s: float) -> None:
 
 
 def contain(folder: str | None) -> bool:
-    """Give everything up but `folder` (None: that too); whether anything can be written there. Raises OSError."""
+    """Allow writing in `folder` alone (None: nowhere), and no system call above; whether `folder` is writable. Raises OSError."""
     drop_rights()
     version = 0 if folder is None else landlock_version()
     if folder is not None and version:
@@ -149,12 +150,12 @@ def contain(folder: str | None) -> bool:
 
 
 def out_of_time(*_: Any) -> None:
-    """What a program is told when its time is up."""
+    """Handler of SIGALRM: raises TimeoutError in the program."""
     raise TimeoutError("time is up")
 
 
 def run(program: str, names: dict[str, Any], answer: int) -> None:
-    """Run the program; where it raises, tell why and raise too, whatever the program has made of our names by then."""
+    """Run the program; where it raises, write the reason to `answer` and raise too. The program may have changed our names."""
     try:
         exec(compile(program, "<string>", "exec", dont_inherit=True), names)
     except BaseException as error:
@@ -166,7 +167,7 @@ def run(program: str, names: dict[str, Any], answer: int) -> None:
 
 
 def tell(error: BaseException, answer: int) -> None:
-    """Why the program has not passed."""
+    """Write why the program has not passed, in one line."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     words = "timed out" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {str(error)[:1000]}"
     os.write(answer, f"{' '.join(words.split())[:200]}\n".encode("ascii", "replace"))
@@ -198,7 +199,7 @@ def main() -> None:
         partial(signal.setitimer, signal.ITIMER_REAL, 0),
         partial(os.read, control, 2),
     )
-    # A trace function could jump in the frames around the program, and change what stands in them; through the garbage collector
+    # A trace function could jump in the frames around the program and change their variables; through the garbage collector
     # a program finds every object, this hook among them.
     sys.addaudithook(
         lambda event, _: (  # constants alone: the program may have given names another meaning
@@ -214,8 +215,8 @@ def main() -> None:
             and ().refused  # type: ignore[attr-defined]
         )
     )
-    # Where the program failed, nothing of Python runs in this thread any more, no handler of a signal and no hook of an exception,
-    # which would run at any depth the program likes: the statement leaves through C code that never comes back.
+    # Where the program failed, no Python code may run in this thread any more, neither a signal handler nor an exception hook,
+    # as it could run at any depth that the program chooses: the statement exits through C code that never returns.
     with type("Forever", (), {"__enter__": frozenset().copy, "__exit__": MethodType(frozenset().union, repeat(0))})():
         deque(map(operator.call, steps), 0)
 

@@ -1,7 +1,7 @@
 """From answers to values: lm-eval's own filters, metrics and aggregations over the documents that have an answer.
 
-lm-eval's `evaluate` does the same with the same calls, but builds every prompt again for each model and cannot leave a
-document out. Knows lm-eval's Task objects, no model.
+lm-eval's `evaluate` makes the same calls, but builds every prompt again for each model and cannot leave a document out.
+Knows lm-eval's Task objects, no model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.tasks.suites.index import quiet
 from harness.tasks.suites.texts import Texts, limit_of, question_texts
 
 BOOTSTRAP = 1000
-"""Draws for the standard error of a metric that is no mean."""
+"""Draws for the standard error of a metric that is not a mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class TaskScores:
 
 
 class Questions:
-    """Every request of some tasks, built once and asked of many models. `asked`: kind of request -> requests, in order."""
+    """Every request of some tasks, built once for all models. `asked`: kind of request -> requests, in order."""
 
     def __init__(self, built: Sequence[Built], *, seed: int, **prompting: Any) -> None:
         """`seed`: of the examples' choice. `prompting`: what lm-eval's `build_all_requests` takes of chat templates."""
@@ -81,7 +81,7 @@ class Questions:
         }
 
     def _texts_of(self, name: str, task: Any) -> Texts:
-        """For people, made once."""
+        """The texts of its questions for people, made once."""
         if name not in self._texts:
             limit = limit_of(sum(len({instance.doc_id for instance in of}) for of in self._of.values()))
             with quiet():
@@ -93,8 +93,8 @@ RENDERED = ("doc_to_text", "doc_to_target", "doc_to_choice")
 
 
 class _Remembered:
-    """A task's rendering of a document, done once. lm-eval compiles the template anew for each document, each time it is
-    asked: three times per question and model, and for every example in every prompt."""
+    """A task's rendering of a document, cached. lm-eval compiles the template anew at each call: three times per question and
+    model, and for every example in every prompt."""
 
     def __init__(self, render: Callable[..., Any]) -> None:
         self._render = render
@@ -102,13 +102,13 @@ class _Remembered:
 
     def __call__(self, doc: Any, template: Any = None) -> Any:
         key = (id(doc), id(template))
-        if key not in self._known:  # what the key is made of is kept, so that no other object gets its id
+        if key not in self._known:  # both objects are kept, so that no other one gets their ids
             self._known[key] = (doc, template, self._render(doc, template))
         return self._known[key][2]
 
 
 def _remember(task: Any) -> None:
-    """Let a task of plain templates remember what it rendered; one with code of its own is left alone."""
+    """Cache the rendering of a task of plain templates; one with code of its own is left alone."""
     if type(task).__name__ != "ConfigurableTask" or task.prompt is not None:
         return
     for name in RENDERED:
@@ -119,7 +119,7 @@ def _remember(task: Any) -> None:
 def _score_task(
     task: Any, instances: Sequence[Any], given: Mapping[int, list[Answer]], texts: Texts, *, n: int
 ) -> TaskScores:
-    """`n`: documents that there are; one of which nothing was asked has failed."""
+    """`n`: number of documents; one without any request has failed."""
     by_doc: dict[int, list[Any]] = defaultdict(list)
     for instance in instances:
         by_doc[instance.doc_id].append(instance)
@@ -155,14 +155,14 @@ def _score_task(
             for ensemble in task._filters:
                 ensemble.apply([instance for some in good.values() for instance in some])
     _judge(task, good, scores)
-    for doc in scores.failed:  # by a metric that broke
+    for doc in scores.failed:  # also by an exception in a metric
         for values in scores.values.values():
             values.pop(doc, None)
     return scores
 
 
 def _judge(task: Any, good: Mapping[int, list[Any]], scores: TaskScores) -> None:
-    """Fill in the values of every metric; a document that a metric breaks on has failed."""
+    """Fill in the values of every metric; a document for which a metric raises has failed."""
 
     def judge(doc: int) -> dict[str, Any] | str:
         found: dict[str, Any] = {}
@@ -192,7 +192,7 @@ def _judge(task: Any, good: Mapping[int, list[Any]], scores: TaskScores) -> None
 
 
 def _own(task: Any, doc: Any) -> Any:
-    """A copy for a metric of the task's own, which may write into it; lm-eval's own do not."""
+    """A copy for a task with metric code of its own, which may write into it; lm-eval's metrics do not."""
     return dict(doc) if isinstance(doc, dict) and callable(task.config.process_results) else doc
 
 
@@ -220,10 +220,10 @@ def _scored_text(instance: Any) -> str:
 
 
 def right_choices(task: Any, doc: Any) -> list[int]:
-    """Places of a question's right choices, as lm-eval takes them; none where the data name none that is there.
+    """Indices of a question's right choices, as lm-eval takes them; none where the data name none of the choices.
 
-    A task that judges answers by code of its own may have several although its `doc_to_target` names one: then the data
-    have `labels` beside those choices, as TruthfulQA's have.
+    A task with scoring code of its own may have several although its `doc_to_target` names one: then the data have `labels`
+    beside those choices, as TruthfulQA's have.
     """
     choices = task.doc_to_choice(doc)
     if callable(task.config.process_results) and isinstance(doc, Mapping):
@@ -236,7 +236,7 @@ def right_choices(task: Any, doc: Any) -> list[int]:
 
 
 def _place(right: Any, choices: Sequence[str]) -> int:
-    """Of a right choice that is given by its place or its text; -1 where it is none of them."""
+    """Index of a right choice that is given by its index or its text; -1 where it is none of them."""
     if isinstance(right, str):
         return choices.index(right) if right in choices else -1
     try:
@@ -246,7 +246,7 @@ def _place(right: Any, choices: Sequence[str]) -> int:
 
 
 def _choices(task: Any, instances: Sequence[Any], answers: Sequence[Answer]) -> dict[str, float]:
-    """A question's choice metrics. What lm-eval asks beside the choices (their unconditional likelihoods) comes after them."""
+    """A question's choice metrics. lm-eval's requests for unconditional likelihoods come after those for the choices."""
     doc = instances[0].doc
     n, right = len(task.doc_to_choice(doc)), right_choices(task, doc)
     choices = [
@@ -281,7 +281,7 @@ def aggregate(built: Built, scores: Mapping[str, TaskScores]) -> dict[str, dict[
 def _choices_of_group(
     built: Built, scores: Mapping[str, TaskScores], results: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The choice metrics of a group, with lm-eval's own formulas: its tasks weighed as its first metric weighs them."""
+    """The choice metrics of a group, with lm-eval's own formulas: its tasks weighted as for its first metric."""
     from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 
     found: dict[str, Any] = {}
@@ -303,7 +303,7 @@ def _choices_of_group(
 
 
 def _total(total: Callable[[Sequence[Any]], float], items: Sequence[Any]) -> float:
-    """NaN where the metric overflows, as perplexity does on long texts: it has no value then."""
+    """The metric over all documents; NaN where it overflows, as perplexity does on long texts."""
     try:
         return float(total(items))
     except ArithmeticError:
@@ -328,14 +328,17 @@ def _stderr_of_mean(total: Any, items: Sequence[Any]) -> Any:
 
 
 def stderr(task: Any, metric: str, values: Mapping[int, Any]) -> float | None:
-    """Of a metric that is no mean: the standard deviation over BOOTSTRAP draws of the documents, seeded."""
+    """Of a metric that is not a mean: the standard deviation over BOOTSTRAP draws of the documents, seeded.
+
+    None where it has none.
+    """
     total = _aggregation(task, metric.partition(",")[0])
     items = list(values.values())
     if len(items) < 2:
         return None
-    dice = random.Random(0)
+    rng = random.Random(0)
     try:
-        drawn = [float(total(dice.choices(items, k=len(items)))) for _ in range(BOOTSTRAP)]
+        drawn = [float(total(rng.choices(items, k=len(items)))) for _ in range(BOOTSTRAP)]
     except (ArithmeticError, ValueError):
         return None
     centre = math.fsum(drawn) / len(drawn)

@@ -1,4 +1,4 @@
-"""What was asked in a question and what is right, as a person reads it; and which choice a model took. Bounded; no scores."""
+"""A question's prompt, target and choices for people, and the choice that a model took. Bounded in length; no scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NORMS: Mapping[str, Callable[[str], int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionText:
-    """`prompt`: the end of what the model was given; `target`: what is right; `choices`: of a multiple-choice question."""
+    """`prompt`: the end of the model's prompt; `target`: the right answer; `choices`: of a multiple-choice question."""
 
     prompt: str
     target: str | None
@@ -45,7 +45,7 @@ def _texts(task: Any, instance: Any, limit: int) -> QuestionText:
             target = instance.args[1]
         else:
             target = _plain(task.doc_to_target(instance.doc))
-    except Exception:  # noqa: BLE001 - a task's own code raises what it likes, and its score does not depend on this
+    except Exception:  # noqa: BLE001 - a task's own code may raise anything, and its score does not depend on this
         target = None
     return QuestionText(
         prompt=end_of(asked if isinstance(asked, str) else "", limit),
@@ -70,7 +70,7 @@ def _plain(target: Any) -> str | None:
 
 
 def end_of(text: str, limit: int) -> str:
-    """The last `limit` characters: what is asked stands at the end of a prompt, examples and instructions before it."""
+    """The last `limit` characters: the question stands at the end of a prompt, examples and instructions before it."""
     return text if len(text) <= limit else f"… {text[-limit:]}"
 
 
@@ -84,7 +84,7 @@ def taken(metric: str, choices: Sequence[str], nats: Sequence[float]) -> str | N
 
 
 def limit_of(n: int) -> int:
-    """Characters of a text, where there are `n` questions: all of them together stay within a few megabytes."""
+    """Characters of a text where there are `n` questions: about 4 MB in all, and within [200, 1500] each."""
     return min(1_500, max(200, 4_000_000 // max(n, 1)))
 
 

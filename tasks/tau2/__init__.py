@@ -1,1 +1,1 @@
-"""tau2-bench: domains, their tasks, tools and databases, and what happens to them. No scoring, no model."""
+"""tau2-bench: domains, their tasks, tools and databases, recordings and their replay. No scoring, no model."""

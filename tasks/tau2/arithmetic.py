@@ -1,7 +1,7 @@
-"""The `calculate` tool: Python's arithmetic on numbers, in bounded time whatever a model writes.
+"""The `calculate` tool: Python's arithmetic on numbers, in bounded time for any expression.
 
-Values and the words of errors are those of Python's `eval`, which upstream calls. `9**9**9` would keep Python busy for
-ever; here an integer of more than 10,000 bits is an error.
+Values and error messages are those of Python's `eval`, which upstream calls. `9**9**9` would never finish there; here an
+integer of more than 10,000 bits is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ALLOWED = "0123456789+-*/(). "
 MAX_CHARACTERS = 2_000
 MAX_BITS = 10_000
 TOO_LARGE = "int too large to convert to float"
-"""Python's words for the value of nearly every expression that is refused here."""
+"""Python's message for the value of nearly every expression that is refused here."""
 
 
 def _checked(value: Any, bits: float) -> Any:
@@ -62,7 +62,7 @@ def _value(node: ast.AST, bits: float) -> Any:
 
 
 def _refuse_call(node: ast.Call, bits: float) -> NoReturn:
-    """`2(3)` is no product in Python but a call, of something that is no function."""
+    """`2(3)` is a call in Python, not a product, and a number cannot be called."""
     called = _value(node.func, bits)
     for argument in node.args:
         _value(argument, bits)
@@ -73,7 +73,7 @@ def evaluate(expression: str, *, bounded: bool = True) -> str:
     """The value rounded to two decimals, as text. Raises ValueError, TypeError, SyntaxError, ArithmeticError, MemoryError
     or RecursionError.
 
-    Unbounded it takes as long as it takes, which may be for ever.
+    Without `bounded` there is no limit on time.
     """
     if not all(character in ALLOWED for character in expression):
         raise ValueError("Invalid characters in expression")

@@ -1,7 +1,7 @@
 """The banking_knowledge domain: a bank's agent who finds policies and further tools in a knowledge base, and a user who is given tools.
 
-Over the port's tool classes, with what upstream has changed since that port was made: numbers in a discoverable tool's arguments are
-all floats, and of its calls only those that change something, or that the task's reference makes, are recorded in the database.
+Over the port's tool classes, with upstream's later changes: numbers in a discoverable tool's arguments are all floats, and of its
+calls only those that change something, or that the task's reference makes, are recorded in the database.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from harness.tasks.tau2.toolkit import Toolkit
 
 GREP = "grep_only"
 WAYS = (GREP, "full_kb", "no_knowledge")
-"""Ways to retrieve, by upstream's names: those that need no embeddings and no shell."""
+"""Upstream's retrieval variants that need no embeddings and no shell."""
 RETRIEVING = ("KB_search", "KB_search_bm25", "KB_search_dense", "grep", "shell", "rewrite_context")
-"""The tools of all of upstream's ways to retrieve."""
+"""The tools of all of upstream's retrieval variants."""
 READS = (
     "get_current_time", "get_user_information_by_id", "get_user_information_by_name", "get_user_information_by_email",
     "get_referrals_by_user", "get_credit_card_transactions_by_user", "get_credit_card_accounts_by_user",
@@ -96,7 +96,7 @@ class BankingDomain(BaseDomain):
 
     @cached_property
     def _tasks(self) -> Sequence[Task]:
-        """Upstream reads the folder of tasks, and an older file lies beside it."""
+        """From the folder of tasks, as upstream; the older tasks.json only without it."""
         folder = None if self._tasks_file is not None else self.files.folder("tasks")
         if folder is None:
             if self._tasks_file is not None:
@@ -105,11 +105,11 @@ class BankingDomain(BaseDomain):
         return tuple(read_tasks(folder))
 
     def splits(self) -> Mapping[str, Sequence[str]]:
-        """Upstream has no splits of it: all are base."""
+        """One split, `base`, with all tasks: upstream has none for this domain."""
         return {"base": [task.id for task in self._tasks]}
 
     def policy(self, *, solo: bool = False) -> str:
-        """Upstream's prompt for the way to retrieve, with all documents in it where that is the way."""
+        """Upstream's prompt for the retrieval variant; for `full_kb` with all documents in it."""
         if solo:
             self.no_solo()
         text = self.files.text(f"prompts/{self.retrieval}.md")
@@ -182,7 +182,7 @@ class BankingDomain(BaseDomain):
         return Whole(self.files.json("db.json"), self._port["data_model"].TransactionalDB)
 
     def _ported(self, module: str, name: str, *, changes_state: bool, run: Callable[..., Any] | None = None) -> Tool:
-        """The port's tools have `banking_` before upstream's name."""
+        """As `ported.ported`, for the port's functions with the prefix `banking_`."""
 
         def method(target: Any, /, **arguments: Any) -> Any:
             return getattr(target, name)(**arguments)
@@ -210,7 +210,7 @@ class BankingDomain(BaseDomain):
                 for number, (count, one) in enumerate(best, 1)
             )
 
-        grep.__qualname__ = "GrepMixin.grep"  # Python names it to a model that leaves the argument out
+        grep.__qualname__ = "GrepMixin.grep"  # in Python's message for a missing argument, which the model sees
         return grep
 
     @property
@@ -308,7 +308,7 @@ class BankingDomain(BaseDomain):
 
 
 def _recorded_reads(task: Task | None) -> frozenset[str]:
-    """Discoverable tools that the task's reference calls: of these a call is recorded even where it only looks."""
+    """Discoverable tools that the task's reference calls: their calls are recorded even where they only read."""
     criteria = None if task is None else task.evaluation_criteria
     if criteria is None:
         return frozenset()

@@ -1,6 +1,6 @@
-"""The bank's tools where upstream has changed them since the port was made: numbers that are checked, an order, a text, a description.
+"""The bank's tools that upstream has changed since the port was made: checks of numbers, an order, a message, a description.
 
-Each stands over the port's method of the same name, checks or changes what upstream does, and leaves the rest to it.
+Each overrides the port's method of the same name, adds upstream's change, and calls it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from harness.tasks.tau2 import port
 
 MODULE = "tau2.domains.banking_knowledge.tools"
-"""Where upstream's classes stand, as Python says to a model whose arguments are no object."""
+"""The module of upstream's classes: Python's message for arguments that are not an object has it, and the model sees that."""
 
 
 def agent_class(modules: Mapping[str, ModuleType]) -> type:
@@ -69,7 +69,7 @@ def agent_class(modules: Mapping[str, ModuleType]) -> type:
             return f"{answer} Must be one of: {['keep_active', 'freeze_pending_investigation', 'close_and_reissue']}"
 
         def submit_interest_discrepancy_report_7294(self, *given: Any, **named: Any) -> Any:
-            """Upstream's database has no table for these reports, so that none is kept."""
+            """Upstream's database has no table for these reports, so none is kept."""
             answer = super().submit_interest_discrepancy_report_7294(*given, **named)
             self.db.interest_discrepancy_reports.data.clear()
             return answer
@@ -141,7 +141,7 @@ def _date(text: Any) -> datetime:
 
 
 def _describe(made: type, ported: type) -> None:
-    """Signatures, names and docstrings are the port's: a model reads them, and is told of a missing argument by them."""
+    """Take signatures, names and docstrings from the port: a model sees them, and they are in messages for missing arguments."""
     import inspect
 
     for method in (*vars(ported).values(), *vars(made).values()):

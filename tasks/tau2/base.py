@@ -1,4 +1,4 @@
-"""What all domains do alike: tasks and splits from files, checks, end states. Knows no domain's tools."""
+"""The common part of domains over files: tasks and splits, checks, end states. Knows no domain's tools."""
 
 from __future__ import annotations
 
@@ -88,5 +88,5 @@ class BaseDomain:
         return self._end_states(task, messages, solo=solo)
 
     def differing(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> Sequence[Differing]:
-        """Where the databases at the end are not those after the reference actions. Raises as `end_state` does."""
+        """The fields in which the databases at the end differ from those after the reference actions. Raises as `end_state`."""
         return self._end_states.differing(task, messages, solo=solo)

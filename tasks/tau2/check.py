@@ -1,4 +1,4 @@
-"""Whether tasks fit a domain, found out before any model is called."""
+"""Checks that tasks fit a domain, before any model is called."""
 
 from __future__ import annotations
 

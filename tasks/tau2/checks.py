@@ -1,4 +1,4 @@
-"""What a recorded verdict checked, beside what a task asks to be checked: whether a simulation has the task that it names.
+"""Compares the checks of a recorded verdict with those of tasks: whether a simulation is of the task that it names.
 
 A file can name wrong tasks (its list was sorted or filtered after the run); its own checks show it. Knows no rewards.
 """
@@ -40,10 +40,10 @@ def checks_of(task: Task) -> Checks:
 
 
 def whose_checks(recorded: Checks, task_id: str, tasks: Mapping[str, Task]) -> tuple[str, ...]:
-    """The other tasks that recorded checks are of, where they are not of the task named; nothing where they are.
+    """The other tasks that recorded checks belong to; empty where they are of the task named, or of none.
 
-    Checks that are nobody's say nothing: a task changed, or a judge put an assertion into other words. So what a judge
-    wrote counts only where there is nothing else.
+    Checks of no task at all prove nothing: a task was changed, or a judge reworded an assertion. So a judge's checks count
+    only where there are no others.
     """
     firm: Checks = {kind: checks for kind, checks in recorded.items() if kind != "NL_ASSERTION"} or recorded
     if not firm or task_id not in tasks or _fits(firm, tasks[task_id]):

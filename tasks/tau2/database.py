@@ -30,7 +30,7 @@ class Database(Protocol):
         ...
 
     def differing(self, expected: Any, found: Any) -> Iterator[Differing]:
-        """Where one is not as the other, which is how it should be."""
+        """The fields in which `found` differs from `expected`."""
         ...
 
 

@@ -29,7 +29,7 @@ def _said(value: Any) -> str:
 
 
 def differing(expected: Any, found: Any, path: str) -> Iterator[Differing]:
-    """The smallest parts that are not equal; lists of unlike lengths are compared as far as both go, the rest being absent."""
+    """The smallest parts that are not equal; in lists of unequal lengths the rest of the longer one counts as absent."""
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         for key in [*expected, *(key for key in found if key not in expected)]:
             yield from differing(expected.get(key), found.get(key), f"{path}.{key}")

@@ -1,7 +1,7 @@
-"""A results document as JSON, in which one simulation that no parser can take costs only itself.
+"""A results document as JSON, in which a simulation that cannot be parsed does not affect the others.
 
 A model can write arguments nested a million deep, or an integer of a million digits; upstream puts them into the one
-document with everything else. Then the simulations are cut apart by their brackets and parsed one by one.
+document with everything else. Then the simulations are separated by their brackets and parsed one by one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 class Document(NamedTuple):
-    """The simulations, a ValueError in the place of each that cannot be parsed, and all the rest. Null: it has none."""
+    """The simulations, with a ValueError in place of each that cannot be parsed, and all the rest. `simulations` None: it has
+    no such array."""
 
     rest: Any
     simulations: list[Any] | None

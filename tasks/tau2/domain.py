@@ -1,4 +1,4 @@
-"""What a tau2 domain is to the rest of the program. A protocol; sources.py has the domains there are."""
+"""The protocol of a tau2 domain; sources.py has the table of domains."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Domain(Protocol):
 
     @property
     def data(self) -> Path | None:
-        """The folder of texts that go before inspect-evals': what was given with --data, or the upstream package's."""
+        """The folder whose texts take precedence over inspect-evals': that of --data, or the upstream package's."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class Domain(Protocol):
 
     @property
     def retrieving(self) -> Sequence[str]:
-        """Tools that only look documents up, of any way to retrieve: which of them there are depends on the way."""
+        """Tools that only look up documents, over all retrieval variants; each variant has some of them."""
         ...
 
     def tasks(self, split: str | None = None) -> Sequence[Task]:
@@ -61,11 +61,11 @@ class Domain(Protocol):
         ...
 
     def policy(self, *, solo: bool = False) -> str:
-        """What the agent is told to keep to. Raises DataError where the domain has no solo mode."""
+        """The agent's policy as text. Raises DataError where the domain has no solo mode."""
         ...
 
     def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:
-        """A fresh environment that shares nothing that can change with any other. Few depend on the task."""
+        """A fresh environment that shares no mutable state with any other. Only some of banking_knowledge's depend on the task."""
         ...
 
     def check(self, tasks: Sequence[Task]) -> None:
@@ -77,7 +77,7 @@ class Domain(Protocol):
         ...
 
     def differing(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> Sequence[Differing]:
-        """Where the databases at the end are not those after the reference actions. Raises as `end_state` does."""
+        """The fields in which the databases at the end differ from those after the reference actions. Raises as `end_state`."""
         ...
 
 

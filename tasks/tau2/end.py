@@ -15,11 +15,11 @@ from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.environment import Environment
 
 KEPT = 4096
-"""Reference environments that are remembered; they hold touched records only."""
+"""Reference environments that are cached; they hold touched records only."""
 
 
 class UnfitEnd(Exception):  # noqa: N818
-    """A simulation left what cannot be compared or asserted on, though the reference actions do not: its own doing."""
+    """Comparison or assertions raise at a simulation's end but not after the reference actions: the simulation is the cause."""
 
 
 class EndStates:
@@ -55,14 +55,14 @@ class EndStates:
                 matches = environment.same_databases(reference)
             met = tuple(environment.holds(assertion) for assertion in assertions) if assertions else None
         except Exception as error:
-            # Arguments of any type reach records, and through them comparisons and assertions, which raise what they like.
+            # Arguments of any type reach records, and through them comparisons and assertions, which may raise anything.
             if self._can_be_evaluated(task, criteria):
                 raise UnfitEnd(f"its end cannot be judged: {type(error).__name__}: {error}") from error
             raise
         return EndState(database_matches=matches, assertions_met=met, differences=differences)
 
     def differing(self, task: Task, messages: Sequence[Message], *, solo: bool) -> list[Differing]:
-        """Where the databases at the end are not those after the reference actions; nothing where a task has none of these.
+        """The fields in which the databases at the end differ from those after the reference actions; empty without any of these.
 
         Raises TranscriptError, or what comparing such records raises.
         """
@@ -75,7 +75,7 @@ class EndStates:
         return list(self._reference(task, criteria).differing(environment))
 
     def _can_be_evaluated(self, task: Task, criteria: Criteria) -> bool:
-        """Whether comparison and assertions work after the reference actions, so that the task is not to blame."""
+        """Whether comparison and assertions work after the reference actions, so that the task is not the cause."""
         environment = self._played(task, criteria)
         try:
             environment.same_databases(self._reference(task, criteria))

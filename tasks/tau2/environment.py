@@ -26,7 +26,7 @@ class TranscriptError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the environment says to a call."""
+    """The environment's answer to a call."""
 
     content: str
     error: bool
@@ -56,7 +56,7 @@ class Environment:
         self.sync()
 
     def sync(self) -> None:
-        """Carry what one side did over to the other: a paid bill, an enabled line."""
+        """Apply the effects of one side's calls to the other: a paid bill, an enabled line."""
         self._sync(self.agent.target, self.user.target if self.user else None)
 
     def has_tool(self, name: str) -> bool:
@@ -64,12 +64,12 @@ class Environment:
         return name in self.agent.tools or (self.user is not None and name in self.user.tools)
 
     def changes_state(self, name: str) -> bool:
-        """Whether a tool changes state."""
+        """Whether a tool changes state; true for an unknown one."""
         tool = self.agent.tools.get(name) or (self.user.tools.get(name) if self.user else None)
         return tool is None or tool.changes_state
 
     def call(self, call: ToolCall) -> Answer:
-        """Answer a call and keep the sides in step. Whatever a tool raises is an answer too."""
+        """Answer a call and synchronise the sides. An exception of the tool becomes an answer with `error`."""
         try:
             value = self._use(call)
             self.sync()
@@ -90,17 +90,17 @@ class Environment:
         return self.agent.use(call.name, call.arguments)
 
     def refer(self, actions: Sequence[Action], *, sync: bool) -> None:
-        """Apply reference actions; one that fails is passed over, as upstream does."""
+        """Apply reference actions; one that fails is skipped, as upstream does."""
         for action in actions:
             try:
                 self._use(action)
                 if sync:
                     self.sync()
             except Exception:  # noqa: BLE001
-                continue  # tools raise what they like; upstream passes over all of it
+                continue  # tools may raise anything; upstream skips all of it
 
     def run(self, call: FunctionCall) -> Any:
-        """Call a function of either side. Raises ValueError where there is none, and whatever it raises."""
+        """Call a function of either side. Raises ValueError where there is none, and what the function raises."""
         side = self.agent if call.env_type == "assistant" else self.user
         function = side.function(call.func_name) if side else None
         if function is None:
@@ -117,7 +117,8 @@ class Environment:
         return result == assertion.assert_value
 
     def initialize(self, state: InitialState | None) -> None:
-        """Initialisation data, then initialisation actions. Message history is replayed by whoever has it."""
+        """Initialisation data, then initialisation actions; the caller replays the message history. Raises ValueError for data
+        that do not fit, and what an action raises."""
         data = state.initialization_data if state else None
         # Upstream points both sides at the database that was updated, and its verdicts depend on it.
         if data and data.agent_data is not None:
@@ -133,9 +134,9 @@ class Environment:
             self.run(action)
 
     def replay(self, messages: Sequence[Message]) -> tuple[Difference, ...]:
-        """Repeat the recorded calls that change state; those that answered otherwise than recorded.
+        """Repeat the recorded calls that change state; returns those whose answer is not the recorded one.
 
-        Unknown tools changed nothing then and are passed over now. Raises TranscriptError for calls without answers.
+        Calls of unknown tools changed nothing and are skipped. Raises TranscriptError for calls without answers.
         """
         differences: list[Difference] = []
         for call, recorded in exchanges(messages):
@@ -153,14 +154,14 @@ class Environment:
         return self.user is None or other.user is None or self.user.same_database(other.user)
 
     def differing(self, found: Environment) -> Iterator[Differing]:
-        """Where another environment's databases are not as these, which are how they should be."""
+        """The fields in which `found`'s databases differ from these, the expected ones."""
         yield from self.agent.differing(found.agent)
         if self.user is not None and found.user is not None:
             yield from (Differing(f"user: {one.path}", *one[1:]) for one in self.user.differing(found.user))
 
 
 def _refuse_taken(arguments: Mapping[str, Any]) -> None:
-    """Upstream hands arguments on beside three of its own, so that these names are errors, whichever tool is called."""
+    """Upstream passes arguments on beside three of its own, so these names are errors for every tool."""
     if "requestor" in arguments:
         raise TypeError(f"tau2.environment.environment.{HANDED_ON} for keyword argument 'requestor'")
     for name in arguments:
@@ -186,9 +187,9 @@ def exchanges(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message]]
 
 
 def same_answer(now: Answer, then: Message) -> bool:
-    """Whether two answers say the same: in text, or as JSON values where both are JSON; errors need not be worded alike.
+    """Whether two answers are equal: as text, or as JSON values where both are JSON; two errors are equal whatever their text.
 
-    The text goes before the flags: some recorders set the flag of an error, some do not.
+    Text is compared before the error flags: some recorders do not set them.
     """
     if now.content == (then.content or ""):
         return True

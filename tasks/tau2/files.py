@@ -20,7 +20,7 @@ DATABASES = ("db.json", "db.toml", "user_db.json", "user_db.toml")
 
 
 class DomainFiles:
-    """Finds and reads. `packaged` is asked only for what the data folder lacks."""
+    """Finds and reads. `packaged` is called only for files that the data folder lacks."""
 
     def __init__(self, domain: str, data: Path | None, packaged: Callable[[], Path]) -> None:
         self.domain = domain
@@ -66,7 +66,7 @@ class DomainFiles:
         return digest_json([[path.name, digest_bytes(read_bytes(path))] for path in own]) if own else None
 
     def need(self, *names: str) -> Path:
-        """The same, where there must be one. Raises DataError."""
+        """As `find`; raises DataError where there is none."""
         path = self.find(*names)
         if path is None:
             raise DataError(f"domain {self.domain} has no {names[0]}; give a folder that has it with `data`")

@@ -29,7 +29,7 @@ def calculate_value(expression: str) -> str:  # type: ignore[empty-body]
 
 
 def transfer(title: str) -> Tool:
-    """The tool of the tool class `title`: Python's message for a missing argument names it to the model."""
+    """The tool of the tool class `title`, which is in Python's message for a missing argument, which the model sees."""
 
     def run(_: Any, /, summary: str) -> str:
         return "Transfer successful"
@@ -41,7 +41,7 @@ def transfer(title: str) -> Tool:
 
 
 def calculate(title: str, *, bounded: bool = True) -> Tool:
-    """The same for `calculate`. Unbounded it may never end, as upstream's."""
+    """The same for `calculate`. Without `bounded` it may never end, as upstream's."""
 
     def run(_: Any, /, expression: str) -> str:
         return arithmetic.evaluate(expression, bounded=bounded)

@@ -1,7 +1,7 @@
-"""Counting what a regular expression finds in documents, in bounded time whatever a model writes.
+"""Counts the matches of a regular expression in documents, in bounded time for any pattern.
 
-Python's `re` may go back and forth for ever over one line ("(a+)+$"), and nothing in its process can stop it: a pattern that repeats
-anything is counted in a process of its own, with so many seconds of a processor.
+Python's `re` may backtrack without end on one line ("(a+)+$"), and nothing in its process can stop it: a pattern with any
+repetition is counted in a process of its own, with a limit on processor seconds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 CPU_S = 10
 """Seconds of a processor for one search; the whole knowledge base takes a hundredth of one."""
 WALL_S = 120.0
-"""Seconds by the clock, on a machine that is busy with other things."""
+"""Seconds of wall-clock time, for machines whose processors are busy."""
 REPEATS = re.compile(r"(?<!\\)(?:\\\\)*[*+{?]|\\[1-9]|\(\?P=")
-"""What a pattern repeats, or refers back to; some that do neither have one of these signs, and lose a few milliseconds."""
+"""Signs of repetitions and back references; a pattern that has them only as text merely takes some milliseconds longer."""
 COUNT = """
 import json, re, resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
@@ -28,7 +28,7 @@ print(json.dumps([len(compiled.findall(text)) for text in texts]))
 
 
 def count(pattern: str, texts: Sequence[str], *, bounded: bool = True, cpu_s: int = CPU_S) -> list[int]:
-    """How often each text has a pattern, or its words where it is no regular expression. Raises ValueError where that takes too long."""
+    """Matches of a pattern in each text, of its literal text where it is no regular expression. Raises ValueError after `cpu_s`."""
     try:
         compiled = re.compile(pattern, re.IGNORECASE)
     except re.error:

@@ -1,4 +1,4 @@
-"""What a simulated user is told about being one: a text file of upstream's, from a data folder or from inspect-evals."""
+"""Upstream's guidelines for simulated users: a text file, from a data folder or from inspect-evals."""
 
 from __future__ import annotations
 

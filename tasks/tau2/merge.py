@@ -1,4 +1,4 @@
-"""Initialisation data merged into a record: dictionaries into each other, anything else replaced. Changes neither side."""
+"""Merges initialisation data into a record: dictionaries key by key, anything else is replaced. Changes neither argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mock domain: a to-do list with notifications, for trying things out; solo mode.
+"""The mock domain: a to-do list with notifications, for first trials; solo mode.
 
 The tools are ours, after the behaviour that upstream documents; database, policy and tasks are read from files.
 """
@@ -60,7 +60,7 @@ class MockDomain(BaseDomain):
         if solo:
             return self.files.text("policy_solo.md")
         text = self.files.text("policy.md", unended=True)
-        # Upstream's file has a blank at the end of this line, which the package's copy lost.
+        # Upstream's file has a space at the end of this line, which the package's copy lost.
         return text.replace("create tasks\n", "create tasks \n") if self.files.is_packaged("policy.md") else text
 
     def environment(self, *, solo: bool = False, task: Task | None = None) -> Environment:

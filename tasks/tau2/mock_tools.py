@@ -82,7 +82,7 @@ class MockTools:
         return list(self.db.users.values())
 
     def assert_number_of_tasks(self, user_id: str, expected_number: int) -> bool:
-        """Whether a user has so many tasks."""
+        """Whether a user has `expected_number` tasks."""
         if user_id not in self.db.users:
             raise ValueError(f"User {user_id} not found")
         return len(self.db.users[user_id].tasks) == expected_number

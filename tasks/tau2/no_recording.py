@@ -1,4 +1,4 @@
-"""Files that are taken for recordings and are none, and what is to be said of them. Knows their shapes, not their content."""
+"""Files that are not recordings of simulations but may be given as such, with a message for each. Knows only their shapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VOICE = (
 
 
 def of_array(values: list[Any]) -> str:
-    """What is to be said of a file that is a bare JSON array."""
+    """The message for a file that is a bare JSON array."""
     first = _mapping(values[0]) if values else {}
     if "user_scenario" in first:
         return "a JSON array of tasks, and no recording; name it with `tasks_file`, and the simulations as FILE"
@@ -28,12 +28,12 @@ def of_array(values: list[Any]) -> str:
 
 
 def is_voice(value: Any) -> bool:
-    """Whether a simulation was held in ticks, both sides speaking at once."""
+    """Whether a simulation consists of ticks, in which both sides speak at once."""
     return isinstance(value, Mapping) and (bool(value.get("ticks")) or value.get("mode") == "full_duplex")
 
 
 def is_voice_run(info: Mapping[str, Any]) -> bool:
-    """Whether all simulations of a document were held in ticks, as its `info` says."""
+    """Whether all simulations of a document consist of ticks, by its `info`."""
     implementation = str(_mapping(info.get("user_info")).get("implementation", ""))
     return info.get("audio_native_config") is not None or implementation.startswith("voice_streaming")
 

@@ -1,8 +1,8 @@
 """inspect-evals' port of tau2-bench: its tool classes, databases and task files. The only module that imports it.
 
-The port's tool classes are Inspect stores, and importing Inspect takes more than a second for four names that we never
-use as they are meant. So the port's modules are imported beside small stand-ins for those names, under a lock, and leave
-nothing behind in sys.modules. A version of the port that needs more than the stand-ins have is imported as it is.
+The port's tool classes are Inspect stores, and importing Inspect takes more than a second for a few names that are not
+needed here. So the port's modules are imported with small stand-ins for those names, under a lock, and are removed from
+sys.modules afterwards. A version of the port that needs more than the stand-ins have is imported with Inspect itself.
 Either way the methods are taken out of the store classes and run on plain objects, each with its own database.
 """
 
@@ -45,7 +45,7 @@ MODULES = {
     ),
 }
 TITLES = {"BankingAgentTools": "KnowledgeTools", "BankingUserTools": "KnowledgeUserTools"}
-"""Upstream's names of tool classes that the port calls otherwise."""
+"""The port's names of tool classes -> upstream's, where these differ by more than `Agent`."""
 _LOCK = threading.Lock()
 
 
@@ -94,7 +94,7 @@ def _foreign(name: str) -> bool:
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    """While it lasts `inspect_ai` is three modules of ours and the port's packages run no code of their own."""
+    """Within it `inspect_ai` is a few modules of ours and the port's packages run no code of their own."""
     kept = {name: module for name, module in sys.modules.items() if _foreign(name)}
     for name in kept:
         del sys.modules[name]
@@ -140,7 +140,7 @@ def _inspect_modules() -> dict[str, ModuleType]:
 def plain_class(store_class: type) -> type:
     """A class with the methods and properties of a store class and nothing of Inspect's.
 
-    It has upstream's name for it, since the message for a missing argument shows the name to the model.
+    It has upstream's name, which the model sees in Python's message for a missing argument.
     """
     title = TITLES.get(store_class.__name__) or store_class.__name__.replace("AgentTools", "Tools")
     members: dict[str, Any] = {}

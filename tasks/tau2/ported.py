@@ -22,6 +22,6 @@ def ported(module: ModuleType, name: str, *, changes_state: bool, run: Callable[
 
 
 def ported_all(module: ModuleType, *, reads: Iterable[str], writes: Iterable[str]) -> list[Tool]:
-    """Several, those that only look first."""
+    """Several tools, those that only read first."""
     looking = [ported(module, name, changes_state=False) for name in reads]
     return looking + [ported(module, name, changes_state=True) for name in writes]

@@ -1,7 +1,7 @@
 """Recorded simulations in a file: upstream's results format (a document or a folder), or ours (JSON lines); gzipped or not.
 
-A file that is not what it should be is a DataError. A simulation that cannot be read costs only itself: it comes out as
-Unreadable. Knows nothing of domains and verdicts.
+A file of another shape is a DataError. A single simulation that cannot be read becomes an Unreadable. Knows nothing of
+domains and verdicts.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from harness.tasks.tau2.no_recording import FORMATS, VOICE, is_simulation, is_vo
 from harness.tasks.tau2.task_file import parse_tasks
 
 IN_FOLDER = ("results.json", "simulations.jsonl")
-"""What holds the simulations of a folder: upstream's, ours."""
+"""The file with a folder's simulations: upstream's, ours."""
 BESIDE = "simulations"
 """In upstream's directory format the simulations lie in this folder, one to a file, and results.json has the rest."""
 
 ENDS = (*get_args(Termination), "context_window_exceeded")
-"""The ends that upstream knows; ours has no name of its own for the last."""
+"""Upstream's termination reasons; `Termination` has no name for the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
     """The content of one file as JSON values, whichever format it has.
 
-    `simulations` are (name, value): how a message names it, and the value or, where it is no JSON, the error. `info` is
-    upstream's, empty in JSON lines without it. `task_revision` is the one that the lines state, if they do.
+    `simulations` are (name, value): its name in messages, and the value or, where it is not valid JSON, the exception. `info`
+    is upstream's, empty in JSON lines without it. `task_revision` is the one in the lines, None without any.
     """
 
     path: Path
@@ -53,9 +53,9 @@ class Raw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """The simulations of one file. `tasks` is None where the file does not carry them, `domain` where it does not say.
+    """The simulations of one file. `tasks` and `domain` are None where the file does not have them.
 
-    `sources`: whose environments they say they were made with.
+    `sources`: the packages whose environments they were made with, as the file says.
     """
 
     path: Path
@@ -82,7 +82,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def read_raw(path: Path) -> Raw:
-    """A file of recorded simulations, its values as they stand. Raises DataError."""
+    """A file of recorded simulations, its JSON values unparsed. Raises DataError."""
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
         path = next((one for name in IN_FOLDER if (one := path / name).exists()), path / IN_FOLDER[0])
@@ -129,7 +129,7 @@ def _is_lines(path: Path, text: str) -> bool:
 
 
 def _beside(folder: Path, rest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Simulations that upstream wrote to a folder of their own, and those that its index names and the folder lacks."""
+    """The simulations in upstream's folder of one file each, and an error for each that the index names and the folder lacks."""
     found = {path.name.removesuffix(".gz").removesuffix(".json"): path for path in folder.glob("*.json")}
     found.update({path.name.removesuffix(".json.gz"): path for path in folder.glob("*.json.gz")})
     for _, path in sorted(found.items()):
@@ -190,7 +190,7 @@ def _from_lines(path: Path, text: str) -> Raw:
                     raise DataError(
                         f"{path} {name}: task {task['id']!r} is not the one of an earlier line; split the file"
                     )
-                tasks[str(task["id"])] = max(known, task, key=len)  # older lines lack what nobody here reads
+                tasks[str(task["id"])] = max(known, task, key=len)  # older lines lack keys that are not read here
             solo = solo or value.get("solo") is True
     for what, found in (("domains", domains), ("task revisions", revisions)):
         if len(found) > 1:
@@ -215,7 +215,7 @@ def _from_lines(path: Path, text: str) -> Raw:
 
 
 def _info(line: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The document's `info` in a line: of a run, of a conversion, or of one from before `run_info`."""
+    """The document's `info` in a line: `run_info`, or `info` in a line of an earlier version."""
     found = line.get("run_info")
     if isinstance(found, Mapping):
         return found
@@ -242,7 +242,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def parse_simulation(value: Any, name: str) -> Simulation | Unreadable:
-    """One simulation from its JSON value; `name` is what it is called where it has no id."""
+    """One simulation from its JSON value; `name` is used where it has no id."""
     if isinstance(value, DataError):
         return Unreadable(id=name, task_id="", reason=str(value))
     if isinstance(value, Exception):
@@ -283,7 +283,8 @@ def _trial(value: Any) -> int | None:
 
 
 def _end(value: str) -> str:
-    """How it ended, also as Python prints upstream's enumeration. Raises ValueError for any other word: it would be worth 0."""
+    """The termination reason, also as Python prints upstream's enumeration. Raises ValueError for an unknown one, which would
+    count as a reward of 0."""
     word = value.rpartition(".")[2].lower()
     if word not in ENDS:
         raise ValueError(f"termination_reason {value!r} is none of {', '.join(ENDS)}")
@@ -291,7 +292,7 @@ def _end(value: str) -> str:
 
 
 def _flat(messages: Any) -> Iterator[Any]:
-    """The messages, with several answers in one taken apart."""
+    """The messages, with a message of several tool answers split into one each."""
     if not isinstance(messages, list):
         raise ValueError("messages is missing or no array")
     for message in messages:
@@ -314,7 +315,7 @@ def _first(error: Exception) -> str:
 
 
 def _recorded(info: Mapping[str, Any]) -> Recorded:
-    """The verdict in the file, with every component that it says anything of."""
+    """The verdict in the file, with every component that it has a result for."""
     found: dict[RewardType, float] = {}
     checks: dict[RewardType, tuple[str, str]] = {
         "ENV_ASSERTION": ("env_assertions", "met"),

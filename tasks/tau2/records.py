@@ -20,7 +20,7 @@ GONE = object()
 
 
 def canonical(record: Any) -> str:
-    """A record as text, equal exactly where upstream's hashes are: keys sorted, 25 unlike 25.0.
+    """A record as text, equal exactly where upstream's hashes are equal: keys sorted, 25 and 25.0 different.
 
     Raises ValueError or RecursionError for a record that no JSON can hold.
     """
@@ -36,7 +36,7 @@ class Table:
         self._shared: dict[str, Any] = {}
 
     def shared(self, key: str) -> Any:
-        """The one copy that all readers look at."""
+        """The copy that all readers share."""
         record = self._shared.get(key)
         if record is None:
             record = self._shared[key] = self._validate(self.raw[key])
@@ -56,7 +56,7 @@ class Records(MutableMapping[str, Any]):
         self._view = view
         self.touched: dict[str, Any] = {}
         self._gone: set[str] = set()
-        """Keys of the table that were deleted at some time: put back, they stand at the end, as in a dict."""
+        """Keys of the table that were deleted: when set again they come last, as in a dict."""
 
     def __getitem__(self, key: str) -> Any:
         if key in self.touched:
@@ -131,12 +131,12 @@ class View:
         try:
             return self.__dict__["_records"][name]  # type: ignore[no-any-return]
         except KeyError:
-            # Upstream's class and Python's words: a model reads them where both sides work on one side's database.
+            # Upstream's class in Python's message: a model sees it where both sides work on one side's database.
             raise AttributeError(f"{self._title!r} object has no attribute {name!r}") from None
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """Within it records are looked at where they lie. Only for tools that change nothing."""
+        """Within it records are not copied. Only for tools that change nothing."""
         before, self.reading = self.reading, True
         try:
             yield
@@ -151,7 +151,7 @@ class View:
             self._records[name].merge(records)
 
     def same_as(self, other: View) -> bool:
-        """Whether both hold equal records. Only those that either touched are looked at."""
+        """Whether both hold equal records. Only those that either touched are compared."""
         for name, mine in self._records.items():
             theirs = other._records[name]
             for key in mine.touched.keys() | theirs.touched.keys():
@@ -160,7 +160,7 @@ class View:
         return True
 
     def differing(self, found: View) -> Iterator[Differing]:
-        """Where another view's records are not as these are, which are how they should be."""
+        """The fields in which `found`'s records differ from these, the expected ones."""
         for name, mine in self._records.items():
             theirs = found._records[name]
             for key in sorted(mine.touched.keys() | theirs.touched.keys()):

@@ -28,7 +28,7 @@ def _item(target: Any, /, item_id: str) -> Any:
     raise ValueError("Item not found")
 
 
-_item.__qualname__ = "RetailTools.get_item_details"  # Python names it to a model that leaves the argument out
+_item.__qualname__ = "RetailTools.get_item_details"  # in Python's message for a missing argument, which the model sees
 ITEM = Tool(name="get_item_details", changes_state=False, run=_item, described=lambda: get_item_details)
 
 
@@ -83,7 +83,7 @@ class RetailDomain(ShopDomain):
     )
 
     def own_tools(self) -> list[Tool]:
-        """Tools that the port lacks, or has otherwise."""
+        """Tools that the port lacks, or whose results differ from upstream's."""
         tools = port.modules(self.name)["tools"]
         types = ported(tools, "list_all_product_types", changes_state=False, run=_product_types)
         return [*super().own_tools(), ITEM, types]

@@ -1,4 +1,4 @@
-"""What airline and retail do alike: one side with tools of the port over a large database, and a user without tools."""
+"""The common part of airline and retail: an agent with the port's tools over a large database, and a user without tools."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ INSPECT = "inspect_evals"
 TAU2 = "tau2"
 SOURCES = (AUTO, INSPECT, TAU2)
 RETRIEVES = "banking_knowledge"
-"""The domain whose agent finds documents."""
+"""The domain whose agent retrieves documents."""
 RETRIEVAL = ", retrieval "
 FOLDERS = {"telecom-workflow": "telecom"}
 """Domains whose files lie in another's folder."""
@@ -44,10 +44,11 @@ def open_domain(
     retrieval: str | None = None,
     scoring: bool = False,
 ) -> Domain:
-    """The domain, loaded once per process. Raises DataError for a name that is unknown or data that are missing.
+    """The domain, loaded once per process. Raises DataError for an unknown name or missing data, SpecError for an unknown
+    `source` or options that exclude each other.
 
-    `source` auto is inspect-evals, and upstream's package where only that is installed or finds documents that way.
-    `retrieval` is how banking_knowledge finds documents; `scoring`: nobody will look for any, so that no key is needed.
+    `source` auto is inspect-evals, and upstream's package where only that is installed or has the retrieval variant.
+    `retrieval` is banking_knowledge's variant; `scoring`: no document will be retrieved, so that no API key is needed.
     """
     if source not in SOURCES:
         raise SpecError(f"`source` {source!r} is unknown; it takes {', '.join(SOURCES)}")
@@ -92,7 +93,7 @@ def _open(name: str, data: Path | None, tasks_file: Path | None, upstream: Upstr
 
 
 def of_package(source: str) -> str:
-    """A source without the way to retrieve, on which no verdict depends."""
+    """A source without its retrieval variant, on which no verdict depends."""
     return source.partition(RETRIEVAL)[0]
 
 

@@ -70,19 +70,19 @@ def read_tasks(path: Path) -> list[Task]:
 
 
 def task_value(task: Task) -> dict[str, Any]:
-    """A task as it stands in its file; one that was made here, in upstream's format, without what is null."""
+    """A task's JSON value as in its file; of a task that was made here, in upstream's format without null values."""
     if task.written is not None:
         return dict(task.written)
     return dict(_adapter().dump_python(task, mode="json", exclude_none=True))
 
 
 def revision(tasks: Sequence[Task]) -> str:
-    """A digest over what the tasks ask and how they are judged; order and formatting do not enter."""
+    """A digest over the tasks and how they are judged, independent of order and formatting."""
     return digest_json([_meaning(task) for task in sorted(tasks, key=lambda task: task.id)])
 
 
 def _meaning(task: Task) -> dict[str, Any]:
     value: dict[str, Any] = _adapter().dump_python(task, mode="json", exclude={"written"})
     if task.user_tools is None:
-        del value["user_tools"]  # a key that came later: tasks without it are what they were
+        del value["user_tools"]  # a later key: tasks without it keep their digest
     return value

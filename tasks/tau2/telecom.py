@@ -1,6 +1,6 @@
 """The telecom domain: a carrier's agent and a user with a phone, who both have tools; solo mode.
 
-After every call the two sides are brought in step: a paid bill, an enabled line, a used-up data plan.
+After every call the two sides are synchronised: a paid bill, an enabled line, a used-up data plan.
 """
 
 from __future__ import annotations
@@ -139,11 +139,13 @@ def _details(target: Any, /, id: str) -> Any:  # noqa: A002
     raise ValueError(f"Unknown ID format or type: {id}")
 
 
-_details.__qualname__ = "TelecomTools.get_details_by_id"  # Python names it to a model that leaves the argument out
+_details.__qualname__ = (
+    "TelecomTools.get_details_by_id"  # in Python's message for a missing argument, which the model sees
+)
 
 
 def _set_apn_settings(model: Any) -> Callable[..., Any]:
-    """The port's method, which passes over keys that there are not; to upstream they are an error."""
+    """The port's method, which ignores unknown keys, with upstream's error for them."""
     strict = type("APNSettings", (model,), {"__module__": __name__, "model_config": ConfigDict(extra="forbid")})
 
     def run(target: Any, /, apn_settings: Any) -> Any:
@@ -163,8 +165,8 @@ class TelecomDomain(BaseDomain):
     support_solo = "tech_support_manual"
 
     def _make_end_states(self) -> EndStates:
-        # Upstream does not keep the sides in step between reference actions, so its DB value is wrong here, and gates
-        # nothing. We do, and only where a task's reward_basis asks for DB, unless `--upstream telecom-db` says otherwise.
+        # Upstream does not synchronise the sides between reference actions, so its DB value is wrong here, and gates nothing.
+        # We do, and compare only where a task's reward_basis has DB, unless `--upstream telecom-db` is set.
         theirs = self.upstream.telecom_db
         return EndStates(
             lambda solo, _: self.environment(solo=solo), sync_reference=not theirs, diagnose_database=theirs
@@ -204,7 +206,7 @@ class TelecomDomain(BaseDomain):
         return tomllib.loads(read_bytes(self.files.need(name)).decode("utf-8"))
 
     def policy(self, *, solo: bool = False) -> str:
-        """The main policy and what it says of technical support, each in its tags."""
+        """The main policy and the one for technical support, each in its tags."""
         names = ("main_policy_solo", self.support_solo) if solo else ("main_policy", self.support)
         main, support = (self.files.text(f"{name}.md", f"{name}.txt", unended=True) for name in names)
         return f"<main_policy>\n{main}\n</main_policy>\n<tech_support_policy>\n{support}\n</tech_support_policy>"
@@ -229,7 +231,7 @@ class TelecomDomain(BaseDomain):
 
 
 class WorkflowDomain(TelecomDomain):
-    """The same with a workflow in the manual's place."""
+    """Telecom with a workflow in place of the manual."""
 
     name = "telecom-workflow"
     support = "tech_support_workflow"

@@ -11,8 +11,8 @@ from typing import Any
 class Tool:
     """`run(target, **arguments)` does the work; `described()` is a function whose signature and docstring describe it.
 
-    Only tools that change state are run again when a recorded simulation is replayed. `ready` is a description that
-    exists already. A tool that is not `shown` can be called, but no model is told of it.
+    Only tools that change state are run again when a recorded simulation is replayed. `ready` gives a schema that exists
+    already, instead of `described`. A tool that is not `shown` can be called, but no model gets its schema.
     """
 
     name: str

@@ -36,7 +36,7 @@ class Toolkit:
         return self.database.same(self.target.db, other.target.db)
 
     def differing(self, found: Toolkit) -> Iterator[Differing]:
-        """Where another toolkit's database is not as this one, which is how it should be."""
+        """The fields in which `found`'s database differs from this one, the expected one."""
         return self.database.differing(self.target.db, found.target.db)
 
     def use(self, name: str, arguments: Mapping[str, Any]) -> Any:
@@ -50,7 +50,7 @@ class Toolkit:
             return tool.run(self.target, **arguments)
 
     def function(self, name: str) -> Any:
-        """A function of this side that need not be a tool, as task files call them; None where there is none."""
+        """A public method or tool of this side by name, as task files call them; None where there is none."""
         if name.startswith("_"):
             return None
         tool = self.tools.get(name)

@@ -1,6 +1,6 @@
-"""Upstream's own package, tau2-bench's `tau2`, where it is installed: found, told from its namesake, imported once.
+"""Upstream's own package, tau2-bench's `tau2`, where it is installed: found, distinguished from its namesake, imported once.
 
-The only module that imports it. Importing takes seconds (it brings litellm with it) and reads TAU2_DATA_DIR.
+The only module that imports it. Importing takes seconds (it imports litellm) and reads TAU2_DATA_DIR.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def _places() -> list[Path]:
 
 
 def unrelated() -> str:
-    """A remark where the package named tau2 that is installed has nothing to do with tau2-bench; else nothing."""
+    """A remark where the installed package named tau2 is not tau2-bench; else an empty string."""
     if is_installed() or importlib.util.find_spec("tau2") is None:
         return ""
     return "; the tau2 that is installed here is PyPI's package of that name, about magnetic relaxation, not tau2-bench"
 
 
 def name_and_version() -> str:
-    """What results say they come from."""
+    """The `source` in results: name and version of the package."""
     try:
         return f"tau2 {version('tau2')}"
     except PackageNotFoundError:
@@ -49,7 +49,7 @@ def registry() -> Any:
     """Upstream's table of domains and tasks. Raises DataError where the package is absent, broken or without data."""
     if not is_installed():
         raise DataError(f"tau2-bench's own package is not installed; run: pip install {REPOSITORY}{unrelated()}")
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise litellm asks the network when imported
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise litellm makes a request when imported
     try:
         importlib.import_module("loguru").logger.disable("tau2")
         found = importlib.import_module("tau2.registry").registry
@@ -77,7 +77,7 @@ def data_folder() -> Path:
 
 
 def agent_instructions(*, solo: bool) -> str:
-    """What upstream's agent is told. Raises DataError."""
+    """The instructions of upstream's agent. Raises DataError."""
     registry()
     module = importlib.import_module("tau2.agent.llm_agent")
     if not solo:
@@ -89,6 +89,6 @@ def agent_instructions(*, solo: bool) -> str:
 
 
 def setup_of(task: Any) -> dict[str, Any]:
-    """What upstream hands a domain's constructor for one of its tasks, where the constructor takes it."""
+    """The arguments that upstream passes to a domain's constructor for one of its tasks, where the constructor has them."""
     allowlist = importlib.import_module("tau2.runner.build")._derive_read_log_allowlist
     return {"task": task, "read_log_allowlist": allowlist(task)}

@@ -32,13 +32,13 @@ from harness.tasks.tau2.tool import Tool
 from harness.tasks.tau2.toolkit import Toolkit
 
 OFFLINE = "no_knowledge"
-"""Upstream's way to retrieve nothing."""
+"""Upstream's retrieval variant without documents."""
 
 
 class UpstreamDomain:
     """One of the registry's domains. `retrieval`: how banking_knowledge finds documents; None: upstream's default.
 
-    `scoring`: only verdicts are asked for, which depend on no document; the default way would need a key of somebody's.
+    `scoring`: only verdicts are needed, which depend on no document; upstream's default variant would need an API key.
     """
 
     databases = None
@@ -77,7 +77,7 @@ class UpstreamDomain:
 
     @cached_property
     def _first(self) -> Any:
-        """An environment of upstream's that is only looked at."""
+        """An environment of upstream's for reading tools, policy and databases."""
         try:
             return self._made(self._fixed)
         except Exception as error:
@@ -86,7 +86,7 @@ class UpstreamDomain:
             ) from error
 
     def _made(self, settings: Mapping[str, Any]) -> Any:
-        """An environment of upstream's, which prints remarks while it is made; our standard output is results."""
+        """An environment of upstream's. It prints while it is made, which must not get into our results on standard output."""
         with redirect_stdout(StringIO()):
             return self._constructor(**settings)
 
@@ -96,7 +96,7 @@ class UpstreamDomain:
 
     @cached_property
     def tools(self) -> Mapping[str, Tool]:
-        """The agent's tools by name, those that have to be discovered too."""
+        """The agent's tools by name, with the discoverable ones."""
         return _tools(self._first.tools)
 
     @cached_property
@@ -110,7 +110,7 @@ class UpstreamDomain:
 
     @cached_property
     def _user_database(self) -> Database | None:
-        """Null where the user has no database, or works on the agent's."""
+        """None where the user has no database, or works on the agent's."""
         user = self._first.user_tools
         if user is None or user.db is None or user.db is self._first.tools.db:
             return None
@@ -155,7 +155,7 @@ class UpstreamDomain:
         return tuple(task for task in self._tasks if task.id in wanted)
 
     def policy(self, *, solo: bool = False) -> str:
-        """What the agent is told to keep to. Raises DataError where the domain has no solo mode."""
+        """The agent's policy as text. Raises DataError where the domain has no solo mode."""
         if not solo:
             return str(self._first.get_policy())
         try:
@@ -192,12 +192,12 @@ class UpstreamDomain:
         return self._end_states(task, messages, solo=solo)
 
     def differing(self, task: Task, messages: Sequence[Message], *, solo: bool = False) -> Sequence[Differing]:
-        """Where the databases at the end are not those after the reference actions. Raises as `end_state` does."""
+        """The fields in which the databases at the end differ from those after the reference actions. Raises as `end_state`."""
         return self._end_states.differing(task, messages, solo=solo)
 
 
 def _keep_apart(toolkit: Any) -> None:
-    """Give a toolkit records of its own where its class has them: one simulation's broken VPN is else everybody's."""
+    """Give a toolkit its own copy of records that its class holds, which all simulations would share otherwise."""
     for kind in type(toolkit).__mro__:
         for name, value in vars(kind).items():
             if name not in vars(toolkit) and hasattr(value, "model_copy") and not isinstance(value, type):
@@ -205,7 +205,7 @@ def _keep_apart(toolkit: Any) -> None:
 
 
 def _text(value: Any) -> str:
-    """What a tool returned as upstream shows it: text stays as it is, also where it is JSON."""
+    """A tool's result as upstream shows it: text stays as it is, also where it is JSON."""
     return value if isinstance(value, str) else as_text(value)
 
 
@@ -232,7 +232,7 @@ def _tool(toolkit: Any, name: str) -> Tool:
 
 
 def _database(loaded: Any) -> Database:
-    """Shared where all of it is tables of records, which tools reach by key; else small enough to be copied."""
+    """Shared where all of it is tables of records, which tools access by key; else Whole, as it is small."""
     model = type(loaded)
     raw = loaded.model_dump(mode="json")
     kinds = {name: _record(field.annotation) for name, field in model.model_fields.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.core.errors import DataError
 from harness.reward_models.interval import stderr
 from harness.reward_models.items import Items, Layout, NoItems, items, layout
 from harness.reward_models.paired import (
     Change,
-    Measured,
     change,
-    compare,
     differences,
     gain_stderr,
     mcnemar,
@@ -34,9 +30,9 @@ def alone(n: int, scope: str = "") -> Layout:
 
 
 def changed(before: Items, after: Items) -> Change:
-    made = compare(Measured(name="a", items=before), Measured(name="b", items=after))
-    assert isinstance(made, Change)
-    return made
+    found = differences(before, after)
+    assert isinstance(found, Items)
+    return change(found)
 
 
 @given(st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=40))
@@ -76,20 +72,8 @@ def test_only_items_that_both_scored_are_paired_whatever_their_order() -> None:
     after = items(layout(list("dcb"), list("dcb")), [9.0, 5.0, 2.5])
     made = changed(before, after)
     assert (made.change, made.n_paired) == (0.75, 2)
-    nothing = compare(
-        Measured(name="a", items=before), Measured(name="b", items=items(layout(list("xy"), list("xy")), [1.0, 2.0]))
-    )
+    nothing = differences(before, items(layout(list("xy"), list("xy")), [1.0, 2.0]))
     assert nothing == NoItems("no item was scored both times")
-
-
-@pytest.mark.parametrize("key", ["definition", "tokenizer"])
-def test_measurements_of_other_things_are_refused(key: str) -> None:
-    one = items(alone(3), [1.0, 2.0, 3.0])
-    before: dict[str, Any] = {"name": "code at step 10", "items": one, key: "sha256:1"}
-    after: dict[str, Any] = {"name": "code at step 20", "items": one, key: "sha256:2"}
-    with pytest.raises(DataError, match=f"code at step 20 and code at step 10 have another {key}"):
-        compare(Measured(**before), Measured(**after))
-    assert isinstance(compare(Measured(**before), Measured(**{**after, key: None})), Change)
 
 
 @given(st.integers(0, 20), st.integers(0, 20))

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 def with_options(verb: Callable[..., int | None]) -> Callable[..., int | None]:
-    """The verb, whose errors say the options for the keys that they name."""
+    """The verb, with keys in its error messages replaced by options."""
 
     @functools.wraps(verb)
     def run_verb(*args: Any, **options: Any) -> int | None:

@@ -9,7 +9,7 @@ import typer
 
 
 def explain_upstream(names: list[str] | None) -> list[str] | None:
-    """Print what the switches mean where `list` is asked for, whatever else is missing."""
+    """Print the meaning of the switches and exit for `--upstream list`, even if required options are missing."""
     if names == ["list"]:
         from harness.core.tau2.upstream import MEANING
 

@@ -1,4 +1,4 @@
-"""What a tau2 run looks like while it goes on: a bar on a terminal, a line now and then elsewhere. Writes to stderr."""
+"""Progress of a tau2 run: a bar on a terminal, a line every few seconds elsewhere. Writes to stderr."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from harness.cli.progress import stderr
+from harness.cli.visible import plain
 from harness.reward_models.statistics import clustered_mean
 from harness.reward_models.tau2.result import Result
 from harness.tau2.runs.observer import RunObserver
@@ -49,13 +50,13 @@ class PlainRun(RunObserver):
             self._unfinished += 1
             if self._unfinished <= 10:
                 why = result.reason or result.verdict.reason or ""
-                self.write(_plain(f"  {result.key.task_id} trial {result.key.trial}: {why}"))
+                self.write(plain(f"  {result.key.task_id} trial {result.key.trial}: {why}", 300).plain)
             elif self._unfinished == 11:
                 self.write("  further ones like these are only counted")
         self.look()
 
     def look(self) -> None:
-        """Show where it stands, when it is time."""
+        """Show the state, at most every few seconds."""
         now = time.perf_counter()
         if now - self._shown >= LINE_EVERY_S:
             self._shown = now
@@ -93,7 +94,7 @@ class PlainRun(RunObserver):
 
 
 class RichRun(PlainRun):
-    """A bar with the same beside it."""
+    """A bar with the same text next to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,12 +135,6 @@ class RichRun(PlainRun):
 
     def write(self, text: str) -> None:
         self._bar.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(text: str, width: int = 300) -> str:
-    """Text that a model or an endpoint may have written, in one line without control characters."""
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
 def _duration(seconds: float) -> str:

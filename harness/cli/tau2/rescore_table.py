@@ -23,7 +23,7 @@ SHOWN = 20
 
 
 def short(revision: str | None) -> str:
-    """A digest, cut where it is still its own."""
+    """The first characters of a digest, enough to tell digests apart."""
     return "unknown" if revision is None else revision[:19]
 
 
@@ -32,7 +32,7 @@ def _value(value: float | None) -> str:
 
 
 def _components(item: Rescored) -> str:
-    """The components whose value is not the recorded one, as `DB 1→0`."""
+    """The components whose value differs from the recorded one, as `DB 1→0`."""
     return ", ".join(
         f"{name} {_value(item.recorded.components[name])}→{_value(item.verdict.components[name])}"
         for name in REWARD_TYPES
@@ -41,7 +41,7 @@ def _components(item: Rescored) -> str:
 
 
 def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
-    """The simulations whose reward is not the recorded one, and those that could not be judged."""
+    """Print the simulations whose reward differs from the recorded one, and those that could not be judged."""
     changed = [item for item in rescored if item.changed]
     if changed:
         table = Table(title=f"changed in {prepared.recording.path}", box=None, pad_edge=False, title_justify="left")
@@ -94,7 +94,7 @@ def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
 
 
 def print_remarks(remarks: Sequence[str]) -> None:
-    """What is to be said of the files themselves."""
+    """Print remarks on the files themselves, on stderr."""
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
     for remark in remarks:
         console.print(plain(remark, width=300))
@@ -182,7 +182,7 @@ def print_totals(results: Sequence[tuple[Prepared, Sequence[Rescored]]], judge: 
 
 
 def _remark_unlike(prepared: Sequence[Prepared]) -> None:
-    """Say so where files of one domain stand side by side that were judged by other tasks or another environment."""
+    """Warn of files of one domain that were judged by different tasks or environments."""
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
     for index, one in enumerate(prepared):
         for other in prepared[:index]:

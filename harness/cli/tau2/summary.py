@@ -1,4 +1,4 @@
-"""What a tau2 run came to, as tables. Writes to stdout, remarks to stderr."""
+"""The results of a tau2 run as tables. Writes to stdout, remarks to stderr."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _remark(text: str) -> None:
 
 
 def print_plan(plan: Plan, *, judge: str | None) -> None:
-    """What a user should know before models are called."""
+    """Print, before any request, which tasks are left out and which need a judge."""
     if plan.n_unfit:
         _remark(f"{plan.n_unfit} task(s) are not for an agent alone (no ticket, or they begin with a conversation)")
     if plan.n_judged_by_model and judge is None:
@@ -59,7 +59,7 @@ def _spent(summary: Summary) -> Table:
 
 
 def print_report(plan: Plan, report: Report, path: Path) -> int:
-    """The tables, what is missing, and the exit code: 0 when every simulation has a reward, 8 when some have not."""
+    """Print tables and what is missing. The exit code: 0 when every simulation has a reward, 8 when some have not."""
     summary = summarize(report.results)
     console = stdout()
     console.print(_results(plan, summarize([one for one in report.results if one.finished])))
@@ -77,7 +77,7 @@ def print_report(plan: Plan, report: Report, path: Path) -> int:
 
 
 def print_faults(console: Console, summary: Summary, *, of: str = "") -> None:
-    """Whose fault the failures are, and the reward without the simulated user's; nothing where nothing failed."""
+    """Print the causes of the failures, and the reward without the simulated user's faults; nothing where nothing failed."""
     if any(summary.faults.values()):
         causes = ", ".join(f"{cause} {n}" for cause, n in summary.faults.items())
         without = f"{number(summary.without_user_faults.mean)} ({summary.without_user_faults.n})"

@@ -1,4 +1,4 @@
-"""One simulation for the eye: its messages turn by turn, and its verdict. Makes renderables; prints nothing."""
+"""One simulation for display: its messages turn by turn, and its verdict. Makes renderables; prints nothing."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def verdict(
     unmet: Sequence[Check] = (),
     records: Sequence[str] = (),
 ) -> RenderableType:
-    """What there is to know beside the transcript: how it ended, reward, components, fault, what failed, scenario.
+    """What is shown next to the transcript: how it ended, reward, components, fault, failed checks, scenario.
 
     `unmet`: checks that were not met; `records`: what differs at the end, a sentence each.
     """

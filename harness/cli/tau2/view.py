@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.tau2.recordings.read import Opened
 
 WIDE = 110
-"""Columns from which the verdict stands beside the transcript, and above it otherwise."""
+"""Columns of a terminal from which the verdict is shown next to the transcript, else above it."""
 VERDICT_WIDTH = 44
 RECORDS_SHOWN = 10
 
@@ -54,7 +54,7 @@ def view(
 
 
 def _simulations_in(path: Path) -> Path:
-    """The path itself; of a run folder of `score` the folder of its simulations. Raises DataError where it has several."""
+    """The path itself; for a run folder of `score` the folder of its simulations. Raises DataError where it has none or several."""
     from harness.core.errors import DataError
     from harness.feed.lines import FEED_FILE
     from harness.report.places import standings
@@ -76,7 +76,7 @@ def _simulations_in(path: Path) -> Path:
 
 
 def list_simulations(opened: Opened, found: Sequence[Simulation | Unreadable], console: Console | None = None) -> None:
-    """A line per simulation; what is wide only where there is room for it."""
+    """Print a line per simulation; wide columns only in a wide terminal."""
     from rich.table import Table
     from rich.text import Text
 

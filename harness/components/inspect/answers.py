@@ -1,7 +1,7 @@
 """Answers to a task's samples: which of them count, and why others do not.
 
-What has no score is counted with its cause: endpoint (a model gave no answer), sandbox, scorer, task (its code broke); all of
-that lies outside the checkpoint and stays open. A conversation too long for the checkpoint is its own failure, scored 0.
+What has no score is counted with its cause: endpoint (a model gave no answer), sandbox, scorer, task (its code broke). These causes
+are outside the checkpoint, and a later call asks again. A conversation too long for the checkpoint (context) is its own failure, scored 0.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ OPEN = ("endpoint", "sandbox", "scorer", "task")
 """Causes outside the checkpoint."""
 OWN_MODEL = f"harness/{CHECKPOINT}"
 UNSCORED = "it was given no score"
-"""By its scorer, on purpose: asking again would give the same."""
+"""The reason where a scorer returned no score: asking again would give the same."""
 SHOWN = 300
-"""Characters of an answer or a reason in a row."""
+"""Characters of an answer or a reason that are stored with an item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Answer:
 
 
 def answers_of(built: Built, ran: Ran) -> list[Answer]:
-    """Every epoch of every sample in the task's order, one that is missing from the log included."""
+    """Every epoch of every sample in the task's order, including those that are missing from the log."""
     found = {(str(one.id), one.epoch): one for one in ran.log.samples or ()}
     made = []
     for sample in built.samples:
@@ -71,7 +71,7 @@ def _cause(sample: Any, unanswered: str | None) -> tuple[str | None, str | None]
 
 
 def _overflow(sample: Any) -> str | None:
-    """What the endpoint said, where the checkpoint's last answer was none because the conversation was too long for it."""
+    """The endpoint's message if the checkpoint's last request failed because the conversation was too long; else None."""
     from harness.components.inspect.model import OVERFLOW
 
     own = [event for event in sample.events if event.event == "model" and event.model == OWN_MODEL]
@@ -80,7 +80,7 @@ def _overflow(sample: Any) -> str | None:
 
 
 def thought_alone(answer: Answer) -> bool:
-    """Whether the last answer of a sample is a thought and nothing else: cut off, or all that a parser left of it."""
+    """Whether the last answer of a sample consists of reasoning alone: cut off, or misread by a reasoning parser."""
     if answer.cause is not None or answer.sample is None or not answer.sample.output.choices:
         return False
     message = answer.sample.output.choices[0].message
@@ -89,7 +89,7 @@ def thought_alone(answer: Answer) -> bool:
 
 
 def count(config: InspectConfig, built: Built, log: Any, answers: Sequence[Answer]) -> None:
-    """Take out of the log what does not count, score what is the checkpoint's own failure 0, and let Inspect compute again."""
+    """Remove from the log the scores that do not count, score overflows of the checkpoint 0, and let Inspect recompute its metrics."""
     from inspect_ai.log import recompute_metrics
 
     like = _one_like(answers) or _none_of(built)
@@ -112,7 +112,10 @@ def count(config: InspectConfig, built: Built, log: Any, answers: Sequence[Answe
 
 
 def _uncounted(config: InspectConfig, answer: Answer) -> bool:
-    """Whether an answer has no score that counts: where lower is better there is no worst to give for an overflow."""
+    """Whether an answer has no score that counts.
+
+    An overflow has none where lower is better, as there is no worst score to give.
+    """
     return answer.cause in OPEN or (answer.cause == "context" and not config.higher_is_better)
 
 
@@ -123,7 +126,7 @@ def _one_like(answers: Sequence[Answer]) -> Mapping[str, Any] | None:
 
 
 def _none_of(built: Built) -> Mapping[str, Any]:
-    """Where no sample has a score: a plain one by each scorer."""
+    """A failing score by each scorer, for where no sample has a score to model it on."""
     from inspect_ai._eval.task.results import ScorerInfo
     from inspect_ai.scorer import INCORRECT, Score
     from inspect_ai.scorer._scorer import unique_scorer_name
@@ -137,7 +140,7 @@ def _none_of(built: Built) -> Mapping[str, Any]:
 
 
 def _nothing(score: Any) -> Any:
-    """A score of the same kind that says that nothing was achieved."""
+    """The worst score of the same type."""
     from inspect_ai.scorer import INCORRECT, Score
 
     def worst(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""What a task needs and whether it is here: extras, sandboxes, roles, network, keys. In seconds, before anything is built or loaded."""
+"""What a task needs and whether it is available: extras, sandboxes, roles, network, keys.
+
+In seconds, before anything is built or loaded.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ from harness.tasks.suites.sandbox import protection
 DOCKER_S = 10.0
 """Seconds for Docker's daemon to answer."""
 SEARCH_KEYS = ("TAVILY_API_KEY", "EXA_API_KEY", "GOOGLE_CSE_API_KEY", "PERPLEXITY_API_KEY")
-"""One of them is what Inspect's tool for searching the web works with, unless the model searches itself."""
+"""Inspect's web search tool needs one of these, unless the model searches itself."""
 ON_THIS_MACHINE = (HARNESS, "local")
 NONE = "none"
 
 
 def refuse_needs(config: InspectConfig, card: Card) -> None:
-    """Raise SpecError naming everything that an eval needs and that is not here, with what to do about each."""
+    """Raise SpecError naming everything that an eval needs and this machine lacks, with what to do about each."""
     found = list(_needs(config, card))
     if found:
         raise SpecError(f"component {config.name}: {config.task} cannot run here: {'; '.join(found)}")
@@ -59,13 +62,13 @@ def _needs(config: InspectConfig, card: Card) -> Iterator[str]:
 
 
 def refuse_sandboxes(config: InspectConfig, kinds: Collection[str], card: Card | None) -> None:
-    """Raise SpecError where a task's sandboxes, as it was built, cannot be had here."""
+    """Raise SpecError where the sandboxes of a built task cannot run here."""
     if found := [*_unknown(config, sorted(kinds)), *sandbox_problems(config, sorted(kinds), card)]:
         raise SpecError(f"component {config.name}: {config.task} cannot run here: {'; '.join(found)}")
 
 
 def _unknown(config: InspectConfig, kinds: Collection[str]) -> Iterator[str]:
-    """Sandboxes that no installed package has, and files of their settings that there are not."""
+    """Messages about sandboxes that no installed package has, and files of their settings that do not exist."""
     from inspect_ai.util._sandbox.registry import registry_find_sandboxenv
 
     chosen, _, where = (config.sandbox or "").partition(":")
@@ -85,7 +88,7 @@ def _kind(config: InspectConfig) -> str | None:
 
 
 def sandbox_problems(config: InspectConfig, kinds: Collection[str], card: Card | None) -> Iterator[str]:
-    """Why a task's sandboxes cannot be had here, by their types; nothing where they can."""
+    """Messages on why sandboxes of these types cannot run here; none where they can."""
     chosen = _kind(config)
     for kind in dict.fromkeys([chosen] if chosen else kinds):
         if kind == NONE:
@@ -132,7 +135,7 @@ def docker_problem() -> str | None:
 
 
 def warnings_of(card: Card, name: str) -> Iterator[Check]:
-    """What may be missing, as far as the eval's own text tells: keys of services."""
+    """Warnings about keys of services that an eval's source code reads and that are not set."""
     if card.searches() and not any(os.environ.get(key) for key in SEARCH_KEYS):
         words = f"it searches the web, which needs one of {', '.join(SEARCH_KEYS)}, and none is set"
         yield Check(name=f"{name} keys", ok=None, words=words)

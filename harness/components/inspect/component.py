@@ -1,4 +1,4 @@
-"""A task of Inspect AI on the served checkpoint: built once, asked by Inspect's own `eval`, counted here."""
+"""A task of Inspect AI on the served checkpoint: built once, run by Inspect's own `eval`, its answers counted here."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class InspectComponent(BaseComponent):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as its configuration: a task is made of functions."""
+        """Pickled as its configuration and built anew: a task consists of functions, which cannot be pickled."""
         return _again, (self.config, self.serve)
 
     @staticmethod
@@ -56,16 +56,16 @@ class InspectComponent(BaseComponent):
 
     @classmethod
     def load(cls, config: InspectConfig, defaults: Defaults) -> InspectComponent:
-        """Build the task. Raises SpecError for what is not here, within seconds."""
+        """Build the task. Raises SpecError, within seconds, for anything that is not available here."""
         check_roles(config.roles, config.name)
         return _again(config, defaults.serve)
 
     def estimate(self, subject: Subject) -> Estimate:
-        """A request per sample and epoch at least; how many turns each takes nobody knows."""
+        """A request per sample and epoch, a lower bound: the number of turns is not known."""
         return Estimate(requests=self.n_items * self.built.epochs)
 
     def checks(self) -> Iterator[Check]:
-        """The task was built when the spec was read; what it may still lack, and what decides whether runs compare."""
+        """The task (built with the spec) with its version and sandbox, and warnings about keys that it may need."""
         built, name = self.built, f"inspect {self.built.name}"
         sandboxes = f", sandbox {self.config.sandbox or ', '.join(sorted(built.sandboxes)) or 'none'}"
         words = f"{built.n_items} samples, {built.epochs} epoch(s), version {built.task.version}{sandboxes}"
@@ -74,7 +74,7 @@ class InspectComponent(BaseComponent):
             yield from warnings_of(built.card, name)
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
-        """Ask every sample that `scratch` has no end of yet. Raises HarnessError."""
+        """Run every sample that is not complete in `scratch` yet. Raises HarnessError."""
         where = subject.endpoint()
         n_parallel = self.config.max_concurrency or min(self.serve.parallel, where.parallel)
         ran = run(self.config, self.built, subject.endpoint, scratch, progress, n_parallel=n_parallel)

@@ -15,10 +15,9 @@ from harness.tasks.suites.data_source import DataSource
 from harness.tasks.suites.families import families
 
 CHECKPOINT = "checkpoint"
-"""As a role's model: the checkpoint that is measured."""
+"""A role's model: the checkpoint that is measured."""
 HARNESS = "harness"
-"""As a sandbox: ours, for programs that a scorer runs."""
-
+"""A sandbox: ours, for programs that a scorer runs."""
 
 IN_FILE = re.compile(r"(?P<file>.+\.py)(?:@(?P<name>[^@/]+))?")
 """A task in a file; folders may have an @ in their names."""
@@ -93,14 +92,14 @@ class InspectConfig(ComponentConfig):
 
     @property
     def file(self) -> Path | None:
-        """The file that the task stands in; None for a task of a package."""
+        """The file that defines the task; None for a task of a package."""
         assert self.task is not None
         found = IN_FILE.fullmatch(self.task)
         return Path(found["file"]) if found else None
 
     @property
     def name_in_file(self) -> str | None:
-        """Which task of the file; None where it has one."""
+        """Name of the task in its file; None where none is given, as the file then has only one."""
         assert self.task is not None
         found = IN_FILE.fullmatch(self.task)
         return found["name"] if found else None

@@ -1,4 +1,4 @@
-"""Asking an endpoint for a chat completion on behalf of Inspect: one body in, one body out, failures typed. Imports no Inspect."""
+"""Chat completions of an endpoint for Inspect: one request body in, one response body out, typed errors. Imports no Inspect."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Connection(Protocol):
     """Where a model answers."""
 
     async def ask(self, body: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
-        """The completion; of each attempt that failed, why, in `failures`.
+        """The completion; the message of each failed attempt is appended to `failures`.
 
-        Raises EndpointError, ContextOverflow, or HarnessError where nobody will answer any more.
+        Raises EndpointError, ContextOverflow, or HarnessError where the endpoint is gone for good.
         """
         ...
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         ...
 
 
 class ServedConnection:
-    """The checkpoint that is measured: when no answer comes, its endpoint is asked for again, which brings back a server that died.
+    """The checkpoint that is measured. After a failed request `endpoint` is called again, which restarts a server that died.
 
-    `broken`: what `endpoint` raised, once it has: the server is gone for good, and nobody is asked any more.
+    `broken`: the error that `endpoint` raised, after which every request raises it.
     """
 
     def __init__(self, endpoint: Callable[[], Endpoint], *, timeout_s: float, attempts: int) -> None:
@@ -121,7 +121,7 @@ class FixedConnection:
 async def _post(
     session: Any, api_base: str, body: Mapping[str, Any], api_key: str | None, *, opened: bool = False
 ) -> dict[str, Any]:
-    """One attempt. A prompt that fits and whose answer's limit does not is asked again with what room there is."""
+    """One attempt. On an overflow it is sent again without a limit of the answer's tokens: the prompt alone may fit."""
     from harness.engines.chat.wire import parse_completion
 
     url = f"{api_base.rstrip('/')}/chat/completions"
@@ -137,14 +137,14 @@ async def _post(
 
 
 OURS = ("role", "content", "tool_calls", "reasoning", "reasoning_content", "thinking", "thinking_blocks")
-"""Keys of a message that are written anew."""
+"""Keys of a message that `_regular` sets itself."""
 
 
 def _regular(found: Mapping[str, Any], *, opened: bool) -> dict[str, Any]:
-    """A completion as OpenAI's client has it, from what endpoints leave out or write otherwise.
+    """A completion in the form of OpenAI's client, whatever an endpoint leaves out or writes differently.
 
-    Contents in parts, calls without an id, usage without a sum; what is thought is told apart from what is said in every form, as
-    other components see it.
+    Content in parts, calls without an id, usage without a sum. Reasoning is separated from the content in every form that it may
+    have, as for other components.
     """
     from harness.engines.chat.wire import parse_completion
 
@@ -164,7 +164,7 @@ def _regular(found: Mapping[str, Any], *, opened: bool) -> dict[str, Any]:
 
 
 def _usage(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Tokens, each a number; None where none are told."""
+    """Token counts, each a number; None where the endpoint reports none."""
     from harness.engines.chat.wire import usage_of
 
     told = found.get("usage")

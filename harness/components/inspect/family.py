@@ -1,7 +1,7 @@
 """A family of agent benchmarks as one component: the plain mean of its members, each a component of its own kind.
 
-A member that cannot run here is named, and the value is partial; which members there are is part of the definition, because the mean of
-fewer is another number.
+A member that cannot run here is named, and the value is partial. The members that run are part of the definition, because the mean over
+fewer is another quantity.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TO_AGENT = {
     "reasoning_effort": None,
     "stop_seqs": "stop",
 }
-"""Options of generation that tau2's members take as well -> their name in OpenAI's protocol, None where Inspect calls it so too."""
+"""Options of generation that tau2's members take as well -> their name in OpenAI's protocol, None where it is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class FamilyComponent(BaseComponent):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as its configuration."""
+        """Pickled as its configuration and loaded anew."""
         return load_family, (self.config, self._defaults)
 
     def estimate(self, subject: Subject) -> Estimate:
@@ -82,14 +82,14 @@ class FamilyComponent(BaseComponent):
         return Estimate(requests=sum(member.component.estimate(subject).requests for member in self.members))
 
     def checks(self) -> Iterator[Check]:
-        """Each member's, and why the others are missing."""
+        """Each member's findings, and why other members are left out."""
         for member in self.members:
             yield from member.component.checks()
         for name, why in self.missing.items():
             yield Check(name=f"{self.config.suite}: {name}", ok=None, words=f"left out of the suite: {why}")
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
-        """Measure every member; one that has no value leaves the family without. Raises HarnessError where none has."""
+        """Measure every member; if one has no value, neither has the family. Raises HarnessError where none could be measured."""
         outcomes: dict[str, Outcome] = {}
         errors: dict[str, str] = {}
         for member in self.members:
@@ -179,7 +179,7 @@ def load_family(config: InspectConfig, defaults: Defaults) -> FamilyComponent:
 
 
 def _refuse_unused(config: InspectConfig, table: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise SpecError for roles that no member asks for, and for options that some members could not be told."""
+    """Raise SpecError for roles that no member asks for, and for options that some members do not take."""
     ours = any(keys["kind"] == "tau2" for keys in table.values())
     cards = [card_of(str(keys["task"]).partition("/")[2]) for keys in table.values() if keys["kind"] != "tau2"]
     known = {role for card in cards if card is not None for role in card.roles()} | ({"user"} if ours else set())
@@ -253,7 +253,7 @@ def _slug(name: str) -> str:
 
 
 def _items(outcomes: Mapping[str, Outcome]) -> dict[str, list[Any]]:
-    """The members' rows below each other: their values and clusters under one name, and what else they have in common."""
+    """The members' rows concatenated: their values and clusters each in one column, and the other columns that they share."""
     keys = ("id", "task", "cluster", "value", "status", "cause", "reason", "seconds")
     columns: dict[str, list[Any]] = {key: [] for key in keys}
     for slug, outcome in outcomes.items():

@@ -20,16 +20,16 @@ from harness.core.digest import digest_bytes, digest_json
 from harness.core.serving import ServeSettings
 
 TOOLS = re.compile(r"use_tools|/react\b|basic_agent|_agent\b")
-"""Solvers and agents of Inspect, and of those who name theirs alike, that give tools."""
+"""Names of solvers and agents that give the model tools: Inspect's, and others that follow its naming."""
 MEDIA = ("image", "audio", "video", "document")
 """Keys of a message's parts that name a file, or hold it as a data URI."""
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
-"""In the text of an object that has no content of its own."""
+"""The address in the default repr of an object: its text does not identify its content."""
 LIMITS = ("message_limit", "token_limit", "turn_limit", "time_limit", "working_limit")
 
 
 def definition(config: InspectConfig, built: Built, serve: ServeSettings, *, metric: str) -> dict[str, JsonValue]:
-    """Everything that changes a value: versions, code, arguments, samples, solver, scorers, options, who else takes part."""
+    """Everything that changes a value: versions, code, arguments, samples, solver, scorers, options, models of other roles."""
     task = built.task
     return {
         "inspect_ai": inspect_version(),
@@ -54,7 +54,7 @@ def definition(config: InspectConfig, built: Built, serve: ServeSettings, *, met
 
 
 def gives_tools(built: Built) -> bool:
-    """Whether the checkpoint is given tools, as far as the names of the solvers tell."""
+    """Whether the checkpoint is given tools, judged by the names of the solvers."""
     if built.card is not None and "solver" in built.card.sandbox:
         return True
     return bool(TOOLS.search(json.dumps([_plain(_spec(built.task.solver)), _plain(_spec(built.task.setup))])))
@@ -67,7 +67,7 @@ def parts_of(built: Built) -> JsonValue:
 
 
 def _samples(samples: tuple[Any, ...]) -> str:
-    """Digest of the samples, of files by their content; their order decides nothing, and some tasks shuffle."""
+    """Digest of the samples, files by their content. Their order does not count, since some tasks shuffle."""
     return digest_bytes(*sorted(digest_json(_sample(one)).encode() for one in samples))
 
 
@@ -105,7 +105,7 @@ def _media(value: Any) -> JsonValue:
 
 
 def _file(where: str) -> str:
-    """The content of a file, or the text that stands for one."""
+    """Digest of the content of a file or folder, or of the text itself where it names none."""
     try:
         path = Path(where)
         if path.is_file():
@@ -165,7 +165,7 @@ def _spec(part: Any) -> Any:
 
 
 def _plain(value: Any) -> JsonValue:
-    """As JSON; what has no content of its own by the name of its type."""
+    """A value as JSON; an object whose repr shows no content is represented by the name of its type."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, set | frozenset):

@@ -1,4 +1,4 @@
-"""Inspect itself, as it is installed: its version and its loader of tasks."""
+"""The installed Inspect: its version and its loader of tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.core.errors import SpecError
 from harness.tasks.suites.inspect_cards import INSTALL
 
 LEAST = (0, 3, 285)
-"""The first release whose insides are known: how a run is resumed, and where a log has its causes."""
+"""The first release whose internal interfaces are the ones used here: resuming a run, and causes in a log."""
 
 
 def inspect_version() -> str:
@@ -28,7 +28,7 @@ def inspect_version() -> str:
 
 
 def loader() -> Any:
-    """Its module that finds tasks. Raises SpecError where it does not load."""
+    """Inspect's module that finds tasks. Raises SpecError where it does not load."""
     try:
         return importlib.import_module("inspect_ai._eval.loader")
     except ImportError as error:

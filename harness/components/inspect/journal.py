@@ -1,6 +1,6 @@
-"""Every sample that came to its end, in a journal before it counts: a run that was killed asks again only for what was in flight.
+"""A journal of completed samples, written before they count: after a kill only samples that were in flight are run again.
 
-Inspect's own log is a ZIP that is copied whole each time it is written, which for large evals is most of the work.
+Inspect's own log is a ZIP that is rewritten each time, which for large evals takes most of the time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from harness.core.journal import Journal
 
 FILE = "samples.jsonl"
 TIMED = ("time", "working")
-"""Limits of a sample that failing attempts at an answer use up."""
+"""Limits of a sample that failed attempts at an answer count against."""
 OURS = "harness/"
-"""First part of the names of models that are asked by our own client, which notes what fails."""
+"""Prefix of the names of models that use our own client, which records its failures itself."""
 
 
 class Keeper:
-    """Writes a run's samples to a journal. `told`: called after each. What failed is not kept: it is to be asked again.
+    """Writes a run's samples to a journal. `told` is called after each. Failed samples are not stored, so they are run again.
 
-    `begun`: whether the journal has its header, whole.
+    `begun`: whether the journal has its header already.
     """
 
     def __init__(self, path: Path, noted: Noted, told: Any, *, begun: bool) -> None:
@@ -38,14 +38,14 @@ class Keeper:
         self._begun = begun
 
     def start(self, data: TaskStart) -> None:
-        """The run's header, once."""
+        """Write the run's header, once."""
         if not self._begun:
             header = EvalLog(eval=data.spec, plan=data.plan)
             self._write(header)
             self._begun = True
 
     def end(self, data: SampleEnd) -> None:
-        """One sample."""
+        """Write one sample, unless it failed."""
         sample = data.sample
         key = str(sample.id), sample.epoch
         if key not in self._noted.unanswered and (why := _unanswered(sample, key, self._noted)) is not None:
@@ -55,7 +55,7 @@ class Keeper:
         self._told(sample)
 
     def _write(self, record: Any) -> None:
-        """As Inspect writes its log, so that whatever a task keeps in a sample can be written."""
+        """Serialised as in Inspect's own log, so that anything a task stores in a sample can be written."""
         try:
             self._journal.append(to_json_safe(record, indent=None).decode())
         except StateError as error:  # a full disk: Inspect would only warn of it
@@ -65,7 +65,7 @@ class Keeper:
 
 
 def _unanswered(sample: Any, key: Key, noted: Noted) -> str | None:
-    """Why an endpoint is to blame for a sample, beside what our own client noted: None where none is."""
+    """Why a sample failed because of an endpoint, besides what our own client recorded; None where it did not."""
     if sample.limit is not None and sample.limit.type in TIMED and key in noted.delayed:
         return f"its {sample.limit.type} limit passed while requests failed: {noted.delayed[key]}"
     for event in sample.events:
@@ -80,7 +80,7 @@ def _unanswered(sample: Any, key: Key, noted: Noted) -> str | None:
 
 @hooks(name="harness", description="keeps what a run has so far")
 class _Listening(Hooks):
-    """Inspect has one instance per process; it listens for whoever is running."""
+    """Inspect has one instance per process, which forwards to the current run's Keeper."""
 
     keeper: Keeper | None = None
 
@@ -97,18 +97,18 @@ class _Listening(Hooks):
 
 
 def listen(keeper: Keeper | None) -> None:
-    """From now on, `keeper` is told."""
+    """Send Inspect's events to `keeper` from now on; None: to nothing."""
     _Listening.keeper = keeper
 
 
 def kept(path: Path) -> EvalLog | None:
-    """What an earlier run left, as the log of a run that was stopped. Raises DataError."""
+    """The samples of an earlier run as the log of an interrupted run; None where there are none. Raises DataError."""
     lines = iter(Journal(path).stream())
     header = next(lines, None)
     if header is None:
         return None
     try:
-        # The last of a sample counts: one that failed, and was asked again.
+        # The last line of a sample counts: it may have been run again.
         found = {digest_json([line["id"], line["epoch"]]): line for line in lines}
         log = EvalLog.model_validate({**header, "samples": list(found.values())})
     except (ValueError, KeyError) as error:

@@ -11,7 +11,7 @@ from harness.core.defaults import Defaults
 
 
 class InspectKind:
-    """What the table of kinds names: it loads one of two components."""
+    """The class in the table of kinds: loads an InspectComponent, or a FamilyComponent for a suite."""
 
     Config = InspectConfig
 

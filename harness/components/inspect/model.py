@@ -1,7 +1,7 @@
-"""A model of Inspect that asks one of our endpoints. Imported once Inspect is needed, never before.
+"""An Inspect model that sends its requests to one of our endpoints. Imported only when Inspect is needed.
 
-No text of an error becomes an answer: a conversation too long for the checkpoint comes back empty with the reason `model_length`, so that
-agents may shorten it, and is marked; everything else raises, and is noted by sample.
+An error message never becomes an answer: for a conversation too long for the checkpoint the answer is empty with the stop reason
+`model_length`, so that agents may shorten it, and is marked; every other failure raises, and is recorded by sample.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from harness.core.chat import ContextOverflow, EndpointError
 from harness.core.errors import HarnessError
 
 OVERFLOW = "harness_overflow"
-"""In the metadata of an answer: why there is none."""
+"""Key in the metadata of an empty answer: why it is empty."""
 Key = tuple[str, int]
 """A sample's id as text, and its epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What went wrong with endpoints, by sample; shared by all models of a run.
+    """Failures of endpoints, by sample; shared by all models of a run.
 
-    `unanswered`: what came instead of an answer that it asked for. A task that catches the error and goes on has a score that
-    means nothing, so nothing is taken out again. `delayed`: the last attempt of those that failed and were repeated.
+    `unanswered`: the failure in place of an answer. Never removed: a task that catches the error and goes on has a meaningless
+    score. `delayed`: the last failed attempt at a request that succeeded later.
     """
 
     unanswered: dict[Key, str] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Noted:
 
 
 class NoAnswerError(RuntimeError):
-    """An endpoint gave no answer. Inspect does not ask again: whoever raises this has."""
+    """An endpoint gave no answer. Inspect does not retry it, because our client has."""
 
 
 @modelapi(name="harness")
 class EndpointAPI(ModelAPI):
-    """The checkpoint that is measured, or a model that plays a role, whose overflow is its failure to answer."""
+    """The checkpoint that is measured, or a model of a role, for which an overflow counts as no answer."""
 
     def __init__(self, model_name: str, **_: Any) -> None:
         super().__init__(model_name)
@@ -79,7 +79,7 @@ class EndpointAPI(ModelAPI):
         arguments: Mapping[str, Any],
         plays_role: bool,
     ) -> None:
-        """Say where it answers, where failures are noted, and what is sent with every request, over what a task says."""
+        """Set the connection, where failures are recorded, and `arguments` of every request, which override a task's."""
         self.arguments = arguments
         self.connection, self.noted, self.n_parallel = connection, noted, n_parallel
         self.plays_role = plays_role
@@ -131,7 +131,7 @@ class EndpointAPI(ModelAPI):
         return NoAnswerError(why)
 
     def should_retry(self, ex: Exception) -> bool:
-        """The connection has asked as often as it makes sense."""
+        """Never: the connection retries itself."""
         return False
 
     def max_connections(self) -> int:
@@ -139,19 +139,19 @@ class EndpointAPI(ModelAPI):
         return self.n_parallel
 
     def connection_key(self) -> str:
-        """Each model's requests are counted on their own."""
+        """Requests are limited per model."""
         return self.model_name
 
     def tools_required(self) -> bool:
-        """A conversation with calls in it is sent with their tools."""
+        """Tools need not be sent again with a conversation that has calls in it."""
         return False
 
     async def aclose(self) -> None:
-        """Connections are closed by whoever opened them."""
+        """Nothing: `run` closes the connections that it opened."""
 
 
 def _as_said(message: Any) -> Any:
-    """A message of the model's own as it wrote it: Inspect joins what was thought and what was said by an empty line."""
+    """An assistant message as the model wrote it: without the newline by which Inspect joins reasoning and content."""
     content = message.get("content")
     if message["role"] != "assistant" or "reasoning_content" not in message or not isinstance(content, str):
         return message

@@ -1,4 +1,4 @@
-"""Names that a component gives and a task has to know: scorers, metrics, reducers, keys of metadata. Before anything is asked."""
+"""Checks names in a configuration against the task: scorers, metrics, reducers, keys of metadata. Before any request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.components.inspect.config import InspectConfig
 from harness.core.errors import SpecError
 
 SHAPED = ("grouped",)
-"""Metrics of Inspect's whose names are known once they are computed."""
+"""Metrics of Inspect's whose names are known only once they are computed."""
 
 
 def refuse_unknown(config: InspectConfig, task: Any, samples: Sequence[Any]) -> None:
@@ -50,7 +50,7 @@ def _check_reducers(config: InspectConfig, task: Any) -> None:
 
 
 def _check_scorers(config: InspectConfig, task: Any) -> None:
-    """As far as a task says before it is run: a mapping's keys, and the groups of a metric, come with the values."""
+    """Checked as far as possible before a run: keys of scores that are mappings, and groups of a metric, come with the values."""
     from inspect_ai._eval.task.results import ScorerInfo
     from inspect_ai._util.registry import registry_info
     from inspect_ai.scorer._scorer import unique_scorer_name

@@ -1,4 +1,4 @@
-"""Options of generation, as a component and its roles give them."""
+"""Checks the generation options of a component and its roles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.core.measurement import first_problem
 
 
 def check_options(options: Mapping[str, JsonValue], where: str) -> None:
-    """Refuse options of generation that Inspect does not know, or that are not of what a model is asked. Raises SpecError."""
+    """Raise SpecError for options of generation that Inspect does not know, or that are set by a key of the component."""
     loader()
     from inspect_ai.model import GenerateConfig
 

@@ -1,6 +1,6 @@
-"""Inspect's log as a measurement, with a row for every sample. The metrics are Inspect's own code over the samples that count.
+"""Inspect's log as a measurement, with a row for every sample. The metrics are computed by Inspect over the samples that count.
 
-Which do count, `answers.py` says.
+`answers.py` decides which count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.core.measurement import Measurement, failed
 from harness.reward_models.statistics import clustered_mean
 
 ERRORS = ("stderr", "std", "var", "bootstrap_stderr")
-"""Metrics that are no value, by the end of their names."""
+"""Suffixes of metrics that measure spread and are not taken as the value."""
 NO_NUMBER = "its score is no number"
 
 
@@ -34,7 +34,7 @@ class Report:
 
 
 def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Report:
-    """What a run came to. Changes the scores in `ran.log` that do not count."""
+    """The measurement of a run. Changes the scores in `ran.log` that do not count."""
     answers = answers_of(built, ran)
     count(config, built, ran.log, answers)
     score, label, problem = _find(config, ran.log, metric)
@@ -95,7 +95,7 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
 
 
 def metric_names(task: Any, config: InspectConfig) -> str:
-    """What the value will be called, as far as a task says before it is run: the first metric of the scorer."""
+    """The name of the value, determined before the run: the configured metric, else the first of the scorer, else "value"."""
     if config.metric is not None:
         return config.metric
     from inspect_ai._eval.task.results import ScorerInfo
@@ -240,7 +240,7 @@ def _error(rows: Mapping[str, Sequence[Any]], raw: float) -> tuple[float | None,
 
 
 def _reason(answers: Sequence[Answer], *, n_items: int) -> str | None:
-    """How many answers have no score or a failure's, by cause, and the first of each."""
+    """A message with the number of failed answers by cause, and the first reason of each."""
     words = []
     for cause in (*OPEN, "context"):
         mine = [answer for answer in answers if answer.cause == cause]
@@ -251,7 +251,7 @@ def _reason(answers: Sequence[Answer], *, n_items: int) -> str | None:
 
 
 def _metrics(log: Any) -> dict[str, JsonValue]:
-    """Every metric that Inspect computed, as SCORER/METRIC; of several reducers by theirs."""
+    """Every metric that Inspect computed, as SCORER/METRIC, with the reducer where there are several."""
     found: dict[str, JsonValue] = {}
     for one in log.results.scores if log.results else ():
         for name, metric in one.metrics.items():

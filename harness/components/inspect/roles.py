@@ -1,4 +1,7 @@
-"""Which other models a task's own code asks for by their roles, as far as its text tells. Without one, Inspect asks the checkpoint."""
+"""Roles of other models that a task's code asks for, found in its source text.
+
+Without a model for a role, Inspect asks the checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from harness.core.errors import SpecError
 
 
 def refuse_unnamed(config: InspectConfig, built: Built) -> None:
-    """Raise SpecError for a role that the task's solvers, tools or scorers ask for, and nobody plays."""
+    """Raise SpecError for a role that the task's solvers, tools or scorers ask for and that has no model."""
     if built.card is not None:
-        return  # read as a whole before it was built
+        return  # checks.py has compared the eval's roles before it was built
     played = {*config.roles, *(built.task.model_roles or {})}
     missing = sorted(set(_asked(built)) - played)
     if missing:
@@ -27,7 +30,7 @@ def refuse_unnamed(config: InspectConfig, built: Built) -> None:
 
 
 def _asked(built: Built) -> Iterator[str]:
-    """Of `get_model(role="...")` without a default, within the functions that the task is made of."""
+    """Roles in calls `get_model(role="...")` without a default, within the functions that the task is made of."""
     names = {*re.findall(r"[\w.-]+", json.dumps(parts_of(built))), built.name}
     for path in built.sources:
         for function in ast.parse(path.read_bytes()).body:

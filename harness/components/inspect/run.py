@@ -1,4 +1,4 @@
-"""One run of Inspect's own `eval` on one checkpoint: resumed where an earlier one was stopped. Its log comes back, whole."""
+"""One run of Inspect's own `eval` on one checkpoint, resumed where an earlier one was stopped. Returns the complete log."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 LOGS = "inspect"
 """Folder of Inspect's log in a component's scratch folder."""
 DIRECT = ("hosted_vllm", "openai", "vllm")
-"""First parts of a model's name that is asked at its api base by OpenAI's protocol; other names are Inspect's own."""
+"""Providers that, with an api_base, are asked by our client in OpenAI's protocol; all others are Inspect's own."""
 _ONE_AT_A_TIME = threading.Lock()
 """Inspect runs one evaluation per process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What became of a run: Inspect's log with its samples, and by (sample, epoch) what came instead of an answer."""
+    """The result of a run: Inspect's log with its samples, and (sample, epoch) -> the failure in place of an answer."""
 
     log: Any
     unanswered: Mapping[tuple[str, int], str]
 
 
 def check_roles(roles: Mapping[str, ChatConfig], name: str) -> None:
-    """Say now what is missing to ask the models that play roles. Raises SpecError."""
+    """Raise SpecError for what is missing to ask the models of roles."""
     for role, chat in roles.items():
         provider, _, model = chat.model.partition("/")
         try:
@@ -76,7 +76,7 @@ def check_roles(roles: Mapping[str, ChatConfig], name: str) -> None:
 
 
 def check_providers(config: InspectConfig) -> None:
-    """Say now what Inspect's own providers lack for the models that play roles: packages, keys. Raises SpecError."""
+    """Raise SpecError for what Inspect's own providers lack to ask the models of roles: packages, keys."""
     for role, chat in config.roles.items():
         provider = chat.model.partition("/")[0]
         if chat.model == CHECKPOINT or (provider in DIRECT and chat.api_base):
@@ -98,7 +98,7 @@ def run(
     *,
     n_parallel: int,
 ) -> Ran:
-    """Ask every sample that `scratch` has no end of yet. Raises HarnessError."""
+    """Run every sample that is not complete in `scratch` yet. Raises HarnessError."""
     from harness.components.inspect import journal
     from harness.components.inspect.model import Noted
 
@@ -141,7 +141,7 @@ async def _eval(
     served = ServedConnection(endpoint, timeout_s=config.request_timeout_s, attempts=config.attempts)
     opened: list[Connection] = [served]
     model = _model(CHECKPOINT, served, noted, n_parallel, {}, plays_role=False)
-    # A task may ask Inspect to keep answers, which it finds again by the model's name and address: those of another checkpoint.
+    # Inspect's cache of answers, which a task may turn on, is keyed by name and address: without this, checkpoints would share it.
     model.api.base_url = f"harness:{scratch.absolute()}"
     roles = {name: _role(name, chat, config, served, noted, n_parallel, opened) for name, chat in config.roles.items()}
     sandbox = _sandbox(config.sandbox)
@@ -191,7 +191,7 @@ async def _eval(
     if served.broken is not None:
         raise served.broken
     if not logs or logs[0].status == "cancelled":
-        raise KeyboardInterrupt  # Inspect ends an evaluation in order and says nothing; what it has is in the journal
+        raise KeyboardInterrupt  # Inspect swallows it and returns; completed samples are in the journal
     log = logs[0]
     if log.status != "success":
         why = log.error.message if log.error else log.status
@@ -267,7 +267,7 @@ def _provided(chat: ChatConfig, config: InspectConfig) -> Any:
 
 
 class _Told:
-    """Our progress, told by Inspect's samples: of one that is asked several times, the last epoch finishes it."""
+    """Converts Inspect's samples to a component's Progress: an item is finished with the last epoch of its sample."""
 
     def __init__(self, progress: Progress, built: Built) -> None:
         self._progress, self._epochs, self._n = progress, built.epochs, built.n_items
@@ -300,9 +300,9 @@ def _plain(message: Any) -> str:
 
 @contextlib.contextmanager
 def _inspect_alone() -> Iterator[None]:
-    """What Inspect changes in the process is as before afterwards: environment (it reads a .env), loggers, warnings, hooks.
+    """Restores what Inspect changes in the process: environment (it reads a .env), loggers, warnings, hooks.
 
-    Its trace, one file per process, is no file of the user's.
+    Its trace file, one per process, is redirected to a temporary folder.
     """
     before, hook = dict(os.environ), sys.excepthook
     root = logging.getLogger()
@@ -318,7 +318,7 @@ def _inspect_alone() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-            gc.collect()  # what Inspect leaves open (streams of anyio) is told of when it is collected, which is now
+            gc.collect()  # streams of anyio that Inspect leaves open warn when they are collected: let that happen here
     finally:
         if ours:
             gc.unfreeze()
@@ -332,7 +332,7 @@ def _inspect_alone() -> Iterator[None]:
 
 @cache
 def _trace_file() -> str:
-    """In a folder that goes away with the process; Inspect compresses it at exit, which is registered later and so runs before."""
+    """A file in a folder that is removed at exit. Inspect compresses it at exit too, registered later and therefore run before."""
     folder = tempfile.mkdtemp(prefix="harness-inspect-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return str(Path(folder) / "trace.log")

@@ -1,6 +1,6 @@
-"""A sandbox of Inspect's that is ours: Python programs that a scorer runs, by tasks/suites/sandbox.py. No shell, no network.
+"""An Inspect sandbox, `harness`, for Python programs that a scorer runs, on tasks/suites/sandbox.py. No shell, no network.
 
-Scorers run `python -c PROGRAM` or a file that they wrote before; anything else is refused, because it would not be what was asked for.
+Scorers run `python -c PROGRAM` or a file that they wrote before; any other command is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.tasks.suites.sandbox import TIME_S, run_program
 
 PYTHON = re.compile(r"python(3(\.\d+)?)?")
 UNITTEST = re.compile(r"(?m)^if __name__ == '__main__':\s+unittest\.main\(\)\s*\Z")
-"""BigCodeBench ends its programs so: the process ends itself with the verdict, which ours believes of no process."""
+"""The end of BigCodeBench's programs, where unittest exits the process; our sandbox counts a process that exits itself as failed."""
 RUN_TESTS = """
 _harness_found = [c for c in list(globals().values()) if isinstance(c, type) and issubclass(c, unittest.TestCase)]
 _harness_tests = unittest.TestSuite(map(unittest.defaultTestLoader.loadTestsFromTestCase, _harness_found))
@@ -28,7 +28,7 @@ assert _harness_ran.wasSuccessful(), "a test failed"
 
 
 class NotOfThisSandboxError(RuntimeError):
-    """Something was asked for that ours does not do."""
+    """A command or option that this sandbox does not support."""
 
 
 @sandboxenv(name="harness")
@@ -58,7 +58,7 @@ class ProgramSandbox(SandboxEnvironment):
             )
         program = UNITTEST.sub(RUN_TESTS, program)
         beside = {name: content for name, content in self._files.items() if not Path(name).is_absolute()}
-        # A program's time is by the clock, so no more run at a time than there are processors.
+        # A program's time limit is wall-clock time, so at most one runs per processor.
         async with concurrently("harness programs", os.cpu_count() or 1):
             ran = await asyncio.to_thread(
                 run_program, program, time_s=float(timeout or TIME_S), as_main=True, files=beside
@@ -95,4 +95,4 @@ class ProgramSandbox(SandboxEnvironment):
     async def sample_cleanup(
         cls, task_name: str, config: Any, environments: dict[str, SandboxEnvironment], interrupted: bool
     ) -> None:
-        """There is nothing to give back."""
+        """Nothing: there are no resources to release."""

@@ -1,4 +1,4 @@
-"""What a task is built in: the same draws every time, and silence."""
+"""Contexts in which a task is built: fixed random seeds, and no output."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 SEED = 0
-"""Of what tasks draw while they are built."""
+"""Seed of random draws while a task is built."""
 _Random = random.Random
 
 
 class _Seeded(_Random):
-    """Without a seed, with ours."""
+    """`random.Random` that uses SEED where no seed is given."""
 
     def __init__(self, x: Any = None) -> None:
         super().__init__(SEED if x is None else x)
@@ -23,7 +23,7 @@ class _Seeded(_Random):
 
 @contextlib.contextmanager
 def fixed_draws() -> Iterator[None]:
-    """What a task shuffles without a seed, as three dozen evals do, comes out the same every time: a limit takes the same samples."""
+    """Shuffles without a seed, which some three dozen evals do, give the same order every time, so that `limit` takes the same samples."""
     import numpy as np
 
     python, numpy = random.getstate(), np.random.get_state()
@@ -40,7 +40,7 @@ def fixed_draws() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """What tasks and Inspect print is not part of a command's output."""
+    """Discard what tasks and Inspect print."""
     hook = sys.excepthook
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

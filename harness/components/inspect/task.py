@@ -1,4 +1,6 @@
-"""A task of Inspect, found and built: its samples, solver and scorers in memory. Nothing is fetched, no checkpoint touched."""
+"""A task of Inspect, found and built: its samples, solver and scorers in memory. Downloads nothing unless `fetch` is set, touches no
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,13 @@ from harness.tasks.suites.inspect_cards import PACKAGE, Card, card_of
 from harness.tasks.suites.offline import LocalHub, NotHereError, offline
 
 _BESIDE: set[str] = set()
-"""Modules that files of tasks imported from beside them. Each file reads its own anew: what a task is never depends on what was
-built before it."""
+"""Modules that task files imported from their own folders. They are imported anew for each file, so that a task never depends on what
+was built before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A task, ready to be asked. `samples`: those that will be asked, in order."""
+    """A task, ready to run. `samples`: those that will be run, in order."""
 
     name: str
     task: Any
@@ -44,7 +46,7 @@ class Built:
 
     @property
     def n_items(self) -> int:
-        """Samples asked for per checkpoint."""
+        """Samples per checkpoint."""
         return len(self.samples)
 
 
@@ -92,7 +94,7 @@ def build(config: InspectConfig) -> Built:
     if config.limit is not None or config.sample_ids:
         from inspect_ai.dataset import MemoryDataset
 
-        # Inspect's own choice by ids takes them for patterns, and "007" for 7.
+        # Not Inspect's `sample_id`: it treats ids as patterns, and "007" as 7.
         task.dataset = MemoryDataset(list(samples), name=task.dataset.name, location=task.dataset.location)
     if config.sandbox == NONE:
         task.sandbox = None
@@ -113,7 +115,7 @@ def build(config: InspectConfig) -> Built:
 
 
 def _import(config: InspectConfig, card: Card | None) -> None:
-    """Import what the task is in, before anything of `datasets` is replaced: a module keeps what it imports by name."""
+    """Import the task's module before functions of `datasets` are replaced: a module keeps what it imported by name."""
     loader()
     assert config.task is not None
     package = config.task.partition("/")[0]
@@ -131,7 +133,7 @@ def _import(config: InspectConfig, card: Card | None) -> None:
 
 
 def _forget_files() -> None:
-    """What earlier files of tasks left in this process: modules beside them, and tasks by their plain names."""
+    """Remove what earlier task files left in this process: modules from their folders, and tasks registered by plain names."""
     from inspect_ai._util.registry import _registry
 
     for name in _BESIDE:
@@ -182,7 +184,7 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
 
 
 def _made_from(card: Card | None) -> str:
-    """In words, what an eval fetches."""
+    """For a message: what an eval downloads."""
     assets = ", ".join(asset.source for asset in card.assets) if card else ""
     return f" (it is made from {assets})" if assets else ""
 
@@ -226,7 +228,7 @@ def _chosen(config: InspectConfig, task: Any) -> tuple[Any, ...]:
 
 
 def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:
-    """Inspect's scorers that ask a model ask the measured one where no other is named: it would grade itself."""
+    """Raise SpecError for a model-graded scorer without a named model: Inspect would let the measured one grade itself."""
     from inspect_ai._util.registry import REGISTRY_PARAMS, registry_info
 
     for scorer in task.scorer or ():
@@ -241,7 +243,7 @@ def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:
 
 
 def _sources(config: InspectConfig, card: Card | None, before: set[str]) -> tuple[Path, ...]:
-    """The eval's folder; of a file, what it imported from beside it; of a package, what stands beside the task."""
+    """Python files of the task: the eval's folder; for a file, also what it imported from its folder; for a package, the module's folder."""
     if card is not None:
         return tuple(sorted(card.folder.rglob("*.py")))
     if config.file is not None:

@@ -175,11 +175,11 @@ class LmEvalComponent(BaseComponent):
         return {wanted.task: partial(build, wanted) for wanted in _wanted(config, _seed(config, defaults))}
 
     def estimate(self, subject: Subject) -> Estimate:
-        """Requests and the tokens of their prompts; of what is written, the most that the tasks allow. Raises HarnessError."""
+        """Requests, the tokens of their prompts, and the most that the tasks allow to be generated. Raises HarnessError."""
         return self.evaluation.estimate(subject)
 
     def checks(self) -> Iterator[Check]:
-        """The data was read when the spec was; what is left is what the machine can contain."""
+        """The questions of each task (read with the spec), and whether this machine can sandbox programs."""
         for built in self.evaluation.built:
             yield Check(name=f"task {built.name}", ok=True, words=f"{built.n_items} questions, version {built.version}")
             if any(getattr(task, "UNSAFE_CODE", False) for task in built.tasks.values()):
@@ -188,7 +188,7 @@ class LmEvalComponent(BaseComponent):
                 yield Check(name=f"sandbox for {built.name}", ok=protection().refusal is None, words=words)
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
-        """Ask every question, unless another component just did. Raises HarnessError."""
+        """Ask every question, unless a component with the same evaluation already did. Raises HarnessError."""
         answers = self.evaluation.on(subject, progress, scratch)
         reports = {
             built.name: report(built, self.metrics[built.name], answers.scores, answers.results)
@@ -266,7 +266,7 @@ def _wanted(config: LmEvalConfig, seed: int) -> tuple[Wanted, ...]:
 
 
 def _asked_of(serve: ServeSettings) -> dict[str, JsonValue]:
-    """What of a server's settings is a part of the question: a prompt is cut to fit its context."""
+    """Settings of a server that change answers: its context, to which prompts are cut, and its own options."""
     return {
         **({} if serve.max_model_len is None else {"max_model_len": serve.max_model_len}),
         **serve.options(),

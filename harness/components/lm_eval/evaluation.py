@@ -1,4 +1,4 @@
-"""What several components may ask of one checkpoint in common: tasks built once, questions asked once. Knows no metric."""
+"""An evaluation that several components may share: its tasks are built once, and each checkpoint is asked once. Knows no metric."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Prompting(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """One checkpoint's: values by task, lm-eval's results by task and group, the engine, and what was cut."""
+    """One checkpoint's answers: values by task, lm-eval's results by task and group, the engine, and counts of what was cut."""
 
     scores: Mapping[str, TaskScores]
     results: Mapping[str, Mapping[str, Any]]
@@ -49,7 +49,7 @@ class _Asked(NamedTuple):
 
 
 class Evaluation:
-    """Tasks, and the answers of the checkpoint that was asked last."""
+    """Built tasks, shared by components that ask the same; caches the answers (or the error) of the last subject."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Evaluation:
         self._last: tuple[weakref.ref[Subject], Answers | HarnessError] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs; answers stay where they were given."""
+        """Pickled without the cached answers."""
         return {**self.__dict__, "_last": None}
 
     def on(self, subject: Subject, progress: Progress, scratch: Path) -> Answers:
@@ -117,7 +117,7 @@ class Evaluation:
         return Answers(scores=scores, results=results, engine=engine_of(lm.engines), counts=counts)
 
     def _questions(self, subject: Subject) -> _Asked:
-        """Built once; under a chat template, once per tokenizer."""
+        """The prompts: built once, or with a chat template once per tokenizer (the last one is kept)."""
         how = self.prompting
         key = subject.tokenizer_id() if how.apply_chat_template else ""
         if key not in self._asked:
@@ -139,7 +139,7 @@ class Evaluation:
         return self._asked[key]
 
     def estimate(self, subject: Subject) -> Estimate:
-        """Requests and prompt tokens; of what is written, the most that is allowed. Raises HarnessError."""
+        """Requests, prompt tokens, and the most tokens that may be generated. Raises HarnessError."""
         from harness.lm_eval.generation import make_prompt, prompt_ids
 
         tokenizer = subject.tokenizer()
@@ -157,7 +157,7 @@ class Evaluation:
 
 
 class _ByItem:
-    """Progress in requests, told on in questions: one of four choices is a fourth of a question."""
+    """Converts progress in requests to progress in questions: a question of four choices is four requests."""
 
     def __init__(self, progress: Progress, *, n_requests: int, n_items: int) -> None:
         self._progress = progress
@@ -194,7 +194,7 @@ def shared(
 
 
 def _plain(wanted: Wanted) -> list[JsonValue]:
-    """What was asked for, and the state of local files it names: a changed file is another evaluation."""
+    """What identifies the built tasks as JSON; size and time of local data files are included, as a changed file is other data."""
     files: list[JsonValue] = []
     for source in wanted.data.values():
         for one in [source.path or "", *(file for some in source.files.values() for file in some)]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from harness.core.measurement import Measurement, failed
+from harness.core.measurement import Measurement, Status, failed
 from harness.reward_models.benchmarks import gold_scores
 from harness.tasks.suites.build import Built, choice_metrics_of
 from harness.tasks.suites.choices import CHOICE_METRICS
@@ -32,8 +32,8 @@ class Report:
     detail: Mapping[str, JsonValue]
 
     @property
-    def status(self) -> str:
-        """As a measurement has it."""
+    def status(self) -> Status:
+        """As in a Measurement."""
         if self.value is None:
             return "failed"
         return "ok" if self.n_scored == self.n_items else "partial"
@@ -51,7 +51,7 @@ class Report:
             stderr=self.stderr,
             n_items=self.n_items,
             n_scored=self.n_scored,
-            status="ok" if self.n_scored == self.n_items else "partial",
+            status=self.status,
             reason=self.reason,
             detail=dict(self.detail),
         )
@@ -72,7 +72,7 @@ class Report:
 def report(
     built: Built, metric: str, scores: Mapping[str, TaskScores], results: Mapping[str, Mapping[str, Any]]
 ) -> Report:
-    """What a benchmark came to. A group of which one task has no value has none: the rest's mean is another number."""
+    """A benchmark's result. A group has no value if one of its tasks has none: the mean over the others is another quantity."""
     mine = {name: scores[name] for name in built.tasks}
     name, _, filter_name = metric.partition(",")
     found = results[built.name]

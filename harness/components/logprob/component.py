@@ -172,7 +172,7 @@ class LogprobComponent(BaseComponent):
         )
 
     def _texts(self, tokens: TokenSet) -> dict[str, list[Any]]:
-        """For people, the ends of the questions and the responses, in field order; none where a template makes them."""
+        """For display: the ends of the questions and the starts of the responses, in field order; empty for conversations."""
         if not isinstance(self.field, PairField) or len(self.field.content) != len(tokens.pairs):
             return {}
         if not self._shown:
@@ -212,7 +212,7 @@ class LogprobComponent(BaseComponent):
 
 
 def _path(folder: Path, name: str) -> str:
-    """A path that stays one: `./prose` beside the spec is not the field named prose."""
+    """A file's path that cannot be mistaken for a named field: a file `prose` next to the spec becomes `./prose`."""
     path = str(folder / name)
     return f"./{path}" if is_named(path) else path
 

@@ -30,7 +30,7 @@ from harness.tau2.settings import CHECKPOINT
 
 
 class Tau2Component(BaseComponent):
-    """A domain, ready to be worked on by any checkpoint. Tasks, prompts and starts are checked once."""
+    """A domain, ready to be run with any checkpoint as its agent. Tasks, prompts and initial states are checked once."""
 
     Config = Tau2Config
     metric = METRIC
@@ -65,7 +65,7 @@ class Tau2Component(BaseComponent):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Sent to another process as its configuration: a domain's tools are functions of an environment."""
+        """Pickled as its configuration and loaded anew: a domain's tools are bound functions, which cannot be pickled."""
         return _again, (self.config, self.serve)
 
     @staticmethod
@@ -86,22 +86,22 @@ class Tau2Component(BaseComponent):
         component = cls(config, plan, defaults.serve)
         for chat in config.others().values():
             if chat.model != CHECKPOINT:
-                component.open_model(chat)  # a name, an address or a key that is missing is said now
+                component.open_model(chat)  # a missing name, address or key is reported now
         return component
 
     def open_model(self, chat: ChatConfig, *, attempts: int | None = None) -> ChatModel:
-        """A model that takes part, by its own endpoint; it is called by nobody yet. Raises SpecError."""
+        """A participant's model at its own endpoint; no request is sent yet. Raises SpecError."""
         try:
             return open_model(chat, self.config, attempts=attempts)
         except SpecError as error:
             raise SpecError(f"{self.config.name}: {error}") from error
 
     def estimate(self, subject: Subject) -> Estimate:
-        """Simulations; how many turns each takes nobody knows."""
+        """A request per simulation, whose number of turns is not known."""
         return Estimate(requests=self.n_items)
 
     def checks(self) -> Iterator[Check]:
-        """Tasks and prompts were checked when the spec was read; who judges, and who plays the user."""
+        """The tasks (checked with the spec), whether a judge is missing, and whether each participant's endpoint answers."""
         plan = self.plan
         yield Check(
             name=f"tau2 {plan.domain.name}",
@@ -170,7 +170,7 @@ def _again(config: Tau2Config, serve: ServeSettings) -> Tau2Component:
 
 
 class _Told(RunObserver):
-    """Our progress, told what the run says."""
+    """Passes the events of a run on to a component's Progress."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -183,7 +183,7 @@ class _Told(RunObserver):
 
 
 async def _reach(model: ChatModel, name: str) -> Check:
-    """Ask a model for one word, with the patience of somebody who waits for a diagnosis."""
+    """Ask a model for one word, with a timeout short enough for a diagnosis."""
     try:
         async with asyncio.timeout(20):
             await model.answer(ChatRequest(messages=[{"role": "user", "content": "Say yes."}]))

@@ -1,4 +1,4 @@
-"""Opens the models that take part in simulations, by their own endpoints; none is called yet."""
+"""Opens the models of a simulation's participants at their own endpoints; sends no request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_model(chat: ChatConfig, them: Participants, *, attempts: int | None = N
 
 
 def open_models(them: Participants) -> Models:
-    """All of them, the agent by its own endpoint too. Raises SpecError."""
+    """Every participant's, the agent's included. Raises SpecError."""
     others = {part: open_model(chat, them) for part, chat in them.others().items()}
     return Models(
         agent=open_model(them.agent, them),

@@ -9,7 +9,7 @@ from harness.core.tau2.message import ToolCall
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A call that is answered otherwise now than in the recording: the answer `then` and the answer `now`."""
+    """A replayed call whose answer differs from the recording: the recorded answer `then` and the replayed answer `now`."""
 
     call: ToolCall
     then: str
@@ -22,7 +22,7 @@ class EndState:
 
     `database_matches`: both databases equal those after the reference actions; None where that was not asked.
     `assertions_met`: one entry per assertion of the task, in order; None where it has none.
-    `differences`: replayed calls that answered otherwise than recorded, so other tools than those of the recording.
+    `differences`: replayed calls whose answers differ from the recorded ones, so the recording was made with other tools.
     """
 
     database_matches: bool | None

@@ -15,7 +15,7 @@ UNSCORED: tuple[Cause, ...] = ("judge", "infrastructure")
 class Fault:
     """The cause of one failed simulation. `user` is the simulated user.
 
-    `rule` is the rule's name, `words` says what happened; `turn` is the position of the message in the transcript, from
+    `rule` is the rule's name, `words` the message; `turn` is the position of the transcript's message that shows it, from
     0, and None where no single message shows it.
     """
 

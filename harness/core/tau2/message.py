@@ -22,8 +22,8 @@ class ToolCall:
 class Message:
     """One message. A tool's answer has role `tool` and the `id` of its call.
 
-    `reasoning`: what the model thought before it, which nobody but the model itself is sent; `written`: the content with the
-    thoughts in it, where they came so (kept while a simulation runs).
+    `reasoning`: the model's thoughts before it, which are sent to that model alone; `written`: the content as received, with the
+    thoughts inside it, None where they came apart (kept while a simulation runs).
     """
 
     role: Literal["assistant", "user", "tool", "system"]

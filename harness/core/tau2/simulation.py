@@ -32,7 +32,7 @@ Checks = Mapping[RewardType, list[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The verdict that stands in a file: the reward and, where it says so, the components and what was checked."""
+    """The verdict stored in a file: the reward and, where the file has them, the components and what was checked."""
 
     reward: float | None = None
     components: Mapping[RewardType, float] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """One simulation of one task. `trial` counts from 0. `review` is a reviewer's, as it stands in the file."""
+    """One simulation of one task. `trial` counts from 0. `review` is a reviewer's, as stored in the file."""
 
     id: str
     task_id: str
@@ -54,7 +54,7 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """A recorded simulation that cannot be judged, and why. It costs only itself."""
+    """A recorded simulation that cannot be judged, and why. The others of its file still are."""
 
     id: str
     task_id: str

@@ -72,11 +72,11 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task. `user_scenario` is the simulated user's text, kept as it stands in the file.
+    """One task. `user_scenario` is the simulated user's text, as in the file.
 
-    `user_tools` names those of the user's tools that this task's user has; None: all. `written` is the task as it stands
-    in its file, with what nobody here reads (description, notes, turns): upstream compares tasks whole. It is no part of
-    what the task means.
+    `user_tools` names those of the user's tools that this task's user has; None: all. `written` is the task's JSON as in the
+    file, with the keys that this program does not read (description, notes, turns), because upstream compares tasks whole. It is
+    no part of what the task means.
     """
 
     id: str

@@ -1,5 +1,5 @@
-"""Text completions of many prompts from a checkpoint's server: bounded in number, asked again after a failure, each one on
-disk as soon as it is there. Prompts are token ids, so the checkpoint's own tokenizer decides, and BOS is never doubled.
+"""Text completions of many prompts from a checkpoint's server: with limited concurrency, retries, and a journal of completions.
+Prompts are token ids, so the checkpoint's own tokenizer decides, and BOS is never doubled.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from harness.engines.chat.session import Session
 from harness.engines.chat.wire import check_logprobs
 
 FINISHED = ("stop", "length")
-"""Reasons for which a text is over. With any other it was broken off."""
+"""Values of finish_reason of a complete text. With any other the answer was aborted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """Token ids, and what is sent beside them. `stop`: where the task itself ends the text.
+    """Token ids, and the other keys of the request. `stop`: the task's own stop strings.
 
-    `thinks`: whether the answer may have thoughts in it, and whether the prompt `opened` one; None where it may not.
+    `thinks`: None where the answer has no thoughts in it; `free` where it may have, `opened` where the prompt ends within one.
     """
 
     ids: tuple[int, ...]
@@ -43,13 +43,13 @@ class Prompt:
 
     @property
     def key(self) -> str:
-        """Equal keys ask the same."""
+        """Digest of the request: equal keys are equal requests."""
         return digest_json([list(self.ids), dict(self.payload)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A text that came to its end (`stop`) or to its limit (`length`)."""
+    """A text that ended by itself (`stop`) or at its limit (`length`)."""
 
     text: str
     finish_reason: str
@@ -66,17 +66,17 @@ def complete(
     progress: Progress,
     backoff: Backoff | None = None,
 ) -> list[Completion | Failure]:
-    """One completion per prompt, in order; what the journal has is not asked again.
+    """One completion per prompt, in order; those in the journal are not requested again.
 
-    A server that does not answer is asked again after a pause, through `subject.endpoint()`, which brings it back. Raises
-    HarnessError where the server cannot be had at all.
+    A failed request is repeated after a pause, through `subject.endpoint()`, which restarts a dead server. Raises HarnessError where
+    there is no server at all.
     """
     client = _Client(subject, endpoint, Journal(journal), timeout_s, progress, backoff or Backoff())
     return _run(client.all(prompts))
 
 
 def _run(work: Coroutine[Any, Any, list[Completion | Failure]]) -> list[Completion | Failure]:
-    """To its end, in this thread, or in one of its own where a loop is running here already (a notebook)."""
+    """Run to the end, in this thread, or in another where this one has a running loop already (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -175,7 +175,7 @@ class _Client:
 
     async def _post(self, endpoint: Endpoint, prompt: Prompt) -> Completion:
         """One attempt. Raises TransientError, EndpointError or ContextOverflow."""
-        likely = {"logprobs": 0} if endpoint.logprobs else {}  # so that a text made of NaN is seen
+        likely = {"logprobs": 0} if endpoint.logprobs else {}  # reveals a text computed from NaN
         asked = {"model": endpoint.model, "prompt": list(prompt.ids), **likely, **prompt.payload}
         return _parse(await self._session.post(f"{endpoint.api_base}/completions", asked, api_key=endpoint.api_key))
 

@@ -17,7 +17,7 @@ from harness.engines.chat.wire import body_of, parse_completion
 class HttpChat:
     """`model` at `api_base` (such as http://127.0.0.1:8000/v1). The key is sent and never shown.
 
-    `logprobs`: ask how likely each token was, so that an answer made of NaN is a failure. `opened`: prompts end within a thought.
+    `logprobs`: request each token's log-prob, so that an answer computed from NaN is a failure. `opened`: prompts end within a thought.
     """
 
     def __init__(

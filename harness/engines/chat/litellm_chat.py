@@ -20,12 +20,12 @@ from harness.core.secret import hide, hide_in
 from harness.engines.chat.wire import body_of, failure, parse_completion, redirected
 
 SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""How the names of environment variables end that hold what may not be shown."""
+"""Suffixes of environment variables whose values are secret."""
 
 
 @cache
 def _litellm() -> Any:
-    # Otherwise importing it asks the network for today's prices, and waits where there is none.
+    # Otherwise importing it downloads today's prices, and waits for a timeout where there is no network.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         import litellm
@@ -41,7 +41,7 @@ def _litellm() -> Any:
 
 
 class LitellmChat:
-    """A model by litellm's name for it. The key is handed on and never shown."""
+    """A model by litellm's name for it. The key is passed on and never shown."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class LitellmChat:
         return replace(answer, usage=replace(answer.usage, cost=_cost(response)))
 
     def _plain(self, error: Exception) -> str:
-        """The error in one line, without the key should an endpoint have repeated it."""
+        """The error in one line, without keys that an endpoint may have echoed."""
         return hide(f"{type(error).__name__}: {error}", self._keys())[:400]
 
     def _keys(self) -> list[str]:
@@ -121,7 +121,7 @@ class LitellmChat:
 
 
 class _RedirectError(Exception):
-    """An endpoint that sends us elsewhere."""
+    """The endpoint answered with a redirect."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"HTTP {status}")
@@ -129,7 +129,7 @@ class _RedirectError(Exception):
 
 
 def _session() -> Any:
-    """The connections that litellm is to use: its own would follow redirects, as a GET and with another's answer."""
+    """The connections for litellm to use. Its own would follow a redirect, turning the POST into a GET to another server."""
     import aiohttp
 
     async def refuse_redirects(response: Any) -> None:

@@ -1,4 +1,4 @@
-"""Blocking calls from an event loop that may take minutes, and must not keep a program from ending."""
+"""Blocking calls from an event loop that may take minutes and must not delay the end of the program."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ T = TypeVar("T")
 
 
 async def off_loop(function: Callable[[], T]) -> T:
-    """`function()` in a daemon thread. Cancelled, it is left behind, where the end of a loop waits for `asyncio.to_thread`."""
+    """Run a blocking function in a daemon thread. On cancellation the thread is abandoned; with `asyncio.to_thread` the loop would
+    wait for it at shutdown.
+    """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
     def settle(act: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the result is not needed
             loop.call_soon_threadsafe(lambda: None if answer.done() else act())
 
     def work() -> None:
         try:
             result = function()
-        except BaseException as error:  # noqa: BLE001 - it is whoever waits that it concerns
+        except BaseException as error:  # noqa: BLE001 - raised in the awaiting task
             failure = error
             settle(lambda: answer.set_exception(failure))
         else:

@@ -1,4 +1,4 @@
-"""Opens chat models by name: which transport, where, with which key. Opening calls nobody.
+"""Opens chat models by name: which transport, which address, which key. Opening sends no request.
 
 `hosted_vllm/NAME`, and `openai/NAME` with an api base, are asked directly; every other name goes through litellm.
 """
@@ -39,7 +39,10 @@ class ChatSettings:
 def open_named(
     config: ChatConfig, *, timeout_s: float, backoff: Backoff | None = None, transport: Transport = "auto"
 ) -> ChatModel:
-    """The model that a configuration names; it is called by nobody yet. Raises SpecError for a name, an address or a key."""
+    """The model that a configuration names. Sends no request.
+
+    Raises SpecError for a bad name or address, or a key that is not set.
+    """
     return open_chat(
         ChatSettings(
             model=config.model,

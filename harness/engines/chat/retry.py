@@ -1,4 +1,4 @@
-"""Asking again when an endpoint failed, with growing pauses. Knows nothing of any endpoint."""
+"""Retries of failed requests with exponential backoff. Knows nothing of any endpoint."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class Backoff:
     first_s: float = 1.0
     longest_s: float = 30.0
 
-    def pause_s(self, failures: int, asked_s: float | None, dice: random.Random) -> float:
-        """The pause after so many failures. What the endpoint asks for is granted up to four times `longest_s`."""
-        pause = min(self.longest_s, self.first_s * 2.0 ** (failures - 1)) * (1 - dice.random() / 2)
+    def pause_s(self, failures: int, asked_s: float | None, rng: random.Random) -> float:
+        """The pause after so many failures. `asked_s`: the endpoint's Retry-After, respected up to four times `longest_s`."""
+        pause = min(self.longest_s, self.first_s * 2.0 ** (failures - 1)) * (1 - rng.random() / 2)
         return pause if asked_s is None else max(pause, min(asked_s, 4 * self.longest_s))
 
 
 OF_OUR_SERVER = Backoff(attempts=8, first_s=0.5)
-"""For one answer of a server of our own; that it comes back is waited for elsewhere."""
+"""For requests to a managed server; `endpoint()` waits for its restart."""
 
 
 async def retried(
     ask: Callable[[], Awaitable[Answer]], backoff: Backoff, *, between: Callable[[], Awaitable[None]] | None = None
 ) -> Answer:
-    """What `ask` gives, asked again after a TransientError; `between` runs after each pause.
+    """The result of `ask`, repeated after a TransientError; `between` runs after each pause.
 
     Raises EndpointError with the last failure once the attempts are used up, and whatever else `ask` raises.
     """
-    dice = random.Random()
+    rng = random.Random()
     failures = 0
     while True:
         try:
@@ -47,14 +47,14 @@ async def retried(
             failures += 1
             if failures >= backoff.attempts:
                 raise EndpointError(f"{error} ({failures} attempts)") from error
-            pause = backoff.pause_s(failures, error.retry_after_s, dice)
+            pause = backoff.pause_s(failures, error.retry_after_s, rng)
         await asyncio.sleep(pause)
         if between is not None:
             await between()
 
 
 class RetryingChat:
-    """`inner`, asked again after a TransientError."""
+    """`inner` with retries after a TransientError."""
 
     def __init__(self, inner: ChatModel, backoff: Backoff) -> None:
         self.name = inner.name
@@ -66,5 +66,5 @@ class RetryingChat:
         return await retried(lambda: self._inner.answer(request), self._backoff)
 
     async def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
         await self._inner.close()

@@ -1,4 +1,4 @@
-"""A chat model that is a checkpoint on our own server: when no answer comes, the server is brought back and asked again."""
+"""A chat model that is a checkpoint on a managed server, which is restarted if a request fails because it died."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.engines.chat.off_loop import off_loop
 
 
 class ServedChat:
-    """Asks where `endpoint()` says, which blocks until the server answers (harness/core/component.py: Subject.endpoint).
+    """A client of the address that `endpoint()` returns, which blocks until the server answers (core/component.py: Subject.endpoint).
 
-    One attempt per request; after a failure `endpoint` is called again before the failure is passed on, so that another
-    attempt finds a server. What `endpoint` raises (a HarnessError: the server is gone for good) passes through.
+    One attempt per request. After a failed one `endpoint` is called again before the failure is raised, so that another attempt
+    finds a server. A HarnessError of `endpoint` (the server is gone for good) is raised as it is.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from harness.core.secret import hide, hide_in
 from harness.engines.chat.wire import failure
 
 LONGEST_ANSWER = 16 * 2**20
-"""Bytes. A model whose answer goes on beyond this is cut off."""
+"""Bytes after which reading an answer stops with a ContextOverflow."""
 
 
 class Session:
@@ -32,7 +32,7 @@ class Session:
             raise SpecError(f"asking a server needs aiohttp; {install('suites')}") from error
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # Servers (uvicorn, so vLLM too) hang up after 5 s of silence; a request that crosses with that is lost.
+                # uvicorn (and so vLLM) closes a connection after 5 s of silence; a request sent at that moment would be lost.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 headers={"Content-Type": "application/json", "Accept": "application/json"},
@@ -40,7 +40,10 @@ class Session:
         return self._session
 
     async def post(self, url: str, body: Any, *, api_key: str | None) -> Any:
-        """The JSON that comes back, without the key should it hold that. Raises TransientError, EndpointError or ContextOverflow."""
+        """The JSON of the response, with the key masked should it occur.
+
+        Raises TransientError, EndpointError or ContextOverflow.
+        """
         session = self._opened()
         import aiohttp
 

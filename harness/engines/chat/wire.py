@@ -1,4 +1,4 @@
-"""OpenAI's chat completions as JSON: what is asked, and what an answer must look like. Knows no transport."""
+"""OpenAI's chat completions as JSON: builds requests, parses and checks responses. Knows no transport."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OVERFLOWS = (
     "input token count",
     "max_tokens must be at least 1",
 )
-"""What endpoints say when a conversation is too long for the model."""
+"""Parts of the messages by which endpoints report that a conversation is too long for the model."""
 
 
 def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,18 +42,18 @@ def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> d
 
 
 BROKEN_OFF = ("abort", "error")
-"""How vLLM and others end an answer that they could not finish."""
+"""finish_reason of an answer that vLLM and others could not finish."""
 CHANNELS = ("<|channel|>", "<|channel>", "Here is my thought process")
-"""What opens a thought in other ways than by a pair of marks."""
+"""Texts that open a thought other than the pairs of marks in core/thoughts.py."""
 NOT_FINITE = "the answer has no finite log-prob: the weights hold NaN or infinity, or overflow in this dtype"
 LEAST = -9999.0
-"""What vLLM writes for minus infinity."""
+"""The log-prob that vLLM reports for minus infinity."""
 
 
 def check_logprobs(choice: Mapping[str, Any]) -> None:
-    """Refuse an answer that says of one of its tokens that it has no finite log-prob. One that says nothing passes.
+    """Raises EndpointError for an answer with a token whose log-prob is not finite (a retry would give the same).
 
-    Raises EndpointError: asking again would give the same.
+    An answer without log-probs passes.
     """
     found = choice.get("logprobs")
     if not isinstance(found, Mapping):
@@ -66,7 +66,7 @@ def check_logprobs(choice: Mapping[str, Any]) -> None:
 
 
 def redirected(status: int) -> EndpointError:
-    """A redirect is an error: who answers elsewhere is not who was asked, and a POST would become a GET."""
+    """The error for a redirect, which is not followed: another server would answer, and the POST would become a GET."""
     return EndpointError(f"HTTP {status}: the endpoint sends us elsewhere; name the address that answers itself")
 
 
@@ -117,7 +117,7 @@ def _text(content: Any) -> str | None:
 
 
 def _reasoning(message: Mapping[str, Any]) -> str | None:
-    """What the endpoint says that the model thought: vLLM's `reasoning`, `reasoning_content` of many, parts of the content."""
+    """Reasoning in fields of its own: vLLM's `reasoning`, `reasoning_content` of many endpoints, parts of the content."""
     for key in ("reasoning_content", "reasoning", "thinking"):
         if isinstance(found := message.get(key), str) and found:
             return found
@@ -132,7 +132,7 @@ def _reasoning(message: Mapping[str, Any]) -> str | None:
 
 
 def _never_opened(choice: Mapping[str, Any]) -> bool:
-    """Whether the tokens of an answer are there and show no thought: a parser that expects one then takes what is said for it."""
+    """Whether an answer's tokens (where they are listed) show no thought: then a reasoning parser took the content for reasoning."""
     found = choice.get("logprobs")
     listed = found.get("content") if isinstance(found, Mapping) else None
     if not isinstance(listed, list) or not listed or choice.get("finish_reason") != "stop":
@@ -142,10 +142,10 @@ def _never_opened(choice: Mapping[str, Any]) -> bool:
 
 
 def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
-    """The answer in a body, what is thought apart from what is said. `opened`: the prompt ended within a thought.
+    """The answer in a body, with reasoning separated from content. `opened`: the prompt ended within a thought.
 
-    Raises TransientError for a body that is no completion: cut off, an error, a stream; for an error with a status of its own
-    what that stands for.
+    Raises TransientError for a body that is no completion: cut off, an error, a stream; for an error with an HTTP status in its
+    `code` the error of that status.
     """
     try:
         choice = body["choices"][0]

@@ -1,4 +1,4 @@
-"""What loading a model would refuse by the names, types and shapes of its weights, found out without reading a weight."""
+"""Checks the names, types and shapes of a model's weights as loading would, without reading them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness.engines.models.weights import Weights
 
 
 def dry_load(folder: Path, files: Sequence[Path], *, trust_remote_code: bool = False) -> None:
-    """Raises CheckpointError as loading would. `files`: the folder's safetensors files; pickled weights say nothing beforehand, and
-    of quantised ones only loading knows.
+    """Raises CheckpointError as loading would. `files`: the folder's safetensors files. Pickled weights are not checked, and of
+    quantised ones only types and the configuration.
     """
     if not files:
         return

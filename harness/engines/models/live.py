@@ -63,7 +63,7 @@ def saved_config(model: Any) -> dict[str, Any]:
         )
     value: dict[str, Any] = json.loads(config.to_json_string())
     dtype = getattr(model, "dtype", None)
-    if isinstance(dtype, torch.dtype):  # as `save_pretrained` would write it, whatever it was loaded with
+    if isinstance(dtype, torch.dtype):  # as `save_pretrained` would write it, not as it was loaded
         value["dtype"] = str(dtype).removeprefix("torch.")
     return value
 
@@ -92,7 +92,7 @@ def adapter_state(model: Any) -> AdapterState | None:
     name = status["active"][0]
     base = model.get_base_model()
     targets = getattr(model.peft_config[name], "target_modules", None) or ()
-    # What peft does by itself when it saves, apart from asking the hub whether the vocabulary was extended.
+    # As peft does when it saves, except that it also asks the hub whether the vocabulary was extended.
     embeddings = not isinstance(targets, str) and any(target in EMBEDDING_LAYER_NAMES for target in targets)
     adapter = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=embeddings)
     own = getattr(model.base_model, "prefix", "lora_")
@@ -126,7 +126,7 @@ def _is_copy(tensor: torch.Tensor, source: torch.Tensor | None) -> bool:
 
 
 def _names_on_disk(model: Any, state: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """transformers renames, splits and joins weights of some architectures on their way to the disk."""
+    """The weights as saved: transformers renames, splits and joins those of some architectures."""
     from transformers import PreTrainedModel
     from transformers.core_model_loading import revert_weight_conversion
 
@@ -137,7 +137,7 @@ def _names_on_disk(model: Any, state: dict[str, torch.Tensor]) -> Mapping[str, t
 
 
 def _lines(state: Mapping[str, torch.Tensor]) -> Iterator[TensorLine]:
-    """In order, some at a time: a copy from a GPU and a digest of what was copied before go on together."""
+    """In order, several in parallel, so that copying from a GPU overlaps with hashing."""
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         yield from pool.map(lambda item: _line(*item), state.items())
 

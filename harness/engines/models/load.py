@@ -1,4 +1,4 @@
-"""Opening a transformers model and its tokenizer, refusing anything that would score with other weights than saved.
+"""Loads a transformers model and its tokenizer, refusing anything that would be scored with other weights than those saved.
 
 Paths in, module out. Knows nothing of trajectories, fields or scores.
 """
@@ -27,7 +27,7 @@ from harness.engines.models.weights import Weights, own_memory
 CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx")
 DEFAULT_CONTEXT = 2048
 NO_LIMIT = 10**9
-"""Tokenizers without a limit of their own report an astronomically large one."""
+"""Limit from which a tokenizer's `model_max_length` means that it has none: such tokenizers report about 1e30."""
 
 
 def choose_device(device: str) -> torch.device:
@@ -51,7 +51,7 @@ def count_gpus() -> int:
 
 @contextlib.contextmanager
 def off_the_gpu(model: torch.nn.Module) -> Iterator[None]:
-    """The model in host memory while the block runs, and back on its GPU after it; nothing where it is on the CPU."""
+    """Moves the model to host memory for the block, and back to its GPU afterwards; does nothing for a model on the CPU."""
     device = next(model.parameters()).device
     if device.type != "cuda":
         yield
@@ -82,7 +82,7 @@ def load_model(
 ) -> Any:
     """A causal LM in evaluation mode on `device`; every weight must come from the folder. On `meta` none is read.
 
-    Raises CheckpointError.
+    Raises CheckpointError, or EngineError where the model does not fit in the device's memory.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -136,7 +136,7 @@ def load_model(
     )
     try:
         model = model.eval().to(device)
-        # What was mapped lies in a copy, and the model would stay on its pages beside its own memory.
+        # Weights may still point into mapped pages of the file; give them memory of their own.
         own_memory(model, every=allow_pickle)
         return model
     except torch.OutOfMemoryError as error:
@@ -150,7 +150,7 @@ def _reads_by_an_encoder(folder: Path, trust_remote_code: bool) -> bool:
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    except Exception:  # noqa: BLE001 - loading the model says what is wrong
+    except Exception:  # noqa: BLE001 - loading the model reports it
         return False
     return bool(getattr(config, "is_encoder_decoder", False))
 
@@ -179,7 +179,7 @@ def load_adapter(base: Any, folder: Path) -> Any:
         )
     _fit_vocabulary(base, folder)
     try:
-        # peft maps the file; of a copy that is its own it always sees all.
+        # peft maps the file, and one that shrinks meanwhile would end the process: it gets a copy.
         with (
             warnings.catch_warnings(),
             torch.random.fork_rng(devices=[]),
@@ -188,7 +188,7 @@ def load_adapter(base: Any, folder: Path) -> Any:
             warnings.simplefilter("ignore")
             for path in folder.glob("adapter_*"):
                 shutil.copyfile(path, Path(copied) / path.name)
-            torch.manual_seed(0)  # of initialisations that draw at random what they take away from the base
+            torch.manual_seed(0)  # for initialisations that subtract random weights from the base
             model = PeftModel.from_pretrained(base, copied)
             # `from_pretrained` does not report skipped keys; `load_adapter` returns them.
             report = model.load_adapter(copied, model.active_adapter)
@@ -202,7 +202,7 @@ def load_adapter(base: Any, folder: Path) -> Any:
 
 
 def _fit_vocabulary(base: Any, folder: Path) -> None:
-    """Resize the base's embeddings to those that the adapter brings, as peft asks of whoever loads it. Raises CheckpointError."""
+    """Resize the base's embeddings to those in the adapter, which peft leaves to its caller. Raises CheckpointError."""
     file = folder / "adapter_model.safetensors"
     if not file.exists():
         return
@@ -233,7 +233,7 @@ def _fit_vocabulary(base: Any, folder: Path) -> None:
 
 
 def _not_shared(model: Any, names: Iterable[str]) -> list[str]:
-    """Without those that are other names of a weight that was there: layers of some kinds share one."""
+    """The names without aliases of weights that were loaded: some kinds of layers share a weight."""
     state = dict(model.named_parameters(remove_duplicate=False))
     absent = set(names)
     there = {tensor.data_ptr() for name, tensor in state.items() if name not in absent}
@@ -241,12 +241,12 @@ def _not_shared(model: Any, names: Iterable[str]) -> list[str]:
 
 
 TOKEN_CHANGES = ".token_adapter.trainable_tokens_delta"
-"""How the name of what an adapter changes in some tokens' embeddings ends."""
+"""Suffix of the names of an adapter's changes to single tokens' embeddings."""
 
 
 def _not_copies(file: Path, names: Iterable[str]) -> list[str]:
-    """Without the second copies that peft writes: of embeddings that are saved whole under a resized vocabulary, and of single
-    tokens' changes, once for each of two embeddings that are tied.
+    """The names without second copies that peft writes: of embeddings saved whole with a resized vocabulary, and of changes to
+    single tokens, which are saved for each of two tied embeddings.
     """
     from safetensors import safe_open
 
@@ -266,7 +266,7 @@ def _not_copies(file: Path, names: Iterable[str]) -> list[str]:
 
 
 def check_adapter(missing: Iterable[str], unexpected: Iterable[str], folder: Path) -> None:
-    """Refuse an adapter that was loaded in part, as peft reports it. Raises CheckpointError."""
+    """Raises CheckpointError for an adapter that peft loaded only in part: names of weights `missing` from it, or `unexpected`."""
     for keys, label in (
         (list(missing), "lacks weights that its adapter_config.json asks for"),
         (list(unexpected), "holds weights that have no place in the base"),
@@ -276,8 +276,8 @@ def check_adapter(missing: Iterable[str], unexpected: Iterable[str], folder: Pat
 
 
 def load_tokenizer(folder: Path, *, config: Path | None = None, trust_remote_code: bool = False) -> Any:
-    """The tokenizer saved in a folder, as the configuration in `config` (the folder itself by default) has it read: an adapter's
-    folder has none of its own. Raises CheckpointError.
+    """The tokenizer saved in a folder. `config`: folder of the model configuration that decides its class, for an adapter's folder,
+    which has none; default: the folder itself. Raises CheckpointError.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -325,7 +325,7 @@ def first_non_finite(model: Any) -> str | None:
 
 
 def release() -> None:
-    """Give the memory of dropped models back."""
+    """Free the memory of dropped models."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -337,7 +337,7 @@ def dtype_name(model: Any) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """A foreign error as one line, with the remedy where we know it."""
+    """Another library's error as one line, with the remedy where it is known."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
         return "it needs code of its own; if you trust its author, pass --trust-remote-code"

@@ -1,4 +1,4 @@
-"""Pickled weights in memory of this process's own: transformers maps such files, and a mapped file that shrinks ends the process."""
+"""Copies of pickled weights in memory: transformers maps such files, and a mapped file that shrinks ends the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 def held_in_memory(folder: Path) -> Iterator[Path]:
     """A folder that looks like `folder` and whose *.bin files are copies in memory, for as long as the block runs.
 
-    `folder` itself where there are none, and where the system has no files in memory (only Linux has). Raises OSError.
+    `folder` itself where there are none, or the system has no files in memory (`memfd_create`, Linux only). Raises OSError.
     """
     files = sorted(folder.glob("*.bin"))
     if not files or not hasattr(os, "memfd_create"):

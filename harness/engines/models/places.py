@@ -1,4 +1,4 @@
-"""Whether what a folder holds is what would be scored: every tensor has a place, every type is read as it was meant."""
+"""Whether what a folder holds is what would be scored: every tensor has a place in the model, and every type is read correctly."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ HARMLESS = {
 }
 """Names of tensors without a place that change no score of a text, and what they are."""
 MARK = r"layers\.(\d+)\.(.*\.)?(eh_proj|enorm|hnorm|shared_head|mtp\w*|nextn\w*)\."
-"""What a layer for further tokens ahead has and no other: where the layer number in group 1 is found."""
+"""Names of tensors that only a layer for predicting further tokens ahead has; group 1 is the number of the layer."""
 ADAPTED = r"(^|[._])lora_|\.(hada_|oft_|ia3_|lokr_)"
 """Parts of the names of an adapter's tensors, which are never harmless."""
 AHEAD = ("num_nextn_predict_layers", "mtp_num_layers", "num_mtp_layers", "mtp_num_hidden_layers")
 """Keys of a configuration that count layers, saved behind the others, for further tokens ahead."""
 QUANTISED = ("F8_", "F4", "F6", "I8", "U8")
-"""How the names of element types begin that weights have only where something else says what they stand for."""
+"""Prefixes of element types of quantised weights, which need scales from elsewhere."""
 INTEGERS = ("I", "U", "BOOL")
-"""The same of types that tables of a model may have, but no weight."""
+"""Prefixes of element types that a model's tables may have, but not its weights."""
 
 
 def check_places(folder: Path, unexpected: Iterable[str], config: Any) -> None:
-    """Refuse tensors that would be passed over although they may count. Raises CheckpointError."""
+    """Refuse tensors that loading ignores and that may change scores. Raises CheckpointError."""
     names = list(unexpected)
     marked = {int(found[1]) for name in names if (found := re.search(MARK, name))}
     left = sorted(name for name in names if not _is_harmless(name, config, marked))
@@ -51,7 +51,7 @@ def check_places(folder: Path, unexpected: Iterable[str], config: Any) -> None:
 
 
 def check_names(folder: Path, layout: Layout, prefix: str) -> None:
-    """Refuse two tensors for one place, as transformers reads names: with the model's prefix and without. Raises CheckpointError."""
+    """Refuse two tensors for one place: transformers accepts names with the model's prefix and without. Raises CheckpointError."""
     twice = sorted(name for name in layout.names if prefix and f"{prefix}.{name}" in layout.names)
     if twice:
         raise CheckpointError(
@@ -71,7 +71,7 @@ def _is_harmless(name: str, config: Any, marked: set[int]) -> bool:
 
 
 def check_types(folder: Path, layout: Layout, config: dict[str, Any]) -> None:
-    """Refuse quantised weights whose configuration does not say how they are. Raises CheckpointError."""
+    """Refuse quantised weights without a quantization_config. Raises CheckpointError."""
     text = config.get("text_config")
     if config.get("quantization_config") or (isinstance(text, dict) and text.get("quantization_config")):
         return

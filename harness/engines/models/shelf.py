@@ -1,8 +1,8 @@
 """Models kept between the checkpoints of a sweep: the cost of one more is reading its weights, not building a model.
 
-A full model of the same configuration and layout is read into the one that is there; an adapter takes the place of one whose
-configuration and layout are the same, over the same base files. What cannot be shown to end in the same bits as loading
-alone is loaded afresh.
+The weights of a full model are read into the loaded one if configuration and layout are the same; an adapter's replace those of one
+with the same configuration and layout, over the same base files. Unless the result is certain to be bit-identical to a fresh load,
+the model is loaded afresh.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.engines.models.weights import Layout, Weights
 ADAPTER = "adapter_model.safetensors"
 VOLATILE = {"_name_or_path", "transformers_version"}
 FLOATING = ("F", "BF")
-"""How the names of element types that a model can be loaded in begin."""
+"""Prefixes of element types that a model can be loaded in."""
 VOLATILE_ADAPTER = {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
 PLAIN_LORA = {
     "peft_type": ("LORA",),
@@ -42,17 +42,17 @@ PLAIN_LORA = {
 }
 """Keys of adapter_config.json that a LoRA may have to be swapped in place, with the values they may have (None: any).
 
-What is not here (initialisations that change the base, biases, saved modules, DoRA, another kind of adapter, ...) may leave a
-mark on the base or be computed from it.
+Anything else (initialisations that change the base, biases, saved modules, DoRA, another kind of adapter, ...) may change the base or
+be computed from it.
 """
 LARGE = 2**26
-"""Bytes of a model from which its memory is worth looking for at once; a small one's comes back by itself."""
+"""Bytes of a model from which dropping it runs the garbage collector at once."""
 MOVING_ROPE = ("dynamic", "longrope")
-"""Rotary frequencies that a forward pass changes in the model."""
+"""Kinds of rotary embeddings whose frequencies a forward pass changes in the model."""
 
 
 class _Kept(NamedTuple):
-    """What the model that is there was loaded from, apart from the numbers: one of the same can take its place."""
+    """What the kept model was loaded from, apart from its weights: one with an equal record can be read into it."""
 
     configuration: str
     layout: Layout
@@ -63,7 +63,7 @@ class _Kept(NamedTuple):
 class Shelf:
     """At most one model, on one device, loaded with one set of options.
 
-    `staging` holds the next one's weights; a GPU has one anyway.
+    `staging` holds the next one's weights; on a GPU there is one by default.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Shelf:
         self._model: Any = None
         self._kept: _Kept | None = None
         self._buffers: dict[str, torch.Tensor] = {}
-        """Of the model that is there, as they were when it was loaded."""
+        """Copies of the kept model's buffers, made when it was loaded."""
         self.staging = staging or (Staging(device) if device.type == "cuda" else None)
 
     def full(self, folder: Path, files: Sequence[Path]) -> Any:
@@ -137,12 +137,12 @@ class Shelf:
         self._buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()} if kept else {}
 
     def expect(self, files: Sequence[Path]) -> None:
-        """A full model of these safetensors files comes next."""
+        """Hint that a full model of these safetensors files is loaded next."""
         if self.staging is not None and files:
             self.staging.expect(files)
 
     def clear(self) -> None:
-        """Give the model's memory back, and that of staged weights."""
+        """Free the memory of the model and of staged weights."""
         if self.staging is not None:
             self.staging.clear()
         if self._model is not None:
@@ -174,7 +174,7 @@ class Shelf:
                     else:
                         for name, tensor in staged:
                             target = state[name]
-                            if tensor.dtype != target.dtype:  # a GPU changes it by itself, once it has it
+                            if tensor.dtype != target.dtype:  # copied as it is, then converted on the GPU
                                 tensor = tensor.to(target.device, non_blocking=True)
                             target.copy_(tensor, non_blocking=True)
                 self._restore_buffers(saved)
@@ -183,7 +183,7 @@ class Shelf:
             raise CheckpointError(f"cannot load the model in {folder}: {explain(error)}") from error
 
     def _restore_buffers(self, read: set[int]) -> None:
-        """What a forward pass may have left in buffers is as it was; buffers that come from the files are left alone."""
+        """Restore buffers that a forward pass may have changed. `read`: data pointers of those that were just read from files."""
         for name, buffer in self._model.named_buffers():
             before = self._buffers.get(name)
             if buffer.data_ptr() not in read and before is not None:
@@ -208,7 +208,7 @@ class Shelf:
 
 
 class _UnlikeError(Exception):
-    """The weights have no places of their own in the model that is there."""
+    """The weights have no places of their own in the kept model."""
 
 
 def _adapter_places(model: Any, names: set[str]) -> dict[str, torch.Tensor]:
@@ -222,7 +222,7 @@ def _adapter_places(model: Any, names: set[str]) -> dict[str, torch.Tensor]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where it cannot be read, which loading will say."""
+    """A JSON object; empty where it cannot be read, which loading will report."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -231,12 +231,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _has_code(folder: Path) -> bool:
-    """The model's code comes with the folder, or from elsewhere: config.json and the weights do not say what it does."""
+    """Whether the model has code of its own (auto_map), which config.json and the weights do not identify."""
     return "auto_map" in _read_json(folder / "config.json")
 
 
 def _dtype_is_certain(folder: Path, layout: Layout) -> bool:
-    """The configuration names the type to load in, or the weights are all of one: else their order in the files decides."""
+    """Whether the configuration names a dtype, or all weights have the same: else transformers takes the first one in the files."""
     config = _read_json(folder / "config.json")
     parts = [config, config.get("text_config")]
     named = any(part.get(key) for part in parts if isinstance(part, dict) for key in ("dtype", "torch_dtype"))
@@ -244,7 +244,7 @@ def _dtype_is_certain(folder: Path, layout: Layout) -> bool:
 
 
 def _configuration(folder: Path) -> str | None:
-    """config.json without what says nothing about the model; None for one under which a model is never kept."""
+    """config.json without irrelevant keys, as text; None for a model that is never kept (quantised, moving rotary frequencies)."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         text = json.dumps({key: value for key, value in config.items() if key not in VOLATILE}, sort_keys=True)
@@ -255,7 +255,7 @@ def _configuration(folder: Path) -> str | None:
 
 
 def _adapter_configuration(adapter: Path) -> str | None:
-    """adapter_config.json of a plain LoRA, without what does not change its numbers; None for any other."""
+    """adapter_config.json of a plain LoRA without keys that do not change its output, as text; None for any other."""
     try:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         meaning = {key: value for key, value in config.items() if key not in VOLATILE_ADAPTER and value}
@@ -266,7 +266,7 @@ def _adapter_configuration(adapter: Path) -> str | None:
         if meaning.get("peft_type") != "LORA":
             return None
         meaning["init_lora_weights"] = None
-        # Patterns as they stand: peft takes the first that fits.
+        # Patterns in their own order: peft takes the first that matches.
         return json.dumps([[key, sorted(v) if isinstance(v, list) else v] for key, v in sorted(meaning.items())])
     except (OSError, ValueError, TypeError, AttributeError):
         return None

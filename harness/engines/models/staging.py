@@ -1,8 +1,8 @@
-"""The next checkpoint's weights in host memory, read by a thread while this one is scored; from there a GPU copies by itself.
+"""The next checkpoint's weights in host memory, read by a thread while the current one is scored.
 
-For a GPU the memory is pinned and kept from checkpoint to checkpoint, because pinning is slow. Weights are handed out only
-if their files are still what they were before they were read: a checkpoint is identified between the two, so what is
-handed out is what was identified. Nothing fails here: without staged weights the usual load follows, and says what is wrong.
+For a GPU the memory is pinned, so that copies from it are asynchronous, and kept from checkpoint to checkpoint, because pinning is
+slow. Weights are used only if their files did not change since before they were read: the checkpoint is identified in between, so the
+weights are those that were identified. Errors are not raised here: without staged weights the usual load follows, and raises them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from harness.engines.models.load import free_memory
 from harness.engines.models.weights import DTYPES, read_whole
 
 SHARE = 0.5
-"""Of the host's free memory that may be taken."""
+"""Share of the host's free memory that may be taken."""
 PIECE = 2**26
-"""Bytes read at a time; a thread that is no longer wanted ends after one."""
+"""Bytes read at a time; cancellation is checked after each piece."""
 ALIGNMENT = 256
 """Bytes. Where a file's tensors may begin."""
 CGROUP = Path("/sys/fs/cgroup")
 
 Weights = list[tuple[str, torch.Tensor]]
-"""Every tensor of the files by name, as it stands there."""
+"""Name and tensor, in the files' own element types."""
 
 
 @dataclass(slots=True)
 class _Reading:
-    """Some files on their way into memory."""
+    """Files that are being read into memory by a thread."""
 
     files: tuple[Path, ...]
     stop: threading.Event
@@ -45,7 +45,7 @@ class _Reading:
     weights: Weights | None = None
 
     def end(self) -> None:
-        """Wait until the thread has seen that nobody wants these any more."""
+        """Cancel the read and join the thread."""
         self.stop.set()
         if self.thread is not None:
             self.thread.join()
@@ -59,21 +59,23 @@ class Staging:
         self._memory = torch.empty(0, dtype=torch.uint8)
         self._reading: _Reading | None = None
         self._copied: torch.cuda.Event | None = None
-        """When a GPU has copied what was handed out last."""
+        """Recorded after the copies from the memory that were started last."""
 
     def expect(self, files: Sequence[Path]) -> None:
-        """These come next: read them, in place of whatever was here."""
+        """Start to read these files, discarding what was read before."""
         self._drop()
         reading = _Reading(tuple(files), threading.Event())
         reading.thread = threading.Thread(target=self._read, args=(reading,), name="staging", daemon=True)
         self._reading = reading
-        # A thread that is inside torch when the interpreter goes away takes the process down with it.
+        # A thread that is inside torch while the interpreter shuts down crashes the process.
         atexit.register(reading.end)
         reading.thread.start()
 
     @contextlib.contextmanager
     def taken(self, files: Sequence[Path]) -> Iterator[Weights | None]:
-        """The weights of these files, once they are read, to be copied inside; None where they are not here as they are now."""
+        """Within the block the weights of these files (waits until they are read), to be copied; None if other files, or older
+        versions of these, were read.
+        """
         reading = self._reading
         if reading is None or reading.files != tuple(files):
             self._drop()
@@ -90,7 +92,7 @@ class Staging:
                 self._copied = torch.cuda.current_stream(self._device).record_event()
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._drop()
         self._memory = torch.empty(0, dtype=torch.uint8)
 
@@ -109,7 +111,7 @@ class Staging:
                 reading.identities = found
 
     def _reserve(self, size: int) -> bool:
-        """Whether there is memory for it now, of which nothing is being copied."""
+        """Whether there is memory for `size` bytes. Waits until a GPU has finished copying from it."""
         if self._copied is not None:
             self._copied.synchronize()
         if self._memory.numel() >= size:
@@ -133,7 +135,7 @@ class Staging:
                 stream.seek(header.start)
                 for start in range(0, header.n_bytes, PIECE):
                     if reading.stop.is_set():
-                        raise InterruptedError("these weights are no longer wanted")
+                        raise InterruptedError("cancelled")
                     read_whole(stream, view[start : start + PIECE])
             for entry in header.entries:
                 dtype = DTYPES[entry.dtype]
@@ -143,7 +145,7 @@ class Staging:
 
 
 def free_host_memory() -> int:
-    """Bytes that this process may still take: what the machine has free, within the limit of its container."""
+    """Bytes that this process may still allocate: the machine's free memory, within the limit of its cgroup."""
     free = free_memory(torch.device("cpu"))
     with contextlib.suppress(OSError, ValueError, KeyError):
         limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))

@@ -17,7 +17,7 @@ TEXTS = (
     "<s></s><pad><|im_start|>user<|im_end|>[INST]",
     "",
 )
-"""What tokenizers are told apart by; each one's own special tokens come on top."""
+"""Texts whose ids tell tokenizers apart; a text with each tokenizer's own special tokens is added."""
 
 
 def probe_ids(tokenizer: Any) -> list[list[int]]:
@@ -32,8 +32,8 @@ def probe_ids(tokenizer: Any) -> list[list[int]]:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """Over vocabulary, merges, rules, special tokens and chat template; and over ids of a probe wherever a tokenizer does more than
-    the fast backend that it is written down as (`split_special_tokens`, code of its own, a slow tokenizer).
+    """Digest of vocabulary, merges, rules, special tokens and chat template. If a tokenizer's ids differ from those of its serialised
+    fast backend (`split_special_tokens`, code of its own), or it is a slow one, also of the ids of the probe texts.
 
     Raises CheckpointError for one that encodes at random.
     """
@@ -54,7 +54,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 
 def _check_settled(tokenizer: Any) -> None:
-    """Refuse what training may use and a score may not: merges dropped, or pieces sampled, at random."""
+    """Refuse random encoding (BPE dropout, sampled pieces), which is for training only. Raises CheckpointError."""
     dropout = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "dropout", None)
     if dropout or probe_ids(tokenizer) != probe_ids(tokenizer):
         what = f"merges are dropped at random (dropout {dropout:g})" if dropout else "two calls give other ids"
@@ -79,7 +79,7 @@ def _special_tokens(tokenizer: Any) -> list[str]:
 
 
 def _slow(tokenizer: Any) -> dict[str, Any]:
-    """Everything that a tokenizer without a fast backend encodes by: its class, its vocabulary and merges, its options."""
+    """Everything that decides how a tokenizer without a fast backend encodes: class, vocabulary, merges, options."""
     model: Any = getattr(tokenizer, "sp_model", None)
     ranks = getattr(tokenizer, "bpe_ranks", None)
     options = {
@@ -104,4 +104,4 @@ PLACES = (
     "special_tokens_map_file",
     "chat_template",
 )
-"""Options of a slow tokenizer that say where it was found, or that count elsewhere."""
+"""Options of a slow tokenizer that are paths, or that are part of the digest already."""

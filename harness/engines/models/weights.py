@@ -1,7 +1,7 @@
-"""Weights from safetensors files into memory of this process's own: never mapped, so a file that shrinks is an error, not a signal.
+"""Reads weights from safetensors files, never mapping them: a file that shrinks is an error, and does not kill the process.
 
-Every tensor begins at a multiple of ALIGNMENT: which vector instructions a product takes, and with them its last place, may
-depend on where its operands lie.
+Every tensor begins at a multiple of ALIGNMENT, because the vector instructions of a product, and with them its last place, may
+depend on the alignment of its operands.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ DTYPES = {code: dtype for dtype, code in DTYPE_CODES.items()}
 
 
 class Layout(NamedTuple):
-    """What files hold, apart from the numbers: equal layouts under equal configurations load in the same way."""
+    """Names, types and shapes of tensors: equal layouts under equal configurations load in the same way."""
 
     tensors: frozenset[tuple[str, str, tuple[int, ...]]]
     """Name, element type, shape."""
 
     @property
     def names(self) -> set[str]:
-        """Of the tensors."""
+        """Names of the tensors."""
         return {name for name, _, _ in self.tensors}
 
 
@@ -43,7 +43,7 @@ class Weights:
         entries = [entry for header in self._headers for entry in header.entries]
         self.layout = Layout(frozenset((entry.name, entry.dtype, tuple(entry.shape)) for entry in entries))
         self.unique = len(self.layout.names) == len(entries)
-        """No name stands in two files."""
+        """Whether no name is in two files."""
 
     def read_into(self, targets: dict[str, torch.Tensor]) -> None:
         """Fill each tensor's target, of the same shape, converting where its type is another. Raises EOFError or OSError."""
@@ -82,8 +82,8 @@ def read_whole(stream: Any, view: memoryview) -> None:
 
 
 def own_memory(model: torch.nn.Module, *, every: bool = False) -> None:
-    """Give every weight and buffer on the CPU aligned memory of its own, where it has none; with `every` in any case, since a file
-    that is mapped looks like memory.
+    """Copy weights and buffers on the CPU whose memory is not aligned; with `every` all of them, since memory of a mapped file may be
+    aligned too.
     """
     for tensor in _tensors(model):
         if tensor.device.type == "cpu" and (every or tensor.data_ptr() % ALIGNMENT):

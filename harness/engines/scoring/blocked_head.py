@@ -13,7 +13,7 @@ from harness.engines.scoring.products import Linear, choose_linear
 ROWS = 512
 COLUMNS = 8192
 CACHED_ROWS = 16
-"""Rows of a block that log-sum-exp takes at a time on one thread; several threads share out all."""
+"""Rows of a block that log-sum-exp takes at a time on one thread; with several threads it takes all of them at once."""
 
 
 def blocked_logprob(

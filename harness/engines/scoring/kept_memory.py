@@ -1,7 +1,7 @@
-"""Memory that torch frees on a CPU is kept for its next tensor while a model is scored, and given back afterwards.
+"""Keeps memory that torch frees on a CPU for its next tensor while a model is scored, and returns it to the system afterwards.
 
-glibc maps every large block anew and unmaps it when it is freed, so each intermediate result would be paid for page by
-page in the kernel. Other C libraries, and other devices, are left as they are.
+glibc maps every large block anew and unmaps it when it is freed, so each intermediate result would cost page faults in the
+kernel. Other C libraries, and other devices, are left as they are.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import torch
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""glibc's names for what mallopt sets."""
+"""Numbers of mallopt's parameters in glibc (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD)."""
 KEPT = 2**30
 """Bytes. Blocks below it come from the heap, and as much of the heap's end stays mapped."""
 USUAL = {MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26}
-"""Bytes. Where glibc's own adjustment ends in any program that frees large blocks; what holds again afterwards."""
+"""Bytes. The values that glibc's own adjustment reaches in any program that frees large blocks; set again afterwards."""
 
 
 @contextlib.contextmanager

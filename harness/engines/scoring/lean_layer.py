@@ -5,8 +5,8 @@ buffers that are there already, a norm is one kernel on a GPU, and on a CPU elem
 which stays in the processor's cache. The last layer's queries are computed for predicting rows only. In half precision an
 intermediate result is rounded less often than in stock code, never more often.
 
-Stock code is needed for nothing but these layers' weights, so only classes whose code is known are taken; whether the result is
-right is tried all the same (score.py).
+Only the weights of the stock layers are used, so only classes whose code is known are replaced; the result is still tried for each
+kind of model (recipe.py) and proved for each checkpoint (proof.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.engines.scoring.products import choose_linear
 
 _everywhere: Any = torch.nn.modules.module
 KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
-"""Whose decoder layers are pre-norm, rotary, gated by SiLU, with the submodules' names of Llama."""
+"""Model families whose decoder layers are pre-norm, rotary, gated by SiLU, with the submodules' names of Llama."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 BLOCK = 2**17
 """Elements of each operand that elementwise work takes at a time on one thread: 512 KiB in float32."""
@@ -40,20 +40,20 @@ class Buffers:
         self._kept: dict[tuple[str, torch.dtype, torch.device], torch.Tensor] = {}
 
     def take(self, name: str, rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
-        """Shape [rows, columns], with whatever was there."""
+        """A buffer of shape [rows, columns], not initialised."""
         size, key = rows * columns, (name, like.dtype, like.device)
         if key not in self._kept or self._kept[key].numel() < size:
             self._kept[key] = like.new_empty(size)
         return self._kept[key][:size].view(rows, columns)
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._kept.clear()
 
 
 @contextlib.contextmanager
 def lean_layers(model: Any, buffers: Buffers) -> Iterator[None]:
-    """Layers of a known kind run as here inside, as before afterwards."""
+    """Within the block, layers of a known kind run this module's code."""
     changed = []
     try:
         for module in model.modules():
@@ -67,14 +67,14 @@ def lean_layers(model: Any, buffers: Buffers) -> Iterator[None]:
 
 
 def is_known(module: Any) -> bool:
-    """A decoder layer of a known kind, on one device, every part of it as its class made it."""
+    """Whether a module is a decoder layer of a known kind, on one device, with no part replaced."""
     kind = _kind(module)
-    # A hook may keep what it sees, and what is in a buffer is written over.
+    # A hook may keep a reference to its input or output, whose buffer is overwritten later.
     if kind is None or any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
         return False
     attn, mlp = module.self_attn, module.mlp
     if (type(attn).__name__, type(mlp).__name__) != (f"{kind}Attention", f"{kind}MLP"):
-        return False  # something else stands there, which may have no such parts
+        return False  # another module, which may have no such parts
     norms = [module.input_layernorm, module.post_attention_layernorm]
     norms += [attn.q_norm, attn.k_norm] if kind == "Qwen3" else []
     parts = [(attn, f"{kind}Attention"), (mlp, f"{kind}MLP"), *((norm, f"{kind}RMSNorm") for norm in norms)]
@@ -96,7 +96,7 @@ def is_known(module: Any) -> bool:
 
 
 def _written_by_transformers(layer: Any, *parts: Any) -> bool:
-    """Nobody has put other code into these classes, or into the function that turns positions."""
+    """Whether the layer's classes and `apply_rotary_pos_emb` run transformers' own code (are not monkeypatched)."""
     home: Any = sys.modules[layer.__module__]
     found: list[Any] = [home.apply_rotary_pos_emb, home.rotate_half, *(part.forward for part in (layer, *parts))]
     while found:
@@ -116,7 +116,7 @@ def _kind(module: Any) -> str | None:
 
 
 class _Projection:
-    """A linear module, multiplied with directly where nothing was done to it; an adapter's is called."""
+    """A linear module: a plain one is multiplied with directly, any other (an adapter's) is called."""
 
     def __init__(self, module: Any) -> None:
         plain = type(module) is torch.nn.Linear and "forward" not in module.__dict__
@@ -220,7 +220,7 @@ class _LeanLayer:
 
 
 def _blocks(tensor: torch.Tensor) -> Iterator[slice]:
-    """Rows that elementwise work takes at a time. Several threads, or a GPU, take all: what they share out must be worth it."""
+    """Rows that elementwise work takes at a time: all of them on a GPU or with several threads, which need large pieces of work."""
     whole = tensor.device.type != "cpu" or torch.get_num_threads() > 1
     rows = max(1, len(tensor) if whole else BLOCK * len(tensor) // max(1, tensor.numel()))
     return (slice(start, start + rows) for start in range(0, len(tensor), rows))

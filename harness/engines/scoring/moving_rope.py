@@ -1,7 +1,7 @@
-"""Rotary frequencies that depend on how long a pass is (`rope_type: dynamic`, "dynamic NTK"), and stay in the model after it.
+"""Rotary frequencies that depend on the length of a forward pass (`rope_type: dynamic`, "dynamic NTK") and stay in the model after it.
 
-A sequence by itself is read with those of its own length. So before each pass what an earlier one left is taken back, and
-beyond the length that the model was trained on, sequences of one length only share a pass.
+A sequence by itself is read with the frequencies of its own length. So the model's original frequencies are restored before each
+pass, and sequences longer than the model was trained on share a pass only with others of the same length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def own_frequencies_beyond(model: Any) -> int | None:
 
 
 def settle(model: Any) -> None:
-    """Frequencies as they were when the model was built."""
+    """Restore the frequencies that the model was built with."""
     for module in _moving(model):
         for name, original in list(module.named_buffers(recurse=False)):
             if name.endswith("original_inv_freq"):

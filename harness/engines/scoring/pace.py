@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices: the rough unit of every estimate. Tried out, in a fraction of a second."""
+"""How fast this machine multiplies matrices, measured in a fraction of a second: the basis of estimates of time."""
 
 from __future__ import annotations
 

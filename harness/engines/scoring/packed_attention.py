@@ -1,7 +1,7 @@
 """Attention over a pack: every row sees its own path through the prefix tree.
 
-Registered with transformers' attention interface, so that a stock model's own attention layers call it. What it needs to know
-of the forward pass that is under way is in PASS.
+Registered with transformers' attention interface, so that a stock model's own attention layers call it. The state of the current
+forward pass is in the context variable PASS.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from harness.engines.scoring.reads import Group
 
 ATTENTION = "harness_packed"
 ENTRIES = frozenset({"s_aux", "position_bias", "cache", "head_mask"})
-"""What some attentions are given that this one does not do."""
+"""Arguments that some models pass to their attention and that this one does not support."""
 
 ALONE = 32
-"""Fewest query rows of a read that gets a call of its own on a CPU."""
+"""Query rows from which a read gets a call of its own on a CPU."""
 
 
 class UnsupportedError(Exception):
-    """The model asks for something the packed path does not do. Says what."""
+    """The model needs something that the packed path does not support. The message says what."""
 
 
 class KeysKnownError(Exception):
@@ -35,11 +35,11 @@ class KeysKnownError(Exception):
 
 
 Rows = slice | torch.Tensor
-"""Rows of a pack: neighbours, read where they lie, or indices on the device."""
+"""Rows of a pack: a slice, which is read without a copy, or indices on the device."""
 
 
 class Loader:
-    """Index arrays on their way to a device, all in one copy that the host does not wait for."""
+    """Copies index arrays to a device, all in one asynchronous copy."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         self._device = device
@@ -49,7 +49,7 @@ class Loader:
             self._there = torch.empty(size, dtype=torch.int64, device=device)
 
     def __call__(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Where the array will be once it is sent, in its shape."""
+        """A tensor of the array's shape that has its content after `send`."""
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self._device.type == "cpu":
             return tensor
@@ -59,7 +59,7 @@ class Loader:
         return self._there[part].view(array.shape)
 
     def send(self) -> None:
-        """Fill everything that was handed out."""
+        """Start the copy that fills all tensors returned so far."""
         if self._device.type != "cpu":
             self._there[: self._used].copy_(self._here[: self._used], non_blocking=True)
 
@@ -96,7 +96,7 @@ class Call:
 
 
 def calls(groups: Sequence[Group], device: torch.device) -> list[Call]:
-    """On a CPU reads of some length each by itself: copies and padding cost more there than a call does."""
+    """An attention call per group; on a CPU one per read of at least ALONE rows, since a call costs less there than copies and padding."""
     found: list[Group] = []
     for group in groups:
         apart = device.type == "cpu" and len(group.q) > 1 and int(group.real.sum(axis=1).min()) >= ALONE
@@ -114,14 +114,14 @@ def _rows(rows: npt.NDArray[np.int64], load: Loader) -> Rows:
 
 
 def on_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """A copy that the host does not wait for: a GPU reads it from pinned memory."""
+    """An asynchronous copy to the device, from pinned memory for a GPU."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 @dataclass(slots=True)
 class Pass:
-    """What the attention function needs to know about the forward pass that is under way."""
+    """The state of the current forward pass, for the attention function."""
 
     calls: list[Call]
     row_calls: list[Call]
@@ -146,7 +146,10 @@ def attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D]."""
+    """Every row attends to its own path. `query` has shape [1, heads, T, D]; the result [1, T, heads, D].
+
+    Raises UnsupportedError.
+    """
     current = PASS.get()
     for name in ENTRIES & kwargs.keys():
         if kwargs[name] is not None:
@@ -182,7 +185,10 @@ def attention(
 
 
 def _take(tensor: torch.Tensor, rows: Rows, n: int) -> torch.Tensor:
-    """Rows of [1, heads, T, D] as [n, heads, len(rows) / n, D]. Projections lie in memory token by token, so do copies."""
+    """Rows of [1, heads, T, D] as [n, heads, len(rows) / n, D].
+
+    Copies are laid out token by token in memory, as projections are.
+    """
     if isinstance(rows, slice):
         return tensor[:, :, rows]
     taken = tensor[0].transpose(0, 1).index_select(0, rows)
@@ -190,7 +196,7 @@ def _take(tensor: torch.Tensor, rows: Rows, n: int) -> torch.Tensor:
 
 
 def _takes_shared(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> bool:
-    """Whether a fused kernel reads keys that heads share where they are: on a GPU that depends on types and on the mask."""
+    """Whether a fused kernel supports grouped-query attention without copies of the keys: on a GPU that depends on types and mask."""
     if q.device.type != "cuda":
         return q.device.type == "cpu" or mask is None
     backends: Any = torch.backends.cuda

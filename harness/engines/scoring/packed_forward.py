@@ -1,9 +1,8 @@
 """A stock transformers causal LM over packs: attention follows the prefix tree, the last layer and the head see only
 the rows that predict something.
 
-The model's own code runs. Its attention is replaced through transformers' attention interface, its last decoder layer is
-given fewer rows by a hook, and both are as before afterwards. Whether a model allows it is not known here but tried
-(recipe.py).
+The model's own code runs. Its attention is replaced through transformers' attention interface, a hook gives its last decoder layer
+fewer rows, and both are restored afterwards. Whether a model allows it is found by trial (recipe.py).
 """
 
 from __future__ import annotations
@@ -29,7 +28,9 @@ from harness.engines.scoring.packed_attention import (
     on_device,
 )
 from harness.engines.scoring.packs import Pack
+from harness.engines.scoring.probe import implementation
 from harness.engines.scoring.products import chosen_products
+from harness.engines.scoring.structure import decoder_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,34 +91,28 @@ class PackedModel:
 
     @contextlib.contextmanager
     def prepared(self) -> Iterator[PackedModel]:
-        """Attention and hooks in place; everything as before afterwards."""
+        """Within the block attention and hooks are in place. Raises UnsupportedError for attention that is not transformers'."""
         from transformers import AttentionInterface
 
         AttentionInterface.register(ATTENTION, attention)
-        found: list[Any] = [getattr(module, "config", None) for module in self.model.modules()]
-        configs = {id(config): config for config in found if hasattr(config, "_attn_implementation_internal")}
-        before = {key: config._attn_implementation_internal for key, config in configs.items()}
-        for name in set(before.values()):
-            known: Any = AttentionInterface().get(name)
-            known = inspect.unwrap(getattr(known, "func", known))
-            if known not in (None, attention) and not getattr(known, "__module__", "").startswith("transformers."):
-                raise UnsupportedError(f"attention of its own, {name}")
-        last = last_layer(self.model) if self.recipe.narrow_last else None
-        lean = lean_layers(self.model, self.buffers) if self.recipe.lean else contextlib.nullcontext()
-        with chosen_products(self.model), lean:  # before our own hooks: a layer with hooks runs its own code
-            handles = [self.head.register_forward_pre_hook(self._before_head)]
-            if last is not None:
-                handles.append(last.register_forward_pre_hook(self._before_last, with_kwargs=True))
-            try:
-                for config in configs.values():
-                    config._attn_implementation_internal = ATTENTION
-                yield self
-            finally:
-                for handle in handles:
-                    handle.remove()
-                for key, config in configs.items():
-                    config._attn_implementation_internal = before[key]
-                self.buffers.clear()
+        with implementation(self.model, ATTENTION) as before:
+            for name in before:
+                known: Any = AttentionInterface().get(name)
+                known = inspect.unwrap(getattr(known, "func", known))
+                if known not in (None, attention) and not getattr(known, "__module__", "").startswith("transformers."):
+                    raise UnsupportedError(f"attention of its own, {name}")
+            last = last_layer(self.model) if self.recipe.narrow_last else None
+            lean = lean_layers(self.model, self.buffers) if self.recipe.lean else contextlib.nullcontext()
+            with chosen_products(self.model), lean:  # before our own hooks: a layer with hooks runs its own code
+                handles = [self.head.register_forward_pre_hook(self._before_head)]
+                if last is not None:
+                    handles.append(last.register_forward_pre_hook(self._before_last, with_kwargs=True))
+                try:
+                    yield self
+                finally:
+                    for handle in handles:
+                        handle.remove()
+                    self.buffers.clear()
 
     def _before_last(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Compute the last layer's keys over all rows, then let it go on with the predicting rows only."""
@@ -138,11 +133,10 @@ class PackedModel:
 
 def last_layer(model: Any) -> Any:
     """The last decoder layer. Raises UnsupportedError."""
-    depth = getattr(getattr(model.config, "text_config", None) or model.config, "num_hidden_layers", None)
-    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth]
-    if not stacks:
+    layers = decoder_layers(model)
+    if not layers:
         raise UnsupportedError("no list of decoder layers")
-    return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()))[-1]
+    return layers[-1]
 
 
 def _narrow(value: Any, rows: Any, width: int) -> Any:

@@ -44,11 +44,11 @@ class Pack:
     """Which pair a predicted token belongs to, shape [E]."""
     n_pairs: int
     n_pair_tokens: int
-    """Tokens its pairs would read one by one: at least T."""
+    """Tokens that its pairs would read without sharing: at least T."""
 
 
 class PackPlan:
-    """The pairs of a field, to be packed for whatever budget a model turns out to have; packs are kept for the next one."""
+    """The pairs of a field and their packs by budget, which are kept for the next model."""
 
     def __init__(self, pairs: Sequence[TokenPair]) -> None:
         self.pairs = tuple(pairs)
@@ -70,13 +70,13 @@ class PackPlan:
         return (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
 
     def chosen(self, key: Hashable, sample: Callable[[], list[int]]) -> list[int]:
-        """The pairs that are compared with another way of scoring them: chosen once for whatever `key` says they depend on."""
+        """Indices of the pairs whose scores are proved: `sample()`, called once per `key`, which has everything it depends on."""
         if key not in self._chosen:
             self._chosen[key] = sample()
         return self._chosen[key]
 
     def packs(self, *, tokens: int, rows: int, slack: int = 0) -> list[Pack]:
-        """All pairs in packs of at most `tokens` tokens and `rows` predicting rows, where a single pair allows it."""
+        """All pairs in packs of at most `tokens` tokens and `rows` predicting rows; a pair larger than that is a pack by itself."""
         key = tokens, rows, slack
         if key not in self._packs:
             self._packs[key] = self.packs_of(range(len(self.pairs)), tokens=tokens, rows=rows, slack=slack)
@@ -94,8 +94,8 @@ def pack_pairs(
 ) -> list[Pack]:
     """A pair reads all its ids but the last; its row at depth d predicts the id at d + 1.
 
-    `join`: endings of one beginning may look at their common past in one read, each masked from the others. NaN and
-    infinity get past a mask, so pairs that come out broken are to be packed again without. `slack`: as group_reads has it.
+    `join`: endings of one beginning may attend to their common past in one read, each masked from the others. Masks do not stop
+    NaN and infinity, so pairs whose score is not finite have to be packed again without. `slack`: as in group_reads.
     """
     if not len(chosen):
         return []
@@ -172,7 +172,7 @@ def _pack(
 
 
 def _row_reads(reads: Mapping[int, Read], rows: Indices) -> dict[int, Read]:
-    """The same reads by predicting rows only, each path as far as its last one sees."""
+    """The same reads for the predicting rows only, each path up to the last row that is attended to."""
     found = {}
     for node, read in reads.items():
         low, high = np.searchsorted(rows, [read.q[0], read.q[-1] + 1]).tolist()

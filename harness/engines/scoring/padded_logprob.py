@@ -1,6 +1,6 @@
-"""Log-probabilities of responses by padded batches: the path that every causal LM takes, and the yardstick of the other.
+"""Log-probabilities of responses by padded batches: works for every causal LM, and is what the packed path is compared with.
 
-No padding effect, log-softmax in float32 or wider, sums in float64. Knows ids and a model, nothing else.
+Padding changes no score; log-softmax in float32 or wider, sums in float64. Knows ids and a model, nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from harness.core.errors import EngineError
 from harness.core.tokens import TokenPair
 from harness.engines.scoring.moving_rope import settle
 from harness.engines.scoring.scores import Scores
+from harness.engines.scoring.structure import text_config
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 """Default tokens per batch, padding included."""
@@ -52,7 +53,7 @@ def score_padded(
     The sum runs over the response's tokens; log-softmax is computed in float32 (float64 for a float64 model) and
     summed in float64 whatever the model's dtype. NaN or infinity in the logits comes out as a value that is not finite.
     The head is applied to the rows that predict a response token and to no others. The model's train/eval state,
-    gradients, hooks and the random state are as before afterwards. Running out of memory halves the batch and goes on.
+    gradients, hooks and the random state are restored. Running out of memory halves the batch and goes on.
     Raises EngineError when a single pair does not fit, or the model does not return logits.
     """
     device = next(model.parameters()).device
@@ -123,9 +124,9 @@ def _take(
 def _score_batch(
     model: Any, pairs: Sequence[TokenPair], batch: Sequence[int], device: torch.device, greedy: bool
 ) -> Entries:
-    """Rows are padded on the right, which causal attention never looks at. The host does not wait for a GPU.
+    """Rows are padded on the right, which causal attention never looks at. Nothing here waits for a GPU.
 
-    Padding repeats a row's first token, which it reads anyway: a broken embedding cannot come in from outside.
+    Padding repeats a row's first token, so that a row never reads a (possibly broken) embedding that is not its own.
     """
     width = max(len(pairs[index].ids) for index in batch) - 1
     ids = np.empty((len(batch), width), dtype=np.int64)
@@ -195,7 +196,7 @@ def vocabulary_size(model: Any) -> int:
     weight = getattr(head, "weight", None)
     if weight is not None:
         return int(weight.shape[0])
-    return int(getattr(getattr(model.config, "text_config", None) or model.config, "vocab_size", 2**15))
+    return int(getattr(text_config(model), "vocab_size", 2**15))
 
 
 def embedded_tokens(model: Any) -> int:
@@ -207,7 +208,7 @@ def embedded_tokens(model: Any) -> int:
 
 @contextlib.contextmanager
 def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
-    """Evaluation mode without gradients or autocast, and everything as it was afterwards, module by module."""
+    """Evaluation mode without gradients or autocast; train/eval state (per module) and random state are restored afterwards."""
     training = [module for module in model.modules() if module.training]
     devices = [device] if device.type == "cuda" else []
     with (
@@ -228,8 +229,8 @@ def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unplanned_attention() -> Iterator[None]:
-    """Without cuDNN's attention, which torch takes first on recent GPUs: it makes a plan for every shape it has not seen, for
-    some tenths of a second each, and hardly two batches or packs have the same. Stays where it was all that was allowed.
+    """Without cuDNN's attention, which torch prefers on recent GPUs: it plans for every new shape, some tenths of a second each, and
+    hardly two batches or packs have the same shape. Left on where the math implementation is off, as it may be the only one allowed.
     """
     backends: Any = torch.backends.cuda
     planned = backends.cudnn_sdp_enabled()

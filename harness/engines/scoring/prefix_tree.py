@@ -1,4 +1,4 @@
-"""Sequences that share beginnings, as a tree in which each shared beginning stands once. Arithmetic on token ids."""
+"""Sequences that share beginnings, as a tree in which each shared beginning is stored once. Arithmetic on token ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 Ids = npt.NDArray[np.int32]
 
 MIN_SHARED = 16
-"""Tokens. A shorter shared beginning is read again: attention over two pieces would cost more."""
+"""Tokens. A shorter shared beginning is read once per sequence: attention over two pieces would cost more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def build_tree(sequences: Sequence[Ids], *, min_shared: int = MIN_SHARED) -> Pre
     """The prefix tree of sequences of at least one token each.
 
     Sorted, sequences share most with their neighbours, so the tree is the hierarchy of minima of the neighbours' common
-    prefixes. A duplicate adds nothing. Every sequence ends where a node ends, so whatever passes through a node reads all
-    of it: what is broken in one sequence cannot reach another.
+    prefixes. A duplicate adds nothing. Every sequence ends at the end of a node, so a sequence reads all of each node on its path
+    and nothing of others: NaN in one sequence cannot reach another.
     """
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">u4").tobytes())
     owner = list(range(len(order)))

@@ -1,7 +1,7 @@
-"""One sequence through a model's own code, with every call of its attention watched: the masks it would be given are those that
-its arguments describe, and each decoder layer mixes tokens by attention alone, once.
+"""Runs one sequence through a model's own code and records every call of its attention: whether the masks are the ones that its
+arguments describe, and whether every decoder layer calls attention exactly once.
 
-What is found does not depend on the weights. Masks are compared at the sequence's length, so a window shows from there on.
+The result does not depend on the weights. Masks are compared at the sequence's length, so a longer sliding window is not seen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROBE = "harness_probe"
 
 @dataclass(slots=True)
 class Seen:
-    """What the attention of one forward pass was asked for."""
+    """What was observed of the attention in one forward pass. `problem`: why the packed path cannot replace it, None if it can."""
 
     n_calls: int = 0
     problem: str | None = None
@@ -28,7 +28,7 @@ class Seen:
     _told: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
     def told(self, n: int, window: int | None) -> torch.Tensor:
-        """What attention is told of: itself and the rows before, at most `window` of them in all. Shape [n, n]."""
+        """The mask that the arguments describe: each row sees itself and the rows before, `window` in all at most. Shape [n, n]."""
         if window not in self._told:
             row = torch.arange(n)
             mask = row[None, :] <= row[:, None]
@@ -40,10 +40,7 @@ SEEN: ContextVar[Seen] = ContextVar("harness_seen")
 
 
 def probe(model: Any, ids: torch.Tensor, n_layers: int) -> Seen:
-    """What the model's attention was asked for over `ids`, shape [1, T]; `problem` says why it cannot be followed, where it cannot.
-
-    Raises whatever the model's own code raises.
-    """
+    """Observe the model's attention over `ids`, shape [1, T]. Raises whatever the model's own code raises."""
     seen = Seen()
     token = SEEN.set(seen)
     try:
@@ -69,7 +66,7 @@ def _watched(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def implementation(model: Any, name: str) -> Iterator[set[str]]:
-    """Every part of the model asks transformers for the attention `name` inside. Gives the names that were set before."""
+    """Within the block every part of the model uses transformers' attention `name`. Yields the names that were set before."""
     found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
     configs = {id(config): config for config in found if hasattr(config, "_attn_implementation_internal")}
     before = {key: config._attn_implementation_internal for key, config in configs.items()}
@@ -101,7 +98,7 @@ def _attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Compares the mask that came along with what the other arguments say. What it returns means nothing: zeros."""
+    """Compares the mask with what the other arguments describe. Returns zeros."""
     seen = SEEN.get()
     seen.n_calls += 1
     n = query.shape[2]

@@ -23,7 +23,7 @@ VARIABLE = "HARNESS_PRODUCTS"
 CHOICES = ("auto", "blas", "onednn")
 ROWS = 512
 FEWEST_ROWS = 32
-"""Products of fewer rows stay with F.linear: they wait for memory, whoever multiplies."""
+"""Products of fewer rows stay with F.linear: memory bandwidth limits them in either library."""
 SIZE = 768
 """Rows and columns of the trial's weight: some milliseconds a product, and the proportions of a layer's."""
 REPEATS = 7
@@ -35,7 +35,7 @@ EXACT = 1e-5
 Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 _tried: dict[tuple[Any, ...], bool] = {}
 _fixed: list[str] = []
-"""At most one entry: what a run folder said, or was told."""
+"""At most one entry: the library fixed by `fix_products`."""
 
 
 def onednn_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -47,12 +47,12 @@ def onednn_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
 
 
 def has_onednn() -> bool:
-    """torch was built with oneDNN and has the operator."""
+    """Whether torch was built with oneDNN and has the operator."""
     return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def asked_for() -> str:
-    """What the environment says: auto, blas or onednn. Raises SpecError."""
+    """The value of $HARNESS_PRODUCTS: auto (the default), blas or onednn. Raises SpecError."""
     choice = os.environ.get(VARIABLE, "auto")
     if choice not in CHOICES:
         raise SpecError(f"{VARIABLE} is {choice!r}; use one of {', '.join(CHOICES)}")
@@ -60,9 +60,9 @@ def asked_for() -> str:
 
 
 def fix_products(stored: str | None) -> str:
-    """Decide for the rest of this process, `blas` or `onednn`: as a run folder `stored` it, else as the environment or a trial says.
+    """Fix `blas` or `onednn` for the rest of this process: the one `stored` in a run folder, else by the environment or a trial.
 
-    Raises SpecError for an unknown choice, StateError where the stored one cannot be had or another is asked for.
+    Raises SpecError for an unknown choice, StateError where the stored one is not available or the environment asks for another.
     """
     asked = asked_for()
     choice = stored or (("onednn" if _onednn_is_better() else "blas") if asked == "auto" else asked)
@@ -87,7 +87,7 @@ def choose_linear(weight: torch.Tensor) -> Linear:
 
 
 def _onednn_is_better() -> bool:
-    """Same results, and clearly less time; tried once per process."""
+    """Whether oneDNN gives the same results in clearly less time; tried once per process and number of threads."""
     if not has_onednn():
         return False
     key = torch.get_num_threads(), torch.get_float32_matmul_precision()
@@ -110,13 +110,13 @@ def _try() -> bool:
             start = clock()
             linear(x, weight, None)
             taken.append(clock() - start)
-    # The least of each: other work on the machine only ever adds.
+    # The minimum of each: other work on the machine can only add time.
     return min(times[F.linear]) > GAIN * min(times[onednn_linear])
 
 
 @contextlib.contextmanager
 def chosen_products(model: Any) -> Iterator[None]:
-    """Plain linear layers multiply with the chosen library inside; modules with a forward of their own are left alone."""
+    """Within the block plain linear layers multiply with the chosen library; modules with a replaced forward are left alone."""
     changed = []
     try:
         for module in model.modules():

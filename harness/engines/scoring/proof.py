@@ -1,7 +1,7 @@
 """The proof of a checkpoint's scores on its own pairs: some are scored one sequence at a time by the model's own code and compared.
 
-The bound is no constant. It comes from the rounding that this model shows in this dtype: the same sequences once more, with the
-last place of every decoder layer's output disturbed at random, and of every part of it that has weights.
+The bound is not a constant but this model's own rounding error in this dtype, measured by scoring the same sequences again with random
+noise in the last place of the outputs of every decoder layer and of every part of it that has weights.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from harness.core.component import SilentProgress
 from harness.core.tokens import TokenPair
 from harness.engines.scoring.packs import Pack
 from harness.engines.scoring.padded_logprob import score_padded
+from harness.engines.scoring.prefix_tree import common_prefix
 from harness.engines.scoring.scores import Proof, ScoringPath
 from harness.engines.scoring.structure import decoder_layers
 
 N_DRAWN = 4
-"""Pairs drawn with a seed, beside those that are always looked at. The rounding is measured on them."""
+"""Pairs drawn with a seed, besides those that are always compared. The rounding is measured on them."""
 FACTOR, HALF_FACTOR = 8.0, 4.0
-"""How many times the measured rounding a difference may be, in float32 and in half precision. A product's float32 sum loses some
-last places, in another order others; one in half precision is summed in float32 and then loses a last place once, as when disturbed.
+"""Allowed difference over measured rounding, in float32 and in half precision. A float32 product accumulates several roundings, which
+depend on the order of its sum; one in half precision is summed in float32 and rounded once at the end, as the noise does.
 """
 FLOOR = 4 * float(np.finfo(np.float32).eps)
-"""Of the bound, relative to 1 + |nats per token|: what the last log-softmax, in float32, may lose by itself."""
+"""Lower limit of the bound, relative to 1 + |nats per token|: the rounding of the final log-softmax in float32."""
 SEEDS, MORE_SEEDS = 1, 8
 """Disturbed passes: of the drawn pairs, and of pairs that are beyond the first bound."""
 
@@ -44,7 +45,7 @@ def prove(
 ) -> Proof:
     """Compare the `chosen` pairs' scores, `logprob` of shape [len(pairs)] in nats, with one sequence at a time.
 
-    A score that is not finite must be none by itself either; where one of the two is finite, the difference is infinite.
+    A score that is not finite must not be finite by itself either; where only one of the two is finite, the difference is infinite.
     """
     some = [pairs[index] for index in chosen]
     n_tokens = np.array([pair.n_tokens for pair in some])
@@ -62,15 +63,15 @@ def prove(
 
 
 def one_by_one(model: Any, pairs: Sequence[TokenPair]) -> npt.NDArray[np.float64]:
-    """log P(r | q) in nats, shape [len(pairs)]: each pair a forward pass of its own by the model's own code."""
+    """log P(r | q) in nats, shape [len(pairs)]: a forward pass of the model's own code for each pair."""
     return score_padded(model, pairs, batch_tokens=1, progress=SilentProgress()).logprob
 
 
 def rounding(model: Any, pairs: Sequence[TokenPair], alone: npt.NDArray[np.float64], *, seeds: int) -> float:
-    """Largest change, in nats per token, when what every decoder layer and its parts give, and the head's input, lose their last
-    place at random.
+    """Largest change, in nats per token, under random noise in the last place of the outputs of decoder layers and their parts, and of
+    the head's input.
 
-    `alone`: the pairs' undisturbed nats per token. 0.0 where nothing finite is to be had.
+    `alone`: the pairs' nats per token without noise. 0.0 where no score is finite.
     """
     n_tokens = np.array([pair.n_tokens for pair in pairs])
     largest = 0.0
@@ -121,8 +122,8 @@ def _disturbed(model: Any, seed: int) -> Iterator[None]:
 
 
 def _rounding(model: Any, head: Any) -> list[Any]:
-    """The modules whose outputs are rounded: decoder layers, and whatever in them has weights of its own. A model without a list of
-    such layers has other lists, or all of its modules are taken.
+    """The modules whose outputs get noise: decoder layers, and every part of them with weights of its own. In a model without a list of
+    such layers those of its other module lists, or else all modules.
     """
     layers = decoder_layers(model)
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
@@ -157,14 +158,11 @@ def sample(pairs: Sequence[TokenPair], packs: Sequence[Pack], limits: Sequence[i
 
 
 def _sharing_most(pairs: Sequence[TokenPair], pack: Pack) -> int:
-    """A pair of the pack whose beginning is another's for the most tokens."""
+    """The pair of the pack that shares the longest beginning with another."""
     members = sorted({int(index) for index in pack.pair}, key=lambda index: pairs[index].ids.tolist())
     best, most = members[0], -1
     for first, second in itertools.pairwise(members):
-        a, b = pairs[first].ids, pairs[second].ids
-        n = min(len(a), len(b))
-        unlike = np.flatnonzero(a[:n] != b[:n])
-        common = int(unlike[0]) if len(unlike) else n
+        common = common_prefix(pairs[first].ids, pairs[second].ids)
         if common > most:
             best, most = second, common
     return best

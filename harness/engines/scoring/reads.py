@@ -1,4 +1,4 @@
-"""Who attends to what in a pack, grouped so that few large attention calls do it. No torch, no model."""
+"""Which rows of a pack attend to which, grouped into few large attention calls. No torch, no model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ Indices = npt.NDArray[np.int64]
 WASTE = 1.3
 """A group may compute this many times the attention it needs; the rest is padding."""
 MOST_SCORES = 2**24
-"""Query times key positions of one group, padding included."""
-
+"""Limit of query times key positions of one group, padding included."""
 
 KEY_COST = 16
-"""What a key position costs to fetch, in query positions that look at it."""
+"""Cost of fetching a key position, in units of one query position attending to it."""
 NEVER = 2**40
 """Depth of a padded key position: below every row, so no row sees it."""
 
@@ -60,7 +59,7 @@ def join_reads(reads: Sequence[Read], *, shared: int) -> Read:
 
 
 def joining_pays(reads: Sequence[Read], *, shared: int) -> bool:
-    """Looking at each other's branches, masked, costs less than fetching what is shared for each."""
+    """Whether attending to each other's masked branches costs less than fetching the shared keys once per read."""
     n_q, n_k = sum(len(read.q) for read in reads), shared + sum(len(read.k) - shared for read in reads)
     apart = sum(len(read.k) * (len(read.q) + KEY_COST) for read in reads)
     return n_k * (n_q + KEY_COST) <= apart and n_q * n_k <= MOST_SCORES
@@ -114,7 +113,7 @@ class Group:
 
 
 def group_reads(reads: Sequence[Read], *, slack: int = 0) -> list[Group]:
-    """Every read in exactly one group. `slack`: scores that a group may compute in vain, whatever WASTE says."""
+    """Every read in exactly one group. `slack`: attention scores that a group may compute for padding even beyond WASTE."""
     plain = [read for read in reads if is_causal(read)]
     masked = [read for read in reads if not is_causal(read)]
     return [_group(batch, causal=True) for batch in _batches(plain, slack)] + [
@@ -123,7 +122,7 @@ def group_reads(reads: Sequence[Read], *, slack: int = 0) -> list[Group]:
 
 
 def is_causal(read: Read) -> bool:
-    """The rows and their path are the same."""
+    """Whether the query rows are the whole path, so that plain causal attention does."""
     return len(read.q) == len(read.k) and int(read.depth[0]) == 0
 
 

@@ -1,7 +1,7 @@
-"""How a kind of model is run on packs: its structure is looked at, one sequence is watched, a few short pairs are tried.
+"""How a kind of model is run on packs: checks its structure, observes one sequence (probe.py), and tries a few short pairs.
 
-The outcome is a place to begin and says nothing about weights: every checkpoint's own scores are compared with its own code
-(proof.py). A trial whose outputs are not finite, or do not depend on the context, gives no outcome that is kept.
+The outcome is where scoring starts and proves nothing about a checkpoint, whose scores are compared with its own code each time
+(proof.py). An outcome is not cached if the trial's scores were not finite or did not depend on the context.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ from harness.engines.scoring.score_pack import collect, score_pack
 from harness.engines.scoring.structure import decoder_layers, limits, obstacle, short_text
 
 LEAST = 1e-5
-"""Nats per token by which a trial may always differ from one sequence at a time; beyond that, what rounding explains."""
+"""Nats per token by which a trial may always differ from one sequence at a time, even if the measured rounding is less."""
 BEYOND = 8
 """Tokens by which a trial's sequence is longer than the limit it is to cross."""
 VARIES = 10
-"""How many times the tolerance another context must change a score for a trial to have an outcome."""
-
+"""Times the tolerance by which another context must change a score for the outcome to be cached."""
 
 AHEAD = 0.1
-"""Of the logits' spread, by which later tokens may not move those before them: rounding is far less, attention to them more."""
+"""Fraction of the logits' spread by which later tokens must not change earlier logits: rounding is far below, attention above."""
 BOTH_WAYS = (
     "attends to tokens in both directions, so a text has no log-probability under it; a causal language model is needed"
 )
 
 
 class Outcome(NamedTuple):
-    """What a trial found. `recipe` None: the padded path, because of `reason`. `kept`: it holds for any weights."""
+    """What a trial found. `recipe` None: the padded path, because of `reason`. `kept`: it may be cached for any weights."""
 
     recipe: Recipe | None
     reason: str | None
@@ -53,9 +52,9 @@ _WARNED: set[str] = set()
 
 
 def find_recipe(model: Any, device: torch.device, longest: int = 0) -> Recipe | None:
-    """How to run this kind of model on packs of sequences up to `longest` tokens; None: not at all.
+    """How to run this kind of model on packs of sequences up to `longest` tokens; None: it cannot be.
 
-    A limit of the configuration that no sequence reaches is not tried: it changes no score. Raises EngineError.
+    Limits of the configuration that no sequence reaches are not tried, since they change no score. Raises EngineError.
     """
     reached = [limit for limit in limits(model) if limit < longest]
     key = _key(model, device, reached)
@@ -74,7 +73,7 @@ def find_recipe(model: Any, device: torch.device, longest: int = 0) -> Recipe | 
 
 
 def _key(model: Any, device: torch.device, reached: list[int]) -> str:
-    """Everything that an outcome may depend on but weights."""
+    """Everything but the weights that an outcome may depend on."""
     parts = [
         [str(type(module)), "forward" in module.__dict__, [*module._forward_pre_hooks], [*module._forward_hooks]]
         for module in model.modules()
@@ -127,7 +126,7 @@ def _try(model: Any, device: torch.device, limit: int) -> Outcome:
             raise EngineError(
                 f"no memory is left on {device} to score a hundred tokens; free some or choose another --device"
             ) from error
-        except Exception as error:  # noqa: BLE001 - a trial of somebody else's model code
+        except Exception as error:  # noqa: BLE001 - model code may raise anything
             if not recipe.narrow_last:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     return Outcome(None, reason, told)
@@ -141,7 +140,7 @@ def _watched(model: Any, device: torch.device, limit: int) -> str | None:
         seen = probe(model, torch.from_numpy(ids.astype(np.int64))[None].to(device), len(layers))
     except torch.OutOfMemoryError:
         return f"no memory for a mask of {len(ids)} tokens"
-    except Exception as error:  # noqa: BLE001 - a trial of somebody else's model code
+    except Exception as error:  # noqa: BLE001 - model code may raise anything
         return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     if seen.looks_ahead:
         raise EngineError(f"{type(model).__name__} {BOTH_WAYS}")
@@ -159,7 +158,7 @@ def _check_causal(model: Any, device: torch.device) -> None:
     other[0, -4:] = ids[0, :4]
     try:
         first, second = (model(input_ids=given, use_cache=False).logits[0, :-4].double() for given in (ids, other))
-    except Exception:  # noqa: BLE001 - scoring says what is wrong
+    except Exception:  # noqa: BLE001 - scoring reports it
         return
     moved, spread = float((first - second).abs().max()), float(first.std())
     if np.isfinite(moved) and moved > AHEAD * spread:
@@ -167,7 +166,7 @@ def _check_causal(model: Any, device: torch.device) -> None:
 
 
 def _reads_its_context(model: Any, pair: TokenPair, expected: float, tolerance: float) -> bool:
-    """Whether the pair's response is worth something else after another context: a dead model shows nothing."""
+    """Whether another context changes the score of the pair's response: with a dead model a trial shows nothing."""
     ids = pair.ids.copy()
     ids[: pair.n_context - 1] = ids[: pair.n_context - 1][::-1].copy()
     (other,) = one_by_one(model, [replace(pair, ids=ids)]) / pair.n_tokens
@@ -175,8 +174,8 @@ def _reads_its_context(model: Any, pair: TokenPair, expected: float, tolerance: 
 
 
 def trial_pairs(vocabulary: int, limit: int = 0, *, all_beyond: bool = False) -> list[TokenPair]:
-    """A few pairs that use everything: shared beginnings, one pair inside another, a single response token, and where
-    there is a limit one that is longer, or all of them."""
+    """A few pairs that cover every case: shared beginnings, one pair a prefix of another, a single response token, and with a
+    `limit` one that is longer (`all_beyond`: all of them)."""
     rng = np.random.default_rng(0)
     shared = _draw(rng, vocabulary, 20)
     tails = [_draw(rng, vocabulary, n) for n in (1, 5, 9, 2)]

@@ -1,8 +1,8 @@
 """Log-probabilities of responses under a transformers causal LM, as fast as the machine allows: the engine.
 
-`score` packs without padding, reads shared beginnings once and computes the last layer and the head where a score is
-read (packed_forward.py). A model that does not allow it (recipe.py), or whose scores do not prove right (proof.py), is
-scored by the padded path (padded_logprob.py), which proves itself the same way. Log-sum-exp is in float32 or wider, sums
+`score` packs without padding, reads shared beginnings once and computes the last layer and the head only for rows that predict
+a response token (packed_forward.py). A model that does not allow it (recipe.py), or whose scores fail the proof (proof.py), is
+scored by the padded path (padded_logprob.py), whose scores are proved the same way. Log-sum-exp is in float32 or wider, sums
 are in float64, whatever the model's dtype.
 """
 
@@ -40,12 +40,12 @@ from harness.engines.scoring.structure import limits, short_text
 PACK_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Default tokens per pack."""
 SLACK = {"cpu": 0, "cuda": 2**18}
-"""Scores that an attention call may compute in vain: on a GPU they cost less than another call."""
+"""Attention scores that a call may compute for padding: on a GPU they cost less than another call."""
 WHOLE_LOGITS = {"cpu": 2**26, "cuda": 2**30}
 """Logits held at a time, in elements, where the head cannot be applied in pieces."""
 
 _ONE_AT_A_TIME = threading.RLock()
-"""Hooks, configurations and torch's settings are changed for the length of a call, in the model and in the process."""
+"""A call changes hooks and configurations of the model and settings of torch while it runs."""
 
 
 def score(
@@ -54,9 +54,8 @@ def score(
     """log P(r | q) of every pair of the plan, in nats.
 
     Independent of order, budget and neighbours up to float32 rounding. Train/eval state, gradients, attention
-    implementation, hooks and random state of the model are as before afterwards. Running out of memory halves the
-    budget and goes on. Raises EngineError when a single pair does not fit, or the scores are not those of one sequence at a
-    time by either path.
+    implementation, hooks and random state of the model are restored. Running out of memory halves the budget and goes on. Raises
+    EngineError when a single pair does not fit, or neither path's scores agree with one sequence at a time.
     """
     device = next(model.parameters()).device
     _check_ids(plan, model)
@@ -78,7 +77,7 @@ def score(
             scores, failed = _packed(model, recipe, plan, device, batch_tokens, progress, greedy)
             if failed is None:
                 return scores
-            progress = SilentProgress()  # they have been counted
+            progress = SilentProgress()  # the items have been counted already
         scores = score_padded(
             model, plan.pairs, batch_tokens=batch_tokens, progress=progress, greedy=greedy, one_length=one_length
         )
@@ -98,7 +97,7 @@ def _packed(
     progress: Progress,
     greedy: bool,
 ) -> tuple[Scores, Proof | None]:
-    """Scores over packs with their proof, and that proof once more where it does not hold."""
+    """Scores over packs with their proof, and that proof again if it does not hold, else None."""
     work = _Work(plan, recipe, vocabulary_size(model), device, batch_tokens, progress, greedy)
     with PackedModel(model, recipe).prepared() as packed, kept_memory(device):
         done = work.all(packed)
@@ -121,7 +120,7 @@ def _words(proof: Proof) -> str:
 
 
 def _joined(parts: Sequence[tuple[npt.NDArray[np.int64], Scores]], n_pairs: int) -> Scores:
-    """Scores of some pairs each as scores of all."""
+    """The scores of all pairs from the scores of parts, each with the positions of its pairs."""
     found = Scores(np.zeros(n_pairs), np.zeros(n_pairs, dtype=bool))
     proofs = [scores.proof for _, scores in parts if scores.proof is not None]
     for chosen, scores in parts:
@@ -130,10 +129,10 @@ def _joined(parts: Sequence[tuple[npt.NDArray[np.int64], Scores]], n_pairs: int)
 
 
 def _check_ids(plan: PackPlan, model: Any) -> None:
-    """The embedding has a row for every token that is read, the head a column for every token that is scored.
+    """Raises EngineError for a token that is read and has no row in the embedding, or is scored and has no column in the head.
 
-    A last token that the head lacks would go unnoticed; a token that the embedding lacks is an IndexError on a CPU, and on a
-    GPU an assertion after which the process can use the GPU no more.
+    Otherwise a last token that the head lacks would go unnoticed, and one that the embedding lacks would be an IndexError on a CPU,
+    and on a GPU an assertion after which the process cannot use the GPU any more.
     """
     columns, rows = vocabulary_size(model), embedded_tokens(model)
     if 0 <= plan.targets[0] <= plan.targets[1] < columns and 0 <= plan.inputs[0] <= plan.inputs[1] < rows:
@@ -182,7 +181,7 @@ class _Work:
         return self._score(packed, packs, join=True, progress=self._progress)
 
     def apart(self, packed: PackedModel, chosen: Sequence[int]) -> Done:
-        """Some pairs once more, none in another's sight: NaN gets past a mask, so a broken pair may have spoilt others."""
+        """Some pairs again, without masked branches: masks do not stop NaN, so another pair's may have reached them."""
         packs = self._repacked(chosen, join=False)
         return self._score(packed, packs, join=False, progress=SilentProgress())
 
@@ -203,7 +202,7 @@ class _Work:
                         f"memory of {self._device} by itself; free memory or choose another --device"
                     ) from error
                 scored = None
-            if scored is None:  # after the error is gone: its traceback holds what is to be freed
+            if scored is None:  # outside the except block: the error's traceback holds the tensors that are to be freed
                 packed.buffers.clear()
                 torch.cuda.empty_cache()
                 self._tokens = max(1, self._tokens // 2)

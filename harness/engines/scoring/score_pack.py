@@ -37,7 +37,10 @@ def collect(done: Done, n_pairs: int, *, greedy: bool) -> Scores:
 def score_pack(
     packed: PackedModel, pack: Pack, device: torch.device, *, greedy: bool, kind: str | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-prob of each entry, shape [E], and whether it was the likeliest token. `kind`: of device, whose budgets hold."""
+    """Log-prob of each entry, shape [E], and whether it was the likeliest token.
+
+    `kind`: device type whose budgets apply (default: the device's).
+    """
     hidden_RH, logits_RV = packed(pack, device)
     kind = kind or (device.type if device.type in CHUNK_LOGITS else "cuda")
     target = on_device(pack.target, device)
@@ -54,7 +57,7 @@ def score_pack(
         low, high = bounds[index], bounds[index + 1]
         logits = packed.logits(hidden_RH[start : start + step]) if packed.recipe.plain_head else logits_RV
         at = entry_row[low:high] - start
-        # The fused kernel: two passes over the logits, where log-sum-exp by itself makes five.
+        # The fused log-softmax makes two passes over the logits, logsumexp five.
         logprob = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
         parts.append(logprob[at, target[low:high]])
         if greedy:

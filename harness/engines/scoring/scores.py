@@ -14,7 +14,7 @@ ScoringPath = Literal["packed", "padded"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """How scores were compared: over which path, on how many pairs, how far off at most and how far they may be (nats per token)."""
+    """The comparison of scores with one sequence at a time: path, number of pairs, largest difference and its bound in nats per token."""
 
     path: ScoringPath
     n_pairs: int
@@ -27,11 +27,11 @@ class Proof:
         return self.largest <= self.bound
 
     def as_json(self) -> dict[str, JsonValue]:
-        """As it stands in a measurement's detail."""
+        """As in a measurement's detail."""
         return {"path": self.path, "n_pairs": self.n_pairs, "largest_difference": self.largest, "bound": self.bound}
 
     def joined(self, other: Proof) -> Proof:
-        """Of scores that were computed in two parts."""
+        """The proof of scores that were computed in two parts."""
         worse = max(self, other, key=lambda proof: proof.largest - proof.bound)
         path: ScoringPath = "padded" if "padded" in (self.path, other.path) else "packed"
         return Proof(path=path, n_pairs=self.n_pairs + other.n_pairs, largest=worse.largest, bound=worse.bound)

@@ -1,6 +1,6 @@
 """What a model's structure says about scoring it in packs, whatever its weights: decoder layers, limits, obstacles.
 
-Nothing is run here. A structure that is refused is scored by the padded path, which every causal model takes.
+Nothing is run here. A structure that is refused is scored by the padded path, which works for every causal model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 LIMIT_WORDS = ("window", "chunk", "position", "local", "floor_scale", "seq_len")
 """Parts of the names of configuration keys that hold a length in tokens from which a model behaves differently."""
 FEWEST, MOST = 2, 2**24
-"""A number outside is no length of texts."""
+"""A number outside of this range is not taken for a length in tokens."""
 PLAIN_LAYERS = ("full_attention", "sliding_attention", "attention", "global", "local", "dense", "sparse", "moe")
 """Kinds of layers, as configurations name them, that mix tokens by softmax attention or not at all."""
 PER_TOKEN = (
@@ -34,7 +34,7 @@ PER_TOKEN = (
     ),
     *("MISS", "RANDLORA", "SHIRA", "C3A", "TRAINABLE_TOKENS", "WAVEFT", "DELORA", "ROAD", "GRALORA", "OSF", "PSOFT"),
 )
-"""Kinds of peft's adapters that change what a layer makes of one token, whatever stands beside it."""
+"""Kinds of peft adapters that act on each token independently of the others."""
 ALIBI_TYPES = ("bloom", "mpt")
 """Model types with linear biases (arXiv 2108.12409) that no key of their configuration mentions."""
 
@@ -62,7 +62,7 @@ def limits(model: Any) -> list[int]:
 
 
 def short_text(model: Any) -> int | None:
-    """Tokens up to which a model has rotary frequencies for short texts (longrope): a pass gets those of its longest sequence."""
+    """Tokens up to which a model uses rotary frequencies for short texts (longrope; a pass uses those for its longest sequence); else None."""
     rope = getattr(text_config(model), "rope_parameters", None) or {}
     found = [part for part in (rope, *rope.values()) if isinstance(part, dict) and part.get("rope_type") == "longrope"]
     return min((int(part["original_max_position_embeddings"]) for part in found), default=None)

@@ -1,4 +1,4 @@
-"""A chat model that answers from a script: for demonstrations and tests. It ships, and is a model like any other."""
+"""A chat model that answers from a script, for demonstrations and tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Reply = ChatAnswer | str | Exception
 
 
 def calling(*calls: tuple[str, Any], content: str | None = None) -> ChatAnswer:
-    """An answer that calls tools: (name, arguments), where arguments that are text are taken as they are."""
+    """An answer that calls tools: (name, arguments); arguments that are a str are sent verbatim, others as JSON."""
     made = tuple(
         ChatCall(
             id=f"call_{number}",
@@ -29,7 +29,7 @@ def calling(*calls: tuple[str, Any], content: str | None = None) -> ChatAnswer:
 class ScriptedChat:
     """Answers with the next reply of `script`, or with what `script`, a function of the request, returns.
 
-    `requests` keeps what it was asked. A script that is used up is an IndexError: the test is wrong, not the model.
+    `requests` holds every request. Raises IndexError when the script is used up: then the test is wrong, not the model.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ScriptedChat:
         return reply
 
     async def close(self) -> None:
-        """There is nothing to give back."""
+        """Set `closed`."""
         self.closed = True
 
 

@@ -1,7 +1,7 @@
-"""A scripted model behind HTTP: an endpoint that speaks OpenAI's protocol, with any latency, and misbehaves on request.
+"""A scripted model behind HTTP: an endpoint that speaks OpenAI's protocol, with any latency, and misbehaves as configured.
 
-For demonstrations, benchmarks and tests. The script is the same that ScriptedChat takes; text completions come from a
-completer: a script as well, or a model (transformers_completer.py), which needs no vLLM.
+For demonstrations, benchmarks and tests. The script is a function as ScriptedChat takes it; text completions come from a
+completer: a script as well, or a model (engines/chat/transformers_completer.py), which needs no vLLM.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def unscripted(_: ChatRequest) -> ChatAnswer:
 
 
 class ScriptedServer:
-    """`async with` it; `url` is then the api base. `requests` counts what came, `in_flight_most` how many at a time."""
+    """Use with `async with`; `url` is then the api base. `requests` counts requests, `in_flight_most` the most at a time."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class ScriptedServer:
         completer = self._completer
         if completer is None:
             return Sent(body=json.dumps({"error": {"message": "this server completes no text"}}).encode(), status=404)
-        chat = ChatRequest(messages=())  # what troubles are shown: they go by number here
+        chat = ChatRequest(messages=())  # for the troubles, which here can only depend on the number
         return self._sent(number, chat, lambda: text_completion(completer(asked), number, model))
 
     def _sent(self, number: int, asked: ChatRequest, answer: Callable[[], dict[str, Any]]) -> Sent:
@@ -238,7 +238,7 @@ def _bad(error: Exception) -> Sent:
 
 @contextmanager
 def serving(server: ScriptedServer) -> Iterator[ScriptedServer]:
-    """The same from code that is not asynchronous: the server lives in a thread of its own."""
+    """The server for synchronous code: it runs in a thread of its own."""
     loop = asyncio.new_event_loop()
     started, stop = threading.Event(), asyncio.Event()
     failed: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""The ways in which an endpoint, or a model behind it, can misbehave: what scripted_server.py does on request.
+"""The ways in which an endpoint, or a model behind it, can misbehave, for ScriptedServer (server.py).
 
 Pure: a trouble turns a good completion into what is sent instead. Knows no tasks.
 """
@@ -17,7 +17,7 @@ Completion = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What goes over the wire. `missing`: bytes announced and not sent; `endless`: it never ends; `hangs`: nor begins."""
+    """A response. `missing`: bytes announced and not sent; `endless`: the body never ends; `hangs`: no response is ever sent."""
 
     body: bytes = b""
     status: int = 200

@@ -1,2 +1,2 @@
-"""A managed vLLM server: found, started, watched, swapped between checkpoints, and reaped whatever happens. vLLM itself is
-another process in, most often, another environment; nothing here imports it."""
+"""A managed vLLM server: finding, starting, watching and ending it, and swapping checkpoints on it. vLLM itself is another process,
+usually in another environment; nothing here imports it."""

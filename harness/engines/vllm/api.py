@@ -1,6 +1,6 @@
-"""The HTTP endpoints of a vLLM server that we ask: health, models, log-probs, adapters, weights. Blocking, stdlib only.
+"""The HTTP endpoints of a vLLM server that are used: health, models, log-probs, adapters, weights. Blocking, stdlib only.
 
-The key is sent and never shown: what a server says is cleared of it.
+The API key is sent and never shown: it is masked in everything that the server answers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from harness.core.secret import hide, hide_in
 
 
 class NoAnswerError(EngineError):
-    """The server could not be reached, or hung up."""
+    """The server could not be reached, or closed the connection."""
 
 
 class RefusedError(EngineError):
-    """The server answered with an HTTP status that is no success."""
+    """The server answered with an HTTP status of an error or a redirect."""
 
     def __init__(self, status: int, said: str) -> None:
         super().__init__(f"HTTP {status}: {said}")
@@ -37,26 +37,26 @@ class NotFiniteError(EngineError):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect stays what it is, an error: who answers elsewhere is not who was asked."""
+    """Treats a redirect as an error instead of asking another server."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Follow none."""
+        """None: the redirect is not followed."""
 
 
 class Api:
-    """A server at `root` (http://host:port, without /v1)."""
+    """A server at `root` (http://host:port, without /v1). Methods raise EngineError, with a class of it where that is named."""
 
     def __init__(self, root: str, *, api_key: str | None = None) -> None:
         self.root = root.rstrip("/")
         self._api_key = api_key
         host = urllib.parse.urlsplit(self.root).hostname or ""
-        # A proxy in the environment is not for servers of this machine.
+        # Proxies of the environment must not be used for servers on this machine.
         local = host in ("localhost", "::1") or host.startswith("127.")
         handlers = [urllib.request.ProxyHandler({})] if local else []
         self._opener = urllib.request.build_opener(_NoRedirects, *handlers)
 
     def healthy(self, *, timeout_s: float = 5.0) -> bool:
-        """Whether /health says 200."""
+        """Whether /health answers with status 200."""
         try:
             self.check_health(timeout_s=timeout_s)
         except EngineError:
@@ -64,7 +64,7 @@ class Api:
         return True
 
     def check_health(self, *, timeout_s: float) -> None:
-        """Nothing, where /health says 200. Raises RefusedError or NoAnswerError."""
+        """Raises RefusedError or NoAnswerError unless /health answers with status 200."""
         self._call("GET", "/health", timeout_s=timeout_s)
 
     def models(self, *, timeout_s: float = 10.0) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ class Api:
     def tokenize(
         self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
     ) -> list[int]:
-        """The token ids that the server makes of a conversation. Raises RefusedError where its template refuses it."""
+        """The token ids of the server's prompt for a conversation. Raises RefusedError where its template refuses it."""
         request: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
         if tools:
             request["tools"] = list(tools)
@@ -115,7 +115,10 @@ class Api:
         return ids
 
     def engine_answers(self, *, timeout_s: float) -> bool | None:
-        """Whether the engine behind the server answers; None where it cannot be asked (dev mode is off). Raises NoAnswerError."""
+        """Whether the engine behind the server answers; None if there is no endpoint to ask it (dev mode is off).
+
+        Raises NoAnswerError.
+        """
         try:
             self._call("GET", "/is_sleeping", timeout_s=timeout_s)
         except RefusedError as error:
@@ -123,17 +126,17 @@ class Api:
         return True
 
     def load_adapter(self, name: str, path: str) -> None:
-        """Put a LoRA adapter beside what is there."""
+        """Load a LoRA adapter in addition to those on the server."""
         self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, timeout_s=300.0)
 
     def unload_adapter(self, name: str) -> None:
-        """Take an adapter off the server."""
+        """Unload an adapter."""
         self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout_s=60.0)
 
     def reload_weights(self, path: str, *, timeout_s: float) -> None:
-        """Copy other weights of the same architecture into the model, and forget what was computed with those before.
+        """Load other weights of the same architecture into the model, and drop the prefix cache of the earlier ones.
 
-        Nothing is generated meanwhile, where the server can pause. Raises EngineError.
+        Generation is paused meanwhile, if the server has that endpoint. Raises EngineError.
         """
         try:
             self._call("POST", "/pause?mode=abort", timeout_s=60.0)

@@ -1,7 +1,7 @@
-"""The checkpoints of a sweep on one managed server: kept, loaded beside each other, swapped in, or started anew; each compared
-with itself before anybody asks it anything.
+"""Serves the checkpoints of a sweep on one vLLM server, with as few restarts as possible. Before a checkpoint's endpoint is returned,
+its served log-probs are compared with those of the in-process model.
 
-Knows what is on the server and how to get something else there. How a server is run is server.py's.
+Knows what is loaded on the server and how to load something else. Running a server is server.py's.
 """
 
 from __future__ import annotations
@@ -33,28 +33,31 @@ from harness.engines.vllm.server import NOT_FINITE, VllmServer
 from harness.engines.vllm.watch import Watch
 
 MAX_CRASHES = 5
-"""Restarts for one checkpoint after which its server is given up."""
+"""Restarts for one checkpoint after which `endpoint` raises."""
 RELOAD_S = 600.0
 PARALLEL_ENGINES = ("--data-parallel-size", "-dp", "--data-parallel-size-local", "--nnodes", "--headless")
-"""Options with which a server has engines that one reload may not all reach."""
+"""Options with which a server has several engines; a reload of weights may not reach all of them."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Loaded:
-    """What is on the running server. `fingerprint` is of its full model's weights; None where a swap went wrong."""
+    """What is loaded on the running server.
+
+    `fingerprint` is of its full model's weights; None while it is not known (a failed reload).
+    """
 
     layout: str
     fingerprint: str | None
     max_rank: int | None
     adapters: OrderedDict[str, str] = dataclasses.field(default_factory=OrderedDict)
-    """Fingerprint -> name on the server, the one used last at the end."""
+    """Fingerprint -> name on the server, the most recently used last."""
     verified: set[str] = dataclasses.field(default_factory=set)
     rendering: str | None = None
-    """How its prompts differ from the tokenizer's own where they do from its start on: vLLM renders some models by code of its own."""
+    """How its prompts differ from the tokenizer's own, if they did right after the start: vLLM renders some models by code of its own."""
 
 
 class CheckpointServer:
-    """Puts a checkpoint on the server when it is asked where it answers. Every method may be called from any thread."""
+    """Loads a checkpoint on the server when its endpoint is asked for. Every method may be called from any thread."""
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class CheckpointServer:
         self._closed = False
 
     def endpoint(self, servable: Servable) -> Endpoint:
-        """Where the checkpoint answers, put on the server if it is not there; a server that died is started again.
+        """Where the checkpoint answers; loads it on the server if necessary, and restarts a server that died.
 
         Blocks. Raises SpecError, CheckpointError or EngineError.
         """
@@ -99,11 +102,11 @@ class CheckpointServer:
             try:
                 return self._put(servable)
             except CheckpointError as error:
-                self._refused = who, error  # starting it again for the next component would end alike
+                self._refused = who, error  # another start for the next component would fail in the same way
                 raise
 
     def n_restarts(self, servable: Servable) -> int:
-        """How often its server had to be started again while this checkpoint was on it."""
+        """How often the server was restarted while this checkpoint was on it."""
         who, n = self._crashes
         return n if self._external is None and who == identity(servable) else 0
 
@@ -112,7 +115,7 @@ class CheckpointServer:
         return self._server.pids() if self._server else []
 
     def close(self) -> None:
-        """End the server, one that is just starting too, and wait until all of it is gone. Again is harmless."""
+        """End the server, also one that is starting, and wait until all its processes are gone. Idempotent."""
         self._closed = True
         starting = self._starting
         if starting is not None:
@@ -127,7 +130,7 @@ class CheckpointServer:
         self.close()
 
     def _put(self, wanted: Servable) -> Endpoint:
-        """Adapter and reload where they are possible, a start where they are not or did not do."""
+        """Hot-swap if possible (load the LoRA adapter, or reload weights); if that is impossible or fails, restart the server."""
         how: How = "restart" if self._n_starts else "start"
         self._swap_failure = None
         if self._server is None or not self._has(wanted):
@@ -155,7 +158,7 @@ class CheckpointServer:
         return wanted.fingerprint == loaded.fingerprint
 
     def _swap(self, wanted: Servable) -> Endpoint | None:
-        """The checkpoint on the running server, verified; None where only a restart will do."""
+        """Load the checkpoint on the running server and verify it; None where that is impossible or failed, so that a restart is needed."""
         loaded = self._loaded
         if loaded is None or loaded.layout != layout(wanted):
             return None
@@ -175,7 +178,7 @@ class CheckpointServer:
         return None
 
     def _adapt(self, wanted: Servable, loaded: _Loaded) -> Endpoint | None:
-        """Load an adapter beside the others."""
+        """Load an adapter in addition to the others; None where the server has another base, or no room for its rank."""
         assert wanted.adapter is not None
         if not self._is_local():
             return None
@@ -204,7 +207,7 @@ class CheckpointServer:
             raise
 
     def _reload(self, wanted: Servable, loaded: _Loaded) -> Endpoint | None:
-        """Copy the weights into the running model."""
+        """Load the weights into the running model; None where that is impossible."""
         assert self._server is not None
         if not self._can_reload() or loaded.max_rank is not None or is_quantized(wanted.model):
             return None
@@ -247,7 +250,7 @@ class CheckpointServer:
                 raise EngineError("the server was closed")
             server.start()
         except EngineError as error:
-            if self._crashes[0] != identity(wanted):  # it was never up with this one
+            if self._crashes[0] != identity(wanted):  # it never came up with this checkpoint
                 self._refused = identity(wanted), error
             raise
         finally:
@@ -269,9 +272,9 @@ class CheckpointServer:
         return self._endpoint(wanted, how)
 
     def _verify(self, wanted: Servable, name: str, *, fresh: bool = False) -> None:
-        """Finite, and the checkpoint's own, its prompts too. Raises CheckpointError where it is not.
+        """Raises CheckpointError unless served log-probs are finite and, like prompts, those of the checkpoint itself.
 
-        On a `fresh` server, which read the very files, prompts that differ are noted: they would after another start.
+        On a `fresh` server, which was started with these files, differing prompts are only noted: a restart would not change them.
         """
         assert self._server is not None
         assert self._loaded is not None
@@ -337,4 +340,4 @@ class CheckpointServer:
 
 
 class BrokenWeightsError(CheckpointError):
-    """NaN came out; another start would change nothing."""
+    """Served log-probs are not finite; a restart would not help."""

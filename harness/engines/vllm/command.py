@@ -1,4 +1,4 @@
-"""The command line and environment of `vllm serve`. Pure: what is wanted in, words out; the user's own options win."""
+"""The command line and environment of `vllm serve`. Pure functions; the user's own options win over ours."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from harness.core.errors import SpecError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DROPPABLE = ("--shutdown-timeout", "--uvicorn-log-level")
-"""Options of ours that an older vLLM may not know; a start that fails for one is tried again without it."""
+"""Options of ours that an older vLLM may not know; a start that fails because of one is repeated without it."""
 RANKS = (16, 32, 64, 128, 256, 320, 512)
-"""Largest ranks of adapters that vLLM can be told, without those below its default."""
+"""Values that vLLM accepts for --max-lora-rank, from its default on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def spelled(option: str) -> str:
 
 
 def value_of(args: Sequence[str], option: str) -> str | None:
-    """The value the user gave an option, the last one where it stands twice; None where it is not given."""
+    """The value of an option among the user's, the last one if it is repeated; None where it is not given."""
     found = None
     for index, word in enumerate(args):
         if word.startswith("--") and spelled(word) == option:
@@ -56,7 +56,7 @@ def value_of(args: Sequence[str], option: str) -> str | None:
 
 
 def check_args(args: Sequence[str]) -> None:
-    """Refuse what must not stand on a command line, or is not ours to pass on. Raises SpecError."""
+    """Raises SpecError for options that hold a secret, which every user of the machine could see on the command line."""
     names = {spelled(word) for word in args if word.startswith("--")}
     if any(len(name) > 6 and ("--api-key".startswith(name) or "--hf-token".startswith(name)) for name in names):
         raise SpecError(
@@ -115,7 +115,10 @@ def argv(executable: Path, launch: Launch, args: Sequence[str], *, port: int, wi
 def environment(
     executable: Path, launch: Launch, theirs: Mapping[str, str], inherited: Mapping[str, str], *, api_key: str | None
 ) -> dict[str, str]:
-    """The variables of the server: what we inherited, ours, then the user's. The key goes this way and no other."""
+    """The server's environment variables: inherited ones, ours, then the user's. The API key is passed in no other way.
+
+    Raises SpecError for development endpoints on a host that other machines reach.
+    """
     env = dict(inherited)
     for name in ("PYTHONPATH", "PYTHONHOME", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE"):  # another environment than ours
         env.pop(name, None)
@@ -138,5 +141,5 @@ def environment(
 
 
 def rank_room(rank: int) -> int | None:
-    """The smallest largest-rank to start with for adapters of `rank`; None where vLLM has no room for it."""
+    """The smallest --max-lora-rank with room for adapters of `rank`; None where vLLM has none."""
     return next((room for room in RANKS if rank <= room), None)

@@ -19,8 +19,8 @@ GIVES_NONE = f"{NOT_COMPARED}: the server gives none"
 
 
 class ExternalServer:
-    """`serve.url`. A checkpoint is found there by its name or folder; else an adapter is loaded where that is allowed; else a
-    server with one model is taken at the user's word, which a comparison of log-probs then has to bear out."""
+    """The server at `serve.url`. A checkpoint is found there by its name or folder; else an adapter is loaded where that is allowed;
+    else the only model of the server is taken for the checkpoint, and their log-probs are compared."""
 
     def __init__(self, settings: ServeSettings, verifier: Verifier) -> None:
         assert settings.url is not None
@@ -83,9 +83,9 @@ class ExternalServer:
         )
 
     def _compare(self, api: Api, name: str, wanted: Servable, length: int | None) -> list[str]:
-        """What is to be noted about the comparison. A server without log-probs is used, and that noted."""
+        """Compare served with own log-probs, and return notes. A server without log-probs is accepted with a note."""
         try:
-            # Its dtype is not known: the wide bounds.
+            # Its dtype is not known, so the bounds of half precision apply.
             self._verifier.verify(api, name, wanted, dtype=None, max_len=length)
         except NotFiniteError as error:
             raise CheckpointError(NOT_FINITE.format(wanted.label)) from error

@@ -1,9 +1,9 @@
-"""How much of a GPU vLLM may take where this process uses it too. Arithmetic, and one question to torch."""
+"""How much of a GPU's memory vLLM may take where this process uses the GPU too. Arithmetic, and one call of torch."""
 
 from __future__ import annotations
 
 MOST = 0.9
-"""vLLM's own default: the share of a GPU that it takes where nobody else needs any."""
+"""vLLM's own default for --gpu-memory-utilization."""
 LEAST = 0.1
 SLACK_BYTES = 2 * 2**30
 """For activations of the model in this process, and what CUDA itself takes."""

@@ -1,14 +1,14 @@
-"""Runs a command and sees to it that none of its processes outlives the harness. A program of its own, stdlib only.
+"""Runs a command and ensures that none of its processes outlives the harness. A program of its own, stdlib only.
 
     python guard.py PARENT GRACE_S COMMAND...
 
-Standard input is a pipe from the harness. A byte on it asks for an orderly end: SIGTERM, up to GRACE_S seconds, then SIGKILL. Its end
-without a byte (the harness was killed), or another parent, means SIGKILL at once. When the command ends by itself, what
-it left behind is killed. Descendants are found through the process table, orphans come here (child subreaper), so neither
-a session nor a process group of their own lets one escape. The guard ends last, with the command's exit code.
+Standard input is a pipe from the harness. A byte on it asks for an orderly end: SIGTERM, up to GRACE_S seconds, then SIGKILL. End of
+file without a byte (the harness was killed), or a new parent, means SIGKILL at once. When the command ends by itself, the processes it
+left behind are killed. Descendants are found through the process table, and orphans are reparented to the guard (child subreaper), so
+they do not escape by a session or process group of their own. The guard ends last, with the command's exit code.
 
-Some supervisors (Ray, epilogs of Slurm) kill the children of a process before the process itself, and so the guard. A second
-guard, forked once more so that it is nobody's child here, then kills what the first one looked after, and ends.
+Some supervisors (Ray, epilogs of Slurm) kill the children of a process before the process itself, and so the guard. A second guard,
+forked twice so that it is not a child of the harness, then kills the processes of the first one, and ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 SUBREAPER, DEATH_SIGNAL = 36, 1  # of prctl(2)
 POLL_S = 0.2
 LOOK_S = 1.0
-"""Seconds between two looks of the second guard at what there is."""
+"""Seconds between two checks of the second guard."""
 
 
 def descendants(root: int) -> list[int]:
@@ -47,8 +47,8 @@ def descendants(root: int) -> list[int]:
 
 
 def kill_all() -> None:
-    """Kill and reap what is below, until nothing is: a process may fork while it is looked for."""
-    for _ in range(1500):  # half a minute: a process that holds a GPU takes its time
+    """Kill and reap all descendants, repeatedly, since a process may fork while the table is read."""
+    for _ in range(1500):  # half a minute: a process that holds a GPU may take long to die
         below = descendants(os.getpid())
         for pid in below:
             with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def kill_all() -> None:
 
 
 def _started(pid: int) -> tuple[str, str] | None:
-    """When a process started, which tells it from a later one of the same number, and its session; None for one that is gone."""
+    """A process's start time, which distinguishes it from a later one with the same id, and its session; None for one that is gone."""
     with contextlib.suppress(OSError, IndexError):
         fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
         if fields[0] not in ("Z", "X"):
@@ -71,7 +71,7 @@ def _started(pid: int) -> tuple[str, str] | None:
 
 
 def _look_after(guard: int, line: int) -> None:
-    """Wait until the guard is through. Where it ended without a word, kill what was below it, and all of its session."""
+    """Wait until the guard ends. If it ended without writing a byte, kill its descendants and all processes of its session."""
     known: dict[int, str] = {}
     while not select.select([line], [], [], LOOK_S)[0]:
         for pid in descendants(guard):
@@ -94,7 +94,7 @@ def _look_after(guard: int, line: int) -> None:
 
 
 def second_guard() -> int:
-    """Fork it; the end of a pipe to write a byte to when there is nothing left to look after."""
+    """Fork the second guard. Returns the end of a pipe to which a byte is written when all processes are gone."""
     guard = os.getpid()
     line, ours = os.pipe()
     child = os.fork()
@@ -119,8 +119,8 @@ def second_guard() -> int:
 
 
 def main(parent: int, grace_s: float, command: list[str]) -> int:
-    """Run the command to its end, or to ours."""
-    told = second_guard()  # before orphans come here: it is to be nobody's child
+    """Run the command until it ends, or the harness does. Returns its exit code, 128 + N for signal N."""
+    finished = second_guard()  # before this process becomes a subreaper, which would make the second guard its child
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(SUBREAPER, 1, 0, 0, 0)
     stop = False
@@ -133,7 +133,7 @@ def main(parent: int, grace_s: float, command: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def prepare() -> None:
-        prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # should the guard itself be killed
+        prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # in case the guard itself is killed
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=prepare)
@@ -152,7 +152,7 @@ def main(parent: int, grace_s: float, command: list[str]) -> int:
         child.kill()
     code = child.wait()
     kill_all()
-    os.write(told, b".")
+    os.write(finished, b".")
     return code if code >= 0 else 128 - code
 
 

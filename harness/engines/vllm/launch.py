@@ -1,4 +1,4 @@
-"""How a server of one checkpoint is started: what of the checkpoint and the settings ends on its command line."""
+"""How a server of one checkpoint is started: the Launch made of a checkpoint and the settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def launch_for(
     trust_remote_code: bool = False,
     dev: bool = False,
 ) -> Launch:
-    """How a server of this checkpoint is started: its dtype as saved where that is `auto`, with room for its adapter.
+    """How a server of this checkpoint is started: with `dtype` auto in the saved type, and with room for its adapter.
 
     Raises CheckpointError for an adapter that vLLM cannot load.
     """

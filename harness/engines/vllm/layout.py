@@ -1,4 +1,4 @@
-"""Which checkpoints can take each other's place on a running server: the files beside the weights, compared. No weights."""
+"""Which checkpoints can replace each other on a running server: compares the files other than the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VOLATILE = {"_name_or_path", "transformers_version", "_commit_hash", "use_cache"
 
 
 def layout(servable: Servable) -> str:
-    """Equal for models whose weights can be copied into each other on a server: configuration and code, default sampling, tokenizer."""
+    """Equal for models between which a server can reload weights: digest of configuration and code, default sampling, tokenizer."""
     config = {key: value for key, value in read_json(servable.model / "config.json").items() if key not in VOLATILE}
     sampling = servable.model / "generation_config.json"
     defaults = {k: v for k, v in read_json(sampling).items() if k not in VOLATILE} if sampling.exists() else None
@@ -31,17 +31,17 @@ def _digest(path: Path) -> str:
 
 
 def identity(servable: Servable) -> str:
-    """Equal for checkpoints that answer alike: weights, and every file beside them that decides an answer."""
+    """Equal for checkpoints that answer alike: digest of the weights, and of every other file that decides an answer."""
     return digest_json([servable.fingerprint, layout(servable)])
 
 
 def is_quantized(folder: Path) -> bool:
-    """Whether the weights are saved in a form that is converted while loading, so that others cannot be copied in."""
+    """Whether the weights are converted while loading, so that others cannot be reloaded into the model."""
     return bool(read_json(folder / "config.json").get("quantization_config"))
 
 
 def saved_dtype(folder: Path) -> str | None:
-    """The dtype that config.json names, where vLLM has it."""
+    """The dtype that config.json names; None without one, or where vLLM does not have it."""
     config = read_json(folder / "config.json")
     inner = config.get("text_config")
     inner = inner if isinstance(inner, dict) else {}
@@ -50,7 +50,7 @@ def saved_dtype(folder: Path) -> str | None:
 
 
 def own_length(folder: Path) -> int | None:
-    """Tokens of the context that a model's configuration gives it, stretched ones included; None where it does not say."""
+    """Tokens of a model's context by its configuration, including an extension by rope scaling; None where it does not say."""
     config = read_json(folder / "config.json")
     inner = config.get("text_config")
     for part in (inner if isinstance(inner, dict) else {}, config):
@@ -67,7 +67,7 @@ def own_length(folder: Path) -> int | None:
 
 
 def cut_length(folder: Path, length: int | None) -> int | None:
-    """The tokens of a model's own context, where a server that takes `length` takes fewer."""
+    """The tokens of a model's own context if a server's `length` is less; else None."""
     own = own_length(folder)
     return own if own is not None and length is not None and length < own else None
 

@@ -1,4 +1,4 @@
-"""What vLLM will refuse of a checkpoint, from its configuration alone: said before a server is started for it."""
+"""Checks by its configuration, before a server is started, whether vLLM can load a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.engines.vllm.command import rank_room
 from harness.engines.vllm.layout import adapter_rank, read_json
 
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
-"""Ways to begin a LoRA adapter that leave its base as it is, so that a saved one is a plain adapter."""
+"""Initialisations of a LoRA adapter that do not change its base, so that a saved one is a plain adapter."""
 UNSUPPORTED: tuple[tuple[str, str], ...] = (
     ("use_dora", "DoRA (use_dora)"),
     ("trainable_token_indices", "trainable tokens (trainable_token_indices)"),

@@ -1,4 +1,4 @@
-"""What a server's log says: why it ended, and what it runs with. Text in, words out."""
+"""Parses a server's log: why it ended, and the dtype and device it runs with. Pure functions of text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ECHOES = (
 )
 """Errors that only say that there was one."""
 LISTING = re.compile(r"\.?\s*Supported architectures: .*|^(?:\w+\.)+(?=\w+:)")
-"""Of an error: all the names that would have done, and the modules that its class is in."""
+"""Parts of an error that are removed: a list of all supported names, and the modules of its class."""
 REMEDIES: tuple[tuple[str, str], ...] = (
     (r"unrecognized arguments", "take it out of serve.args, or use the vLLM that has it"),
     (r"max_model_len|max model len|max_position_embeddings", "give a smaller serve.max_model_len (--max-model-len)"),
@@ -37,7 +37,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
 
 
 def tail(path: Path, *, start: int = 0) -> str:
-    """The end of a log, from byte `start` on at most; nothing where there is none."""
+    """The last TAIL bytes of a log, not beginning before byte `start`; empty where there is no log."""
     try:
         with path.open("rb") as stream:
             stream.seek(0, 2)
@@ -48,7 +48,7 @@ def tail(path: Path, *, start: int = 0) -> str:
 
 
 def head(path: Path, *, start: int = 0) -> str:
-    """A log from byte `start` on, as much as is read of it; nothing where there is none."""
+    """TAIL bytes of a log from byte `start` on; empty where there is no log."""
     try:
         with path.open("rb") as stream:
             stream.seek(start)
@@ -58,7 +58,7 @@ def head(path: Path, *, start: int = 0) -> str:
 
 
 def telling_lines(text: str, *, most: int = 2) -> list[str]:
-    """The errors of a log that say something, the first ones, each once."""
+    """The first `most` errors of a log that name a cause (else those that name none), each once."""
     found: list[str] = []
     echoes: list[str] = []
     pending: str | None = None
@@ -83,7 +83,7 @@ def telling_lines(text: str, *, most: int = 2) -> list[str]:
 
 
 def explain(text: str) -> str:
-    """Why the server ended, in one line, with what to do where we know it; the last lines where no error is found."""
+    """Why the server ended, in one line, with a remedy where one is known; the log's last lines where no error is found."""
     lines = telling_lines(text) or [line.strip()[:200] for line in text.splitlines() if line.strip()][-2:]
     words = " | ".join(lines) or "it said nothing"
     remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, words, re.IGNORECASE)), None)

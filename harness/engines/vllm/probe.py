@@ -1,7 +1,7 @@
-"""Is what is served the checkpoint? Its log-probs of a few tokens over HTTP, beside its own.
+"""Checks that a server serves the checkpoint: compares log-probs of a few tokens over HTTP with those of the in-process model.
 
-Half precision rounds every logit, and logits of unlikely tokens are large: hence a bound that grows with what is compared,
-on the mean, and one for the worst token.
+Half precision rounds every logit, and logits of unlikely tokens are large: hence a bound on the mean difference and a wider one on the
+worst token's, both wider in half precision.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Tolerance(NamedTuple):
 
 TOLERANCES = {"float32": Tolerance(0.005, 0.02)}
 HALF = Tolerance(0.1, 1.0)
-"""Of bfloat16, float16 and whatever else; weights quantised by an option of the user's may need serve.verify: false."""
+"""For bfloat16, float16 and any other dtype; weights quantised by an option of the user's may need serve.verify: false."""
 
 
 def probe_ids(folder: Path, *, max_len: int | None = None) -> list[int]:
-    """Token ids below the vocabulary of the model in `folder`, the same at every call."""
+    """Token ids within the vocabulary of the model in `folder`, the same at every call, fewer than `max_len`."""
     size = 256
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def probe_ids(folder: Path, *, max_len: int | None = None) -> list[int]:
 
 
 def difference(served: Sequence[float], own: Sequence[float], dtype: str | None) -> str | None:
-    """In words, how far apart they are; None where they agree within what the dtype allows."""
+    """A message on how far log-probs (nats) differ; None where they agree within the tolerance of the dtype."""
     if not all(map(math.isfinite, own)):
         return "the checkpoint's own log-probs are not finite"
     tolerance = TOLERANCES.get(dtype or "", HALF)
@@ -62,18 +62,18 @@ def difference(served: Sequence[float], own: Sequence[float], dtype: str | None)
 
 
 class Verifier:
-    """Compares models on a server with their checkpoints; remembers what checkpoints say of themselves."""
+    """Compares models on a server with their checkpoints; caches the checkpoints' own log-probs."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
         self._own: dict[tuple[str, tuple[int, ...]], list[float]] = {}
         self._last: dict[str, tuple[str, list[float]]] = {}
-        """Model name on the server -> the checkpoint that was verified under it last, and what it said."""
+        """Server and model name -> fingerprint of the checkpoint that was verified under it last, and its served log-probs."""
 
     def verify(self, api: Api, name: str, wanted: Servable, *, dtype: str | None, max_len: int | None) -> list[float]:
-        """The served log-probs of the probe, finite and, where it can be known, the checkpoint's own.
+        """The served log-probs of the probe, checked to be finite and, if comparison is enabled, the checkpoint's own.
 
-        Raises NotFiniteError, CheckpointError where they are another's, EngineError where the server gives none.
+        Raises NotFiniteError, CheckpointError where they differ from its own, EngineError where the server gives none.
         """
         ids = probe_ids(wanted.model, max_len=max_len)
         served = api.logprobs(name, ids)
@@ -86,7 +86,7 @@ class Verifier:
         key = f"{api.root} {name}"
         before = self._last.get(key)
         if before is not None and before[0] != wanted.fingerprint and before[1] == served:
-            # Weights a step apart may lie within the tolerance; but other weights do not give the same bits.
+            # Weights one step apart may agree within the tolerance, but they do not give the same bits.
             past = self._own.get((before[0], tuple(ids)))
             if past is not None and past != own:
                 raise CheckpointError(f"vLLM still serves the checkpoint before {wanted.label}")
@@ -94,7 +94,7 @@ class Verifier:
         return served
 
     def prepare(self, wanted: Servable) -> None:
-        """Ask the checkpoint itself, before a server is asked to load what cannot be loaded or is broken.
+        """Load the checkpoint in process first, so that one that cannot be loaded or is broken is never put on a server.
 
         Raises CheckpointError or EngineError.
         """
@@ -105,14 +105,14 @@ class Verifier:
             )
 
     def rendering(self, api: Api, name: str, wanted: Servable) -> str | None:
-        """How the server's prompts differ from the checkpoint's own, in words; None where they agree or nobody compares.
+        """A message on how the server's prompts differ from the checkpoint's own; None where they agree, or comparison is disabled.
 
         Raises EngineError for a server that does not tokenize conversations.
         """
         return rendering_difference(api, name, wanted) if self._enabled and wanted.render is not None else None
 
     def own_is_finite(self, wanted: Servable) -> bool:
-        """Whether the checkpoint itself gives finite log-probs, as far as that can be known."""
+        """Whether the checkpoint's own log-probs are finite; False where comparison is disabled."""
         if not self._enabled or wanted.logprobs is None:
             return False
         return all(map(math.isfinite, self._own_of(wanted, probe_ids(wanted.model))))

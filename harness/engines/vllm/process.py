@@ -1,4 +1,4 @@
-"""A server's processes under their guard: started, looked at, ended. Knows a command and a log file, no HTTP."""
+"""A server's processes under their guard: starting, listing and ending them. Knows a command and a log file, no HTTP."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class GuardedProcess:
         return guard.descendants(self._guard.pid)
 
     def exit_code(self) -> int | None:
-        """Null while it runs; else the command's exit code, and nothing of it is left."""
+        """None while it runs; else the command's exit code, and then none of its processes is left."""
         code = self._guard.poll()
         if code is not None and code < 0 and not self._swept:
             self._swept = True
-            with contextlib.suppress(OSError):  # somebody killed the guard: what it watched is in its group still
+            with contextlib.suppress(OSError):  # the guard was killed: its processes are still in its group
                 os.killpg(self._guard.pid, signal.SIGKILL)
         return code
 
     def end(self, *, drain: bool = True) -> None:
-        """Ask for the end (`drain`: let it finish what it is at, within its grace) and wait until all of it is gone."""
+        """End the command (`drain`: in good order within its grace period) and wait until all its processes are gone."""
         assert self._guard.stdin is not None
         with contextlib.suppress(OSError):
             if drain and self._guard.poll() is None:

@@ -1,7 +1,7 @@
-"""Which of vLLM's parsers tells what a model thinks from what it says: by what its chat template writes, like the tool parser.
+"""Which of vLLM's reasoning parsers fits a model, chosen by its chat template like the tool parser.
 
-Most of them want the marks of a thought as single tokens and do not start without; where the tokenizer lacks them, none is
-chosen, and core/thoughts.py tells thoughts and words apart afterwards.
+Most of them need the marks of a thought to be single tokens, and fail at the start otherwise. If the tokenizer lacks them, none is
+chosen, and core/thoughts.py separates thoughts from the answer afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TYPES: dict[str, str] = {
     "step3_text": "step3",
     "step3_vl": "step3",
 }
-"""Model type -> the parser of templates with `<think>`, where it is a family's own."""
+"""Model type -> the parser for templates with `<think>`, for families that have one of their own."""
 SIGNS: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("]<]minimax[>[",), "minimax_m3", ()),
     (("<minimax:tool_call>", "<think>"), "minimax_m2", ("<think>", "</think>")),
@@ -42,11 +42,11 @@ SIGNS: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("Here is my thought process",), "granite", ()),
     (("<｜tool▁calls▁begin｜>", "thinking is not defined"), "deepseek_v3", ("<think>", "</think>")),
 )
-"""What stands in a template -> the parser, and the tokens that it needs; the first row of which everything is there."""
+"""Texts in a template, the parser, and the tokens that it needs; the first row whose texts are all in the template applies."""
 THINK = ("<think>", "</think>")
 ANY = "qwen3"
-"""For every other model: a call ends a thought for it. The rest of vLLM's parsers (deepseek_r1) take the answer of a model that does
-not think for one long thought, and its calls are lost in it."""
+"""For every other model: it ends a thought at a tool call. vLLM's remaining parsers (deepseek_r1) take a whole answer without marks for
+a thought, and lose its calls."""
 
 
 def choose_reasoning_parser(template: str | None, model_type: str | None, tokenizer: Path) -> str | None:
@@ -54,7 +54,7 @@ def choose_reasoning_parser(template: str | None, model_type: str | None, tokeni
     if not template:
         return None
     if THINK[0] in template and "tools" in template and "<tool_call>" not in template and model_type not in TYPES:
-        rows = [*SIGNS]  # its calls look otherwise, and nothing would end the thought
+        rows = [*SIGNS]  # its calls have another form, which would not end a thought for ANY
     else:
         rows = [*SIGNS, ((THINK[0],), TYPES.get(model_type or "", ANY), THINK)]
     for signs, parser, tokens in rows:
@@ -64,7 +64,7 @@ def choose_reasoning_parser(template: str | None, model_type: str | None, tokeni
 
 
 def _added(tokenizer: Path, wanted: tuple[str, ...]) -> set[str]:
-    """Those of the words that are tokens of their own."""
+    """Those of the `wanted` texts that are single tokens."""
     found: set[str] = set()
     for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
         try:

@@ -1,4 +1,4 @@
-"""Does a server make the same prompt of a conversation as the checkpoint's own tokenizer and chat template? Token ids, compared."""
+"""Whether a server's prompts have the same token ids as those of the checkpoint's own tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ CONVERSATIONS: tuple[tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...
         (TOOL,),
     ),
 )
-"""Messages and tools: what every template must render, and what one for tools must."""
+"""(messages, tools) to compare: one for every template, and one for templates with tools."""
 
 
 def _variants(messages: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
-    """As templates are handed a conversation: contents as text, or as parts; an empty one of a call as text, or none."""
+    """The forms in which servers pass a conversation to a template: content as text or as parts, an empty one as "" or None."""
     plain = [dict(message) for message in messages]
     without = [{**message, "content": message["content"] or None} for message in plain]
     parts = [
@@ -58,7 +58,7 @@ def _variants(messages: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]
 
 
 def rendering_difference(api: Api, name: str, wanted: Servable) -> str | None:
-    """In words, how the server's prompts differ from the checkpoint's own; None where they agree, or neither renders.
+    """A message on how the server's prompts differ from the checkpoint's own; None where they agree, or neither renders.
 
     Raises EngineError for a server that does not tokenize conversations.
     """

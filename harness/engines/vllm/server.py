@@ -1,4 +1,4 @@
-"""One vLLM server around one model: started, watched, probed, ended. Blocking inside; `async with` for those who live in a loop."""
+"""One vLLM server for one model: started, probed, ended. Blocking, with `async with` for use in an event loop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.engines.vllm.tool_parser import chat_template, choose_parser
 
 POLL_S = 0.1
 TRIES = 3
-"""Starts on another free port, where somebody took ours in between."""
+"""Starts on another free port, if the chosen one was taken in the meantime."""
 DYING_S = 6.0
 """Seconds that a broken server takes, at most, to notice and exit."""
 HUNG_S = 30.0
@@ -41,9 +41,9 @@ class VllmServer:
         async with VllmServer("runs/checkpoint-500") as server:
             ask(server.endpoint.api_base, server.endpoint.model)
 
-    or `with`, or `start()` and `stop()`. `port` None: any that is free. After `start` the server answers, is warm and has
-    given finite log-probs. When the block is left, by an exception or Ctrl-C too, or this process dies in any way, no process of
-    it is left.
+    or `with`, or `start()` and `stop()`. `port` None: any that is free. After `start` the server answers, is warmed up and has
+    given finite log-probs. After the block, also after an exception or Ctrl-C, and when this process dies in any way, none of its
+    processes is left.
     """
 
     def __init__(
@@ -144,17 +144,17 @@ class VllmServer:
         return False
 
     def stop(self, *, drain: bool = True) -> None:
-        """End it, requests in flight first (`drain`), and wait until every process is gone. Again is harmless."""
+        """End it, after the requests in flight (`drain`), and wait until every process is gone. Idempotent."""
         process, self._process, self._api, self._endpoint = self._process, None, None, None
         if process is not None:
             process.end(drain=drain)
 
     def give_up(self) -> None:
-        """Let a `start` that is under way in another thread fail at once."""
+        """Make a `start` that is running in another thread raise EngineError at once."""
         self._given_up.set()
 
     def last_words(self) -> str:
-        """Why it ended, as its log has it."""
+        """Why it ended, according to its log."""
         return explain(tail(self.log, start=self._log_start))
 
     def __enter__(self) -> Self:
@@ -184,7 +184,7 @@ class VllmServer:
         await asyncio.shield(asyncio.to_thread(self.stop, drain=kind is None))
 
     def _launch(self) -> Launch:
-        """What is wanted, completed by the user's options and by what the model says of itself."""
+        """The launch, completed by the user's options and by the model's own files."""
         launch = self._given or Launch(model=self.model, name=self.model.name)
         host = value_of(self.settings.args, "--host") or launch.host
         name = value_of(self.settings.args, "--served-model-name") or launch.name
@@ -263,7 +263,7 @@ class VllmServer:
         )
 
     def _reason(self, error: EngineError) -> str:
-        """What the log says is wrong, which an answer over HTTP hides; that answer too, where the log has no error."""
+        """The cause in the log, which an HTTP error does not show; with the HTTP error where the log has none."""
         found = telling_lines(tail(self.log, start=self._log_start))
         words = self.last_words() if found else f"{error}; its log ends with: {self.last_words()}"
         return f"{words} (all of it: {self.log})"
@@ -297,14 +297,14 @@ def model_type(folder: Path) -> str | None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as tried:
         tried.bind(("127.0.0.1", 0))
         return int(tried.getsockname()[1])
 
 
 def _checked(port: int, host: str) -> int:
-    """A port that was asked for. Raises EngineError if it is taken: vLLM says so only after half a minute, or shares it."""
+    """The requested port. Raises EngineError if it is taken: vLLM would report that only after half a minute, or share it."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""What of `serve` can be wrong before anything is started: said first, not after an hour of log-probabilities."""
+"""Checks of the `serve` settings that need no server, so that errors are reported before anything is measured."""
 
 from __future__ import annotations
 

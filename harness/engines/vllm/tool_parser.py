@@ -1,4 +1,4 @@
-"""Which of vLLM's parsers reads the tool calls of a model: by what its chat template writes. Pure text.
+"""Which of vLLM's parsers reads the tool calls of a model, chosen by its chat template. Functions of text.
 
 The template decides, because it is what the model was trained on: a fine-tune of a Llama with a hermes template writes
 hermes calls. The model type decides where templates do not show it.
@@ -16,7 +16,7 @@ TYPED: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("<tool_call>",), ("granitemoehybrid",), "granite4"),
     (("<tool_calls>",), ("jamba",), "jamba"),
 )
-"""Signs that models of these types share with others -> their own parser; looked at first."""
+"""Texts in a template, model types, parser: families whose templates look like others'; checked before SIGNS."""
 SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("]<]minimax[>[",), "minimax_m3"),
     (("<minimax:tool_call>",), "minimax_m2"),
@@ -59,7 +59,7 @@ SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("<|tool_call|>",), "granite"),
     (("<|action_start|>",), "internlm"),
 )
-"""What stands in a template -> the parser; the first row of which everything is there."""
+"""Texts in a template, and the parser; the first row whose texts are all in the template applies."""
 TYPES = {
     "gpt_oss": "openai",
     "jamba": "jamba",

@@ -1,7 +1,7 @@
-"""Ends a server whose engine is up and does not answer, so that whoever waits for it gets an error and asks for another one.
+"""Kills a server whose engine is alive and does not answer, so that requests to it fail and the server is restarted.
 
-/health knows of engines that died, not of one that is stopped or stuck. The engine itself is asked, through an endpoint that
-answers between two of its steps and leaves what it generates as it is.
+/health reports engines that died, not one that is stopped or stuck. So the engine itself is polled, through an endpoint that it answers
+between two steps and that does not disturb generation.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from harness.engines.vllm.server import VllmServer
 
 EVERY_S = 3.0
 ANSWER_S = 10.0
-"""Seconds in which an engine answers that is not in the middle of a long step."""
+"""Seconds within which an engine answers unless it is in the middle of a long step."""
 IDLE_SHARE = 0.02
-"""Processor seconds per second below which a process that owes an answer does nothing."""
+"""Processor seconds per second below which a process that does not answer counts as idle."""
 STUCK_S = 600.0
-"""Seconds without an answer after which an engine that is busy counts as stuck all the same."""
+"""Seconds without an answer after which even a busy engine counts as stuck."""
 
 
 class Watch:
-    """Looks after a running server until `stop`, in a thread of its own."""
+    """Watches a running server, in a thread, until `stop`."""
 
     def __init__(
         self, server: VllmServer, *, every_s: float = EVERY_S, answer_s: float = ANSWER_S, stuck_s: float = STUCK_S
@@ -43,7 +43,7 @@ class Watch:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While files are read into the engine it may take as long as they take."""
+        """Within the block the engine is not polled: reading files into it may take any time."""
         self._held += 1
         try:
             yield
@@ -51,7 +51,7 @@ class Watch:
             self._held -= 1
 
     def stop(self) -> None:
-        """Look no more."""
+        """End the watch."""
         self._over.set()
 
     def _look(self) -> None:
@@ -67,7 +67,7 @@ class Watch:
                 if api.engine_answers(timeout_s=self._answer_s) is not None or not stopped(pids):
                     silent_since, idle = None, 0
                     continue
-                self._end("a process of it is stopped")  # it cannot be asked, and this is seen from outside
+                self._end("a process of it is stopped")  # the engine cannot be polled, but /proc shows this
                 return
             except NoAnswerError:
                 now = time.monotonic()
@@ -106,7 +106,7 @@ def processor_s(pids: Sequence[int]) -> float:
 
 
 def _stat(pid: int, read: Callable[[list[str]], float]) -> float:
-    """Something of a process's line in /proc, after its name; 0 for one that is gone."""
+    """`read` of the fields after the name in /proc/PID/stat; 0 for a process that is gone."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         text = Path(f"/proc/{pid}/stat").read_text()
         return read(text.rpartition(")")[2].split())  # the name in parentheses may hold anything

@@ -1,4 +1,4 @@
-"""Warm workers on a Ray cluster: an actor each, on whatever node has room. The run folder lies on a file system that all see."""
+"""Warm workers on a Ray cluster: an actor each, on any node with room. The run folder is on a file system that all nodes share."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from harness.run.executors.executor import Ended, Event, Progressed, Task, Work
 from harness.run.executors.pool import Pool, Worker, WorkerDied, read_work
 
 COMPARED = ("torch", "transformers")
-"""Packages that decide numbers; every node has the driver's versions."""
+"""Packages that decide numbers; nodes with other versions than the driver's are left out."""
 WAIT_S = 300.0
-"""Seconds without any worker after which a run is given up."""
+"""Seconds without any worker after which a run is stopped."""
 LOOK_EVERY_S = 1.0
 
 
 def versions() -> dict[str, str]:
-    """What decides numbers here."""
+    """Versions of what decides numbers, in this process."""
     import harness
 
     found = {"harness": harness.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 class Hello(NamedTuple):
-    """What a worker says first: where it is, what it has, and whether it sees the run folder."""
+    """A worker's first message: its host, its versions, whether it sees the run folder, and the id of its node."""
 
     host: str
     versions: dict[str, str]
@@ -46,7 +46,10 @@ class Hello(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """`address`: of the cluster, None: $RAY_ADDRESS or the one of this machine. `gpus`, `cpus`: of each worker."""
+    """`address`: of the cluster, None: $RAY_ADDRESS or this machine's.
+
+    `gpus`, `cpus`: of each worker; `gpus` None: 1 if there are any.
+    """
 
     address: str | None = None
     gpus: float | None = None
@@ -54,7 +57,7 @@ class ClusterOptions:
 
 
 class _Told:
-    """Progress of the job in hand, until it is asked for."""
+    """Accumulates the progress of the job in hand until `taken` fetches it."""
 
     def __init__(self) -> None:
         self.items = self.tokens = 0
@@ -112,7 +115,7 @@ class Actor:
 
 
 def _end_with_the_node() -> None:
-    """An idle worker outlives the node's own process by minutes, with its GPU: it ends itself instead."""
+    """End this process when the node's raylet is gone: Ray would leave an idle worker, and its GPU memory, for minutes."""
     raylet = int(os.environ.get("RAY_RAYLET_PID") or os.getppid())
 
     def look() -> None:
@@ -177,7 +180,7 @@ class Cluster(Pool):
         self._last = time.monotonic()
 
     def start(self, folder: Path, products: str) -> None:
-        """Leave a mark in the run folder, and start every worker."""
+        """Put a file into the run folder by which workers check that they see it, and get ready to start workers."""
         folder.mkdir(parents=True, exist_ok=True)
         for mark in folder.glob(".seen-*"):  # of a driver that was killed
             mark.unlink(missing_ok=True)
@@ -186,7 +189,7 @@ class Cluster(Pool):
         super().start(folder, products)
 
     def started(self, number: int) -> Worker:
-        """A new actor; it takes jobs once it said hello."""
+        """A new actor; it takes jobs once its Hello was received."""
         ray = _ray()
         if self._content_ref is None:
             self._content_ref = ray.put(self.content)
@@ -205,7 +208,7 @@ class Cluster(Pool):
         worker.handle.events = worker.handle.actor.do.options(num_returns="streaming").remote(job)
 
     def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
-        """Those with an event, or that just came up. Raises EngineError where there is none for WAIT_S, or can be none."""
+        """Those with an event, or that just came up. Raises EngineError where no worker came up within WAIT_S, or none can."""
         waited = {id(worker): worker.handle.hello if not worker.ready else worker.handle.events for worker in workers}
         wait_s = LOOK_EVERY_S if timeout_s is None else min(timeout_s, LOOK_EVERY_S)
         done, _ = _ray().wait(list(waited.values()), timeout=wait_s, fetch_local=False)
@@ -232,7 +235,7 @@ class Cluster(Pool):
             how = f"{type(error.cause).__name__}: {error.cause}"
         except ray.exceptions.RayError as error:
             how = " ".join(str(error).split())[:200]
-        with contextlib.suppress(Exception):  # one that only cannot be reached would go on beside its successor
+        with contextlib.suppress(Exception):  # an actor that is merely unreachable would go on next to its successor
             ray.kill(worker.handle.actor)
         raise WorkerDied(how)
 
@@ -263,7 +266,7 @@ class Cluster(Pool):
             _ray().kill(worker.handle.actor)
 
     def end(self, workers: Sequence[Worker]) -> None:
-        """Kill the actors; what they served ends with them."""
+        """Kill the actors; their servers end with them."""
         ray = _ray()
         for worker in workers:
             with contextlib.suppress(Exception):

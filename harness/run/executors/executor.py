@@ -1,4 +1,4 @@
-"""What an executor is asked and what it answers: jobs in, events out in any order. The driver alone holds the run folder."""
+"""The protocol of executors: jobs in, events out in any order. The driver alone writes to the run folder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from harness.run.ledger import Entry
 class Job:
     """What is missing of one checkpoint: `missing` are (number of the row, name of the component).
 
-    `identified`: the files that it was identified by, so that nobody hashes them again. `following`: the checkpoint that comes
-    next, which may be read from disk already. `affinity`: equal for checkpoints that one warm worker takes cheaply.
+    `identified`: the files that it was identified by, so that a worker need not hash them again. `following`: the checkpoint that
+    comes next, whose files may be read ahead. `affinity`: equal for checkpoints that one warm worker measures cheaply in turn.
     """
 
     number: int
@@ -60,16 +60,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """A job has got further, and whoever takes it next goes on from there: deaths before do not count against it."""
+    """A job has stored progress that another worker resumes from: earlier deaths of its workers no longer count against it."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing more comes of a job. `lost`: why what was not measured never will be; None where all was.
+    """A job's last event. `lost`: why its remaining components were not measured; None where all were.
 
-    `error`: what concerns the whole run (StateError, SpecError).
+    `error`: an error that concerns the whole run (StateError, SpecError).
     """
 
     number: int
@@ -81,21 +81,21 @@ Event = Began | Progressed | Measured | Advanced | Ended
 
 
 class Task(Protocol):
-    """What a pool hands to one of its workers: a Job, or what other work has in its place. `affinity` as a Job has it."""
+    """What a pool gives to one of its workers: a Job, or the unit of other Work. `affinity` as in Job."""
 
     @property
     def number(self) -> int:
-        """Its own."""
+        """Unique within the pool."""
         ...
 
     @property
     def affinity(self) -> str:
-        """Equal for what one warm worker takes cheaply."""
+        """Equal for tasks that one warm worker does cheaply in turn."""
         ...
 
 
 class Work(Protocol):
-    """What the workers of a pool do. It is pickled, and each worker is given it once.
+    """What the workers of a pool do. It is pickled, and sent once to each worker.
 
     class Squares:                                     # the smallest one: tasks that only have a number
         what, most = "a square", None
@@ -110,7 +110,7 @@ class Work(Protocol):
 
     @property
     def what(self) -> str:
-        """What of it may not be had in a worker, for messages: a component of the spec."""
+        """For messages: the part that may not be importable or picklable in a worker, such as "a component of the spec"."""
         ...
 
     @property
@@ -119,21 +119,24 @@ class Work(Protocol):
         ...
 
     def check(self, n: int) -> None:
-        """Raises SpecError for what `n` workers cannot do."""
+        """Raises SpecError if `n` workers cannot do it."""
         ...
 
     def opened(
         self, *, folder: Path, number: int, products: str, progress: Progress
     ) -> AbstractContextManager[Callable[[Any], Iterator[Event]]]:
-        """In worker `number`: what it needs is open inside, and gives the events of a task. Raises HarnessError."""
+        """In worker `number`: a context in which its resources are open, and a function from a task to its events.
+
+        Raises HarnessError.
+        """
         ...
 
 
 class Executor(Protocol):
-    """Measures jobs. Ends with `close`, after which nothing of it is left."""
+    """Measures jobs. `close` ends every process and server that it started."""
 
     name: str
-    """As provenance has it."""
+    """As in the provenance."""
 
     @property
     def capacity(self) -> int:
@@ -149,9 +152,9 @@ class Executor(Protocol):
         ...
 
     def event(self, timeout_s: float | None = None) -> Event | None:
-        """The next event; None where none came in time. Blocks while a job is in flight and none is there."""
+        """The next event; None where none came within `timeout_s`, or no job is in flight. `timeout_s` None: no limit."""
         ...
 
     def close(self) -> None:
-        """End whatever it started. Idempotent."""
+        """End every process and server that it started. Idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""The pool that somebody asked for: processes of this machine, or workers of a cluster."""
+"""The pool for an option `workers`: processes of this machine, or workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from harness.run.executors.processes import Processes
 
 
 def hired(work: Work, workers: int | ClusterOptions) -> Pool:
-    """`workers`: how many of this machine, or which of a cluster. Raises SpecError."""
+    """`workers`: a number of processes on this machine, or the options of a cluster. Raises SpecError."""
     return Processes(work, workers) if isinstance(workers, int) else Cluster(work, workers)

@@ -18,7 +18,7 @@ from harness.spec.prepared import Prepared
 
 
 class Local:
-    """`progress` is told directly; `opener` is the driver's, or a worker's own."""
+    """The executor without other processes. `opener` is the driver's, or in a worker its own."""
 
     name = "local"
     capacity = 1
@@ -39,7 +39,7 @@ class Local:
         self._jobs.append(self.measured(job))
 
     def event(self, timeout_s: float | None = None) -> Event | None:
-        """The next event of the job in hand."""
+        """The next event of the job in hand, which is worked on in this call; `timeout_s` has no effect."""
         while self._jobs:
             found = next(self._jobs[0], None)
             if found is not None:
@@ -74,7 +74,7 @@ class Local:
         return next(one for one in self._prepared.rows[number].components if one.config.name == name)
 
     def close(self) -> None:
-        """Stop in the middle of whatever is in hand."""
+        """Drop the jobs, the one in hand included."""
         self._jobs.clear()
 
 
@@ -114,13 +114,13 @@ class Measuring:
 
 
 class _Handed:
-    """A store that hands every measurement back: the driver writes it down."""
+    """A Store that returns every measurement unstored: the driver stores it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def get(self, key: str) -> Entry | None:
-        """Nothing: the driver asked its ledger before."""
+        """None: the driver has looked it up already."""
         return None
 
     def put(self, entry: Entry) -> Entry:

@@ -1,6 +1,6 @@
-"""Warm workers that each measure one job at a time: who gets which job, and what becomes of one whose worker died.
+"""Warm workers that each do one job at a time: which worker gets which job, and what happens to a job whose worker died.
 
-How a worker is started, told and heard is a subclass's: processes of this machine, or actors of a cluster.
+Subclasses decide how a worker is started and how messages reach it: processes of this machine, or actors of a cluster.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from harness.core.errors import EngineError, SpecError
 from harness.run.executors.executor import Advanced, Began, Ended, Event, Job, Measured, Progressed, Task, Work
 
 MOST_DEATHS = 3
-"""Of workers at one job, before it is given up."""
+"""Deaths of workers at one job after which the job has failed."""
 WINDOW = 2
-"""Jobs a worker: one in hand and one to follow."""
+"""Jobs in flight per worker: one in hand and one to follow."""
 PATIENCE = 4
-"""Jobs a worker that a waiting job lets pass because they are cheaper: the feed waits for it."""
+"""Jobs per worker that may overtake the oldest waiting one because a warm worker does them cheaply."""
 
 
 def read_work(content: bytes) -> Work:
-    """What a worker is given. Raises SpecError for classes that are not to be had in this process."""
+    """The Work that a worker was sent. Raises SpecError for classes that cannot be imported in this process."""
     what, pickled = pickle.loads(content)
     try:
         work: Work = pickle.loads(pickled)
@@ -39,12 +39,12 @@ def read_work(content: bytes) -> Work:
 
 
 class WorkerDied(Exception):  # noqa: N818
-    """A worker is gone; says how it went."""
+    """A worker is gone; the message says how it ended."""
 
 
 @dataclass(eq=False)
 class Worker:
-    """`handle` is the subclass's. `ready`: it came up and takes jobs; `affinity`: of the job that it had last; `host`: where it is."""
+    """`handle` is the subclass's. `ready`: it came up and takes jobs; `affinity`: of its last job; `host`: where it runs."""
 
     number: int
     handle: Any
@@ -55,17 +55,17 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """As people see it."""
+        """For display."""
         return f"{self.host} {self.number}".strip() if self.host else f"worker {self.number}"
 
 
 class Pool(ABC):
-    """`n` workers. Raises SpecError for a number that cannot be, or that the work cannot have."""
+    """`n` workers. Raises SpecError for a number below 1, or more than the work can have."""
 
     name: str
-    """As provenance has it."""
+    """As in the provenance."""
     nobody: str
-    """What is said when no worker is left."""
+    """The message when no worker is left."""
 
     def __init__(self, work: Work, n: int) -> None:
         if n < 1:
@@ -80,31 +80,31 @@ class Pool(ABC):
         self.workers: list[Worker] = []
         self.n_started = 0
         self.left_out: list[str] = []
-        """Those that cannot take part, and why."""
+        """Workers that cannot take part, each with the reason."""
         self._queue: deque[Task] = deque()
         self._deaths: dict[int, int] = {}
-        """Of workers at a job, by its number."""
+        """Number of a job -> deaths of workers at it."""
         self._stillborn: dict[int, int] = {}
-        """Deaths of a worker before it came up, by its number."""
+        """Number of a worker -> its deaths before it was ready."""
         self._passed = 0
-        """Jobs that the one which waits longest let pass."""
+        """Jobs that have overtaken the oldest waiting one."""
         self._events: deque[Event] = deque()
 
     @abstractmethod
     def started(self, number: int) -> Worker:
-        """Start a worker; one that dies at once is heard of by `receive`."""
+        """Start a worker; if it dies at once, `receive` raises."""
 
     @abstractmethod
     def send(self, worker: Worker, job: Task) -> None:
-        """Give a worker a job; one that died is heard of by `receive`."""
+        """Give a worker a job; if the worker died, `receive` raises."""
 
     @abstractmethod
     def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
-        """Those of the workers that have something to say; blocks until one has, or for `timeout_s`."""
+        """Those of the workers that have sent a message; blocks until one has, or for `timeout_s`."""
 
     @abstractmethod
     def receive(self, worker: Worker) -> Event | None:
-        """What a worker says; None for nothing that concerns the driver. Raises WorkerDied."""
+        """A worker's next event; None for a message that is none. Raises WorkerDied."""
 
     @abstractmethod
     def end(self, workers: Sequence[Worker]) -> None:
@@ -133,16 +133,16 @@ class Pool(ABC):
         self._hire()
 
     def _hire(self) -> None:
-        """Start workers for the jobs that wait, as long as there are any that were not started yet."""
+        """Start workers for waiting jobs, up to `n`."""
         while self.n_started < self.n and len(self._queue) > sum(worker.job is None for worker in self.workers):
             self.workers.append(self.started(self.n_started))
             self.n_started += 1
             self._assign()
 
     def event(self, timeout_s: float | None = None) -> Event | None:
-        """What a worker said first. One that died is started again and its job queued, MOST_DEATHS times at most.
+        """The next event of any worker. A worker that died is restarted and its job queued again; at MOST_DEATHS the job has failed.
 
-        Raises EngineError where no worker is left, and what concerns the whole run.
+        Raises EngineError where no worker is left, and errors that concern the whole run.
         """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._events:
@@ -188,7 +188,7 @@ class Pool(ABC):
         self._assign()
 
     def _replace(self, worker: Worker, how: str) -> None:
-        """A worker died. What it had measured of its job is with the driver already; the job is done again from there."""
+        """Restart a worker that died. The driver has what it had measured of its job; the rest of the job is queued again."""
         job = worker.job
         self._stillborn[worker.number] = 0 if worker.ready else self._stillborn.get(worker.number, 0) + 1
         if self._stillborn[worker.number] >= MOST_DEATHS:
@@ -208,9 +208,7 @@ class Pool(ABC):
         self._assign()
 
     def _assign(self) -> None:
-        """A job for every idle worker: one of those that it takes cheaply, else the one that waits longest (which lets
-        PATIENCE jobs a worker pass).
-        """
+        """Give every idle worker a job: one with the affinity of its last, else the oldest (which PATIENCE jobs per worker may overtake)."""
         for worker in self.workers:
             if worker.job is not None or not worker.ready or not self._queue:
                 continue

@@ -18,9 +18,9 @@ from harness.run.executors.executor import Event, Task
 from harness.run.executors.pool import Pool, Worker, WorkerDied
 
 GRACE_S = 10.0
-"""Seconds that a worker has to end by itself."""
+"""Seconds after SIGTERM before a worker is killed."""
 ASKS, READY = "asks", "ready"
-"""What a worker says first: that it is to be sent the work, and that it takes jobs (or what is wrong with the work)."""
+"""A worker's first messages: a request for the work, then that it takes jobs (or a HarnessError about the work)."""
 
 
 class _Handle(NamedTuple):
@@ -35,7 +35,7 @@ class Processes(Pool):
     nobody = "no worker of this machine could begin"
 
     def started(self, number: int) -> Worker:
-        """A new process, which asks for the work when it is there: a Ctrl-C of the terminal does not reach it."""
+        """A new process in a process group of its own (so that Ctrl-C does not reach it), which asks for the work once it is up."""
         ours, theirs = socket.socketpair()
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
@@ -50,8 +50,8 @@ class Processes(Pool):
         return Worker(number, _Handle(process, Connection(ours.detach())))
 
     def send(self, worker: Worker, job: Task) -> None:
-        """Over its socket."""
-        with contextlib.suppress(ConnectionError):  # a death is heard of when it is listened to
+        """Send the job over the worker's socket."""
+        with contextlib.suppress(ConnectionError):  # `receive` reports that the worker died
             worker.handle.connection.send(job)
 
     def ready(self, workers: Sequence[Worker], timeout_s: float | None) -> list[Worker]:
@@ -60,7 +60,7 @@ class Processes(Pool):
         return [worker for worker in workers if worker.handle.connection in found]
 
     def receive(self, worker: Worker) -> Event | None:
-        """The next message. Raises WorkerDied, and what a worker finds wrong with the work."""
+        """The next message. Raises WorkerDied, and the HarnessError of a worker that cannot do the work."""
         process, connection = worker.handle
         try:
             if worker.ready:
@@ -79,7 +79,7 @@ class Processes(Pool):
         return None
 
     def end(self, workers: Sequence[Worker]) -> None:
-        """Ask, wait, kill."""
+        """Send SIGTERM, wait GRACE_S, then kill."""
         for worker in workers:
             worker.handle.connection.close()
             with contextlib.suppress(ProcessLookupError):
@@ -90,7 +90,7 @@ class Processes(Pool):
 
 
 def _ended(process: subprocess.Popen[bytes], *, wait_s: float = GRACE_S) -> int:
-    """How a process went that is to be gone; one that is not is killed."""
+    """The return code of a process that is ending; it is killed after `wait_s`."""
     try:
         return process.wait(wait_s)
     except subprocess.TimeoutExpired:
@@ -99,7 +99,7 @@ def _ended(process: subprocess.Popen[bytes], *, wait_s: float = GRACE_S) -> int:
 
 
 def _environment(number: int, n: int) -> dict[str, str]:
-    """A worker's variables: one GPU where there are any, and a share of the cores."""
+    """A worker's environment variables: one GPU where there are any, and a share of the cores."""
     from harness.engines.models.load import count_gpus
 
     env = dict(os.environ)

@@ -1,6 +1,7 @@
-"""A process that does jobs for a driver. Started by `processes.py` as a program; its only argument is the number of a socket.
+"""A process that does jobs for a driver. Started by `processes.py` as a program, with the arguments: file descriptor of a socket,
+process id of the driver, run folder, number of the worker, library of float32 products.
 
-It ends when the driver closes the socket or is gone, however it went; nothing that it started is left.
+It ends, with all that it started, when the driver closes the socket or ends in any way.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from harness.run.executors.pool import read_work
 from harness.run.executors.processes import ASKS, READY
 
 GRACE_S = 3.0
-"""Seconds to end by itself once the driver is gone."""
+"""Seconds to end in good order once the driver is gone."""
 LOOK_EVERY_S = 0.5
 
 
 class Progress:
-    """Tells the driver, at most every LOOK_EVERY_S seconds: a message costs more than a small batch. From any thread."""
+    """Reports to the driver, at most every LOOK_EVERY_S seconds: a message costs more than a small batch. Thread-safe."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -39,7 +40,7 @@ class Progress:
         self._told = time.monotonic()
 
     def advance(self, *, items: int, tokens: int) -> None:
-        """Add to what the driver is told next."""
+        """Add to the next report."""
         with self._telling:
             self._items += items
             self._tokens += tokens
@@ -47,7 +48,7 @@ class Progress:
                 self.send()
 
     def send(self, event: Event | None = None) -> None:
-        """Tell it now, and an event after it. Of a driver that is gone the next job is waited for in vain."""
+        """Report now, then send an event. If the driver is gone nothing is raised: reading the next job ends the worker."""
         with self._telling, contextlib.suppress(ConnectionError):
             if self._items or self._tokens:
                 self._connection.send(Progressed(self._items, self._tokens))
@@ -58,7 +59,7 @@ class Progress:
 
 
 def work(connection: Connection, folder: Path, number: int, products: str) -> None:
-    """Do what comes, until the driver closes the socket."""
+    """Do jobs until the driver closes the socket."""
     content = None
     with contextlib.suppress(EOFError, OSError):
         connection.send(ASKS)
@@ -89,7 +90,7 @@ def _next(connection: Connection) -> Any:
 
 
 def _packed(event: Event) -> bytes:
-    """The event, or what becomes of one that cannot be sent."""
+    """The pickled event; one that cannot be pickled becomes a failure that says so."""
     try:
         return pickle.dumps(event)
     except Exception as error:  # noqa: BLE001 - whatever a plugin put in
@@ -112,7 +113,7 @@ def _end_with(parent: int) -> None:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: it is asked to by more than one
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: the driver and `_end_with` may both send it
     raise SystemExit(0)
 
 
@@ -124,11 +125,13 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     connection = Connection(int(descriptor))
     os.set_inheritable(int(descriptor), False)
-    os.register_at_fork(after_in_child=connection.close)  # with a child's copy open, nobody hears of a death
+    os.register_at_fork(
+        after_in_child=connection.close
+    )  # else a child's copy keeps the socket open after this process died
     try:
         work(connection, Path(folder), int(number), products)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already, and says nothing more
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A model asked again until its answer can be used. Judge and reviewer ask through it."""
+"""Repeats a request to a model until its answer parses. Used for the judge and the reviewer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harness.core.chat import ChatModel, ChatRequest, ContextOverflow, EndpointE
 Value = TypeVar("Value")
 ATTEMPTS = 3
 LONGEST = 20_000
-"""Characters of an unusable answer that the model is shown again."""
+"""Characters of an unusable answer that are sent back to the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard(Generic[Value]):
-    """What was made of an answer; None and `failure` where there is no usable one. `usage` is of all attempts."""
+    """The parsed answer; `value` None with a `failure` where there is no usable one. `usage` is of all attempts."""
 
     value: Value | None = None
     failure: str | None = None
@@ -31,9 +31,9 @@ async def ask_until(
     tag: str = "",
     attempts: int = ATTEMPTS,
 ) -> Heard[Value]:
-    """What `parse` makes of the model's text; where it raises ValueError the model is told why and asked again.
+    """The result of `parse` on the model's text. If it raises ValueError, its message is sent to the model, which answers again.
 
-    Never raises for what an endpoint or a transcript can cause: no answer is a failure with its cause.
+    Errors of an endpoint, and a transcript that is too long, are a failure with a cause and never raised.
     """
     asked, usage, why = list(messages), Usage(), "nobody was asked"
     for _ in range(attempts):

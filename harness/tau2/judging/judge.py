@@ -1,6 +1,6 @@
-"""What a conversation that ended is worth: the judge, the replay, the cause of a failure, the reviewer.
+"""Judges a finished conversation: assertions (by a model), replay and verdict, the cause of a failure, the review.
 
-Owns the order in which they are asked. A judge without a verdict leaves the reward open; a reviewer costs nothing but itself.
+Owns the order of these. Without the judge's verdict there is no reward; without a review only the review is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.tau2.simulate.loop import Played
 
 
 class Judging:
-    """The judging of one run. `asked` is told after every answer of a model."""
+    """Judges the simulations of one run. `asked` is called after every request to a model."""
 
     def __init__(
         self, plan: Plan, *, judge: ChatModel | None, reviewer: ChatModel | None, asked: Callable[[], None]
@@ -32,7 +32,7 @@ class Judging:
         self._asked = asked
 
     async def done(self, key: Key, task: Task, played: Played, started: str) -> Done:
-        """Ask the judge where there are assertions, replay, and ask the reviewer where it failed."""
+        """Ask the judge if the task has assertions, replay, and ask the reviewer if the simulation failed."""
         judged = await self._ask_judge(task, played)
         failed = judged.failure if judged else None
         simulation = simulation_of(key, played)

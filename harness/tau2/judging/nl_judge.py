@@ -1,8 +1,8 @@
 """A language model judges the natural-language assertions of a task.
 
-Tolerant of form (fences, words around, order), strict on content: every assertion gets exactly one verdict that is true
-or false, and nothing else gets one. Otherwise the judge is asked again, and at last it failed; it never passes by default.
-The transcript is data to the judge: it is sent as JSON, in which nothing can end it early.
+Tolerant of form (fences, text around the JSON, order), strict on content: every assertion gets exactly one verdict that is true or
+false, and nothing else gets one. Otherwise the judge is asked again, and after the last attempt it has failed; an assertion never passes
+by default. The transcript is sent to the judge as JSON, so that text in it cannot pose as instructions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.core.tau2.upstream import OURS, Upstream
 from harness.tau2.judging.ask_until import ATTEMPTS, ask_until
 
 LONGEST = 100_000
-"""Characters of an answer that are looked through."""
+"""Characters of an answer above which it is refused."""
 INSTRUCTIONS = """
 You check the work of a customer service agent. You are given a JSON object with two keys:
 - "transcript": the recorded conversation of agent, user and tools, in order;
@@ -39,7 +39,9 @@ FENCE = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a judge said: one truth value per assertion, in order; None and a reason where it failed. `usage` is of all attempts."""
+    """A judge's verdicts: `met` has one truth value per assertion, in order; None, with a `failure`, where it failed. `usage` is of all
+    attempts.
+    """
 
     met: tuple[bool, ...] | None
     reasons: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ class BadVerdictError(ValueError):
 
 
 def question(assertions: Sequence[str], messages: Sequence[Message], *, upstream: Upstream = OURS) -> str:
-    """What the judge is shown. Calls are shown as calls, answers of tools as answers; upstream shows roles and texts."""
+    """The JSON that the judge is sent, with tool calls and their answers; upstream's has roles and texts only."""
     if upstream.judge_view:
         said = "\n".join(f"{message.role}: {message.content}" for message in messages)
         return json.dumps({"transcript": said, "expectedOutcomes": list(assertions)}, ensure_ascii=False)
@@ -73,7 +75,7 @@ def _shown(message: Message) -> dict[str, Any]:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every JSON object with `results` that stands in a text, outermost only."""
+    """Every JSON object with the key `results` in a text, outermost only."""
     decoder = json.JSONDecoder()
     at = text.find("{")
     while at >= 0:
@@ -125,13 +127,13 @@ def parse_verdicts(text: str, assertions: Sequence[str]) -> tuple[tuple[bool, st
 
 
 def parse_as_upstream(text: str, assertions: Sequence[str]) -> tuple[tuple[bool, str], ...]:
-    """Plain JSON, believed: what it says of an assertion, and that it is met where it says nothing. Raises BadVerdictError."""
+    """Verdicts in plain JSON, as upstream reads them: an assertion without a verdict counts as met. Raises BadVerdictError."""
     try:
         results = json.loads(text).get("results", [])
         said = [(str(one["expectedOutcome"]), bool(one["metExpectation"]), str(one["reasoning"])) for one in results]
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise BadVerdictError(f"no plain JSON of verdicts ({type(error).__name__}: {error})") from error
-    # Upstream takes the conjunction of whatever was said; said of nothing that was asked, it still counts.
+    # Upstream takes the conjunction of all verdicts, including those on statements that were not asked about.
     missed = next((reason for _, met, reason in said if not met), None)
     named = {_same(name): (met, reason) for name, met, reason in said}
     found = [named.get(_same(assertion), (True, "")) for assertion in assertions]
@@ -148,7 +150,7 @@ async def judge_assertions(
     tag: str = "",
     upstream: Upstream = OURS,
 ) -> Judged:
-    """Ask until the answer is usable, at most three times; once where upstream does."""
+    """Ask the judge, at most ATTEMPTS times until the answer parses; once with `upstream.judge_answers`."""
     parse, attempts = (parse_as_upstream, 1) if upstream.judge_answers else (parse_verdicts, ATTEMPTS)
     heard = await ask_until(
         judge,

@@ -1,6 +1,6 @@
-"""Asks a model to review one simulation, again where its answer is no review, and says what a review changes.
+"""Asks a model to review one simulation, again if its answer is no review, and decides what a review changes.
 
-Rules come first: a review replaces their default, never their evidence. A reviewer that failed has found nothing out.
+Rules have precedence: a review replaces only their default cause. A reviewer that failed changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.tau2.judging.ask_until import ask_until
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reviewed:
-    """What came of asking a reviewer about one simulation: a review, or why there is none. `usage` is of all attempts."""
+    """A reviewer's answer about one simulation: a review, or a failure. `by`: the model's name. `usage` is of all attempts."""
 
     by: str
     review: Review | None = None
@@ -29,14 +29,14 @@ class Reviewed:
     usage: Usage = field(default_factory=Usage)
 
     def as_json(self) -> dict[str, Any]:
-        """The keys of a simulation's line: `review` as upstream has it, or `review_failure`."""
+        """Keys of a simulation's line: `review` in upstream's format, or `review_failure`."""
         if self.review is None:
             return {"review_failure": {"model": self.by, "reason": self.failure}}
         return {"review": {**self.review.as_json(), "cost": self.usage.cost, "model": self.by}}
 
 
 async def review_by(chat: ChatModel, task: Task, simulation: Simulation, *, policy: str) -> Reviewed:
-    """Ask a chat model. It raises nothing that an endpoint or a transcript can cause: no review costs no simulation."""
+    """Ask a chat model. Errors of an endpoint or a transcript become the result's `failure` and are not raised."""
     heard = await ask_until(
         chat,
         review_messages(task, simulation, policy=policy),
@@ -47,12 +47,12 @@ async def review_by(chat: ChatModel, task: Task, simulation: Simulation, *, poli
 
 
 def wants_review(verdict: Verdict) -> bool:
-    """Whether there is something for a reviewer to find: a reward, and it is that of a failure."""
+    """Whether there is something to review: a reward below that of a success."""
     return verdict.reward is not None and verdict.reward < SUCCESS
 
 
 def recorded_review(simulation: Simulation) -> Review | None:
-    """The review that stands in a simulation's line; None for none and for one that cannot be read."""
+    """The review stored in a simulation's line; None where there is none, or it cannot be read."""
     if not isinstance(simulation.review, Mapping):
         return None
     try:
@@ -62,9 +62,9 @@ def recorded_review(simulation: Simulation) -> Review | None:
 
 
 def reviewed(by_rules: Fault | None, review: Review | None) -> Fault | None:
-    """The cause after a review: what it found decisive replaces the rules' default, and only that.
+    """The cause after a review: the review's decisive error replaces the rules' default (agent), and only that.
 
-    A rule that found the user, the judge or the infrastructure at fault points at evidence, and stands; so does success.
+    A cause user, judge or infrastructure was found by a rule with evidence and remains; so does a success (None).
     """
     if by_rules is None or by_rules.cause != "agent" or review is None:
         return by_rules

@@ -1,4 +1,4 @@
-"""Recorded simulations reviewed by a model: those that failed, many at a time. Owns concurrency; rules come first."""
+"""Has a model review recorded simulations that failed, several at a time. Owns the concurrency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.tau2.recordings.rescore import Prepared, Rescored
 async def review_failures(
     prepared: Prepared, rescored: Sequence[Rescored], chat: ChatModel, *, max_concurrency: int
 ) -> list[Rescored]:
-    """The same verdicts, with a review of each failure and the cause after it. Other simulations pass through."""
+    """The same verdicts, with a review of each failure and the cause after it. Other simulations are returned unchanged."""
     policy = prepared.domain.policy(solo=prepared.recording.solo)
     limit = asyncio.Semaphore(max_concurrency)
 

@@ -1,4 +1,7 @@
-"""Verdict, cause and review of one simulation, the same for one that just ended and for a recorded one. Never raises for what it holds."""
+"""Verdict, cause and review of one simulation, the same for one that just ended and for a recorded one.
+
+Its content never raises.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from harness.tau2.judging.reviewer import recorded_review, reviewed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """A verdict, the end state that it is a function of (None where none was looked at or none could be), and the cause of a
-    failure: what the rules found, and what a review makes of that.
+    """A verdict, the end state that it depends on (None where it depends on none, or there is none), and the cause of a failure: by the
+    rules, and after a review.
     """
 
     verdict: Verdict
@@ -35,7 +38,7 @@ class Assessment:
         return reviewed(self.by_rules, self.review)
 
     def after(self, review: Review | None) -> Assessment:
-        """The same with another review; without one as it is."""
+        """With another review; unchanged for None."""
         return self if review is None else replace(self, review=review)
 
 
@@ -49,9 +52,9 @@ def assess(
     judge_failure: str | None = None,
     upstream: Upstream = OURS,
 ) -> Assessment:
-    """Replay, judge, and find the cause where it failed; the review is the one that the simulation was recorded with.
+    """Replay, judge, and find the cause of a failure; the review is the one stored with the simulation.
 
-    `nl_met`: what a judge said of each natural-language assertion; `judge_failure`: why it said nothing.
+    `nl_met`: a judge's verdict on each natural-language assertion; `judge_failure`: why there is none.
     """
     verdict, end = _verdict(domain, task, simulation, solo=solo, nl_met=nl_met, upstream=upstream)
     failure: Failure | None = None
@@ -73,7 +76,7 @@ def _changing(domain: Domain) -> frozenset[str]:
 def _verdict(
     domain: Domain, task: Task, simulation: Simulation, *, solo: bool, nl_met: Sequence[bool] | None, upstream: Upstream
 ) -> tuple[Verdict, EndState | None]:
-    """Replay and judge. An end that the agent itself made unfit to be looked at is worth 0, as any wrong end is."""
+    """Replay and judge. An end state that cannot be evaluated because of the agent's own actions is worth 0, like any wrong one."""
     try:
         if not needs_end_state(task, simulation):
             return judge(task, simulation, None, nl_met=nl_met), None
@@ -86,5 +89,5 @@ def _verdict(
             return unjudged(str(error)), None
         return Verdict(reward=0.0, components=NOTHING, reason=str(error)), None
     except Exception as error:  # noqa: BLE001
-        # Whatever a recording or a task's data make tools, assertions and comparisons raise is this simulation's.
+        # Data of a recording or a task may make tools, assertions and comparisons raise anything: it fails this simulation alone.
         return unjudged(f"{type(error).__name__}: {error}"), None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Check(NamedTuple):
-    """One thing that a component asked for. `said`: what a judge said, or of which kind an action is."""
+    """One check of a component. `said`: the judge's reason, or the kind of an action."""
 
     component: str
     asked: str
@@ -17,7 +17,7 @@ class Check(NamedTuple):
 
 
 def checks(info: Mapping[str, Any]) -> Iterator[Check]:
-    """Every check that a verdict records, component by component."""
+    """Every check in a verdict's record, component by component."""
     database = _mapping(info.get("db_check"))
     if isinstance(database.get("db_match"), bool):
         yield Check("DB", "the databases at the end equal those after the reference actions", database["db_match"])
@@ -40,12 +40,12 @@ def checks(info: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def text_of(value: Any) -> str:
-    """A text as it is, nothing for None, and of anything else its JSON."""
+    """A str as it is, "" for None, JSON for anything else."""
     return value if isinstance(value, str) else "" if value is None else compact(value)
 
 
 def compact(value: Any) -> str:
-    """JSON in one line; for what no JSON can hold, why."""
+    """JSON in one line; for what cannot be JSON, the name of the error in parentheses."""
     try:
         return json.dumps(value, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError) as error:

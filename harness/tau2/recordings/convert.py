@@ -1,7 +1,7 @@
-"""Recorded simulations from our JSON lines to upstream's results format and back. What upstream cannot load is named.
+"""Converts recorded simulations from our JSON lines to upstream's results format and back. Those that upstream cannot load are named.
 
-A line is a simulation with upstream's keys and `domain`, `task` and `solo`; the first line has upstream's `info` too
-(`run_info`), so that nothing is lost on the way back. Every line of a run has it, without the texts.
+A line is a simulation with upstream's keys and `domain`, `task` and `solo`; the first line has upstream's `info` too (`run_info`), so
+that nothing is lost in converting back. In a run's own file every line has it, without the long texts.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from harness.tau2.recordings.upstream_models import problem
 LINES = (".jsonl", ".jsonl.gz")
 RESULTS = (".json", ".json.gz")
 OF_LINES = ("domain", "task", "solo", "run_info", "run_timestamp", "task_revision", "source")
-"""Keys of a line that upstream keeps elsewhere, or not at all."""
+"""Keys of a line that upstream stores elsewhere, or not at all."""
 OF_RUNS = ("reason", "usage", "fault", "excluded", "review_failure")
 """Keys of a run's line that upstream does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """The content of the new file, how many simulations it holds, and which it does not: name and reason."""
+    """The content of the new file, the number of its simulations, and those left out: name and reason."""
 
     content: bytes
     n: int
@@ -39,7 +39,7 @@ class Converted:
 
 
 def convert(path: Path, out: Path, *, domain: str | None = None, data: Path | None = None) -> Converted:
-    """The content for `out`, whose name says the format. Raises DataError or SpecError."""
+    """The content for `out`, whose suffix decides the format. Raises DataError or SpecError."""
     if not out.name.endswith((*LINES, *RESULTS)):
         raise SpecError(f"{out}: name it .jsonl for JSON lines or .json for upstream's results format (.gz compresses)")
     return written(read_raw(path), out, domain=domain, data=data)
@@ -94,7 +94,7 @@ def _loadable(values: Named, tasks: Mapping[str, Any]) -> tuple[Named, Refused]:
 
 
 def _of_upstream(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A line's value with what upstream's record of a simulation has."""
+    """A line's value with the keys of upstream's record of a simulation only."""
     ours = "excluded" in value and "usage" in value
     left = {*OF_LINES, *(OF_RUNS if ours else ())}
     if is_document_info(value.get("info")):

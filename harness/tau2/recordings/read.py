@@ -1,4 +1,4 @@
-"""A file of simulations opened for reading: each with its task and, where the domain can be had, its verdict now."""
+"""A file of simulations opened for reading: each with its task and, if the domain is available, a verdict computed now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.tau2.recordings.upstream_format import reward_info
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A recording, ready to be read. `prepared` is None where nothing can be judged here, and `why_not` says why."""
+    """A recording, ready to be read. `prepared` is None where nothing can be judged here; `why_not` has the reason."""
 
     recording: Recording
     prepared: Prepared | None
@@ -40,13 +40,13 @@ class Opened:
         return [one for one in checks(reward_info(task, simulation, now.verdict, end=now.end)) if not one.met]
 
     def differing(self, simulation: Simulation | Unreadable) -> list[Differing]:
-        """Where the databases at its end are not those after the reference actions; nothing where that cannot be said."""
+        """Where the databases at its end differ from those after the reference actions; empty where that cannot be determined."""
         task = None if self.prepared is None else self.prepared.tasks.get(simulation.task_id)
         if self.prepared is None or task is None or not isinstance(simulation, Simulation):
             return []
         try:
             return list(self.prepared.domain.differing(task, simulation.messages, solo=self.recording.solo))
-        except Exception:  # noqa: BLE001 - what a recording makes tools and comparisons raise is its own
+        except Exception:  # noqa: BLE001 - data of a recording may make tools and comparisons raise anything
             return []
 
     def find(
@@ -81,7 +81,7 @@ def trial_of(simulation: Simulation | Unreadable) -> int | None:
 
 
 def open_recording(path: Path, *, domain: str | None, data: Path | None, tasks_file: Path | None) -> Opened:
-    """A file of simulations. Raises DataError for one that cannot be read; a domain that cannot be had is a remark."""
+    """A file of simulations. Raises DataError for one that cannot be read; an unavailable domain only sets `why_not`."""
     recording = read_recording(path)
     try:
         prepared = prepare(path, domain=domain, data=data, tasks_file=tasks_file, recording=recording)

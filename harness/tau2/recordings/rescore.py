@@ -1,4 +1,4 @@
-"""Recorded simulations judged again: no model, no network. One simulation that cannot be judged costs only itself."""
+"""Judges recorded simulations again, without a model or a network. One that cannot be judged does not affect the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from harness.tau2.recordings.twice import counted_once, shared_remarks
 
 
 class NlJudge(StrEnum):
-    """Who judges natural-language assertions. `pass`: nobody, all count as met; for parity checks only."""
+    """How natural-language assertions are judged. `none`: not at all; `pass`: all count as met, for parity checks only."""
 
     NONE = "none"
     PASS = "pass"
@@ -38,10 +38,10 @@ class NlJudge(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescored:
-    """A simulation with the verdict in its file and the verdict now.
+    """A simulation with the verdict in its file and the verdict computed now.
 
-    `unknown_calls`: the tools it called that there are not.
-    `checks_of`: the tasks that its recorded checks are of, where they are not of the task that it names.
+    `unknown_calls`: names in its calls of tools that the domain does not have.
+    `checks_of`: the tasks that its recorded checks belong to, if that is not the task that it names.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Rescored:
 
     @property
     def fault(self) -> Fault | None:
-        """The cause, where it failed, after the review that stands in the file or was made now (`reviewed`)."""
+        """The cause of a failure, after the review that is stored in the file or was made now (`reviewed`)."""
         return self.assessment.fault
 
     @property
@@ -75,12 +75,12 @@ class Rescored:
 
     @property
     def n_differs(self) -> int:
-        """Replayed calls that answer otherwise now than in the recording."""
+        """Replayed calls whose answers differ from the recording."""
         return self.end.n_differs if self.end else 0
 
     @property
     def changed(self) -> bool:
-        """Whether the file had a reward and it is another one now; unknown rewards did not change."""
+        """Whether the reward differs from the one in the file; False where either is unknown."""
         now, then = self.verdict.reward, self.recorded.reward
         return now is not None and then is not None and abs(now - then) > 1e-9
 
@@ -111,11 +111,11 @@ class Rescored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A recording with its domain and tasks, checked before anything is judged. `tasks_from` says whose tasks.
+    """A recording with its domain and tasks, checked before anything is judged. `tasks_from`: the origin of the tasks, for messages.
 
-    `task_revision` is over the tasks that the simulations are of. `recorded_revision` is the same over the tasks that the
-    recording carries, or what it states; None where it does neither. `named_tasks` are those that the recording's task ids
-    are of; `mixed_up`: some simulation's recorded checks are of another task than it names, so that no task id is sure.
+    `task_revision`: identity of the tasks that the simulations are of. `recorded_revision`: the same for the tasks in the recording, or
+    the one it states; None where it has neither. `named_tasks`: the tasks that the recording's task ids refer to; `mixed_up`: some
+    simulation's recorded checks belong to another task than it names, so that no task id can be trusted.
     """
 
     recording: Recording
@@ -130,7 +130,7 @@ class Prepared:
 
     @property
     def other_tasks(self) -> bool:
-        """Whether the recorded rewards are of tasks of another revision, so that they do not compare with those now."""
+        """Whether the recorded rewards are of another revision of the tasks, so that they are not comparable with those computed now."""
         return self.recorded_revision is not None and self.recorded_revision != self.task_revision
 
 
@@ -147,7 +147,7 @@ def prepare(
 ) -> Prepared:
     """Read a recording and find its tasks: a task file, else those in the recording, else the domain's.
 
-    `recording`: what stands at `path`, where it was read before. Raises DataError for anything but a single bad simulation.
+    `recording`: the content of `path` if it was read before. Raises DataError for anything but a single bad simulation.
     """
     recording = recording or read_recording(path)
     name = domain or recording.domain
@@ -182,7 +182,7 @@ def prepare(
 
 
 def each_counted_once(prepared: Sequence[Prepared]) -> tuple[list[Prepared], list[str]]:
-    """The same without simulations that stand twice in a file, and remarks on those and on what two files share. Raises DataError."""
+    """The recordings without copies within a file, and remarks on copies and on simulations in two files. Raises DataError."""
     counted = [counted_once(one.recording) for one in prepared]
     once = [replace(one, recording=made.recording) for one, made in zip(prepared, counted, strict=True)]
     remarks = [remark for made in counted for remark in made.remarks]
@@ -192,7 +192,7 @@ def each_counted_once(prepared: Sequence[Prepared]) -> tuple[list[Prepared], lis
 def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
     """Judge every simulation of a recording, in its order.
 
-    Raises DataError at the first that it cannot judge or has no judge for, where it is to stop there as upstream does.
+    Raises DataError at the first that cannot be judged (`upstream.strict`) or lacks a judge (`upstream.judge_required`).
     """
     for simulation in prepared.recording.simulations:
         item = rescore_one(prepared, simulation, nl_judge=nl_judge)
@@ -224,7 +224,7 @@ def _assessed(
 ) -> Assessment:
     unsure = prepared.mixed_up and not simulation.recorded.checks
     if others:
-        # Nobody is to blame for a conversation that was about another task.
+        # Without a cause: the conversation was about another task.
         return Assessment(verdict=unjudged(f"its recorded checks are of {_these(others)}, not of its task"))
     if isinstance(simulation, Unreadable):
         return Assessment(verdict=unjudged(simulation.reason), by_rules=unjudgeable(simulation.reason))

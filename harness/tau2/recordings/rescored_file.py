@@ -1,4 +1,4 @@
-"""A recording with the rewards of now, in upstream's results format: `rescore --out NAME.json`."""
+"""A recording with newly computed rewards, in upstream's results format: `rescore --out NAME.json`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from harness.tau2.recordings.upstream_format import reward_info
 
 
 def rescored_file(prepared: Prepared, rescored: Sequence[Rescored], out: Path, *, nl_judge: NlJudge) -> Converted:
-    """The content for `out`: what stands in the recording, with each verdict replaced by the one now.
+    """The content for `out`: the recording with each verdict replaced by the one computed now.
 
-    A simulation without a reward has no `reward_info`; its `info` says why.
+    A simulation without a reward has no `reward_info`; its `info` has the reason as `not_judged`.
     """
     raw = read_raw(prepared.recording.path)
     simulations = {id(item): one for item, one in zip(rescored, _simulations(prepared, rescored), strict=True)}

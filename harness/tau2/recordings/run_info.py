@@ -1,6 +1,6 @@
-"""Upstream's `info` of a run of ours, from the settings that make the run what it is. Pure; the texts lie in a file beside.
+"""Upstream's `info` of one of our runs, made from its identity. Reads the long texts from a file in the run's folder.
 
-A line of a run holds it without what is long or not known yet: the policy, the guidelines, the number of trials.
+A line of a run has it without what is long or not known yet: the policy, the guidelines, the number of trials.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 PROMPTS = "prompts.json"
-"""In a run's folder: policy, guidelines and the agent's instructions as the models were told them."""
+"""File in a run's folder: policy, guidelines and the agent's instructions as the models were sent them."""
 
 
 def run_info(identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a line says of its run; None where the identity is no run's."""
+    """The `info` for a line; None where the identity is not one of a run."""
     if "domain" not in identity:
         return None
     solo = bool(identity.get("solo"))
@@ -35,7 +35,7 @@ def run_info(identity: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _model(settings: Any) -> dict[str, Any]:
-    """Name and sampling options, which a command line calls arguments and a spec args."""
+    """Name and sampling options of a stored model, in any form that was ever written (options as `args` or `arguments`)."""
     if isinstance(settings, str):
         return {"llm": settings, "llm_args": None}
     if not isinstance(settings, Mapping):
@@ -51,7 +51,7 @@ def _retrieval(source: str) -> dict[str, Any]:
 
 
 def whole_info(info: Mapping[str, Any], *, trials: int, folder: Path) -> dict[str, Any]:
-    """The `info` of a line with the rest: what the folder's prompts say, where they are there, and the trials."""
+    """The `info` of a line completed by the texts in the folder's prompts.json, if there is one, and the number of trials."""
     texts = _texts(folder / PROMPTS)
     environment = {"policy": texts.get("policy", ""), **info.get("environment_info", {})}
     user = {**info.get("user_info", {})}

@@ -1,8 +1,8 @@
-"""Simulations that stand twice: in one file counted once, in several said. Pure, over recordings.
+"""Simulations that occur twice: within a file they are counted once, in several files there is a remark. Pure, over recordings.
 
-A copy is the same conversation under the same task and trial, or under the same id, whatever verdict stands beside it; of
-copies the last one counts. Two conversations under one id are refused: which of them is meant is not known. The same
-conversation under another id and trial may be a copy that was renumbered, or a model that answers alike: it is said.
+A copy is the same conversation under the same task and trial, or under the same id, with any verdict; of copies the last one counts.
+Two different conversations under one id are refused, since it is not known which is meant. The same conversation under another id and
+trial may be a renumbered copy, or a model that answers alike: there is a remark.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.tasks.tau2.recording import Recording
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedOnce:
-    """A recording without copies, and what is to be said of it."""
+    """A recording without copies, and remarks."""
 
     recording: Recording
     remarks: tuple[str, ...]
@@ -50,7 +50,7 @@ def counted_once(recording: Recording) -> CountedOnce:
 
 
 def shared_remarks(recordings: Sequence[Recording]) -> list[str]:
-    """What is to be said of simulations that stand in two files, which makes their rewards one measurement, not two."""
+    """Remarks on simulations that are in two files, whose rewards are therefore not independent measurements."""
     keys = [[[*_keys(one), _content(one)] for one in recording.simulations] for recording in recordings]
     every = [{key for own in of_file for key in own} for of_file in keys]
     return [
@@ -63,7 +63,7 @@ def shared_remarks(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _keys(simulation: Simulation | Unreadable) -> list[Any]:
-    """What a copy has in common with its original: the conversation, under its id and, where it is known, its trial."""
+    """Keys that a copy shares with its original: the conversation with its id and, where it is known, with its trial."""
     if isinstance(simulation, Unreadable):
         return [(simulation.id, simulation.task_id, simulation.reason)]
     content = _content(simulation)
@@ -72,7 +72,7 @@ def _keys(simulation: Simulation | Unreadable) -> list[Any]:
 
 
 def _content(simulation: Simulation | Unreadable) -> str:
-    """Task, end and messages: what is left of a simulation without its names and verdicts."""
+    """Digest of a simulation's task, end and messages, without its id, trial and verdicts."""
     if isinstance(simulation, Unreadable):
         return digest_bytes(repr((simulation.id, simulation.task_id, simulation.reason)).encode())
     return digest_bytes(repr(replace(simulation, id="", trial=None, recorded=Recorded(), review=None)).encode())

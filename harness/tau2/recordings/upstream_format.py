@@ -1,6 +1,6 @@
 """Simulations in upstream's results format (tau2-bench v1.0.1), as its loader and its `tau2 view` read them.
 
-Upstream loads a results file as a whole or not at all, so nothing may go in that it would refuse (upstream_models.py).
+Upstream loads a results file as a whole or not at all, so nothing that it would refuse (upstream_models.py) may be written to it.
 Values only; no files.
 """
 
@@ -12,53 +12,13 @@ from typing import Any
 
 from harness.core.tau2.end_state import EndState
 from harness.core.tau2.fault import Fault
-from harness.core.tau2.message import Message, ToolCall
+from harness.core.tau2.message import Message
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Action, Task
 from harness.reward_models.tau2.components import matches
 from harness.reward_models.tau2.reward import Verdict
 
 UNKNOWN_TIME = "1970-01-01T00:00:00"
-
-
-def simulation_value(
-    simulation: Simulation,
-    *,
-    task: Task | None = None,
-    verdict: Verdict | None = None,
-    end: EndState | None = None,
-    nl_met: Sequence[bool] | None = None,
-    fault: Fault | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """One simulation with upstream's keys. `more`: what our record lacks (times, costs, seed)."""
-    value: dict[str, Any] = {
-        "id": simulation.id,
-        "task_id": simulation.task_id,
-        "termination_reason": simulation.termination_reason,
-        "trial": simulation.trial,
-        "mode": "half_duplex",
-        "messages": [message_value(message, turn) for turn, message in enumerate(simulation.messages)],
-        **more,
-    }
-    if task is not None and verdict is not None and verdict.reward is not None:
-        value["reward_info"] = reward_info(task, simulation, verdict, end=end, nl_met=nl_met, fault=fault)
-    return value
-
-
-def message_value(message: Message, turn: int) -> dict[str, Any]:
-    """One message with upstream's keys."""
-    value: dict[str, Any] = {"role": message.role, "content": message.content, "turn_idx": turn}
-    if message.role == "tool":
-        return {**value, "id": message.id, "requestor": message.requestor, "error": message.error}
-    if message.tool_calls is not None:
-        value["tool_calls"] = [call_value(call) for call in message.tool_calls]
-    return value
-
-
-def call_value(call: ToolCall) -> dict[str, Any]:
-    """One call with upstream's keys."""
-    return {"id": call.id, "name": call.name, "arguments": call.arguments, "requestor": call.requestor}
 
 
 def reward_info(
@@ -72,9 +32,9 @@ def reward_info(
     fault: Fault | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A verdict as upstream records it, with each check by itself; the fault is in `info`, which upstream shows.
+    """A verdict as upstream records it, with its single checks; the fault is in `info`, which upstream shows.
 
-    `nl_reasons`: what the judge said of each assertion. `kinds`: tool name to what upstream calls it (read, write, ...).
+    `nl_reasons`: the judge's reason for each assertion. `kinds`: tool name -> upstream's kind of it (read, write, ...).
     """
     criteria = task.evaluation_criteria
     value: dict[str, Any] = {
@@ -123,7 +83,7 @@ def reward_info(
 
 
 def _action_infos(task: Task) -> list[Any]:
-    """What the task's file says of each reference action, which nothing depends on."""
+    """The key `info` of each reference action in the task's file, on which nothing depends."""
     criteria = task.evaluation_criteria
     written = ((task.written or {}).get("evaluation_criteria") or {}).get("actions") or ()
     infos = [action.get("info") for action in written]
@@ -149,7 +109,7 @@ def _action_check(
 
 
 def completed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A simulation's value with what upstream insists on: times, ids of answers; a reward that is unknown is left out."""
+    """A simulation's value with the keys that upstream requires (times, duration, mode); an unknown reward is left out."""
     made = dict(value)
     times = [m["timestamp"] for m in _dicts(made.get("messages")) if isinstance(m.get("timestamp"), str)]
     made.setdefault("start_time", times[0] if times else made.get("timestamp", UNKNOWN_TIME))
@@ -164,7 +124,7 @@ def completed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _later(start: Any, seconds: Any) -> Any:
-    """A time so many seconds later; the same where either is not known."""
+    """A time so many seconds later; `start` where either is not known."""
     try:
         return (datetime.fromisoformat(start) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
     except (TypeError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""What upstream's loader (tau2-bench v1.0.1) demands of a simulation in a results file, as far as text runs go.
+"""What upstream's loader (tau2-bench v1.0.1) requires of a simulation in a results file, for runs in text.
 
-Field names and types are upstream's, keys that it ignores are ignored, and the JSON parser is the same, with its limits:
-so `problem` says what upstream would say. Knows nothing of our records.
+Field names and types are upstream's, keys that it ignores are ignored, and the JSON parser is the same, with its limits: so `problem`
+gives upstream's own error. Knows nothing of our records.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class EnvAssertion(BaseModel):
 
 
 class DBCheck(BaseModel):
-    """Whether the databases agree."""
+    """Whether the databases are equal."""
 
     db_match: bool
     db_reward: float
@@ -139,7 +139,7 @@ class CommunicateCheck(BaseModel):
 
 
 class NLAssertionCheck(BaseModel):
-    """What the judge said of an assertion."""
+    """A judge's verdict on an assertion."""
 
     nl_assertion: str
     met: bool

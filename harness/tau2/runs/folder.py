@@ -1,10 +1,10 @@
 """A run's folder: which simulations are finished and which are not. Survives kill -9 at any moment.
 
 run.json            which run this is
-prompts.json        policy, guidelines and instructions, as the models are told them
-simulations.jsonl   one line per simulation that has a reward, appended the moment it has one; never rewritten
-unfinished.jsonl    simulations without one: the endpoint failed, or nobody could judge; the next run takes them up
-.lock               held while somebody writes
+prompts.json        policy, guidelines and instructions, as the models are sent them
+simulations.jsonl   one line per simulation that has a reward, appended as soon as it has one; never rewritten
+unfinished.jsonl    simulations without one (the endpoint failed, or it could not be judged), which the next run repeats or judges
+.lock               held by the one process that writes
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCHEMA = "harness.tau2_run/1"
 SIMULATIONS = "simulations.jsonl"
 UNFINISHED = "unfinished.jsonl"
 ADDABLE = ("nl_judge", "reviewer")
-"""Settings that a run may get later: they do not change what was said, nor a verdict that is there."""
+"""Settings that may be added to a run later: they change neither conversations nor existing verdicts."""
 
 
 class RunFolder:
@@ -38,7 +38,7 @@ class RunFolder:
     def __init__(self, folder: Path, identity: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.info = run_info(identity or {})
-        """Upstream's `info` as far as every line holds it."""
+        """Upstream's `info`, as it is in every line."""
         self.path = folder / SIMULATIONS
         self._finished = Journal(folder / SIMULATIONS)
         self._unfinished = Journal(folder / UNFINISHED)
@@ -55,7 +55,7 @@ class RunFolder:
             self.results[result.key] = result
 
     def transcripts(self) -> dict[Key, dict[str, Any]]:
-        """The unfinished lines that lack nothing but a judge, the last one of each simulation."""
+        """The unfinished lines whose conversation is complete and only not judged, the last one of each simulation."""
         found: dict[Key, dict[str, Any]] = {}
         for line in self._unfinished.stream():
             try:
@@ -67,19 +67,19 @@ class RunFolder:
         return found
 
     def lines(self) -> Iterator[tuple[Key, dict[str, Any]]]:
-        """Every line with its key, those without a reward first. Of a simulation the last one holds."""
+        """Every line with its key, those without a reward first. If a simulation has several, the last one counts."""
         for journal in (self._unfinished, self._finished):
             for line in journal.stream():
                 yield read_result(line).key, line
 
     def keep_prompts(self, texts: Mapping[str, str]) -> None:
-        """Write down what the models are told, of which run.json has only the digest. Raises StateError."""
+        """Store the models' prompts, of which run.json has only the digest. Raises StateError."""
         path = self.folder / PROMPTS
         if not path.exists():
             write_atomically(path, json.dumps(dict(texts), indent=2).encode() + b"\n")
 
     async def append(self, result: Result, line: str) -> None:
-        """Commit one simulation, off the event loop. Whole or not at all, also when cancelled. Raises StateError."""
+        """Commit one simulation, in a thread; atomic, also when cancelled. Raises StateError."""
         await asyncio.to_thread(self._append, result, line)
 
     def _append(self, result: Result, line: str) -> None:
@@ -91,7 +91,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def open_run(folder: Path, *, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """Take the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
+    """Lock the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
     with held_folder(folder):
         _claim(folder, identity)
         yield RunFolder(folder, identity)

@@ -1,4 +1,4 @@
-"""Who is told how a run goes. The default is told and says nothing."""
+"""The interface through which a run of simulations reports its progress. The base class shows nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RunObserver:
         pass
 
     def starting(self, *, total: int, known: list[Result], concurrency: int) -> None:
-        """`total` simulations belong to the run; `known` were finished before."""
+        """The run has `total` simulations; `known` were finished before."""
 
     def began(self) -> None:
         """One more is in flight."""
@@ -26,4 +26,4 @@ class RunObserver:
         """A model answered, or failed for good."""
 
     def ended(self, result: Result) -> None:
-        """One fewer is in flight; it is on disk."""
+        """One fewer is in flight; its line is stored."""

@@ -1,6 +1,6 @@
-"""Runs a plan: every simulation of every trial that is not finished yet, many at a time, each on disk once it ended.
+"""Runs a plan: every simulation of every trial that is not finished yet, several at a time, each stored as soon as it ended.
 
-Owns concurrency, failures and verdicts. Models, folder and observer are handed in. Stopping is safe at any moment.
+Owns concurrency, failures and verdicts. Models, folder and observer are arguments. It may be stopped at any moment.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from harness.tau2.simulate.greeting import refuse_greeting
 from harness.tau2.simulate.loop import Setting, Simulator
 
 EXCLUDED_AFTER = 4
-"""Attempts at a simulation before `--upstream-exclusions` leaves it out, as upstream's three retries make."""
+"""Attempts at a simulation before `--upstream-exclusions` leaves it out: upstream makes three retries."""
 FAULTS: tuple[Termination, ...] = ("agent_error", "user_error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Who answers. `user` is None in a solo run, `judge` where natural-language assertions are not judged.
+    """The models of a run. `user` is None in a solo run, `judge` where natural-language assertions are not judged.
 
-    `reviewer` looks for the errors in simulations that failed; None: the rules alone say whose fault it was.
+    `reviewer` looks for the errors in simulations that failed; None: the cause is found by rules alone.
     """
 
     agent: ChatModel
@@ -46,7 +46,7 @@ class Models:
     reviewer: ChatModel | None = None
 
     async def close(self) -> None:
-        """Close each once, though one model may play several parts."""
+        """Close each once, even if one model has several roles."""
         parts = (self.agent, self.user, self.judge, self.reviewer)
         for model in {id(model): model for model in parts if model}.values():
             await model.close()
@@ -54,7 +54,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run came to: all outcomes in the plan's order. `gave_up`: why it stopped before it had tried everything."""
+    """A run's results in the plan's order, earlier ones included. `gave_up`: why it stopped before it had tried everything."""
 
     results: tuple[Result, ...]
     n_new: int
@@ -99,7 +99,7 @@ class Runner:
         )
 
     async def run(self) -> Report:
-        """Run what is left; cancelling it leaves the folder whole. Raises StateError when the disk refuses a line."""
+        """Run what is left; cancellation leaves a consistent folder. Raises StateError when a line cannot be written."""
         prompts = self._plan.prompts
         self._folder.keep_prompts(
             {
@@ -140,7 +140,7 @@ class Runner:
             await self._keep(job, done, heard)
 
     async def _keep(self, job: Job, done: Done, heard: Mapping[str, Any] | None) -> None:
-        """Put it on disk, unless it is there already and nothing was added."""
+        """Store a simulation, unless it is an unfinished one that was stored before and nothing was added."""
         if done.result.finished or heard is None:
             line = as_line(
                 done,
@@ -158,7 +158,10 @@ class Runner:
         self._count(done.result)
 
     async def _contained(self, job: Job, heard: Mapping[str, Any] | None) -> Done:
-        """One simulation; whatever goes wrong in it that nobody foresaw costs no other. Raises HarnessError."""
+        """Run one job; an unexpected exception becomes its own failed result and does not cancel the others.
+
+        Raises HarnessError.
+        """
         try:
             return await self._job(job, heard)
         except HarnessError:
@@ -168,7 +171,7 @@ class Runner:
             return self._without_end(job, f"unexpected: {type(error).__name__}: {error}", started, {})
 
     def _count(self, result: Result) -> None:
-        """An endpoint that is gone for good fails everything in a row: better to stop than to try it on all."""
+        """Stop the run after many infrastructure failures in a row: the endpoint is gone for good."""
         if result.termination != INFRASTRUCTURE or result.excluded:
             self._failed_in_a_row = 0
             return
@@ -202,7 +205,7 @@ class Runner:
         return await self._judging.done(_key(job), job.task, replace(played, spent={**played.spent, **spent}), started)
 
     def _setting_of(self, task: Task) -> Setting:
-        """The run's setting with what is the task's own."""
+        """The run's setting with the task's environment and user tools."""
         plan = self._plan
         return replace(
             self._setting,
@@ -238,7 +241,7 @@ def _plus(one: Mapping[Requestor, Usage], other: Mapping[Requestor, Usage]) -> d
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group that is one itself."""
+    """The first error in a group, which may be nested."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
@@ -251,7 +254,7 @@ async def run(
     observer: RunObserver | None = None,
     max_concurrency: int = 64,
 ) -> Report:
-    """Run what is not finished; the models are closed at the end. Raises SpecError where a judge must be there and is not."""
+    """Run what is not finished; the models are closed at the end. Raises SpecError where a required judge is missing."""
     runner = Runner(
         plan,
         models,
@@ -267,5 +270,5 @@ async def run(
 
 
 def needs_judge(result: Result) -> bool:
-    """Whether nothing but a judge is missing."""
+    """Whether only a judge is missing."""
     return result.verdict.reason == NEEDS_JUDGE

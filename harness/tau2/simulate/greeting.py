@@ -10,11 +10,11 @@ SIGNS = re.compile(
     r"alternat|must (?:start|begin) with (?:a )?user|first message must be|(?:start|begin)s? with (?:an )?assistant",
     re.IGNORECASE,
 )
-"""What chat templates and servers say of messages in an order that they do not take."""
+"""Parts of the messages by which chat templates and servers refuse an order of roles."""
 
 
 def refuse_greeting(said: str) -> None:
-    """Raises SpecError where an endpoint's complaint, before the agent's first answer, is about the order of roles."""
+    """Raises SpecError if an endpoint's error before the agent's first answer is about the order of roles."""
     if SIGNS.search(said):
         raise SpecError(
             "the agent's chat template refuses a conversation that begins with the agent's own greeting "

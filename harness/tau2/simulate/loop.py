@@ -1,7 +1,7 @@
-"""One simulation: agent, user and environment take turns until somebody stops or a limit is reached.
+"""One simulation: agent, user and environment take turns until one of them stops or a limit is reached.
 
-Upstream's order and limits (docs/tau2.md). Owns who speaks next and how it ends. Knows no endpoints and no rewards; errors
-of an endpoint pass through.
+Upstream's order and limits (docs/tau2.md). Owns whose turn is next and how it ends. Knows no endpoints and no rewards; an EndpointError is
+raised to the caller.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from harness.tau2.simulate.views import Wire, seen_by
 
 GREETING = Message(role="assistant", content="Hi! How can I help you today?")
 YIELD_EVERY = 32
-"""Calls after which other simulations get their turn."""
+"""Tool calls after which the event loop runs other simulations."""
 
 Side = Literal["assistant", "user", "environment"]
 Greeting = Literal["send", "hide"]
-"""Whether the agent's model is shown what the agent said before anybody asked it. The user hears it either way."""
+"""Whether the agent's model is sent its own opening message, which it did not write. The user is sent it in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a simulation is over at the latest. One step is one message of agent or user, or one run of tools."""
+    """The limits at which a simulation ends. One step is one message of agent or user, or one run of tools."""
 
     max_steps: int = 200
     max_errors: int = 10
@@ -61,14 +61,14 @@ class Setting:
     greeting: Greeting = "send"
     upstream: Upstream = OURS
     asked: Callable[[], None] = field(default=lambda: None)
-    """Told after every answer of a model."""
+    """Called after every request to a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """A simulation that ended. `usages` has one entry per message, None where no model wrote it; `reason` says more.
+    """A simulation that ended. `usages` has one entry per message, None where no model wrote it; `reason`: a message about the end.
 
-    `spent` is what all answers of a side cost, also one that could not become a message.
+    `spent`: what all answers of a side cost, including one that could not become a message.
     """
 
     messages: tuple[Message, ...]
@@ -82,7 +82,7 @@ class Played:
 
 
 class Simulator:
-    """One simulation while it runs. `run` once."""
+    """One running simulation; `run` is to be called once."""
 
     def __init__(self, setting: Setting, task: Task, *, seed: int | None, tag: str = "") -> None:
         self._setting = setting
@@ -111,12 +111,12 @@ class Simulator:
         self._steps = self._errors = 0
 
     async def run(self) -> Played:
-        """Take turns to the end. Raises EndpointError, and whatever a chat model of ours raises."""
+        """Take turns to the end. Raises EndpointError, and other errors of the chat models."""
         started = time.perf_counter()
         if self._messages:
             self._resume_history()
         else:
-            await self._speak("assistant")  # a solo agent's first message is no step, as upstream counts
+            await self._speak("assistant")  # as upstream counts, a solo agent's first message is not a step
         while self._end is None:
             if self._turn == "environment":
                 await self._use_tools()
@@ -157,7 +157,7 @@ class Simulator:
                 view.append(seen)
 
     def _resume_history(self) -> None:
-        """Whose turn it is after the greeting or after a task's message history."""
+        """Set whose turn it is after the greeting or after a task's message history."""
         last = self._messages[-1]
         if last.role == "tool":
             self._turn = last.requestor
@@ -174,7 +174,7 @@ class Simulator:
         self._end, self._reason = end, reason
 
     def _check_limits(self, seconds: float) -> None:
-        """Not while tools are to be run. A limit overwrites a stop, a timeout does not: as upstream has it."""
+        """Apply the limits, as upstream does: not while tools are to be run; a limit replaces a stop, a timeout does not."""
         if self._end in ("agent_error", "user_error") or (self._turn == "environment" and self._end is None):
             return
         limits = self._setting.limits
@@ -234,9 +234,10 @@ def _stops(message: Message) -> bool:
 
 
 def _solo(message: Message, *, keep_calls: bool) -> Message:
-    """A message of an agent without a user. What says that it is the last drops its calls: nobody would answer them.
+    """A message of an agent without a user. One that calls `done` or contains STOP ends the simulation, so its calls are dropped (they
+    would never be executed).
 
-    `keep_calls`: text that says so keeps them, as upstream has it. Raises ParticipantError for text alone.
+    `keep_calls`: with STOP in the text they are kept, as in upstream. Raises ParticipantError for text alone.
     """
     if any(call.name == "done" for call in message.tool_calls or ()):
         return replace(message, content=STOP, tool_calls=None)

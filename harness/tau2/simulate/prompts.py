@@ -1,6 +1,6 @@
-"""What agent and user are told first: upstream's structure, our wording for the agent, guideline files for the user.
+"""The system prompts of agent and user: upstream's structure, our wording for the agent, guideline files for the user.
 
-Pure text. Whose sentences are used is part of a run's identity (`digest`).
+Pure text. The texts are part of a run's identity (`digest`).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ DONE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """The texts of one run. `guidelines` are the user's, with or without tools as the domain has them.
+    """The texts of one run. `guidelines` are the user's, for users with tools if the domain has some.
 
-    `toolless`: those of users whom a task leaves without tools, in a domain that has some; None where no task does.
+    `toolless`: the guidelines for users whose task takes the domain's tools away; None where no task does.
     """
 
     policy: str
@@ -56,7 +56,7 @@ class Prompts:
 
     @property
     def digest(self) -> str:
-        """Which texts these are."""
+        """Digest of the texts."""
         more = [] if self.toolless is None else [self.toolless]
         return digest_json([self.policy, self.guidelines, self.agent_instructions, *more])
 

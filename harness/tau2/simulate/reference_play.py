@@ -1,8 +1,8 @@
 """A scripted agent and user that play a task's reference actions, for demonstrations, tests and benchmarks.
 
-Both are functions of a request alone, so they work in process and behind HTTP. The agent makes its calls one by one, says
-when it is the user's turn, says every required string and waits; the user makes its calls and stops. A conversation is
-recognised by the request's tag, else by the user's scenario, the ticket, or the task's name in what the user says.
+Both are functions of a request alone, so they work in process and behind HTTP. The agent makes its calls one by one, tells the user
+when it is its turn, sends every required string and waits; the user makes its calls and stops. The task is recognised by the request's
+tag, else by the user's scenario, the ticket, or the task's id in a message of the user.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _call(action: Action, number: int) -> ChatAnswer:
 
 
 def agent_script(task: Task, *, solo: bool) -> Iterator[ChatAnswer]:
-    """What the agent says, in order."""
+    """The agent's answers, in order."""
     number = 0
     for side, actions in _parts(task):
         if side == "assistant" or solo:
@@ -52,7 +52,7 @@ def agent_script(task: Task, *, solo: bool) -> Iterator[ChatAnswer]:
 
 
 def user_script(task: Task) -> Iterator[ChatAnswer]:
-    """What the user says, in order."""
+    """The user's answers, in order."""
     yield ChatAnswer(content=f"Hello, I need help. (task: {task.id})", finish_reason="stop")
     number = 0
     for side, actions in _parts(task):
@@ -78,13 +78,13 @@ class ReferencePlay:
         self._scripts: dict[tuple[str, str], list[ChatAnswer]] = {}
 
     def recognisable(self, *, solo: bool = False) -> list[Task]:
-        """The tasks that are recognised without a tag: of those with one scenario (solo: one ticket) the first."""
+        """The tasks that are recognised without a tag: of those with the same scenario (solo: ticket) the first."""
         return [found[0] for found in (self._tickets if solo else self._scenarios).values()]
 
     def __call__(self, request: ChatRequest) -> ChatAnswer:
-        """The next line of whoever is asked. Raises LookupError for a conversation that nobody knows.
+        """The next answer of the participant that is asked. Raises LookupError for a conversation about no known task.
 
-        Who asks without a system prompt only wants to know whether somebody is there (`harness doctor`).
+        A request without a system prompt (`harness doctor` checks an endpoint so) gets a fixed answer.
         """
         if all(message["role"] != "system" for message in request.messages):
             return ChatAnswer(content="I play reference actions from a script.", finish_reason="stop")
@@ -128,7 +128,7 @@ class ReferencePlay:
 
 
 def _between(text: str, tag: str) -> str | None:
-    """What stands between the last pair of tags, each on its own line; None where there is none."""
+    """The text between the last pair of tags, each on its own line; None where there is none."""
     opening, closing = f"<{tag}>\n", f"\n</{tag}>"
     if not text.endswith(closing) or opening not in text:
         return None

@@ -8,6 +8,6 @@ DEFAULT_SEED = 300
 
 
 def trial_seeds(seed: int, trials: int) -> list[int]:
-    """The seeds of the first `trials` trials; more trials have the same ones first."""
-    dice = random.Random(seed)
-    return [dice.randint(0, 1_000_000) for _ in range(trials)]
+    """The seeds of the first `trials` trials; with more trials the first seeds are the same."""
+    rng = random.Random(seed)
+    return [rng.randint(0, 1_000_000) for _ in range(trials)]

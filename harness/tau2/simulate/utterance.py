@@ -1,6 +1,6 @@
-"""What a model answered, as a message of a simulation, or the reason why it cannot be one. Pure functions.
+"""Converts a model's answer to a message of a simulation, or raises why it cannot be one. Pure functions.
 
-The limits bound what a broken model can cost its simulation; nothing that works comes near them.
+The limits bound what a broken model can cost its simulation; a working model does not come near them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from harness.core.tau2.upstream import Upstream
 DEEPEST = 100
 """Levels of nesting in a call's arguments."""
 DEEPEST_OF_ALL = 500
-"""The same without our bounds: what Python's own JSON reads and writes without running out of stack."""
+"""The same with upstream's bounds: the depth that Python's JSON module reads and writes without a RecursionError."""
 UNBOUNDED = 2**62
 
 
 class ParticipantError(Exception):
-    """An answer that the simulation cannot go on with; whoever gave it is to blame."""
+    """An answer with which the simulation cannot go on; it is the fault of the participant who gave it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerLimits:
-    """The most that one answer may hold. Upstream has no such limits. `any_number`: NaN and infinity are numbers."""
+    """Limits of one answer, which upstream does not have. `any_number`: NaN and infinity are allowed."""
 
     calls: int = 256
     characters: int = 1_000_000
@@ -35,7 +35,7 @@ class AnswerLimits:
     any_number: bool = False
 
     def as_upstream(self, upstream: Upstream) -> AnswerLimits:
-        """The limits with what is to be as upstream has it."""
+        """The limits with upstream's behaviour where it is switched on."""
         made = replace(self, any_number=upstream.numbers)
         return replace(made, calls=UNBOUNDED, characters=UNBOUNDED, depth=DEEPEST_OF_ALL) if upstream.bounds else made
 
@@ -45,7 +45,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _check_values(value: Any, limits: AnswerLimits) -> None:
-    """Raises ValueError for nesting that is too deep and for numbers that JSON cannot hold (1e999 is read as infinity)."""
+    """Raises ValueError for nesting that is too deep and for infinite numbers (1e999 is parsed as infinity)."""
     level = [value]
     for _ in range(limits.depth):
         if not limits.any_number and any(isinstance(item, float) and not math.isfinite(item) for item in level):
@@ -88,7 +88,7 @@ def _call(call: ChatCall, side: Requestor, limits: AnswerLimits, *, cut: bool) -
 
 
 def message_of(answer: ChatAnswer, side: Requestor, limits: AnswerLimits, *, aloud: bool = False) -> Message:
-    """The answer as this side's message; `aloud`: with the thoughts in it, where they came so.
+    """The answer as this side's message; `aloud`: with the thoughts that were inside its content.
 
     Raises ParticipantError for one that is empty, malformed or beyond all bounds.
     """

@@ -1,6 +1,6 @@
 """A transcript as each side sees it, in OpenAI's format: the agent sees no calls of the user, the user only text of the agent.
 
-Pure functions. Both views are of the one list of messages, so neither side can hold another truth.
+Pure functions. Both views are derived from one list of messages.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def _own(message: Message, *, names: bool, thoughts: bool) -> Wire:
 
 
 def seen_by(side: Requestor, message: Message, *, names: bool = False, thoughts: bool = True) -> Wire | None:
-    """One message as a side is sent it; None where it never sees it. Whoever is asked is `assistant` to the model.
+    """The message in OpenAI format as `side` sees it, or None if it is hidden from that side. The side being queried always has the role
+    `assistant`.
 
-    Its own `thoughts` come back to it as it gave them, beside the content or in it, and its chat template decides which of them
-    are shown to the model again. `names`: calls have a second `name` beside `function`, as upstream sends them.
+    `thoughts`: its own reasoning is sent back as it came, in a field of its own or inside the content; the chat template decides what the
+    model sees of it. `names`: calls have a second `name` besides `function`, as upstream sends them.
     """
     if message.role == "tool":
         if message.requestor != side:

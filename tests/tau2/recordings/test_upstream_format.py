@@ -18,8 +18,9 @@ from harness.reward_models.tau2.reward import judge
 from harness.tasks.tau2.recording import parse_simulation, read_recording
 from harness.tasks.tau2.sources import open_domain
 from harness.tasks.tau2.task_file import task_value as task_json
+from harness.tau2.line import message_json
 from harness.tau2.recordings.convert import convert
-from harness.tau2.recordings.upstream_format import completed, info_value, message_value, reward_info, simulation_value
+from harness.tau2.recordings.upstream_format import completed, info_value, reward_info
 from harness.tau2.recordings.upstream_models import problem
 
 
@@ -61,7 +62,16 @@ def test_played_simulations_are_written_with_every_check_and_read_again(name: st
         met = [True] * len(task.evaluation_criteria.nl_assertions or ())
         end = domain.end_state(task, played.messages)
         verdicts[task.id] = verdict = judge(task, played, end, nl_met=met)
-        value = simulation_value(played, task=task, verdict=verdict, end=end, nl_met=met, seed=1, agent_cost=0.5)
+        value = {
+            "id": played.id,
+            "task_id": task.id,
+            "termination_reason": played.termination_reason,
+            "trial": played.trial,
+            "messages": [message_json(message, None) for message in played.messages],
+            "reward_info": reward_info(task, played, verdict, end=end, nl_met=met),
+            "seed": 1,
+            "agent_cost": 0.5,
+        }
         values.append(completed(value))
         assert parse_simulation(value, "x").messages == played.messages  # type: ignore[union-attr]
     document = {
@@ -182,13 +192,3 @@ def test_a_name_says_the_format_and_a_domain_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="name it with `domain`"):
         convert(source, tmp_path / "out.jsonl")
     assert convert(source, tmp_path / "out.jsonl", domain="mock").n == 1
-
-
-def test_a_message_keeps_what_it_has() -> None:
-    one = read_message({"role": "user", "content": "x", "tool_calls": []})
-    assert message_value(one, 4) == {"role": "user", "content": "x", "turn_idx": 4, "tool_calls": []}
-
-
-def read_message(value: Any) -> Any:
-    parsed = parse_simulation(recorded(messages=[value]), "x")
-    return parsed.messages[0]  # type: ignore[union-attr]
