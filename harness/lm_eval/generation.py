@@ -35,10 +35,9 @@ def answer_begins(tokenizer: Any) -> str | None:
     return begins if begins and begins != whole else None
 
 
-def said_of(text: str, *, opened: bool) -> str:
-    """An answer without what was thought; nothing where the thought that the prompt opened never ends."""
-    spoken = apart(text)
-    return "" if opened and spoken.thought is None else spoken.said or ""
+def said_of(text: str, *, opened: bool, cut: bool) -> str:
+    """An answer without what was thought; nothing where the thought that the prompt opened never ends. `cut`: at its longest."""
+    return apart(text, opened=opened, cut=cut).said or ""
 
 
 def make_prompt(

@@ -43,6 +43,8 @@ def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> d
 
 BROKEN_OFF = ("abort", "error")
 """How vLLM and others end an answer that they could not finish."""
+OFF = ("none", "off", "no_think")
+"""How a switch of a chat template turns thinking off, beside false."""
 CHANNELS = ("<|channel|>", "<|channel>", "Here is my thought process")
 """What opens a thought in other ways than by a pair of marks."""
 NOT_FINITE = "the answer has no finite log-prob: the weights hold NaN or infinity, or overflow in this dtype"
@@ -131,14 +133,34 @@ def _reasoning(message: Mapping[str, Any]) -> str | None:
     return found or None
 
 
-def _never_opened(choice: Mapping[str, Any]) -> bool:
-    """Whether the tokens of an answer are there and show no thought: a parser that expects one then takes what is said for it."""
+def _tokens(choice: Mapping[str, Any]) -> str | None:
+    """The tokens of an answer as one text, marks and all; None where the endpoint does not tell them."""
     found = choice.get("logprobs")
     listed = found.get("content") if isinstance(found, Mapping) else None
-    if not isinstance(listed, list) or not listed or choice.get("finish_reason") != "stop":
+    return "".join(str(one.get("token") or "") for one in listed) if isinstance(listed, list) and listed else None
+
+
+def _never_opened(choice: Mapping[str, Any]) -> bool:
+    """Whether the tokens of an answer are there and show no thought: a parser that expects one then takes what is said for it."""
+    text = _tokens(choice)
+    if text is None or choice.get("finish_reason") != "stop":
         return False
-    text = "".join(str(one.get("token") or "") for one in listed)
     return apart(text).thought is None and not any(mark in text for mark in CHANNELS)
+
+
+def _goes_on(choice: Mapping[str, Any], content: str) -> bool:
+    """Whether a content goes on with the thought that its prompt opened. A parser that found its end leaves no mark of it: then the
+    tokens tell, and without them an answer that came to its own end has left the thought."""
+    if apart(content, opened=True).said is not None:
+        return True
+    text = _tokens(choice)
+    return choice.get("finish_reason") == "length" if text is None else apart(text, opened=True).said is None
+
+
+def thinks_as_usual(body: Mapping[str, Any]) -> bool:
+    """Whether a request leaves thinking to the chat template: none of the switches that it gives it is off."""
+    given = body.get("chat_template_kwargs")
+    return not isinstance(given, Mapping) or not any(value is False or value in OFF for value in given.values())
 
 
 def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
@@ -157,7 +179,9 @@ def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
         reasoning = _reasoning(message)
         if reasoning and not content and not calls and not opened and _never_opened(choice):
             content, reasoning = reasoning, None
-        thought, said = apart(content)
+        inside = opened and bool(content) and not reasoning and _goes_on(choice, content or "")
+        cut = bool(calls) or choice.get("finish_reason") != "stop"
+        thought, said = apart(content, opened=inside, cut=cut)
         return ChatAnswer(
             content=said,
             reasoning="\n\n".join(one for one in (reasoning, thought) if one) or None,
