@@ -306,11 +306,10 @@ def by_inspect(it: InspectComponent, url: str, folder: Path) -> Any:
     from inspect_ai import eval as inspect_eval
     from inspect_ai.model import get_model
 
-    from harness.components.inspect.run import _inspect_alone
-    from harness.components.inspect.surroundings import quiet
+    from harness.components.inspect.surroundings import inspect_alone, quiet
 
     model = get_model("openai-api/scripted/m", base_url=url, api_key="none", memoize=False)
-    with _inspect_alone(), quiet():
+    with inspect_alone(), quiet():
         sandbox = it.config.sandbox
         (log,) = inspect_eval(it.built.task, model=model, sandbox=sandbox, log_dir=str(folder / "log"), display="none")
     assert log.status == "success"

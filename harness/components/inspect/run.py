@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import gc
 import io
-import logging
-import os
 import re
-import shutil
-import sys
-import tempfile
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +16,7 @@ from harness.components.inspect.checks import NONE
 from harness.components.inspect.config import CHECKPOINT, InspectConfig
 from harness.components.inspect.connection import Connection, FixedConnection, ServedConnection
 from harness.components.inspect.options import check_options
+from harness.components.inspect.surroundings import inspect_alone
 from harness.components.inspect.task import Built
 from harness.core.chat_config import ChatConfig
 from harness.core.component import Progress
@@ -82,7 +74,7 @@ def check_providers(config: InspectConfig) -> None:
         if chat.model == CHECKPOINT or (provider in DIRECT and chat.api_base):
             continue
         try:
-            with _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
+            with inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
                 _provided(chat, config)
         except Exception as error:
             words = _plain(getattr(error, "message", None) or error)
@@ -108,7 +100,7 @@ def run(
     earlier = journal.kept(scratch / journal.FILE)
     keeper = journal.Keeper(scratch / journal.FILE, noted, told.sample, begun=earlier is not None)
     told.known(earlier)
-    with _ONE_AT_A_TIME, _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
+    with _ONE_AT_A_TIME, inspect_alone(built.environment), contextlib.redirect_stdout(io.StringIO()):
         journal.listen(keeper)
         try:
             log = asyncio.run(_eval(config, built, endpoint, earlier, scratch, noted, n_parallel))
@@ -296,38 +288,3 @@ class _Told:
 def _plain(message: Any) -> str:
     """A message of Inspect's without its colours, in one line."""
     return " ".join(re.sub(r"\[/?[a-z_ ]+\]", "", str(message)).split())[:300]
-
-
-@contextlib.contextmanager
-def _inspect_alone() -> Iterator[None]:
-    """What Inspect changes in the process is as before afterwards: environment (it reads a .env), loggers, warnings, hooks.
-
-    Its trace, one file per process, is no file of the user's.
-    """
-    before, hook = dict(os.environ), sys.excepthook
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    own = logging.getLogger("inspect_ai")
-    own_handlers, own_level = list(own.handlers), own.level
-    os.environ["INSPECT_TRACE_FILE"] = _trace_file()
-    os.environ.pop("INSPECT_LOG_DIR", None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-            gc.collect()  # what Inspect leaves open (streams of anyio) is told of when it is collected, which is now
-    finally:
-        sys.excepthook = hook
-        os.environ.clear()
-        os.environ.update(before)
-        root.handlers[:], own.handlers[:] = handlers, own_handlers
-        root.setLevel(level)
-        own.setLevel(own_level)
-
-
-@cache
-def _trace_file() -> str:
-    """In a folder that goes away with the process; Inspect compresses it at exit, which is registered later and so runs before."""
-    folder = tempfile.mkdtemp(prefix="harness-inspect-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return str(Path(folder) / "trace.log")

@@ -16,7 +16,7 @@ from harness.components.inspect.config import InspectConfig
 from harness.components.inspect.installed import inspect_version, loader
 from harness.components.inspect.names import refuse_unknown
 from harness.components.inspect.options import check_options
-from harness.components.inspect.surroundings import fixed_draws, quiet
+from harness.components.inspect.surroundings import Variables, as_before, fixed_draws, quiet, set_variables
 from harness.core.errors import HarnessError, SpecError
 from harness.tasks.suites.inspect_cards import PACKAGE, Card, card_of
 from harness.tasks.suites.offline import LocalHub, NotHereError, offline
@@ -24,6 +24,8 @@ from harness.tasks.suites.offline import LocalHub, NotHereError, offline
 _BESIDE: set[str] = set()
 """Modules that files of tasks imported from beside them. Each file reads its own anew: what a task is never depends on what was
 built before it."""
+_SET_BY: dict[str, dict[str, str | None]] = {}
+"""Variables that modules of packages set when they were imported, which happens once per process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Built:
     card: Card | None
     sandboxes: frozenset[str]
     """Types of sandbox that the task or any of its samples asks for."""
+    environment: Variables
+    """What it set while it was built, for while it is asked."""
 
     @property
     def n_items(self) -> int:
@@ -61,7 +65,8 @@ def build(config: InspectConfig) -> Built:
             )
         refuse_needs(config, card)
     check_options(config.generate, f"component {config.name}: generate")
-    with quiet():
+    variables: dict[str, str | None] = {}
+    with quiet(), as_before(variables):
         if config.file is not None:
             _forget_files()
         before = set(sys.modules)
@@ -109,6 +114,7 @@ def build(config: InspectConfig) -> Built:
         package=None if package is None else (package, _version(package)),
         card=card,
         sandboxes=frozenset(found),
+        environment=variables,
     )
 
 
@@ -117,13 +123,16 @@ def _import(config: InspectConfig, card: Card | None) -> None:
     loader()
     assert config.task is not None
     package = config.task.partition("/")[0]
+    changes = _SET_BY.setdefault(package if card is None else card.module, {})
     try:
-        if card is not None:
-            importlib.import_module(card.module)
-        else:
-            from inspect_ai._util.entrypoints import ensure_entry_points
+        with as_before(changes):
+            if card is not None:
+                importlib.import_module(card.module)
+            else:
+                from inspect_ai._util.entrypoints import ensure_entry_points
 
-            ensure_entry_points(package)
+                ensure_entry_points(package)
+        set_variables(changes)
     except (Exception, SystemExit) as error:
         raise SpecError(
             f"component {config.name}: {package} does not load ({type(error).__name__}: {error})"

@@ -96,8 +96,7 @@ def test_the_value_is_that_of_inspects_own_eval_on_the_same_server(
     from inspect_ai import eval as inspect_eval
     from inspect_ai.model import get_model
 
-    from harness.components.inspect.run import _inspect_alone
-    from harness.components.inspect.surroundings import quiet
+    from harness.components.inspect.surroundings import inspect_alone, quiet
 
     prepared = prepare(spec_in(folder))
     component: Any = prepared.components[0]
@@ -108,7 +107,7 @@ def test_the_value_is_that_of_inspects_own_eval_on_the_same_server(
         model = get_model(
             f"openai-api/x/{where.model}", base_url=where.api_base, api_key=where.api_key or "none", memoize=False
         )
-        with _inspect_alone(), quiet():
+        with inspect_alone(), quiet():
             samples = [f"w{i}" for i in range(N) if i != 3]
             (log,) = inspect_eval(
                 component.built.task,
