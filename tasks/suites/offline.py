@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,25 @@ def images_in(compose_file: Path) -> list[str]:
     return [line.removeprefix("image:").strip() for line in lines if line.startswith("image:")]
 
 
+def _replace(ours: Sequence[tuple[Any, str, Callable[..., Any]]]) -> list[tuple[Any, str, Any]]:
+    """Put ours (home, name, function) in the place of foreign functions: in the package that offers each, and in the modules of
+    others that imported it by name. Returns what stood there, and where."""
+    wanted = {id(getattr(home, name)): (home, by) for home, name, by in ours}
+    found = list(ours)
+    for called, module in list(sys.modules.items()):
+        names = getattr(module, "__dict__", None)
+        if not isinstance(names, dict):
+            continue
+        for key in [key for key, value in names.items() if id(value) in wanted]:
+            home, by = wanted[id(names[key])]
+            if module is not home and not called.startswith(f"{home.__name__}."):
+                found.append((module, key, by))
+    replaced = [(module, key, getattr(module, key)) for module, key, _ in found]
+    for module, key, by in found:
+        setattr(module, key, by)
+    return replaced
+
+
 @contextlib.contextmanager
 def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[LocalHub]:
     """Nothing in this block reaches a network, unless `fetch`: then once, without waiting to try again.
@@ -155,19 +174,6 @@ def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[
 
     hub = LocalHub(data, fetch=fetch)
     replaced: list[tuple[Any, str, Any]] = []
-
-    def replace(home: Any, name: str, by: Callable[..., Any]) -> None:
-        """In the package that offers it, and in the modules of others that imported it by name."""
-        original = getattr(home, name)
-        for called, module in list(sys.modules.items()):
-            names = getattr(module, "__dict__", None)
-            if module is home or called.startswith(f"{home.__name__}.") or not isinstance(names, dict):
-                continue
-            for key in [key for key, value in names.items() if value is original]:
-                replaced.append((module, key, original))
-                setattr(module, key, by)
-        replaced.append((home, name, original))
-        setattr(home, name, by)
 
     lookup = socket.getaddrinfo
 
@@ -184,12 +190,15 @@ def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[
 
     protocols = os.environ.get("GIT_ALLOW_PROTOCOL")
     with tempfile.TemporaryDirectory(prefix="harness-inspect-") as cache:
-        replace(datasets, "load_dataset", hub.load_dataset)
-        replace(huggingface_hub, "snapshot_download", hub.snapshot_download)
-        replace(huggingface_hub, "hf_hub_download", hub.hf_hub_download)
-        replace(socket, "getaddrinfo", no_lookup)
+        ours: list[tuple[Any, str, Callable[..., Any]]] = [
+            (datasets, "load_dataset", hub.load_dataset),
+            (huggingface_hub, "snapshot_download", hub.snapshot_download),
+            (huggingface_hub, "hf_hub_download", hub.hf_hub_download),
+            (socket, "getaddrinfo", no_lookup),
+        ]
         if (docker := sys.modules.get("inspect_evals.utils.docker_utils")) is not None:
-            replace(docker, "get_images_from_compose", images_in)
+            ours.append((docker, "get_images_from_compose", images_in))
+        replaced += _replace(ours)
         # Inspect keeps a copy of each data set by its name on the hub; what local files answered is not that.
         if (module := sys.modules.get("inspect_ai.dataset._sources.hf")) is not None:
             replaced.append((module, "inspect_cache_dir", module.inspect_cache_dir))
