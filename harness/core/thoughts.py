@@ -74,7 +74,9 @@ def apart(text: str | None, *, opened: bool = False, cut: bool = False) -> Spoke
         return Spoken(None, text)
     ends = _ends(marks)
     code = _Code(text)
-    thoughts, said, at = [], [], 0
+    thoughts: list[str] = []
+    said: list[str] = []
+    at = 0
     if opened:
         closes = _first_end(marks, ends)
         thoughts.append(text[: len(text) if closes is None else marks[closes].start])

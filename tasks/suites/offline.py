@@ -6,8 +6,10 @@ answered from `data` or the hub's cache, and the rest is refused at once with wh
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -35,7 +37,7 @@ class LocalHub:
 
         self.used: set[str] = set()
         self._data, self._fetch = data, fetch
-        self._load = datasets.load_dataset
+        self._load = _readable(datasets.load_dataset)
         self._snapshot = huggingface_hub.snapshot_download
 
     def load_dataset(
@@ -77,9 +79,12 @@ class LocalHub:
         folder = self._whole(repo_id, revision, kwargs.get("repo_type"))
         if (where := kwargs.get("local_dir")) is None:
             return str(folder)
-        import shutil
 
-        shutil.copytree(folder, where, dirs_exist_ok=True)
+        def link(source: str, target: str) -> None:
+            Path(target).symlink_to(Path(source).resolve())
+
+        copy = link if repo_id in self._data else shutil.copy2
+        shutil.copytree(folder, where, dirs_exist_ok=True, copy_function=copy)
         return str(where)
 
     def hf_hub_download(
@@ -111,7 +116,11 @@ class LocalHub:
             raise SpecError(f"data: {path} is asked for split {base!r}, and its files have {known}; name one for it")
         chosen = source if base is None else source.model_copy(update={"files": {base: source.files[base]}})
         found = chosen.resolved(Path()).overrides({})
-        return self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
+        try:
+            return self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
+        except SpecError as error:
+            names = ", ".join(str(one) for some in chosen.files.values() for one in some)
+            raise SpecError(f"data: {path}: {names}: {error}") from error
 
     def _folder(self, repo_id: str, revision: str | None, repo_type: str | None = "dataset") -> Path:
         """Where a repository is on this machine. Raises NotHereError."""
@@ -136,6 +145,21 @@ class LocalHub:
                 f"{repo_id} is not on this machine; {first} with `hf download --repo-type {repo_type or 'dataset'} {repo_id}{pinned}`, or "
                 f"set fetch: true, or name a local copy: data: {{{repo_id}: {{path: FOLDER}}}} or {{files: {{SPLIT: FILE.jsonl}}}}"
             ) from error
+
+
+def _readable(load: Callable[..., Any]) -> Callable[..., Any]:
+    """`load_dataset`, whose failures are said at once: inspect_evals takes some of them for an outage, and waits for minutes."""
+
+    def loading(path: str, **options: Any) -> Any:
+        try:
+            return load(path, **options)
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise SpecError(
+                f"{path} cannot be read ({type(cause).__name__}: {' '.join(str(cause).split())[:200]})"
+            ) from error
+
+    return loading
 
 
 def images_in(compose_file: Path) -> list[str]:
@@ -163,9 +187,32 @@ def _replace(ours: Sequence[tuple[Any, str, Callable[..., Any]]]) -> list[tuple[
     return replaced
 
 
+def _move_caches(package: str) -> list[tuple[Any, str, Any]]:
+    """Let an eval keep what it fetches, and what `datasets` makes of it, in a folder that goes with the process. Returns what stood
+    in its modules, and where."""
+    import datasets
+    from inspect_evals.constants import INSPECT_EVALS_CACHE_PATH
+
+    folder = Path(tempfile.mkdtemp(prefix="harness-inspect-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    found: list[tuple[Any, str, Any]] = [(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")]
+    for name, module in list(sys.modules.items()):
+        if name == package or name.startswith(f"{package}."):
+            for key, value in vars(module).items():
+                if isinstance(value, Path) and value.is_relative_to(INSPECT_EVALS_CACHE_PATH):
+                    found.append((module, key, folder / value.relative_to(INSPECT_EVALS_CACHE_PATH)))
+    replaced = [(module, key, getattr(module, key)) for module, key, _ in found]
+    for module, key, by in found:
+        setattr(module, key, by)
+    return replaced
+
+
 @contextlib.contextmanager
-def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[LocalHub]:
+def offline(data: Mapping[str, DataSource], *, fetch: bool = False, aside: str | None = None) -> Iterator[LocalHub]:
     """Nothing in this block reaches a network, unless `fetch`: then once, without waiting to try again.
+
+    `aside`: the package of an eval that copies repositories; it finds and leaves its copies elsewhere, so that local data is never
+    taken for what was fetched, nor the other way round.
 
     Not for several threads at a time: functions of foreign modules are replaced.
     """
@@ -199,6 +246,8 @@ def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[
         if (docker := sys.modules.get("inspect_evals.utils.docker_utils")) is not None:
             ours.append((docker, "get_images_from_compose", images_in))
         replaced += _replace(ours)
+        if aside is not None:
+            replaced += _move_caches(aside)
         # Inspect keeps a copy of each data set by its name on the hub; what local files answered is not that.
         if (module := sys.modules.get("inspect_ai.dataset._sources.hf")) is not None:
             replaced.append((module, "inspect_cache_dir", module.inspect_cache_dir))

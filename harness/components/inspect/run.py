@@ -127,7 +127,7 @@ async def _eval(
     from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.util._display import init_display_type
 
-    import harness.components.inspect.sandbox  # noqa: F401 - registers it
+    from harness.components.inspect.sandbox import ProgramSandbox
 
     init_display_type("none")
     served = ServedConnection(endpoint, timeout_s=config.request_timeout_s, attempts=config.attempts)
@@ -137,6 +137,7 @@ async def _eval(
     model.api.base_url = f"harness:{scratch.absolute()}"
     roles = {name: _role(name, chat, config, served, noted, n_parallel, opened) for name, chat in config.roles.items()}
     sandbox = _sandbox(config.sandbox)
+    ProgramSandbox.libraries = {} if built.card is None else built.card.libraries()
     task = (
         built.task
         if earlier is None

@@ -72,7 +72,8 @@ def build(config: InspectConfig) -> Built:
         before = set(sys.modules)
         if config.file is None:
             _import(config, card)
-            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
+            aside = card.module if card is not None and config.data and card.copies() else None
+            with fixed_draws(), offline(config.data, fetch=config.fetch, aside=aside) as hub:
                 task = _made(config, card)
         else:
             if not config.file.is_file():
@@ -192,7 +193,7 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
 
 def _made_from(card: Card | None) -> str:
     """In words, what an eval fetches."""
-    assets = ", ".join(asset.source for asset in card.assets) if card else ""
+    assets = ", ".join(dict.fromkeys(asset.source for asset in card.assets)) if card else ""
     return f" (it is made from {assets})" if assets else ""
 
 
