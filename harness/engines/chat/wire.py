@@ -21,11 +21,23 @@ OVERFLOWS = (
     "longer than the maximum",
     "contextwindowexceeded",
     "context size",
+    "context_size",
     "max_seq_len",
     "reduce the length of the messages",
     "`inputs` tokens",
     "input token count",
     "max_tokens must be at least 1",
+    "context limit",
+    "too long to fit",
+    "too many input tokens",
+    "too many tokens: ",
+    "max_input_len",
+    "maximum input length",
+    "maximum prompt length",
+    "exceeds max length",
+    "exceeded model token limit",
+    "range of input length",
+    "`inputs` must have less than",
 )
 """What endpoints say when a conversation is too long for the model."""
 
@@ -163,6 +175,15 @@ def thinks_as_usual(body: Mapping[str, Any]) -> bool:
     return not isinstance(given, Mapping) or not any(value is False or value in OFF for value in given.values())
 
 
+def _status(error: Mapping[str, Any]) -> int | None:
+    """The HTTP status that an error names in a body of a good status; that of a conversation too long where its name says so."""
+    code = error.get("code")
+    number = int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else 0
+    if 400 <= number < 600:
+        return number
+    return 400 if any(sign in f"{code} {error.get('type')}".lower() for sign in OVERFLOWS) else None
+
+
 def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
     """The answer in a body, what is thought apart from what is said. `opened`: the prompt ended within a thought.
 
@@ -192,7 +213,7 @@ def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         said = body.get("error") if isinstance(body, dict) else None
-        if isinstance(said, Mapping) and isinstance(code := said.get("code"), int) and 400 <= code < 600:
-            raise failure(code, str(said.get("message"))) from error
+        if isinstance(said, Mapping) and (code := _status(said)) is not None:
+            raise failure(code, f"{said.get('message')} {said.get('type') or ''} {said.get('code')}") from error
         what = f"an error: {str(said)[:300]}" if said else f"no chat completion ({type(error).__name__}: {error})"
         raise TransientError(f"the endpoint answered with {what}") from error
