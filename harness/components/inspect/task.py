@@ -89,11 +89,7 @@ def build(config: InspectConfig) -> Built:
     if not samples:
         raise SpecError(f"component {config.name}: task {config.task} has no sample")
     _refuse_unnamed_grader(config, task)
-    if task.model is not None:
-        raise SpecError(
-            f"component {config.name}: {config.task} sets a model of its own ({task.model}), which would be measured instead of the "
-            f"checkpoint; take it out of the task, or name a role for it"
-        )
+    _refuse_unmeasurable(config, task)
     refuse_unknown(config, task, samples)
     if config.limit is not None or config.sample_ids:
         from inspect_ai.dataset import MemoryDataset
@@ -233,6 +229,26 @@ def _chosen(config: InspectConfig, task: Any) -> tuple[Any, ...]:
         wanted = {str(one) for one in config.sample_ids}
         return tuple(sample for sample in task.dataset if str(sample.id) in wanted)
     return tuple(task.dataset)[: config.limit]
+
+
+def _refuse_unmeasurable(config: InspectConfig, task: Any) -> None:
+    """Raise SpecError for what would be known only once every sample was asked, or would measure something else."""
+    why = None
+    if task.model is not None:
+        why = (
+            f"sets a model of its own ({task.model}), which would be measured instead of the checkpoint; take it out of the task, or name "
+            "a role for it"
+        )
+    elif not task.scorer:
+        why = "has no scorer, so that no answer would have a value; give it one"
+    elif task.cost_limit is not None:
+        why = (
+            "has a limit of costs, and a checkpoint's answers cost nothing; take it out, or limit tokens (token_limit)"
+        )
+    elif task.early_stopping is not None:
+        why = "decides while it runs which samples it asks (early_stopping), so checkpoints could not be compared; take it out"
+    if why is not None:
+        raise SpecError(f"component {config.name}: {config.task} {why}")
 
 
 def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:
