@@ -229,6 +229,11 @@ def _otherwise(text: str, *, opened: bool, cut: bool) -> Spoken | None:
     return Spoken("\n\n".join(filter(None, thoughts)) if there else None, words or None)
 
 
+def shows_thoughts(template: str) -> bool:
+    """Whether a chat template knows a mark of thoughts, so that answers may have some."""
+    return any(mark in template for mark in (*OPENS, "<|channel|>", "my thought process"))
+
+
 def opens_thought(prompt: str) -> bool:
     """Whether a rendered prompt ends within a thought, so that the answer goes on with one."""
     end = prompt.rstrip()

@@ -9,7 +9,7 @@ import jinja2
 
 from harness.core.errors import CheckpointError, DataError, SpecError
 from harness.core.template_trial import endless
-from harness.core.thoughts import OPENS, apart, opens_thought
+from harness.core.thoughts import apart, opens_thought, shows_thoughts
 
 if TYPE_CHECKING:
     from harness.engines.chat.completions import Prompt
@@ -23,7 +23,7 @@ TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_
 def answer_begins(tokenizer: Any) -> str | None:
     """What a chat template puts before an answer, where it shows thoughts; None for a template that does not."""
     template = getattr(tokenizer, "chat_template", None)
-    if not template or not any(mark in str(template) for mark in OPENS):
+    if not template or not shows_thoughts(str(template)):
         return None
     turn = [{"role": "user", "content": "Hello."}]
     try:
