@@ -282,6 +282,27 @@ def write_bigcodebench(folder: Path) -> dict[str, Any]:
     return {"task": "inspect_evals/bigcodebench", "data": data, "sandbox": "harness", "allow_code_execution": True}
 
 
+def write_apps(folder: Path, name: str = "apps") -> dict[str, Any]:
+    """Keys of a component over APPS in a local copy of its repository: JSON lines, of which it asks for those of one level."""
+    (folder / name).mkdir()
+    found = [
+        {
+            "id": i,
+            "question": f"Write number {i}.",
+            "solutions": "[]",
+            "input_output": json.dumps({"inputs": [2, [3, 4]], "outputs": [4, [3, 4, 3, 4]]}),
+            "difficulty": level,
+            "url": name,
+            "starter_code": "",
+        }
+        for i, level in ((11, "interview"), (12, "interview"), (4001, "introductory"))
+    ]
+    for split in ("train", "test"):
+        (folder / name / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    keys = {"sandbox": "harness", "allow_code_execution": True}
+    return {"task": "inspect_evals/apps", "data": {"codeparrot/apps": {"path": name}}, **keys}
+
+
 def write_ds1000(folder: Path) -> dict[str, Any]:
     """Keys of a component over DS-1000 in a local file."""
     context = (
@@ -308,15 +329,14 @@ def by_inspect(it: InspectComponent, url: str, folder: Path) -> Any:
     from inspect_ai.model import get_model
     from inspect_ai.util._display import init_display_type
 
-    from harness.components.inspect.run import _inspect_alone
-    from harness.components.inspect.surroundings import quiet
+    from harness.components.inspect.surroundings import inspect_alone, quiet
 
     async def evaluated() -> Any:
         model = get_model("openai-api/scripted/m", base_url=url, api_key="none", memoize=False)
         async with model:  # its connections end with the loop that they belong to
             return await eval_async(it.built.task, model=model, sandbox=it.config.sandbox, log_dir=str(folder / "log"))
 
-    with _inspect_alone(), quiet():
+    with inspect_alone(), quiet():
         init_display_type("none")
         (log,) = asyncio.run(evaluated())
     assert log.status == "success"

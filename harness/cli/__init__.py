@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import shlex
 import sys
@@ -16,6 +18,9 @@ from harness.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Stat
 
 def main() -> None:
     """Entry point of `harness`. Exit codes: docs/cli.md."""
+    atexit.register(
+        gc.freeze
+    )  # the last search for garbage, over all that large packages have made, takes up to a second
     sys.exit(run(sys.argv[1:]))
 
 

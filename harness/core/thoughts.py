@@ -12,15 +12,19 @@ MARKS = (
     ("<reasoning>", "</reasoning>"),
     ("<seed:think>", "</seed:think>"),
     ("<longcat_think>", "</longcat_think>"),
+    ("<mm:think>", "</mm:think>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|channel>thought", "<channel|>"),
     ("<unused94>thought", "<unused95>"),
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>"),
 )
-"""What opens a thought and what ends it, in capitals or not: Qwen, DeepSeek, GLM and others; Claude-like data; Seed; Command; Magistral;
-Kimi-VL; Gemma."""
+"""What opens a thought and what ends it, in capitals or not: Qwen, DeepSeek, GLM and others; Claude-like data; Seed; LongCat; MiniMax;
+Command; Magistral; Kimi-VL; Gemma; Kimi K3; Apertus; PLaMo."""
 OPENS = tuple(opens for opens, _ in MARKS)
 _FAMILY = {mark.lower(): number for number, pair in enumerate(MARKS) for mark in pair}
 _MARK = re.compile("|".join(re.escape(mark) for pair in MARKS for mark in pair), re.IGNORECASE)
@@ -31,7 +35,17 @@ _CHANNEL = re.compile(
     re.DOTALL,
 )
 """A message of gpt-oss, by its channel; what is not on `analysis` is said."""
-_GRANITE = re.compile(r"\s*Here(?:'s| is) my thought process:(.*?)Here(?:'s| is) my response:(.*)", re.DOTALL)
+_CHANNEL_OPENS = "<|channel|>analysis<|message|>"
+_BARE_CHANNELS = re.compile(r"\s*analysis(?:(?=[A-Z])|(?=.*assistantfinal))(.*?)(?:assistantfinal(.*))?", re.DOTALL)
+"""The same by a server that leaves out special tokens."""
+_GRANITE_OPENS = re.compile(r"\s*Here(?:'s| is) my thought process:")
+_GRANITE = re.compile(_GRANITE_OPENS.pattern + r"(.*?)Here(?:'s| is) my response:(.*)", re.DOTALL)
+_FENCE = re.compile(r"(?:^|(?<=[>\]]))[ \t]{0,3}(?P<bar>`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
+_QUOTES = {"`": "`", '"': '"', "'": "'", "*": "*", "“": "”", "‘": "’", "«": "»", "„": "“", "(": ")"}
+_OPENING_QUOTE = re.compile(r"(?:^|[^\w])[bfru]{0,2}([\"'“])$", re.IGNORECASE)
+"""A quote that begins before a mark, with what Python writes before a string."""
+_LINE = 200
+"""Characters before and after a mark that are looked at."""
 
 
 class Spoken(NamedTuple):
@@ -41,31 +55,48 @@ class Spoken(NamedTuple):
     said: str | None
 
 
-def apart(text: str | None) -> Spoken:
+def apart(text: str | None, *, opened: bool = False, cut: bool = False) -> Spoken:
     """A text's thoughts, and what is said: all of it where no mark shows a thought.
 
-    A thought that is never closed goes on to the end. One that is closed and never opened begins with the text: its mark stood in
-    the prompt. Thoughts may come more than once, and within each other; those between marks are joined by an empty line.
+    `opened`: the prompt ended within a thought, so that the text goes on with it. `cut`: the text did not come to its own end.
+
+    A thought that is never closed goes on to the end: one that opens the text, and where the text was cut off also one that begins
+    later, between two sentences. Anywhere else such a mark is a word, as is every mark in quotes or in code. A thought that is
+    closed and never opened begins with the text: its mark stood in the prompt. Thoughts may come more than once, and within each
+    other; those between marks are joined by an empty line.
     """
-    if text and (_CHANNEL.search(text) is not None or _GRANITE.fullmatch(text) is not None):
-        return _otherwise(text)
-    marks = [] if not text else [_Mark.of(found) for found in _MARK.finditer(text)]
-    if not text or not marks:
+    if not text:
+        return Spoken(None, text)
+    if (found := _otherwise(text, opened=opened, cut=cut)) is not None:
+        return found
+    marks = [_Mark.of(found) for found in _MARK.finditer(text) if not _quoted(text, found.start(), found.end())]
+    if not marks and not opened:
         return Spoken(None, text)
     ends = _ends(marks)
-    thoughts, said, at, number = [], [], 0, 0
-    if not marks[0].opens:
-        thoughts.append(text[: marks[0].start])
-        at, number = marks[0].end, 1
-    while number < len(marks):
-        mark = marks[number]
-        if not mark.opens:  # ends nothing, and stays a word
-            number += 1
+    code = _Code(text)
+    thoughts: list[str] = []
+    said: list[str] = []
+    at = 0
+    if opened:
+        closes = _first_end(marks, ends)
+        thoughts.append(text[: len(text) if closes is None else marks[closes].start])
+        at = len(text) if closes is None else marks[closes].end
+    for number, mark in enumerate(marks):
+        if mark.start < at or code.holds(mark, since=at):
             continue
-        said.append(text[at : mark.start])
-        closes = ends[number]
-        thoughts.append(text[mark.end : len(text) if closes is None else marks[closes].start])
-        at, number = (len(text), len(marks)) if closes is None else (marks[closes].end, closes + 1)
+        if mark.opens:
+            closes = ends[number]
+            silent = not "".join(said).strip() and not text[at : mark.start].strip()
+            if closes is None and not silent and not (cut and _may_begin(text, at, mark.start)):
+                continue
+            said.append(text[at : mark.start])
+            thoughts.append(text[mark.end : len(text) if closes is None else marks[closes].start])
+            at = len(text) if closes is None else marks[closes].end
+        elif not thoughts:
+            thoughts.append(text[: mark.start])
+            at = mark.end
+    if not thoughts:
+        return Spoken(None, text)
     said.append(text[at:])
     words = "".join(said).strip()
     return Spoken("\n\n".join(one.strip() for one in thoughts if one.strip()), words or None)
@@ -91,13 +122,13 @@ def _ends(marks: list[_Mark]) -> list[int | None]:
     One that is opened within another has its own end, unless there are too few: then its mark was a word.
     """
     ends: list[int | None] = [None] * len(marks)
-    opened: dict[int, list[int]] = {}
+    waiting: dict[int, list[int]] = {}
     for number, mark in enumerate(marks):
-        waiting = opened.setdefault(mark.family, [])
+        mine = waiting.setdefault(mark.family, [])
         if mark.opens:
-            waiting.append(number)
-        elif waiting:
-            ends[waiting.pop()] = number
+            mine.append(number)
+        elif mine:
+            ends[mine.pop()] = number
     nearest: dict[int, int] = {}
     for number in reversed(range(len(marks))):
         mark = marks[number]
@@ -108,16 +139,102 @@ def _ends(marks: list[_Mark]) -> list[int | None]:
     return ends
 
 
-def _otherwise(text: str) -> Spoken:
-    """A text with other marks than pairs: channels, or Granite's sentences."""
+def _first_end(marks: list[_Mark], ends: list[int | None]) -> int | None:
+    """The mark that ends a thought which the prompt opened: the first that ends no other, else the first of all."""
+    others = {closes for closes in ends if closes is not None}
+    closing = [number for number, mark in enumerate(marks) if not mark.opens]
+    return next((number for number in closing if number not in others), closing[0] if closing else None)
+
+
+def _quoted(text: str, start: int, end: int) -> bool:
+    """Whether a mark stands alone between quotes or backticks, and is spoken of."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if not before or _QUOTES.get(before) != after:
+        return False
+    outside = text[max(0, start - 2) : start - 1], text[end + 1 : end + 2]
+    return not (outside[0].isalnum() or outside[0] in tuple(".!?…,;")) and not outside[1].isalnum()
+
+
+def _may_begin(text: str, at: int, start: int) -> bool:
+    """Whether a thought can begin here, after what is said from `at` on: between sentences, and not as a word in one."""
+    before = text[max(at, start - _LINE) : start]
+    words = before.rstrip()
+    if not words or "\n" in before[len(words) :]:
+        return True
+    return words[-1] in ".!?…:\"'`*)”’»" or (words == before and words[-1].isalnum())
+
+
+class _Code:
+    """Which marks of what is said stand in code: in a fenced block, or on a line between backticks or quotes. Asked in order."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._fences = list(_FENCE.finditer(text))
+        self._next = 0
+        self._begin = self._end = -1
+        self._opened: set[int] = set()
+
+    def holds(self, mark: _Mark, *, since: int) -> bool:
+        """`since`: where the last thought ended; code is in what is said after it."""
+        if not self._begin <= mark.start < self._end or self._begin < since:
+            self._look(mark, since)
+        if not self._begin <= mark.start < self._end:
+            return False
+        if mark.opens:
+            self._opened.add(mark.family)
+        return mark.family in self._opened  # one that only closes may end a thought that the prompt opened
+
+    def _look(self, mark: _Mark, since: int) -> None:
+        """The next piece of code in which the mark may be."""
+        self._opened = set()
+        self._begin = self._end = -1
+        while self._next + 1 < len(self._fences) and self._fences[self._next].start() < mark.start:
+            fence, other = self._fences[self._next], self._fences[self._next + 1]
+            if fence.start() < since or other["info"].strip() or other["bar"][0] != fence["bar"][0]:
+                self._next += 1
+            elif other.start() <= mark.start:
+                self._next += 2
+            else:
+                self._begin, self._end = fence.end(), other.start()
+                return
+        if mark.opens:
+            self._look_on_line(mark, since)
+
+    def _look_on_line(self, mark: _Mark, since: int) -> None:
+        before = self._text[max(since, mark.start - _LINE) : mark.start].rpartition("\n")[2]
+        after = self._text[mark.end : mark.end + _LINE].partition("\n")[0]
+        opening = _OPENING_QUOTE.search(before)
+        quote = "`" if before.count("`") % 2 else opening[1] if opening else ""
+        if quote and (length := after.find(_QUOTES[quote])) >= 0:
+            self._begin, self._end = mark.start, mark.end + length
+
+
+def _otherwise(text: str, *, opened: bool, cut: bool) -> Spoken | None:
+    """A text with other marks than pairs: channels, or Granite's sentences; None for any other."""
     if (found := _GRANITE.fullmatch(text)) is not None:
         return Spoken(found[1].strip(), found[2].strip() or None)
+    if cut and (begins := _GRANITE_OPENS.match(text)) is not None:
+        return Spoken(text[begins.end() :].strip(), None)
+    if (found := _BARE_CHANNELS.fullmatch(text)) is not None:
+        return Spoken(found[1].strip(), (found[2] or "").strip() or None)
+    first = _CHANNEL.search(text)
+    before = "" if first is None else text[: first.start()].rstrip()
+    if first is None or not (opened or not before or before.endswith(("<|end|>", "<|return|>", "<|call|>"))):
+        return None
     messages = [(one[1], one[2]) for one in _CHANNEL.finditer(text)]
-    thoughts = [said.strip() for channel, said in messages if channel == "analysis"]
-    words = _CHANNEL.sub(lambda one: "" if one[1] == "analysis" else one[2], text).strip()
-    return Spoken("\n\n".join(filter(None, thoughts)) if thoughts else None, words or None)
+    thoughts = [before.removesuffix("<|end|>").strip()]  # the prompt opened its message
+    thoughts += [said.strip() for channel, said in messages if channel == "analysis"]
+    words = _CHANNEL.sub(lambda one: "" if one[1] == "analysis" else one[2], text[first.start() :]).strip()
+    there = before or any(channel == "analysis" for channel, _ in messages)
+    return Spoken("\n\n".join(filter(None, thoughts)) if there else None, words or None)
+
+
+def shows_thoughts(template: str) -> bool:
+    """Whether a chat template knows a mark of thoughts, so that answers may have some."""
+    return any(mark in template for mark in (*OPENS, "<|channel|>", "my thought process"))
 
 
 def opens_thought(prompt: str) -> bool:
     """Whether a rendered prompt ends within a thought, so that the answer goes on with one."""
-    return prompt.rstrip().endswith(OPENS)
+    end = prompt.rstrip()
+    return end.endswith((*OPENS, _CHANNEL_OPENS)) or _GRANITE_OPENS.fullmatch(end[-40:].rpartition("\n")[2]) is not None

@@ -214,9 +214,11 @@ class CheckpointLM:
         )
         specials = tokenizer.all_special_tokens
         for (place, prompt), made in zip(prompts.items(), completions, strict=True):
-            self.n_at_limit += isinstance(made, Completion) and made.finish_reason == "length"
             if isinstance(made, Completion):
-                said = made.text if prompt.thinks is None else said_of(made.text, opened=prompt.thinks == "opened")
+                at_limit = made.finish_reason == "length"
+                self.n_at_limit += at_limit
+                opened = prompt.thinks == "opened"
+                said = made.text if prompt.thinks is None else said_of(made.text, opened=opened, cut=at_limit)
                 answers[place] = cut(said, prompt.stop, specials)
             else:
                 answers[place] = made

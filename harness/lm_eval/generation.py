@@ -9,7 +9,7 @@ import jinja2
 
 from harness.core.errors import CheckpointError, DataError, SpecError
 from harness.core.template_trial import endless
-from harness.core.thoughts import OPENS, apart, opens_thought
+from harness.core.thoughts import apart, opens_thought, shows_thoughts
 
 if TYPE_CHECKING:
     from harness.engines.chat.completions import Prompt
@@ -23,7 +23,7 @@ TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_
 def answer_begins(tokenizer: Any) -> str | None:
     """The text that a chat template with thoughts puts before an answer; None for a template without thoughts."""
     template = getattr(tokenizer, "chat_template", None)
-    if not template or not any(mark in str(template) for mark in OPENS):
+    if not template or not shows_thoughts(str(template)):
         return None
     turn = [{"role": "user", "content": "Hello."}]
     try:
@@ -35,10 +35,9 @@ def answer_begins(tokenizer: Any) -> str | None:
     return begins if begins and begins != whole else None
 
 
-def said_of(text: str, *, opened: bool) -> str:
-    """An answer without its thoughts; empty where the thought that the prompt opened never ends."""
-    spoken = apart(text)
-    return "" if opened and spoken.thought is None else spoken.said or ""
+def said_of(text: str, *, opened: bool, cut: bool) -> str:
+    """An answer without what was thought; nothing where the thought that the prompt opened never ends. `cut`: at its longest."""
+    return apart(text, opened=opened, cut=cut).said or ""
 
 
 def make_prompt(

@@ -38,6 +38,25 @@ ROLE = re.compile(
 )
 KEY = re.compile(r"""(?:environ\[|environ\.get\(|getenv\()\s*["'](\w*(?:API_KEY|_TOKEN))["']""")
 
+IMAGE = "docker-requirements.txt"
+"""In an eval's folder: what its image has, for the programs that it runs."""
+IMPORTED_AS = {
+    "beautifulsoup4": "bs4",
+    "datetime": "DateTime",
+    "dnspython": "dns",
+    "levenshtein": "Levenshtein",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pycryptodome": "Crypto",
+    "python-dateutil": "dateutil",
+    "python-docx": "docx",
+    "python-levenshtein-wheels": "Levenshtein",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+}
+"""Packages of such images whose modules are called otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
@@ -87,6 +106,19 @@ class Card:
     def searches(self) -> bool:
         """Whether its code has a tool that searches the web."""
         return any("web_search(" in text for text in self.source())
+
+    def copies(self) -> bool:
+        """Whether its code copies repositories of the hub to a folder of its own, where it looks first the next time."""
+        return any("local_dir=" in text or "load_hf_dataset_with_script(" in text for text in self.source())
+
+    def libraries(self) -> dict[str, str]:
+        """Modules that its image has for the programs that it runs -> the package of each."""
+        try:
+            lines = (self.folder / IMAGE).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return {}
+        names = [found[0].lower() for line in lines if (found := re.match(r"[A-Za-z][\w.-]*", line))]
+        return {IMPORTED_AS.get(name, name.replace("-", "_")): name for name in names}
 
     def missing(self) -> list[str]:
         """Requirements of its extra that are not installed."""

@@ -6,8 +6,10 @@ hub are answered from `data` or the hub's cache; any other fails at once with an
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -35,7 +37,7 @@ class LocalHub:
 
         self.used: set[str] = set()
         self._data, self._fetch = data, fetch
-        self._load = datasets.load_dataset
+        self._load = _readable(datasets.load_dataset)
         self._snapshot = huggingface_hub.snapshot_download
 
     def load_dataset(
@@ -77,9 +79,12 @@ class LocalHub:
         folder = self._whole(repo_id, revision, kwargs.get("repo_type"))
         if (where := kwargs.get("local_dir")) is None:
             return str(folder)
-        import shutil
 
-        shutil.copytree(folder, where, dirs_exist_ok=True)
+        def link(source: str, target: str) -> None:
+            Path(target).symlink_to(Path(source).resolve())
+
+        copy = link if repo_id in self._data else shutil.copy2
+        shutil.copytree(folder, where, dirs_exist_ok=True, copy_function=copy)
         return str(where)
 
     def hf_hub_download(
@@ -111,7 +116,11 @@ class LocalHub:
             raise SpecError(f"data: {path} is asked for split {base!r}, and its files have {known}; name one for it")
         chosen = source if base is None else source.model_copy(update={"files": {base: source.files[base]}})
         found = chosen.resolved(Path()).overrides({})
-        return self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
+        try:
+            return self._load(found["dataset_path"], split=split, **found["dataset_kwargs"])
+        except SpecError as error:
+            names = ", ".join(str(one) for some in chosen.files.values() for one in some)
+            raise SpecError(f"data: {path}: {names}: {error}") from error
 
     def _folder(self, repo_id: str, revision: str | None, repo_type: str | None = "dataset") -> Path:
         """Where a repository is on this machine. Raises NotHereError."""
@@ -138,44 +147,81 @@ class LocalHub:
             ) from error
 
 
+def _readable(load: Callable[..., Any]) -> Callable[..., Any]:
+    """`load_dataset`, whose failures are said at once: inspect_evals takes some of them for an outage, and waits for minutes."""
+
+    def loading(path: str, **options: Any) -> Any:
+        try:
+            return load(path, **options)
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise SpecError(
+                f"{path} cannot be read ({type(cause).__name__}: {' '.join(str(cause).split())[:200]})"
+            ) from error
+
+    return loading
+
+
 def images_in(compose_file: Path) -> list[str]:
     """Names of the images in a compose file; some evals run Docker for them while they are built, with any sandbox."""
     lines = [line.strip() for line in compose_file.read_text(encoding="utf-8").splitlines()]
     return [line.removeprefix("image:").strip() for line in lines if line.startswith("image:")]
 
 
-def _replace(functions: Sequence[tuple[Any, str, Callable[..., Any]]]) -> list[tuple[Any, str, Any]]:
-    """Functions by others: in the package that offers each, and in the modules of others that imported it by name.
-
-    Returns what was replaced, as (module, name, original). One pass over everything that is imported.
-    """
-    found = {id(getattr(home, name)): (home, by) for home, name, by in functions}
-    replaced = [(home, name, getattr(home, name)) for home, name, _ in functions]
-    made = [(home, name, by) for home, name, by in functions]
+def _replace(ours: Sequence[tuple[Any, str, Callable[..., Any]]]) -> list[tuple[Any, str, Any]]:
+    """Put ours (home, name, function) in the place of foreign functions: in the package that offers each, and in the modules of
+    others that imported it by name. Returns what stood there, and where."""
+    wanted = {id(getattr(home, name)): (home, by) for home, name, by in ours}
+    found = list(ours)
     for called, module in sys.modules.copy().items():
         names = getattr(module, "__dict__", None)
         if not isinstance(names, dict):
             continue
-        for key, value in [(key, value) for key, value in names.items() if id(value) in found]:
-            home, by = found[id(value)]
+        for key in [key for key, value in names.items() if id(value) in wanted]:
+            home, by = wanted[id(names[key])]
             if module is not home and not called.startswith(f"{home.__name__}."):
-                replaced.append((module, key, value))
-                made.append((module, key, by))
-    for module, name, by in made:
-        setattr(module, name, by)
+                found.append((module, key, by))
+    replaced = [(module, key, getattr(module, key)) for module, key, _ in found]
+    for module, key, by in found:
+        setattr(module, key, by)
+    return replaced
+
+
+def _move_caches(package: str) -> list[tuple[Any, str, Any]]:
+    """Let an eval keep what it fetches, and what `datasets` makes of it, in a folder that goes with the process. Returns what stood
+    in its modules, and where."""
+    import datasets
+    from inspect_evals.constants import INSPECT_EVALS_CACHE_PATH
+
+    folder = Path(tempfile.mkdtemp(prefix="harness-inspect-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    found: list[tuple[Any, str, Any]] = [(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")]
+    for name, module in list(sys.modules.items()):
+        if name == package or name.startswith(f"{package}."):
+            for key, value in vars(module).items():
+                if isinstance(value, Path) and value.is_relative_to(INSPECT_EVALS_CACHE_PATH):
+                    found.append((module, key, folder / value.relative_to(INSPECT_EVALS_CACHE_PATH)))
+    replaced = [(module, key, getattr(module, key)) for module, key, _ in found]
+    for module, key, by in found:
+        setattr(module, key, by)
     return replaced
 
 
 @contextlib.contextmanager
-def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[LocalHub]:
-    """Nothing in this block reaches a network, unless `fetch`: then once, without retries. Other requests raise NotHereError.
+def offline(data: Mapping[str, DataSource], *, fetch: bool = False, aside: str | None = None) -> Iterator[LocalHub]:
+    """Nothing in this block reaches a network, unless `fetch`: then once, without waiting to try again.
 
-    Not for several threads at a time: functions of other modules are replaced.
+    `aside`: the package of an eval that copies repositories; it finds and leaves its copies elsewhere, so that local data is never
+    taken for what was fetched, nor the other way round.
+
+    Not for several threads at a time: functions of foreign modules are replaced.
     """
     import datasets
     import huggingface_hub
 
     hub = LocalHub(data, fetch=fetch)
+    replaced: list[tuple[Any, str, Any]] = []
+
     lookup = socket.getaddrinfo
 
     def no_lookup(host: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -191,16 +237,18 @@ def offline(data: Mapping[str, DataSource], *, fetch: bool = False) -> Iterator[
 
     protocols = os.environ.get("GIT_ALLOW_PROTOCOL")
     with tempfile.TemporaryDirectory(prefix="harness-inspect-") as cache:
-        functions: list[tuple[Any, str, Callable[..., Any]]] = [
+        ours: list[tuple[Any, str, Callable[..., Any]]] = [
             (datasets, "load_dataset", hub.load_dataset),
             (huggingface_hub, "snapshot_download", hub.snapshot_download),
             (huggingface_hub, "hf_hub_download", hub.hf_hub_download),
             (socket, "getaddrinfo", no_lookup),
         ]
         if (docker := sys.modules.get("inspect_evals.utils.docker_utils")) is not None:
-            functions.append((docker, "get_images_from_compose", images_in))
-        replaced = _replace(functions)
-        # Inspect caches each data set by its name on the hub; one that came from local files must not get into that cache.
+            ours.append((docker, "get_images_from_compose", images_in))
+        replaced += _replace(ours)
+        if aside is not None:
+            replaced += _move_caches(aside)
+        # Inspect keeps a copy of each data set by its name on the hub; what local files answered is not that.
         if (module := sys.modules.get("inspect_ai.dataset._sources.hf")) is not None:
             replaced.append((module, "inspect_cache_dir", module.inspect_cache_dir))
             module.inspect_cache_dir = lambda *_, **__: Path(cache)  # type: ignore[attr-defined]

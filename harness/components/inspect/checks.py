@@ -134,8 +134,15 @@ def docker_problem() -> str | None:
     return None if done.returncode == 0 else f"`docker version` says: {said[-1] if said else done.returncode}"
 
 
-def warnings_of(card: Card, name: str) -> Iterator[Check]:
-    """Warnings about keys of services that an eval's source code reads and that are not set."""
+def warnings_of(config: InspectConfig, card: Card, name: str) -> Iterator[Check]:
+    """What may be missing, as far as the eval's own text tells: keys of services, libraries of its image."""
+    absent = sorted({package for module, package in card.libraries().items() if find_spec(module) is None})
+    if absent and _kind(config) in ON_THIS_MACHINE:
+        words = (
+            f"its programs may import {', '.join(absent)}, not installed here, where its image has them: a program that lacks one is the "
+            "sandbox's failure and no score; pip install them, or sandbox: docker"
+        )
+        yield Check(name=f"{name} libraries", ok=None, words=words)
     if card.searches() and not any(os.environ.get(key) for key in SEARCH_KEYS):
         words = f"it searches the web, which needs one of {', '.join(SEARCH_KEYS)}, and none is set"
         yield Check(name=f"{name} keys", ok=None, words=words)

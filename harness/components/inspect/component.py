@@ -71,7 +71,7 @@ class InspectComponent(BaseComponent):
         words = f"{built.n_items} samples, {built.epochs} epoch(s), version {built.task.version}{sandboxes}"
         yield Check(name=name, ok=True, words=words)
         if built.card is not None:
-            yield from warnings_of(built.card, name)
+            yield from warnings_of(self.config, built.card, name)
 
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Run every sample that is not complete in `scratch` yet. Raises HarnessError."""

@@ -121,8 +121,8 @@ class FixedConnection:
 async def _post(
     session: Any, api_base: str, body: Mapping[str, Any], api_key: str | None, *, opened: bool = False
 ) -> dict[str, Any]:
-    """One attempt. On an overflow it is sent again without a limit of the answer's tokens: the prompt alone may fit."""
-    from harness.engines.chat.wire import parse_completion
+    """One attempt. A prompt that fits and whose answer's limit does not is asked again with what room there is."""
+    from harness.engines.chat.wire import parse_completion, thinks_as_usual
 
     url = f"{api_base.rstrip('/')}/chat/completions"
     try:
@@ -133,7 +133,7 @@ async def _post(
             raise
         found = await session.post(url, {k: v for k, v in body.items() if k not in limits}, api_key=api_key)
     parse_completion(found)  # raises for what is no completion
-    return _regular(found, opened=opened)
+    return _regular(found, opened=opened and thinks_as_usual(body))
 
 
 OURS = ("role", "content", "tool_calls", "reasoning", "reasoning_content", "thinking", "thinking_blocks")

@@ -10,7 +10,7 @@ from typing import Any
 
 from inspect_ai._util.json import to_json_safe
 from inspect_ai.hooks import Hooks, SampleEnd, TaskStart, hooks
-from inspect_ai.log import EvalLog
+from inspect_ai.log import EvalLog, EvalSample
 
 from harness.components.inspect.model import Key, Noted
 from harness.core.digest import digest_json
@@ -108,9 +108,10 @@ def kept(path: Path) -> EvalLog | None:
     if header is None:
         return None
     try:
-        # The last line of a sample counts: it may have been run again.
-        found = {digest_json([line["id"], line["epoch"]]): line for line in lines}
-        log = EvalLog.model_validate({**header, "samples": list(found.values())})
+        log = EvalLog.model_validate(header)
+        # The last of a sample counts: one that failed, and was asked again. One line after the other, which is half the memory.
+        found = {digest_json([line["id"], line["epoch"]]): EvalSample.model_validate(line) for line in lines}
+        log.samples = list(found.values())
     except (ValueError, KeyError) as error:
         raise DataError(f"cannot read {path} ({error}); delete it, and its samples are asked again") from error
     return log

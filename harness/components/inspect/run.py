@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import gc
 import io
-import logging
-import os
 import re
-import shutil
-import sys
-import tempfile
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +16,7 @@ from harness.components.inspect.checks import NONE
 from harness.components.inspect.config import CHECKPOINT, InspectConfig
 from harness.components.inspect.connection import Connection, FixedConnection, ServedConnection
 from harness.components.inspect.options import check_options
+from harness.components.inspect.surroundings import inspect_alone
 from harness.components.inspect.task import Built
 from harness.core.chat_config import ChatConfig
 from harness.core.component import Progress
@@ -82,7 +74,7 @@ def check_providers(config: InspectConfig) -> None:
         if chat.model == CHECKPOINT or (provider in DIRECT and chat.api_base):
             continue
         try:
-            with _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
+            with inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
                 _provided(chat, config)
         except Exception as error:
             words = _plain(getattr(error, "message", None) or error)
@@ -108,7 +100,7 @@ def run(
     earlier = journal.kept(scratch / journal.FILE)
     keeper = journal.Keeper(scratch / journal.FILE, noted, told.sample, begun=earlier is not None)
     told.known(earlier)
-    with _ONE_AT_A_TIME, _inspect_alone(), contextlib.redirect_stdout(io.StringIO()):
+    with _ONE_AT_A_TIME, inspect_alone(built.environment), contextlib.redirect_stdout(io.StringIO()):
         journal.listen(keeper)
         try:
             log = asyncio.run(_eval(config, built, endpoint, earlier, scratch, noted, n_parallel))
@@ -135,7 +127,7 @@ async def _eval(
     from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.util._display import init_display_type
 
-    import harness.components.inspect.sandbox  # noqa: F401 - registers it
+    from harness.components.inspect.sandbox import ProgramSandbox
 
     init_display_type("none")
     served = ServedConnection(endpoint, timeout_s=config.request_timeout_s, attempts=config.attempts)
@@ -145,6 +137,7 @@ async def _eval(
     model.api.base_url = f"harness:{scratch.absolute()}"
     roles = {name: _role(name, chat, config, served, noted, n_parallel, opened) for name, chat in config.roles.items()}
     sandbox = _sandbox(config.sandbox)
+    ProgramSandbox.libraries = {} if built.card is None else built.card.libraries()
     task = (
         built.task
         if earlier is None
@@ -296,43 +289,3 @@ class _Told:
 def _plain(message: Any) -> str:
     """A message of Inspect's without its colours, in one line."""
     return " ".join(re.sub(r"\[/?[a-z_ ]+\]", "", str(message)).split())[:300]
-
-
-@contextlib.contextmanager
-def _inspect_alone() -> Iterator[None]:
-    """Restores what Inspect changes in the process: environment (it reads a .env), loggers, warnings, hooks.
-
-    Its trace file, one per process, is redirected to a temporary folder.
-    """
-    before, hook = dict(os.environ), sys.excepthook
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    own = logging.getLogger("inspect_ai")
-    own_handlers, own_level = list(own.handlers), own.level
-    os.environ["INSPECT_TRACE_FILE"] = _trace_file()
-    os.environ.pop("INSPECT_LOG_DIR", None)
-    ours = gc.get_freeze_count() == 0
-    if ours:
-        gc.freeze()  # what is there already need not be looked through for what Inspect leaves: a second in a large process
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-            gc.collect()  # streams of anyio that Inspect leaves open warn when they are collected: let that happen here
-    finally:
-        if ours:
-            gc.unfreeze()
-        sys.excepthook = hook
-        os.environ.clear()
-        os.environ.update(before)
-        root.handlers[:], own.handlers[:] = handlers, own_handlers
-        root.setLevel(level)
-        own.setLevel(own_level)
-
-
-@cache
-def _trace_file() -> str:
-    """A file in a folder that is removed at exit. Inspect compresses it at exit too, registered later and therefore run before."""
-    folder = tempfile.mkdtemp(prefix="harness-inspect-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return str(Path(folder) / "trace.log")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,21 @@ assert _harness_ran.wasSuccessful(), "a test failed"
 """
 
 
+MISSING = re.compile(r"No module named '(\w+)")
+
+
 class NotOfThisSandboxError(RuntimeError):
     """A command or option that this sandbox does not support."""
 
 
 @sandboxenv(name="harness")
 class ProgramSandbox(SandboxEnvironment):
-    """One sample's files, in memory, and a process of its own for every program."""
+    """One sample's files, in memory, and a process of its own for every program.
+
+    `libraries`: modules that the image of the task that runs has -> their packages; one that a program lacks is not its fault.
+    """
+
+    libraries: Mapping[str, str] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +74,11 @@ class ProgramSandbox(SandboxEnvironment):
             )
         if ran.reason == "timed out":
             raise TimeoutError("the program timed out")
+        if not ran.passed and (absent := self.libraries.keys() & MISSING.findall(f"{ran.output}\n{ran.reason}")):
+            names = ", ".join(sorted(self.libraries[one] for one in absent))
+            raise NotOfThisSandboxError(
+                f"the program needs {names}, not installed here; pip install it, or sandbox: docker"
+            )
         return ExecResult(ran.passed, 0 if ran.passed else 1, ran.output, "" if ran.passed else f"{ran.reason}\n")
 
     def _program(self, cmd: list[str]) -> str:

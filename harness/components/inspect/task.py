@@ -18,14 +18,16 @@ from harness.components.inspect.config import InspectConfig
 from harness.components.inspect.installed import inspect_version, loader
 from harness.components.inspect.names import refuse_unknown
 from harness.components.inspect.options import check_options
-from harness.components.inspect.surroundings import fixed_draws, quiet
+from harness.components.inspect.surroundings import Variables, as_before, fixed_draws, quiet, set_variables
 from harness.core.errors import HarnessError, SpecError
 from harness.tasks.suites.inspect_cards import PACKAGE, Card, card_of
 from harness.tasks.suites.offline import LocalHub, NotHereError, offline
 
 _BESIDE: set[str] = set()
-"""Modules that task files imported from their own folders. They are imported anew for each file, so that a task never depends on what
-was built before it."""
+"""Modules that files of tasks imported from beside them. Each file reads its own anew: what a task is never depends on what was
+built before it."""
+_SET_BY: dict[str, dict[str, str | None]] = {}
+"""Variables that modules of packages set when they were imported, which happens once per process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Built:
     card: Card | None
     sandboxes: frozenset[str]
     """Types of sandbox that the task or any of its samples asks for."""
+    environment: Variables
+    """What it set while it was built, for while it is asked."""
 
     @property
     def n_items(self) -> int:
@@ -63,13 +67,15 @@ def build(config: InspectConfig) -> Built:
             )
         refuse_needs(config, card)
     check_options(config.generate, f"component {config.name}: generate")
-    with quiet():
+    variables: dict[str, str | None] = {}
+    with quiet(), as_before(variables):
         if config.file is not None:
             _forget_files()
         before = set(sys.modules)
         if config.file is None:
             _import(config, card)
-            with fixed_draws(), offline(config.data, fetch=config.fetch) as hub:
+            aside = card.module if card is not None and config.data and card.copies() else None
+            with fixed_draws(), offline(config.data, fetch=config.fetch, aside=aside) as hub:
                 task = _made(config, card)
         else:
             if not config.file.is_file():
@@ -85,11 +91,7 @@ def build(config: InspectConfig) -> Built:
     if not samples:
         raise SpecError(f"component {config.name}: task {config.task} has no sample")
     _refuse_unnamed_grader(config, task)
-    if task.model is not None:
-        raise SpecError(
-            f"component {config.name}: {config.task} sets a model of its own ({task.model}), which would be measured instead of the "
-            f"checkpoint; take it out of the task, or name a role for it"
-        )
+    _refuse_unmeasurable(config, task)
     refuse_unknown(config, task, samples)
     if config.limit is not None or config.sample_ids:
         from inspect_ai.dataset import MemoryDataset
@@ -111,6 +113,7 @@ def build(config: InspectConfig) -> Built:
         package=None if package is None else (package, _version(package)),
         card=card,
         sandboxes=frozenset(found),
+        environment=variables,
     )
 
 
@@ -119,13 +122,16 @@ def _import(config: InspectConfig, card: Card | None) -> None:
     loader()
     assert config.task is not None
     package = config.task.partition("/")[0]
+    changes = _SET_BY.setdefault(package if card is None else card.module, {})
     try:
-        if card is not None:
-            importlib.import_module(card.module)
-        else:
-            from inspect_ai._util.entrypoints import ensure_entry_points
+        with as_before(changes):
+            if card is not None:
+                importlib.import_module(card.module)
+            else:
+                from inspect_ai._util.entrypoints import ensure_entry_points
 
-            ensure_entry_points(package)
+                ensure_entry_points(package)
+        set_variables(changes)
     except (Exception, SystemExit) as error:
         raise SpecError(
             f"component {config.name}: {package} does not load ({type(error).__name__}: {error})"
@@ -184,8 +190,8 @@ def _made(config: InspectConfig, card: Card | None) -> Any:
 
 
 def _made_from(card: Card | None) -> str:
-    """For a message: what an eval downloads."""
-    assets = ", ".join(asset.source for asset in card.assets) if card else ""
+    """In words, what an eval fetches."""
+    assets = ", ".join(dict.fromkeys(asset.source for asset in card.assets)) if card else ""
     return f" (it is made from {assets})" if assets else ""
 
 
@@ -225,6 +231,26 @@ def _chosen(config: InspectConfig, task: Any) -> tuple[Any, ...]:
         wanted = {str(one) for one in config.sample_ids}
         return tuple(sample for sample in task.dataset if str(sample.id) in wanted)
     return tuple(task.dataset)[: config.limit]
+
+
+def _refuse_unmeasurable(config: InspectConfig, task: Any) -> None:
+    """Raise SpecError for what would be known only once every sample was asked, or would measure something else."""
+    why = None
+    if task.model is not None:
+        why = (
+            f"sets a model of its own ({task.model}), which would be measured instead of the checkpoint; take it out of the task, or name "
+            "a role for it"
+        )
+    elif not task.scorer:
+        why = "has no scorer, so that no answer would have a value; give it one"
+    elif task.cost_limit is not None:
+        why = (
+            "has a limit of costs, and a checkpoint's answers cost nothing; take it out, or limit tokens (token_limit)"
+        )
+    elif task.early_stopping is not None:
+        why = "decides while it runs which samples it asks (early_stopping), so checkpoints could not be compared; take it out"
+    if why is not None:
+        raise SpecError(f"component {config.name}: {config.task} {why}")
 
 
 def _refuse_unnamed_grader(config: InspectConfig, task: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.engines.chat.session import Session
-from harness.engines.chat.wire import body_of, parse_completion
+from harness.engines.chat.wire import body_of, parse_completion, thinks_as_usual
 
 
 class HttpChat:
@@ -37,7 +37,7 @@ class HttpChat:
         self._url = f"{api_base.rstrip('/')}/chat/completions"
         self._api_key = api_key
         self._arguments = {**({"logprobs": True} if logprobs else {}), **arguments}
-        self._opened = opened
+        self._opened = opened and thinks_as_usual(arguments)
         self._session = Session(timeout_s=timeout_s)
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:

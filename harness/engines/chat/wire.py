@@ -21,11 +21,23 @@ OVERFLOWS = (
     "longer than the maximum",
     "contextwindowexceeded",
     "context size",
+    "context_size",
     "max_seq_len",
     "reduce the length of the messages",
     "`inputs` tokens",
     "input token count",
     "max_tokens must be at least 1",
+    "context limit",
+    "too long to fit",
+    "too many input tokens",
+    "too many tokens: ",
+    "max_input_len",
+    "maximum input length",
+    "maximum prompt length",
+    "exceeds max length",
+    "exceeded model token limit",
+    "range of input length",
+    "`inputs` must have less than",
 )
 """Parts of the messages by which endpoints report that a conversation is too long for the model."""
 
@@ -42,7 +54,9 @@ def body_of(model: str, request: ChatRequest, arguments: Mapping[str, Any]) -> d
 
 
 BROKEN_OFF = ("abort", "error")
-"""finish_reason of an answer that vLLM and others could not finish."""
+"""How vLLM and others end an answer that they could not finish."""
+OFF = ("none", "off", "no_think")
+"""How a switch of a chat template turns thinking off, beside false."""
 CHANNELS = ("<|channel|>", "<|channel>", "Here is my thought process")
 """Texts that open a thought other than the pairs of marks in core/thoughts.py."""
 NOT_FINITE = "the answer has no finite log-prob: the weights hold NaN or infinity, or overflow in this dtype"
@@ -131,14 +145,43 @@ def _reasoning(message: Mapping[str, Any]) -> str | None:
     return found or None
 
 
-def _never_opened(choice: Mapping[str, Any]) -> bool:
-    """Whether an answer's tokens (where they are listed) show no thought: then a reasoning parser took the content for reasoning."""
+def _tokens(choice: Mapping[str, Any]) -> str | None:
+    """The tokens of an answer as one text, marks and all; None where the endpoint does not tell them."""
     found = choice.get("logprobs")
     listed = found.get("content") if isinstance(found, Mapping) else None
-    if not isinstance(listed, list) or not listed or choice.get("finish_reason") != "stop":
+    return "".join(str(one.get("token") or "") for one in listed) if isinstance(listed, list) and listed else None
+
+
+def _never_opened(choice: Mapping[str, Any]) -> bool:
+    """Whether the tokens of an answer are there and show no thought: a parser that expects one then takes what is said for it."""
+    text = _tokens(choice)
+    if text is None or choice.get("finish_reason") != "stop":
         return False
-    text = "".join(str(one.get("token") or "") for one in listed)
     return apart(text).thought is None and not any(mark in text for mark in CHANNELS)
+
+
+def _goes_on(choice: Mapping[str, Any], content: str) -> bool:
+    """Whether a content goes on with the thought that its prompt opened. A parser that found its end leaves no mark of it: then the
+    tokens tell, and without them an answer that came to its own end has left the thought."""
+    if apart(content, opened=True).said is not None:
+        return True
+    text = _tokens(choice)
+    return choice.get("finish_reason") == "length" if text is None else apart(text, opened=True).said is None
+
+
+def thinks_as_usual(body: Mapping[str, Any]) -> bool:
+    """Whether a request leaves thinking to the chat template: none of the switches that it gives it is off."""
+    given = body.get("chat_template_kwargs")
+    return not isinstance(given, Mapping) or not any(value is False or value in OFF for value in given.values())
+
+
+def _status(error: Mapping[str, Any]) -> int | None:
+    """The HTTP status that an error names in a body of a good status; that of a conversation too long where its name says so."""
+    code = error.get("code")
+    number = int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else 0
+    if 400 <= number < 600:
+        return number
+    return 400 if any(sign in f"{code} {error.get('type')}".lower() for sign in OVERFLOWS) else None
 
 
 def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
@@ -157,7 +200,9 @@ def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
         reasoning = _reasoning(message)
         if reasoning and not content and not calls and not opened and _never_opened(choice):
             content, reasoning = reasoning, None
-        thought, said = apart(content)
+        inside = opened and bool(content) and not reasoning and _goes_on(choice, content or "")
+        cut = bool(calls) or choice.get("finish_reason") != "stop"
+        thought, said = apart(content, opened=inside, cut=cut)
         return ChatAnswer(
             content=said,
             reasoning="\n\n".join(one for one in (reasoning, thought) if one) or None,
@@ -168,7 +213,7 @@ def parse_completion(body: Any, *, opened: bool = False) -> ChatAnswer:
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         said = body.get("error") if isinstance(body, dict) else None
-        if isinstance(said, Mapping) and isinstance(code := said.get("code"), int) and 400 <= code < 600:
-            raise failure(code, str(said.get("message"))) from error
+        if isinstance(said, Mapping) and (code := _status(said)) is not None:
+            raise failure(code, f"{said.get('message')} {said.get('type') or ''} {said.get('code')}") from error
         what = f"an error: {str(said)[:300]}" if said else f"no chat completion ({type(error).__name__}: {error})"
         raise TransientError(f"the endpoint answered with {what}") from error

@@ -35,6 +35,7 @@ SIGNS: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("<｜DSML｜ calls>",), "deepseek_v41", ("<think>", "</think>")),
     (("<seed:think>",), "seed_oss", ("<seed:think>", "</seed:think>")),
     (("[THINK]",), "mistral", ("[THINK]", "[/THINK]")),
+    (("<|plamo:begin_think:plamo|>",), "plamo3", ("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>")),
     (("<|channel|>analysis",), "openai_gptoss", ("<|channel|>",)),
     (("<|START_THINKING|>", "<|START_TEXT|>"), "cohere_command4", ("<|START_THINKING|>", "<|END_THINKING|>")),
     (("<|START_THINKING|>",), "cohere_command3", ("<|START_THINKING|>", "<|END_THINKING|>")),

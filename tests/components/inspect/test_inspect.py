@@ -369,8 +369,19 @@ def test_a_role_is_asked_as_its_args_say(tmp_path: Path) -> None:
 
 
 def test_inspect_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads a .env wherever a command is given, takes over logging, warnings and what happens to uncaught errors."""
-    write_words(tmp_path)
+    """It reads a .env wherever a command is given, takes over logging, warnings and what happens to uncaught errors.
+
+    What a task sets is there while it is built and asked, and for no other task.
+    """
+    path = write_words(tmp_path)
+    path.write_text(
+        path.read_text()
+        + "\n\nimport logging, os\nos.environ['TASK_AT_IMPORT'] = '1'\nlogging.getLogger().setLevel(1)\n\n\n@solver\ndef reads():\n"
+        "    async def solve(state, generate):\n        state = await generate(state)\n"
+        "        state.output.completion = 'word0' * all(name in os.environ for name in ('TASK_AT_IMPORT', 'TASK_WHEN_BUILT'))\n"
+        "        return state\n    return solve\n\n\n@task\ndef sets():\n    os.environ['TASK_WHEN_BUILT'] = '2'\n"
+        "    os.chdir('/')\n    return Task(dataset=samples()[:1], solver=reads(), scorer=includes())\n"
+    )
     (tmp_path / ".env").write_text("INSPECT_EVAL_TEMPERATURE=2\nHARNESS_TEST_OF_ENV=secret\n")
     monkeypatch.chdir(tmp_path)
 
@@ -379,10 +390,12 @@ def test_inspect_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytes
         return dict(os.environ), sys.excepthook, list(root.handlers), root.level, sys.stdout, sys.stderr, Path.cwd()
 
     before = state()
-    it = component(tmp_path, task="words.py@words")
-    with asked() as (subject, _):
-        measured(it, subject, tmp_path / "s")
+    it, other = component(tmp_path, task="words.py@sets"), component(tmp_path, task="words.py@words")
     assert state() == before
+    with asked() as (subject, _):
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 1.0
+        measured(other, subject, tmp_path / "other")
+    assert state() == before and "TASK_WHEN_BUILT" not in other.built.environment
     assert not [name for name in tmp_path.iterdir() if name.name in ("logs", "traces")]
 
 

@@ -52,11 +52,24 @@ def test_what_it_may_have_is_not(code: str, keys: dict[str, Any], tmp_path: Path
     component(tmp_path, **write_task(tmp_path, code), **keys)
 
 
-def test_a_task_with_a_model_of_its_own_is_refused(tmp_path: Path) -> None:
-    """Inspect asks that one, and the checkpoint never."""
-    code = "@task\ndef t():\n    return Task(dataset=samples(), scorer=includes(), model='mockllm/model')\n"
-    with pytest.raises(SpecError, match="sets a model of its own"):
-        component(tmp_path, **write_task(tmp_path, code))
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            ", scorer=includes(), model='mockllm/model'",
+            "sets a model of its own",
+        ),  # Inspect asks that one, and the checkpoint never
+        ("", "has no scorer, so that no answer would have a value"),
+        (", scorer=includes(), cost_limit=1.0", "has a limit of costs.*token_limit"),
+        (
+            ", scorer=includes(), early_stopping=object()",
+            "which samples it asks .early_stopping.*could not be compared",
+        ),
+    ],
+)
+def test_a_task_that_could_not_be_measured_is_refused(more: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=words):
+        component(tmp_path, **write_task(tmp_path, f"@task\ndef t():\n    return Task(dataset=samples(){more})\n"))
 
 
 @pytest.mark.parametrize(

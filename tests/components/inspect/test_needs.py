@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspect_tasks import component, write_arc, write_humaneval, write_words
+from inspect_tasks import component, write_apps, write_arc, write_humaneval, write_mbpp, write_words
 from pydantic import ValidationError
 
 from harness.components.inspect.checks import docker_problem
@@ -144,6 +144,32 @@ def test_data_can_be_a_copy_of_the_repository_or_a_saved_folder(tmp_path: Path) 
     loaded.save_to_disk(str(tmp_path / "saved"))
     keys["data"] = {"allenai/ai2_arc": {"path": "saved"}}
     assert component(tmp_path, **keys).definition == first.definition
+
+
+def test_a_file_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None:
+    """inspect_evals takes it for an outage of the hub, and would wait two minutes."""
+    keys = write_mbpp(tmp_path)
+    (tmp_path / "mbpp.jsonl").write_text("{broken\n")
+    started = time.monotonic()
+    with pytest.raises(SpecError, match=r"mbpp: .*mbpp\.jsonl: json cannot be read \(ArrowInvalid: JSON parse error"):
+        component(tmp_path, **keys)
+    assert time.monotonic() - started < 30
+
+
+def test_a_local_copy_of_a_repository_is_read_each_time_and_never_kept_as_the_hubs(tmp_path: Path) -> None:
+    """APPS copies it to a folder of its own, looks there first the next time, and prepares it under the data set's name."""
+    from datasets import config
+    from inspect_evals.constants import INSPECT_EVALS_CACHE_PATH
+
+    kept = [INSPECT_EVALS_CACHE_PATH / "apps_dataset", Path(config.HF_DATASETS_CACHE) / "apps"]
+    before = [path.exists() for path in kept]
+    found = [component(tmp_path, **write_apps(tmp_path, name)) for name in ("one", "two")]
+    assert found[0].definition == found[1].definition and found[0].n_items == 2
+    changed = tmp_path / "two" / "test.jsonl"
+    changed.write_text(changed.read_text().replace("Write", "Please write"))
+    again = component(tmp_path, **{**write_apps(tmp_path, "three"), "data": {"codeparrot/apps": {"path": "two"}}})
+    assert again.built.samples[0].input == "Please write number 11."
+    assert [path.exists() for path in kept] == before and again.built.environment == {}
 
 
 def test_local_data_is_never_kept_as_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from inspect_tasks import (
     measured,
     rows,
     text_of,
+    write_apps,
     write_bigcodebench,
     write_ds1000,
     write_humaneval,
@@ -26,6 +28,7 @@ from harness.tasks.suites.sandbox import protection
 
 pytestmark = pytest.mark.skipif(protection().refusal is not None, reason=str(protection().refusal))
 RIGHT = {
+    write_apps: "def solution(x):\n    return 2 * x",
     write_mbpp: "def double(x):\n    return 2 * x",
     write_bigcodebench: "def task_func(x):\n    return 2 * x",
     write_ds1000: "result = np.int64(2) * 2",
@@ -45,6 +48,24 @@ def test_scorers_of_code_benchmarks_work_in_ours(write: Callable[[Path], dict[st
         outcome = measured(it, subject, tmp_path / "s")
     assert {name: row["value"] for name, row in rows(outcome).items()} == {"11": 1.0, "12": 0.0}, outcome.measurement
     assert (outcome.measurement.status, outcome.n_open) == ("ok", 0)
+
+
+def test_a_library_of_the_image_that_is_not_here_is_the_sandboxs_failure_and_said_by_doctor(tmp_path: Path) -> None:
+    """As far as the libraries are installed beside the harness; one that there is nowhere is the program's own mistake."""
+    absent = [name for name in ("no_such_library", "wikipedia") if find_spec(name) is None]
+    it = component(tmp_path, **write_bigcodebench(tmp_path))
+    (said,) = [check for check in it.checks() if check.name.endswith("libraries")]
+    assert said.ok is None and "wikipedia" in said.words and "pip install them, or sandbox: docker" in said.words
+
+    def imports(request: ChatRequest) -> ChatAnswer:
+        name = absent["number 12" in text_of(request)]
+        return ChatAnswer(content=f"```python\ndef task_func(x):\n    import {name}\n    return 4\n```")
+
+    with asked(imports) as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    row = rows(outcome)
+    assert (row["11"]["value"], row["12"]["value"], row["12"]["cause"]) == (0.0, None, "sandbox")
+    assert "the program needs wikipedia, not installed here" in row["12"]["reason"] and outcome.n_open == 1
 
 
 BAD = {

@@ -133,9 +133,12 @@ def test_what_a_task_keeps_in_a_sample_does_not_stop_it_from_being_kept(tmp_path
     code = (
         "class Odd:\n    pass\n\n\n@solver\ndef keeps():\n    async def solve(state, generate):\n        state.store.set('odd', Odd())\n"
         "        state.metadata['odd'] = Odd()\n        state = await generate(state)\n        state.metadata['half'] = '\\ud800'\n"
+        "        state.store.set('raw', b'\\xff')\n        ring = {}\n        ring['ring'] = ring\n        state.metadata['ring'] = ring\n"
+        "        assert state.metadata['raw'] == b'\\xff\\xfe', 'as the sample has it'\n"
         "        return state\n    return solve\n\n\n@scorer(metrics=[mean()])\ndef sc():\n    async def score(state, target):\n"
-        f"        return Score(value=float({RIGHT}), metadata={{'nan': float('nan')}})\n    return score\n\n\n"
-        "@task\ndef t():\n    return Task(dataset=samples(), solver=keeps(), scorer=sc())\n"
+        f"        return Score(value=float({RIGHT}), metadata={{'nan': float('nan'), 'raw': b'\\xfe'}})\n    return score\n\n\n"
+        "@task\ndef t():\n    found = samples()\n    for one in found:\n        one.metadata['raw'] = b'\\xff\\xfe'\n"
+        "    return Task(dataset=found, solver=keeps(), scorer=sc())\n"
     )
     it = component(tmp_path, **write_task(tmp_path, code))
     with asked() as (subject, server):

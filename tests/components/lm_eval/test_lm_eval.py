@@ -691,6 +691,12 @@ OPENED{% endif %}{# <think> #}"""
         (False, "<think>#### 0", 0.0),
         (True, "#### 1, no.</think>\n#### 0", 1.0),
         (True, "#### 0", 0.0),
+        (False, "The <think> mark is a word.\n#### 0", 1.0),
+        (
+            False,
+            "<|channel|>analysis<|message|>#### 1, no.<|end|><|start|>assistant<|channel|>final<|message|>#### 0",
+            1.0,
+        ),
     ],
 )
 def test_what_a_model_thinks_is_not_scored_and_does_not_end_its_answer(
@@ -698,6 +704,8 @@ def test_what_a_model_thinks_is_not_scored_and_does_not_end_its_answer(
 ) -> None:
     """GSM8K ends a text at "Question:", which a thought may well hold."""
     template = THINKS.replace("OPENED", "<think>\n" if opened else "")
+    if "<|channel|>" in text:
+        template = template.replace("<think>", "<|channel|>")
     tokenizer = tiny.tokenizer(chat_template=template)
     component = load(task="gsm8k", data={"gsm8k": ran.data["gsm8k"]}, apply_chat_template=True, limit=1)
     bodies: list[Any] = []

@@ -308,6 +308,15 @@ def test_every_trouble_can_be_asked_for() -> None:
         "The input token count (9) exceeds the maximum number of tokens allowed (8)",
         "Please reduce the length of the messages or completion.",
         "Prompt length exceeds max_seq_len",
+        "The prompt (total length 9) is too long to fit into the model (context length 8)",
+        "Prompt length (9) exceeds maximum input length (8). Set max_input_len to a greater value",
+        "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",
+        "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000",
+        "Invalid request: Your request exceeded model token limit: 8192",
+        "Range of input length should be [1, 30720]",
+        "Input validation error: `inputs` must have less than 4096 tokens. Given: 5000",
+        "too many tokens: total number of tokens in the prompt cannot exceed 4081",
+        "Prompt exceeds max length",
     ],
 )
 def test_an_overflow_is_one_in_the_words_of_every_endpoint(said: str) -> None:
@@ -323,6 +332,12 @@ def test_an_error_in_a_body_is_what_its_status_says() -> None:
     with pytest.raises(EndpointError, match="401") as found:
         parse_completion({"error": {"code": 401, "message": "no such key"}})
     assert not isinstance(found.value, TransientError)
+    with pytest.raises(EndpointError, match="401") as found:
+        parse_completion({"error": {"code": "401", "message": "no such key"}})
+    assert not isinstance(found.value, TransientError)
+    for named in ({"code": "context_length_exceeded"}, {"code": None, "type": "exceed_context_size_error"}):
+        with pytest.raises(ContextOverflow):
+            parse_completion({"error": {"message": "9 tokens, where 8 are", **named}})
 
 
 @pytest.mark.parametrize("how", ["abort", "error"])

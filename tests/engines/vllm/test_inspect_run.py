@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from harness.spec.prepared import prepare
 from harness.spec.spec import Spec, parse_spec
 
 pytestmark = needs_vllm
-N, STEPS, CONTEXT = 200, 4, 512
+N, STEPS, CONTEXT = 200 if os.environ.get("HARNESS_LONG") == "1" else 50, 4, 512
 OVERFLOW = "maximum context length"
 
 
@@ -93,11 +94,11 @@ def test_an_answers_limit_beyond_the_context_is_no_overflow(measured: tuple[Path
 def test_the_value_is_that_of_inspects_own_eval_on_the_same_server(
     folder: Path, measured: tuple[Path, list[RewardVector]]
 ) -> None:
-    from inspect_ai import eval as inspect_eval
+    from inspect_ai import eval_async
     from inspect_ai.model import get_model
+    from inspect_ai.util._display import init_display_type
 
-    from harness.components.inspect.run import _inspect_alone
-    from harness.components.inspect.surroundings import quiet
+    from harness.components.inspect.surroundings import inspect_alone, quiet
 
     prepared = prepare(spec_in(folder))
     component: Any = prepared.components[0]
@@ -105,20 +106,25 @@ def test_the_value_is_that_of_inspects_own_eval_on_the_same_server(
     settings = prepared.spec.serve.model_copy(update={"args": [*prepared.spec.serve.args, "--dtype", "float32"]})
     with VllmServer(folder / "sft" / "checkpoint-1", settings=settings, log=folder / "vllm.log") as server:
         where = server.endpoint
-        model = get_model(
-            f"openai-api/x/{where.model}", base_url=where.api_base, api_key=where.api_key or "none", memoize=False
-        )
-        with _inspect_alone(), quiet():
-            samples = [f"w{i}" for i in range(N) if i != 3]
-            (log,) = inspect_eval(
-                component.built.task,
-                model=model,
-                sample_id=samples,
-                temperature=0.0,
-                max_tokens=8,
-                log_dir=str(folder / "log"),
-                display="none",
+        samples = [f"w{i}" for i in range(N) if i != 3]
+
+        async def evaluated() -> Any:
+            model = get_model(
+                f"openai-api/x/{where.model}", base_url=where.api_base, api_key=where.api_key or "none", memoize=False
             )
+            async with model:  # its connections end with the loop that they belong to
+                return await eval_async(
+                    component.built.task,
+                    model=model,
+                    sample_id=samples,
+                    temperature=0.0,
+                    max_tokens=8,
+                    log_dir=str(folder / "log"),
+                )
+
+        with inspect_alone(), quiet():
+            init_display_type("none")
+            (log,) = asyncio.run(evaluated())
     (score,) = [one for one in log.results.scores if one.name == "length"]
     mine = measured[1][0].components[0].raw
     assert mine is not None and mine * N == pytest.approx(score.metrics["mean"].value * (N - 1), rel=1e-12)

@@ -14,7 +14,7 @@ from tau2_samples import needs_port
 from harness.core.chat import ChatAnswer, ChatRequest
 from harness.core.tau2.task import Criteria
 from harness.core.tau2.upstream import OURS
-from harness.engines.chat.wire import parse_completion
+from harness.engines.chat.wire import parse_completion, thinks_as_usual
 from harness.engines.scripted.chat import calling
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.reward_models.tau2.components import communicate
@@ -149,3 +149,35 @@ def test_a_parser_that_expects_a_thought_does_not_swallow_an_answer_without_one(
 def test_every_form_of_a_thought_is_one(message: dict[str, Any], reasoning: str | None, content: str) -> None:
     answer = parse_completion({"choices": [{"message": message}]})
     assert (answer.reasoning, answer.content) == (reasoning, content)
+
+
+def test_a_thought_that_a_prompt_opened_and_that_was_cut_off_is_not_said() -> None:
+    """Without a parser nothing marks it. Behind one that found its end there is no mark either: the tokens tell, or how it ended."""
+
+    def said(content: str, *tokens: str, finish: str = "stop", opened: bool = True) -> str | None:
+        choice: dict[str, Any] = {"message": {"content": content}, "finish_reason": finish}
+        if tokens:
+            choice["logprobs"] = {"content": [{"token": token, "logprob": -1.0} for token in tokens]}
+        return parse_completion({"choices": [choice]}, opened=opened).content
+
+    assert said("Hm, the", "Hm", ", the", finish="length") is None and said("Hm, the", finish="length") is None
+    assert said("Hm", "Hm", "<|im_end|>") is None, "it never left the thought"
+    assert said("Yes.", "</", "think", ">", "Yes", ".") == "Yes.", "a parser took an empty thought"
+    assert said("Yes.") == "Yes." and said("Hm.</think>Yes.") == "Yes."
+    assert said("Yes, the", finish="length", opened=False) == "Yes, the"
+    assert said("One. <think>Hm", finish="length", opened=False) == "One."
+    assert said("Say <think> first.", opened=False) == "Say <think> first."
+
+
+@pytest.mark.parametrize(
+    ("given", "opens"),
+    [
+        (None, True),
+        ({}, True),
+        ({"enable_thinking": False}, False),
+        ({"reasoning_effort": "none"}, False),
+        ({"thinking": True}, True),
+    ],
+)
+def test_a_request_that_turns_thinking_off_is_not_within_a_thought(given: dict[str, Any] | None, opens: bool) -> None:
+    assert thinks_as_usual({"chat_template_kwargs": given}) is opens
