@@ -191,16 +191,16 @@ def _move_caches(package: str) -> list[tuple[Any, str, Any]]:
     """Let an eval keep what it fetches, and what `datasets` makes of it, in a folder that goes with the process. Returns what stood
     in its modules, and where."""
     import datasets
-    from inspect_evals.constants import INSPECT_EVALS_CACHE_PATH
 
+    root = getattr(sys.modules.get("inspect_evals.constants"), "INSPECT_EVALS_CACHE_PATH", None)
     folder = Path(tempfile.mkdtemp(prefix="harness-inspect-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     found: list[tuple[Any, str, Any]] = [(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")]
     for name, module in list(sys.modules.items()):
         if name == package or name.startswith(f"{package}."):
             for key, value in vars(module).items():
-                if isinstance(value, Path) and value.is_relative_to(INSPECT_EVALS_CACHE_PATH):
-                    found.append((module, key, folder / value.relative_to(INSPECT_EVALS_CACHE_PATH)))
+                if root is not None and isinstance(value, Path) and value.is_relative_to(root):
+                    found.append((module, key, folder / value.relative_to(root)))
     replaced = [(module, key, getattr(module, key)) for module, key, _ in found]
     for module, key, by in found:
         setattr(module, key, by)

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,8 @@ def _import(config: InspectConfig, card: Card | None) -> None:
             if card is not None:
                 importlib.import_module(card.module)
             else:
-                from inspect_ai._util.entrypoints import ensure_entry_points
-
-                ensure_entry_points(package)
+                for entry in entry_points(group="inspect_ai", name=package):
+                    entry.load()  # Inspect itself would only log that one does not load
         set_variables(changes)
     except (Exception, SystemExit) as error:
         raise SpecError(

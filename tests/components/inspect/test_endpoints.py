@@ -63,6 +63,26 @@ def test_an_answer_is_read_whatever_an_endpoint_leaves_out(more: dict[str, Any],
     assert (outcome.measurement.status, outcome.measurement.raw) == ("ok", 1.0), outcome.measurement.reason
 
 
+def test_options_of_generation_are_sent_over_the_tasks_own(tmp_path: Path) -> None:
+    code = PLAIN.replace("scorer=includes()", "scorer=includes(), config=GenerateConfig(temperature=0.7, top_p=0.5)")
+    keys = write_task(tmp_path, f"from inspect_ai.model import GenerateConfig\n\n\n{code}")
+    generate = {
+        "temperature": 0,
+        "max_tokens": 9,
+        "seed": 3,
+        "stop_seqs": ["x"],
+        "top_k": 4,
+        "extra_body": {"min_p": 0.1},
+    }
+    it = component(tmp_path, **keys, limit=1, generate=generate)
+    with raw_endpoint(lambda _: (200, {"choices": [{"message": {"content": "word0"}}]})) as (url, bodies):
+        subject = ServedSubject(None, None, Endpoint(api_base=url, model="m", how="external"))
+        assert measured(it, subject, tmp_path / "s").measurement.raw == 1.0
+    (body,) = bodies
+    wanted = {"temperature": 0, "top_p": 0.5, "max_tokens": 9, "seed": 3, "stop": ["x"], "top_k": 4, "min_p": 0.1}
+    assert {name: body.get(name) for name in wanted} == wanted and body["model"] == "m"
+
+
 @pytest.mark.parametrize("without", ["id", "type"])
 def test_a_call_is_never_dropped_for_what_it_lacks(without: str, tmp_path: Path) -> None:
     def answer(body: dict[str, Any]) -> tuple[int, Any]:

@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from inspect_tasks import (
 )
 from served import ServedSubject
 
-from harness.core.chat import ChatAnswer, ChatRequest
+from harness.core.chat import ChatAnswer, ChatRequest, Usage
 from harness.core.endpoint import Endpoint
 from harness.core.errors import EngineError, HarnessError, SpecError
 from harness.engines.scripted.chat import calling
@@ -215,6 +216,12 @@ def test_limits_are_counted_and_scored_by_the_task(tmp_path: Path) -> None:
     assert rows(outcome)["w4"]["limit"] == "message" and rows(outcome)["w4"]["value"] == 0.0
     assert (outcome.measurement.status, outcome.measurement.raw) == ("ok", 1 / 8)
     assert outcome.measurement.detail["limits"] == {"message": 1}
+    for key, limit in (("token_limit", "token"), ("turn_limit", "turn")):
+        it = component(tmp_path, task="words.py@tools", **{key: 1}, sample_ids=["w4"])
+        with asked(lambda _: replace(endless, usage=Usage(prompt_tokens=5, completion_tokens=4))) as (subject, server):
+            outcome = measured(it, subject, tmp_path / key)
+        assert server.requests <= 2 and outcome.n_open == 0
+        assert outcome.measurement.detail["limits"] == {limit: 1} and outcome.measurement.raw == 0.0
 
 
 def test_epochs_become_one_score_per_sample(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,26 @@ def test_a_role_that_nobody_plays_is_not_played_by_the_checkpoint_unawares(
     with pytest.raises(SpecError, match=f"asks other models as {missing}, .*model: checkpoint where that is meant"):
         component(tmp_path, **keys)
     component(tmp_path, **keys, roles={role: {"model": "checkpoint"} for role in missing.split(", ")})
+
+
+def test_a_task_of_an_installed_package_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the entry point that such a package declares for Inspect; what it sets when it is imported is there each time."""
+    site = tmp_path / "site-packages"
+    for name in ("shelves_of_a_test", "broken_of_a_test"):
+        (site / name).mkdir(parents=True)
+        (about := site / f"{name}-2.1.dist-info").mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.1\n")
+        (about / "entry_points.txt").write_text(f"[inspect_ai]\n{name} = {name}\n")
+    write_task(site / "shelves_of_a_test", f"import os\n\nos.environ['SHELVES'] = '8'\n\n\n{PLAIN}", name="tasks.py")
+    (site / "shelves_of_a_test" / "__init__.py").write_text("from shelves_of_a_test.tasks import t\n")
+    (site / "broken_of_a_test" / "__init__.py").write_text("raise RuntimeError('half installed')\n")
+    monkeypatch.syspath_prepend(str(site))
+    for _ in range(2):
+        it = component(tmp_path, task="shelves_of_a_test/t")
+        assert (it.n_items, it.task["source"], it.built.environment) == (8, "shelves_of_a_test 2.1", {"SHELVES": "8"})
+        assert [path.name for path in it.built.sources] == ["__init__.py", "tasks.py"]
+    assert "SHELVES" not in os.environ
+    with pytest.raises(SpecError, match="no task 'shelves_of_a_test/u' is registered"):
+        component(tmp_path, task="shelves_of_a_test/u")
+    with pytest.raises(SpecError, match=r"broken_of_a_test does not load \(RuntimeError: half installed"):
+        component(tmp_path, task="broken_of_a_test/t")

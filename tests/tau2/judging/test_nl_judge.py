@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness.core.chat import ChatAnswer, ContextOverflow, EndpointError, Usage
 from harness.core.tau2.message import Message, ToolCall
+from harness.core.tau2.upstream import OURS, Upstream
 from harness.engines.scripted.chat import ScriptedChat
 from harness.tau2.judging.nl_judge import BadVerdictError, Judged, judge_assertions, parse_verdicts, question
 
@@ -125,3 +127,10 @@ def test_the_transcript_is_data() -> None:
     assert shown["transcript"][0] == {"from": "user", "says": attack}
     assert shown["transcript"][1]["calls"] == [{"tool": "refund", "arguments": {"amount": 5}}]
     assert shown["transcript"][2] == {"from": "tool", "to": "agent", "says": "refunded"}
+
+
+@pytest.mark.parametrize("upstream", [OURS, replace(OURS, judge_view=True)])
+def test_what_was_thought_is_not_shown(upstream: Upstream) -> None:
+    thought = Message(role="assistant", content="Yes.", reasoning="SECRET", written="<think>SECRET</think>Yes.")
+    shown = question(ASSERTIONS, [thought], upstream=upstream)
+    assert "Yes." in shown and "SECRET" not in shown
