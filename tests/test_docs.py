@@ -114,6 +114,7 @@ RUN: dict[str, Run] = {
     "harness tau2 run --domain mock --agent-llm hosted_vllm/scripted --agent-api-base http://127.0.0.1:8799/v1 "
     "--user-llm hosted_vllm/scripted --user-api-base http://127.0.0.1:8799/v1 --out results/tau2": TAU2,
     "harness tau2 view results/tau2": Run(replaced=(("results/tau2", "results/airline"),), simulated=True),
+    "harness tau2 view results/sft-7-tau2": Run(replaced=(("results/sft-7-tau2", "results/airline"),), simulated=True),
     "harness tau2 rescore results/tau2": Run(replaced=(("results/tau2", "results/airline"),), simulated=True),
     "harness report results/tau2": Run(replaced=(("results/tau2", "results/airline"),), simulated=True),
     "harness report results/tau2 -o results/tau2.html": Run(
