@@ -15,6 +15,7 @@ import forked
 import pytest
 import tiny
 import torch
+from run_folders import fields, write_run
 
 from harness.cli import run
 from harness.feed.feed import read_feed
@@ -94,6 +95,74 @@ def test_a_bad_field_is_refused_before_anything_is_scored(
     assert run(["score", str(good), "--field", "bad.jsonl", "--out", "o"]) == 4
     assert message in error_of(capsys)
     assert not (here / "o").exists()
+
+
+ELF = b"\x7fELF\xb4\xff"
+RUN = [
+    "tau2",
+    "run",
+    "-d",
+    "mock",
+    "--solo",
+    "--agent-llm",
+    "hosted_vllm/x",
+    "--agent-api-base",
+    "http://127.0.0.1:1/v1",
+]
+JSON_FILES = [
+    (["export", "r", "--format", "olmix", "--sizes"], 4),
+    (["mix", "sample", "-o", "p.json"], 4),
+    (["score", "m", "--field", "f.jsonl", "--weights"], 3),
+    (["score", "m", "--field", "f.jsonl", "--standardize"], 3),
+]
+YAML_FILES = [(["score", "m", "--spec"], 3), (["gate", "r", "--against", "r", "--policy"], 3)]
+OTHERS = [(["compare", "r"], 4), (["aggregate"], 4), ([*RUN, "-o", "o", "--agent-instructions"], 4)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "content", "words"),
+    [
+        *((*one, None, "it is a folder; name a file") for one in JSON_FILES + YAML_FILES),
+        *((*one, b"", "the file is empty") for one in JSON_FILES),
+        *((*one, b"", "expected a mapping with") for one in YAML_FILES),
+        *((*one, ELF, "not UTF-8 (byte 0xb4 at position 5)") for one in JSON_FILES + YAML_FILES + OTHERS),
+    ],
+)
+def test_a_file_that_is_none_is_said_to_be_what_it_is(
+    here: Path, good: Path, capsys: Capture, arguments: list[str], code: int, content: bytes | None, words: str
+) -> None:
+    """Whatever option names it: a folder, an empty file, a binary one."""
+    (here / "m").symlink_to(good)
+    write_run(here / "r", {"sft": {step: fields(step, code=0.1) for step in (1, 2)}})
+    if content is None:
+        (here / "bad.json").mkdir()
+    else:
+        (here / "bad.json").write_bytes(content)
+    assert run([*arguments, "bad.json"]) == code
+    assert words in error_of(capsys)
+
+
+def test_a_tracker_that_is_none_stops_a_run_before_it_begins_and_its_forecast_and_doctor_say_so(
+    here: Path, good: Path, capsys: Capture
+) -> None:
+    text = "track: [foo]\ncomponents: [{name: a, kind: logprob, field: f.jsonl}]"
+    arguments = [str(good), "--spec", spec(here, text), "--out", "o"]
+    assert run(["score", *arguments]) == 3
+    assert "there is no tracker 'foo'; there are mlflow" in error_of(capsys)
+    assert run(["score", *arguments, "--dry-run"]) == 8
+    assert "here the run would not begin: --track foo: there is no tracker" in capsys.readouterr().err
+    assert run(["doctor", *arguments]) == 8
+    assert "FAILED  tracker foo: --track foo: there is no tracker" in capsys.readouterr().out
+    assert not (here / "o").exists()
+
+
+def test_a_file_where_a_folder_is_meant_is_said_at_once(here: Path, good: Path, capsys: Capture) -> None:
+    assert run(["watch", "f.jsonl", "--field", "f.jsonl", "--out", "o", "--idle-timeout", "60"]) == 5
+    assert "f.jsonl is a file; name the folder" in error_of(capsys)
+    assert run(["doctor", str(good), "--out", "f.jsonl/o"]) == 8
+    assert "FAILED  disk: f.jsonl is a file, so no run folder can be made" in capsys.readouterr().out.replace(
+        str(here) + "/", ""
+    )
 
 
 def truncated(folder: Path) -> None:

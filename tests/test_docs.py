@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, chdir
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any, NamedTuple
 
 import docs_world
 import pytest
+import tiny
 import typer.main
 from docs_commands import ROOT, commands_of, inline_commands, pages, printed
 from tau2_samples import needs_port
 
+from harness import read_feed
 from harness.cli import run
 from harness.cli.app import app
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
+from harness.mixing.agent import Agent, Settings
 
 NO_GO, INCONCLUSIVE = 9, 10
 
@@ -82,8 +86,8 @@ RUN: dict[str, Run] = {
     "harness watch runs/sft-8 --spec spec.yaml --out results/sft-8 --idle-timeout 3600": Run(
         replaced=(("3600", "0.5"),), added=SOON
     ),
-    "harness watch saves/sft-7 --field dataset_info.json#chats --out results/sft-7 --idle-timeout 5": Run(
-        replaced=(("saves/sft-7", "runs/sft-7"), ("-timeout 5", "-timeout 0.5")), added=SOON
+    "harness watch saves/sft-7 --field dataset_info.json#chats --out results/sft-7 --idle-timeout 3600": Run(
+        replaced=(("saves/sft-7", "runs/sft-7"), ("3600", "0.5")), added=SOON
     ),
     "harness show results/sft-7": Run(),
     "harness show results/live": Run(),
@@ -114,6 +118,7 @@ RUN: dict[str, Run] = {
     "harness tau2 run --domain mock --agent-llm hosted_vllm/scripted --agent-api-base http://127.0.0.1:8799/v1 "
     "--user-llm hosted_vllm/scripted --user-api-base http://127.0.0.1:8799/v1 --out results/tau2": TAU2,
     "harness tau2 view results/tau2": Run(replaced=(("results/tau2", "results/airline"),), simulated=True),
+    "harness tau2 view results/sft-7-tau2": Run(replaced=(("results/sft-7-tau2", "results/airline"),), simulated=True),
     "harness tau2 rescore results/tau2": Run(replaced=(("results/tau2", "results/airline"),), simulated=True),
     "harness report results/tau2": Run(replaced=(("results/tau2", "results/airline"),), simulated=True),
     "harness report results/tau2 -o results/tau2.html": Run(
@@ -278,6 +283,34 @@ def test_a_printed_command_does_what_it_says(
         stack.enter_context(chdir(place))
         code = run(words[1:])
     assert code in how.codes, f"exit code {code}: {capsys.readouterr().err[-2000:]}"
+
+
+def test_the_loop_of_your_own_runs_as_it_is_printed(prepared: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "gallery" / "training-loop.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"(?:^(?: {4}.*)?\n)+", page[page.index("    from pathlib") :], flags=re.M)[:1]
+    assert "range(80)" in block
+    trained: list[dict[str, float]] = []
+
+    def train_one_step(model: Any, mixture: dict[str, float]) -> None:
+        trained.append(mixture)
+        model.lm_head.weight.data.mul_(0.9)
+
+    names: dict[str, Any] = {
+        "model": tiny.llama(),
+        "tokenizer": tiny.tokenizer(),
+        "train_one_step": train_one_step,
+    }
+    place = tmp_path / "place"
+    shutil.copytree(prepared, place, ignore=shutil.ignore_patterns("live"))
+    with chdir(place):
+        Agent(["prose", "code"], ["code", "prose"], settings=Settings(width=8, heads=2)).save(Path("agent"))
+        exec(textwrap.dedent(block.replace("range(80)", "range(3)")), names)
+    feed = read_feed(place / "results" / "live")
+    assert [vector.step for vector in feed] == [0, 1, 2]
+    assert [vector.mixture.normalized() if vector.mixture else {} for vector in feed] == [
+        pytest.approx(mixture) for mixture in trained
+    ]
+    assert trained[0] == {"prose": 0.5, "code": 0.5} != trained[1]
 
 
 LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)|!\[[^]]*\]\(([^)\s]+)\)")

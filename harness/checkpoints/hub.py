@@ -39,9 +39,18 @@ def fetch(hub_id: str, *, allow_pickle: bool = False, trust_remote_code: bool = 
             snapshot_download(name, revision=revision or None, allow_patterns=patterns, ignore_patterns=IGNORED)
         )
     except Exception as error:
-        message = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"no folder {hub_id} here, and the hub does not give it either ({type(error).__name__}: {message}); "
-            "check the name, the revision and the connection"
+            f"no folder {hub_id} here, and the hub does not give it either ({_words(error)}); check the name, the revision and "
+            "the connection"
         ) from error
     return Snapshot(folder, folder.name)
+
+
+def _words(error: Exception) -> str:
+    """The first sentence of what the hub's library says, whole: the rest is advice for its own callers."""
+    from huggingface_hub.constants import is_offline_mode
+
+    if is_offline_mode():
+        return "HF_HUB_OFFLINE is set, and no copy is in its cache"
+    first = " ".join(str(error).split()).partition(". ")[0]
+    return f"{type(error).__name__}: {first if len(first) <= 300 else first[:299] + '…'}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.checkpoints.identify import Identifier
     from harness.checkpoints.models import Models
     from harness.checkpoints.serving import Serving
-    from harness.checkpoints.tokenizers import Tokenizer, Tokenizers
+    from harness.checkpoints.tokenizers import Tokenizers
 
 
 class OpenCheckpoint:
@@ -58,15 +58,13 @@ class OpenCheckpoint:
 
     def tokenizer(self) -> Any:
         """Load on first use: the checkpoint's own, for an adapter without one its base's. Raises CheckpointError."""
-        return self._tokenizer().tokenizer
+        found = self._tokenizers.load(self._checkpoint)
+        self._identifier.check_unchanged(self._checkpoint)  # its files are looked at whenever it is asked for
+        return found.tokenizer
 
     def tokenizer_id(self) -> str:
         """Identity of the tokenizer by what it does. Raises CheckpointError."""
-        return self._tokenizer().identity
-
-    def _tokenizer(self) -> Tokenizer:
-        """The one that was identified; every call checks that its files did not change."""
-        found = self._tokenizers.load(self._checkpoint)
+        found = self._tokenizers.identity(self._checkpoint)
         self._identifier.check_unchanged(self._checkpoint)
         return found
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from harness.checkpoints.bases import Bases
 from harness.checkpoints.fingerprint import code_digest, code_files, read_json, tokenizer_files, tokenizer_files_digest
+from harness.checkpoints.known_tokenizers import can_be_known, known_tokenizer
+from harness.core.cached_file import CachedFile
 from harness.core.checkpoint import Checkpoint
 from harness.core.digest import digest_json
 from harness.core.errors import CheckpointError
@@ -40,30 +42,76 @@ class Tokenizers:
         from harness.engines.models.load import load_tokenizer
         from harness.engines.models.tokenizer_identity import probe_ids, tokenizer_digest
 
+        files = self._files(checkpoint)
+        now = files.identities()
+        if self._last is not None and self._last[0] == now:
+            return self._last[1]
+        contents = files.contents()
+        found = self._alike.get(contents)
+        if found is None:
+            folder, config = files.folder, files.config
+            tokenizer = load_tokenizer(folder, config=config, trust_remote_code=self._options.trust_remote_code)
+            note = None
+            if files.own and any((config / path.name).exists() for path in tokenizer_files(folder)):
+                bases = load_tokenizer(config, trust_remote_code=self._options.trust_remote_code)
+                if probe_ids(bases) != probe_ids(tokenizer):
+                    note = "the adapter's tokenizer gives other ids than its base's"
+            found = Tokenizer(tokenizer, tokenizer_digest(tokenizer), note)
+            known = self._known(files, contents) if can_be_known(tokenizer) else None
+            if known is not None and files.contents() == contents:
+                known.write(found.identity.encode())
+        self._alike = {contents: found}
+        self._last = now, found
+        return found
+
+    def identity(self, checkpoint: Checkpoint) -> str:
+        """Its identity alone: nothing is loaded where a tokenizer of the same content was before, by any process. Raises CheckpointError."""
+        files = self._files(checkpoint)
+        if self._last is None or self._last[0] != files.identities():
+            contents = files.contents()
+            if contents not in self._alike:
+                known = self._known(files, contents)
+                kept = None if known is None else known.read()
+                if kept is not None:
+                    return kept.decode()
+        return self.load(checkpoint).identity
+
+    def _files(self, checkpoint: Checkpoint) -> TokenizerFiles:
         folder = self._bases.tokenizer_folder(checkpoint)
         own = checkpoint.kind == "lora" and folder == checkpoint.folder
         # transformers lets the model's configuration decide what class, and with it what rules, a tokenizer gets.
         config = self._bases.folder(checkpoint) if own else folder
         code = code_files(folder) if self._options.trust_remote_code else []
-        paths = [*tokenizer_files(folder), config / "config.json", *(tokenizer_files(config) if own else ()), *code]
-        files = identities(paths)
-        if self._last is not None and self._last[0] == files:
-            return self._last[1]
-        contents = digest_json(
-            [tokenizer_files_digest(folder), _settings(config), tokenizer_files_digest(config), code_digest(code)]
+        return TokenizerFiles(folder, config, own, code)
+
+    def _known(self, files: TokenizerFiles, contents: str) -> CachedFile | None:
+        """Where its identity is kept; nowhere, where code that came with it may do anything."""
+        return None if self._options.trust_remote_code else known_tokenizer(contents, [files.folder, files.config])
+
+
+class TokenizerFiles(NamedTuple):
+    """What a tokenizer is loaded from. `own`: it is an adapter's, and `config` the folder of its base."""
+
+    folder: Path
+    config: Path
+    own: bool
+    code: list[Path]
+
+    def identities(self) -> Identities:
+        """The files, as they are now."""
+        bases = tokenizer_files(self.config) if self.own else ()
+        return identities([*tokenizer_files(self.folder), self.config / "config.json", *bases, *self.code])
+
+    def contents(self) -> str:
+        """Digest of what the files hold. Raises CheckpointError."""
+        return digest_json(
+            [
+                tokenizer_files_digest(self.folder),
+                _settings(self.config),
+                tokenizer_files_digest(self.config),
+                code_digest(self.code),
+            ]
         )
-        found = self._alike.get(contents)
-        if found is None:
-            tokenizer = load_tokenizer(folder, config=config, trust_remote_code=self._options.trust_remote_code)
-            note = None
-            if own and any((config / path.name).exists() for path in tokenizer_files(folder)):
-                bases = load_tokenizer(config, trust_remote_code=self._options.trust_remote_code)
-                if probe_ids(bases) != probe_ids(tokenizer):
-                    note = "the adapter's tokenizer gives other ids than its base's"
-            found = Tokenizer(tokenizer, tokenizer_digest(tokenizer), note)
-        self._alike = {contents: found}
-        self._last = files, found
-        return found
 
 
 def _settings(folder: Path) -> dict[str, Any]:

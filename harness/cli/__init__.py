@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import typer
 
 from harness.cli.app import app
+from harness.cli.usage import usage_words
 from harness.cli.visible import visible_lines
 from harness.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, StateError
 
@@ -44,7 +45,10 @@ def run(arguments: Sequence[str]) -> int:
         show = getattr(error, "show", None)
         if show is None:
             raise
-        show()
+        if (words := usage_words(error)) is None:
+            show()
+        else:
+            typer.echo(f"harness: error: {visible_lines(words)}", err=True)
         return int(getattr(error, "exit_code", EXIT_USAGE))
     if code == EXIT_INTERRUPTED:
         again = shlex.join(["harness", *arguments])

@@ -90,13 +90,13 @@ class RichObserver(PlainObserver):
         self._n_failed = 0
 
     def __enter__(self) -> Self:
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def starting(self, *, checkpoints: int | None, vectors: int | None, items: int) -> None:
+        self._bar.start()  # no earlier: what keeps a run from beginning is an error without a bar above it
         super().starting(checkpoints=checkpoints, vectors=vectors, items=items)
         self._bar.update(self._task, total=None if checkpoints is None else items)
 

@@ -82,7 +82,10 @@ def serve(
         )
     except ValidationError as error:
         raise SpecError(first_problem(error)) from None
-    servable = Opener(OpenOptions(dtype=dtype, device="cpu")).serving.servable(found[0])
+    settings.meaning()  # a chat template that can be read
+    serving = Opener(OpenOptions(dtype=dtype, device="cpu", serve=settings)).serving
+    serving.find_server()
+    servable = serving.servable(found[0])
     folder = servable.adapter or servable.model
     own_name = name or folder.name
     launch = launch_for(servable, settings, name=own_name, dtype=dtype, host=host)

@@ -53,6 +53,8 @@ def show(
         for vector in together:
             typer.echo(vector.to_line().encode())  # UTF-8 whatever the terminal speaks: it is a feed
         return
+    if not together:
+        say("no vector yet: no checkpoint was scored into it")
     shown = together if whole else Feed([vector for vectors in read for vector in vectors[-last:]])
     if len(shown) < len(together):
         each = f", at most {last} of each feed" if len(read) > 1 else ""

@@ -50,7 +50,8 @@ def watch(
         float, typer.Option("--settle", help="Seconds without a change until a folder counts as written.", min=0.0)
     ] = 10.0,
     idle_timeout: Annotated[
-        float | None, typer.Option("--idle-timeout", help="Stop after so many seconds without a new checkpoint.")
+        float | None,
+        typer.Option("--idle-timeout", help="Stop after so many seconds without a new checkpoint.", min=0.0),
     ] = None,
     standardize: Standardize = None,
     overflow: Overflow = None,
@@ -74,6 +75,7 @@ def watch(
     from harness.cli.spec_options import chosen_spec
     from harness.cli.table import incomplete, print_vectors
     from harness.cli.workers import executor_of
+    from harness.core.errors import CheckpointError
     from harness.run.pipeline import run as run_pipeline
     from harness.spec.prepared import prepare
 
@@ -91,7 +93,10 @@ def watch(
         code_execution=code_execution,
         track=track,
     )
+    counted = chosen_numbered(numbered, "steps")
     prepared = prepare(chosen)
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file; name the folder that the training writes its checkpoints into")
     if not folder.is_dir():
         typer.echo(f"waiting for the training to make {folder}", err=True)
     watched = Watch(
@@ -99,7 +104,7 @@ def watch(
             [str(folder)],
             base=base,
             trajectory=trajectory,
-            numbered=chosen_numbered(numbered, "steps"),
+            numbered=counted,
             allow_pickle=chosen.allow_pickle,
             trust_remote_code=chosen.trust_remote_code,
         ),

@@ -19,6 +19,8 @@ message; SpecError and StateError concern the whole run and are raised. In simul
 
 from __future__ import annotations
 
+import json
+
 
 class HarnessError(Exception):
     """Base of every error with a known cause."""
@@ -66,3 +68,17 @@ EXIT_NO_GO = 9
 EXIT_INCONCLUSIVE = 10
 """`harness gate`: no demand is broken, but one could not be decided or measured."""
 EXIT_INTERRUPTED = 130
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file that a person named, by what reading it as UTF-8 (JSON) raised: an OSError or a ValueError."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder; name a file"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no text: not UTF-8 (byte {error.object[error.start]:#04x} at position {error.start + 1})"
+    if isinstance(error, json.JSONDecodeError):
+        where = f"line {error.lineno} column {error.colno}"
+        return f"not valid JSON ({error.msg} at {where})" if error.doc.strip() else "the file is empty"
+    return " ".join(str(error).split())[:200]

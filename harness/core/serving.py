@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from harness.core.credential import Address, Variable
 from harness.core.digest import digest_bytes
-from harness.core.errors import SpecError
+from harness.core.errors import SpecError, why_unreadable
 from harness.core.measurement import Record
 from harness.core.serve_args import deciding
 from harness.core.vector import CheckpointKind
@@ -84,11 +84,13 @@ class ServeSettings(Record):
         template = None
         if self.chat_template is not None:
             try:
-                template = digest_bytes(Path(self.chat_template).read_bytes())
-            except OSError as error:
+                content = Path(self.chat_template).read_bytes()
+                content.decode("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
                 raise SpecError(
-                    f"serve.chat_template: cannot read {self.chat_template} ({error.strerror or error})"
+                    f"serve.chat_template: cannot read {self.chat_template} ({why_unreadable(error)})"
                 ) from error
+            template = digest_bytes(content)
         return {
             "chat_template": template,
             "tool_call_parser": self.tool_call_parser,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why_unreadable
 from harness.core.journal import write_atomically
 from harness.core.vector import ComponentRecord, RewardVector
 from harness.core.written_json import read_json
@@ -216,7 +216,7 @@ def read_sizes(path: Path) -> dict[str, float]:
     try:
         value = read_json(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read sizes {path}: {error}") from error
+        raise DataError(f"cannot read sizes {path}: {why_unreadable(error)}") from error
     if not isinstance(value, dict) or not value:
         raise DataError(f'{path}: expected the tokens of each domain, such as {{"code": 3000000}}')
     for domain, size in value.items():

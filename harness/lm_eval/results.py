@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why_unreadable
 from harness.core.measurement import Measurement
 from harness.lm_eval.model_args import Model, labels, model_of
 from harness.tasks.suites.catalog import Benchmark, suites
@@ -70,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataError(f"no results at {path}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"cannot read {path}: {why_unreadable(error)}") from error
     if not isinstance(value, dict) or not isinstance(value.get("results"), dict):
         raise DataError(f"{path} is no result file of lm-eval: it has no `results`")
     return value

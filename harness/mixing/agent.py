@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from harness.core.digest import digest_bytes
-from harness.core.errors import DataError, EngineError, SpecError
+from harness.core.errors import DataError, EngineError, SpecError, why_unreadable
 from harness.core.journal import write_atomically
 from harness.core.measurement import Record, describe
 from harness.feed.feed import Feed
@@ -237,8 +237,9 @@ class Agent:
         except ValidationError as error:
             raise DataError(f"{folder / CARD}: {describe(error, Card)}") from error
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            cause = " ".join(str(error).split())[:300]
-            raise DataError(f"{folder} holds no agent: {cause}; `harness mix fit` writes one") from error
+            raise DataError(
+                f"{folder} holds no agent: {why_unreadable(error)}; `harness mix fit` writes one"
+            ) from error
         if not agent._is_finite():
             raise DataError(f"{folder / WEIGHTS} has weights that are NaN or infinite; `harness mix fit` again")
         agent.card = card

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why_unreadable
 from harness.core.measurement import Record, describe
 
 Floats = npt.NDArray[np.float64]
@@ -142,7 +142,7 @@ def read_domains(path: Path) -> Domains:
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {why_unreadable(error)}") from error
     try:
         return Domains.model_validate(value)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.digest import digest_bytes
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why_unreadable
 from harness.mixing.agent import Agent
 from harness.mixing.trainer import Recipe, check_bases
 
@@ -43,7 +43,7 @@ def sampled_digest(path: Path) -> str:
                 file.seek(place * max(size - BLOCK, 0) // (BLOCKS - 1))
                 hasher.update(file.read(BLOCK))
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {why_unreadable(error)}") from error
     return f"sampled:{hasher.hexdigest()}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why_unreadable
 from harness.core.measurement import Record, describe
 from harness.mixing.domains import Domains
 from harness.mixing.sample import SCHEMA, Planned
@@ -48,7 +48,7 @@ def read_plans(path: Path) -> tuple[Domains, list[Planned]]:
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {why_unreadable(error)}") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise DataError(f"{path} is no plan of this version ({SCHEMA}); `harness mix sample` writes one")
     try:

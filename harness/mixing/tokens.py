@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why_unreadable
 from harness.mixing.domains import Floats
 
 Ids = npt.NDArray[np.int64]
@@ -45,7 +45,7 @@ def read_token_list(path: Path) -> dict[str, str]:
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {why_unreadable(error)}") from error
     if not isinstance(value, dict) or not value or not all(isinstance(one, str) for one in value.values()):
         raise DataError(f'{path} lists no token files; it takes {{"web": "web.npy", "code": "code.npy"}}')
     return {name: str(path.parent / one) for name, one in value.items()}

@@ -24,6 +24,7 @@ from harness.run.ledger import check_run
 from harness.spec.kinds import component_class
 from harness.spec.prepared import Prepared, prepare
 from harness.spec.spec import Spec
+from harness.track.kinds import trackers_of
 
 GIB = 2**30
 HASHED_AT_MOST = 2 * GIB
@@ -51,6 +52,7 @@ def examine(
         return
     yield Check(name="spec", ok=True, words=f"{len(spec.components)} component(s), {prepared.n_items} items")
     yield from _components(prepared)
+    yield from _trackers(spec, out or Path("results"))
     yield from _disk(out or Path("results"))
     if out is not None:
         yield from _run_folder(prepared, out)
@@ -74,6 +76,16 @@ def _components(prepared: Prepared) -> Iterator[Check]:
                 if (check.name, check.ok, check.words) not in said:
                     said.add((check.name, check.ok, check.words))
                     yield replace(check, name=check.name + row.suffix)
+
+
+def _trackers(spec: Spec, out: Path) -> Iterator[Check]:
+    for words in spec.track:
+        try:
+            trackers_of([words], folder=out)
+        except HarnessError as error:
+            yield Check(name=f"tracker {words}", ok=False, words=str(error))
+        else:
+            yield Check(name=f"tracker {words}", ok=True, words="it can be written to, as far as can be told")
 
 
 def _others(spec: Spec, first: str) -> Iterator[Check]:
@@ -287,6 +299,9 @@ def _run_folder(prepared: Prepared, out: Path) -> Iterator[Check]:
 
 def _disk(out: Path) -> Iterator[Check]:
     folder = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not folder.is_dir():
+        yield Check(name="disk", ok=False, words=f"{folder} is a file, so no run folder can be made at {out}")
+        return
     free = shutil.disk_usage(folder).free
     writable = os.access(folder, os.W_OK)
     words = f"{free / GIB:.1f} GiB free at {out}" + ("" if writable else ", which cannot be written to")

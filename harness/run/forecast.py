@@ -14,6 +14,7 @@ from harness.core.errors import CheckpointError, DataError, HarnessError, SpecEr
 from harness.feed.lines import FEED_FILE, read_vectors
 from harness.run.ledger import Entry, Ledger, check_run
 from harness.spec.prepared import Prepared, Row
+from harness.track.kinds import trackers_of
 
 FLOPS_PER_PARAMETER = 2
 """Of a forward pass, per token; attention is left out."""
@@ -62,6 +63,7 @@ def forecast(
     stopped_by = None
     try:
         opener.check(served=prepared.served)
+        trackers_of(spec.track, folder=out)
         check_run(out, run=run_name or prepared.run, spec_digest=prepared.digest, spec=spec.as_json())
     except (SpecError, StateError) as error:  # a plan may be made on another machine than the one that serves
         stopped_by = str(error)

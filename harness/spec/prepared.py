@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from harness.core.checkpoint import Checkpoint
 from harness.core.component import ALLOWED_LOSS, Component
 from harness.core.digest import digest_json
-from harness.core.errors import SpecError
+from harness.core.errors import SpecError, why_unreadable
 from harness.core.place import Place, suffix
 from harness.reward_models.reference import Reference, parse_reference
 from harness.reward_models.vector import Standardization
@@ -147,4 +147,4 @@ def read_reference(path: Path) -> Reference:
     except FileNotFoundError as error:
         raise SpecError(f"no reference at {path}; `harness fit-reference FEED... -o {path}` makes one") from error
     except (OSError, ValueError) as error:
-        raise SpecError(f"cannot read reference {path}: {error}") from error
+        raise SpecError(f"cannot read reference {path}: {why_unreadable(error)}") from error

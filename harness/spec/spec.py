@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, SerializeAsAny, ValidationError, field_va
 
 from harness.core.component import ComponentConfig
 from harness.core.defaults import Defaults
-from harness.core.errors import SpecError
+from harness.core.errors import SpecError, why_unreadable
 from harness.core.measurement import Record, describe
 from harness.core.opening import OpenOptions
 from harness.core.serving import ServeSettings
@@ -176,7 +176,7 @@ def read_yaml(path: Path, *, what: str, hint: str) -> Any:
     except FileNotFoundError as error:
         raise SpecError(f"no {what} at {path}; {hint}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot read {what} {path}: {error}") from error
+        raise SpecError(f"cannot read {what} {path}: {why_unreadable(error)}") from error
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:

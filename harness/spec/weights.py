@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from harness.core.component import ComponentConfig
-from harness.core.errors import SpecError
+from harness.core.errors import SpecError, why_unreadable
 from harness.core.measurement import Record, describe
 from harness.core.written_json import read_json
 from harness.spec.spec import Spec
@@ -39,7 +39,7 @@ def read_weights(path: Path) -> dict[str, float]:
     except FileNotFoundError as error:
         raise SpecError(f"no weights at {path}; `harness validate ... -o {path}` writes them") from error
     except (OSError, ValueError) as error:
-        raise SpecError(f"cannot read weights {path}: {error}") from error
+        raise SpecError(f"cannot read weights {path}: {why_unreadable(error)}") from error
     if not isinstance(value, dict) or value.get("schema") != WEIGHTS_SCHEMA:
         raise SpecError(f'{path}: expected {{"schema": "{WEIGHTS_SCHEMA}", "weights": {{"code": 0.7, "prose": 0.3}}}}')
     try:

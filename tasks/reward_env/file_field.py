@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why_unreadable
 from harness.core.pair import Pair
 from harness.tasks.reward_env.conversation import Conversation, ConversationField
 from harness.tasks.reward_env.dataset_info import is_dataset_info, read_entry
@@ -61,7 +61,9 @@ def read_field(
         try:
             template = chat_template.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"field {name!r}: cannot read chat template {chat_template}: {error}") from error
+            raise DataError(
+                f"field {name!r}: cannot read chat template {chat_template}: {why_unreadable(error)}"
+            ) from error
         source["chat_template"] = chat_template.name
     return ConversationField(name=name, source=source, content=_unique(conversations, path), chat_template=template)
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.core.cached_file import cache_folder
 from harness.core.digest import digest_json
 from harness.core.errors import StateError
 from harness.core.journal import write_atomically
-from harness.tasks.reward_env.token_store import cache_folder
 
 
 def keep(path: str, commit: str, pattern: str, *, builder: str, urls: Sequence[str]) -> None:

@@ -1,21 +1,18 @@
 """The passages of a standard library's field, cached on disk: to choose them the library is parsed, which takes a second or two.
 
 A file is named by a digest of everything that determines its content: the interpreter, the library's files with sizes and
-times, the rules. It begins with a checksum; a damaged one is made again. The folder may be deleted.
+times, the rules.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.core.cached_file import CachedFile, cache_folder
 from harness.core.digest import digest_json
-from harness.core.errors import StateError
-from harness.core.journal import write_atomically
-from harness.tasks.reward_env.token_store import cache_folder
 
 
 class StoredPassages:
@@ -31,23 +28,17 @@ class StoredPassages:
             seen.append([path.relative_to(root).as_posix(), about.st_size, about.st_mtime_ns])
         python = [platform.python_implementation(), platform.python_version()]
         digest = digest_json([domain, str(root), python, sorted(seen), list(rules)]).removeprefix("sha256:")
-        self.path = cache_folder() / "passages" / f"{digest}.json"
+        self._file = CachedFile(cache_folder() / "passages" / f"{digest}.json")
 
     def read(self) -> list[str] | None:
         """The passages; None where the file is missing or damaged."""
+        content = self._file.read()
         try:
-            content = self.path.read_bytes()
-            if hashlib.sha256(content[32:]).digest() != content[:32]:
-                return None
-            found = json.loads(content[32:])
-        except (OSError, ValueError):
+            found = None if content is None else json.loads(content)
+        except ValueError:
             return None
         return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
 
     def write(self, passages: Sequence[str]) -> None:
         """Store the passages; does nothing where the disk cannot be written."""
-        body = json.dumps(list(passages)).encode()
-        try:
-            write_atomically(self.path, hashlib.sha256(body).digest() + body)
-        except (StateError, OSError):
-            return
+        self._file.write(json.dumps(list(passages)).encode())

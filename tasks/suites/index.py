@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harness.core.cached_file import cache_folder
 from harness.core.digest import digest_json
 from harness.core.errors import SpecError, StateError
 from harness.core.extras import install
 from harness.core.journal import write_atomically
-from harness.tasks.reward_env.token_store import cache_folder
 
 TESTED = "0.4.13"
 """The release whose internal functions are used."""

@@ -377,7 +377,7 @@ def test_hub_ids_resolve_to_commits_and_revisions_that_name_a_step_are_one_traje
 def test_a_hub_id_that_cannot_be_had_says_what_to_check(tmp_path: Path) -> None:
     hub_cache(tmp_path, "org/m", {"main": "a" * 40})
     message = find_offline(tmp_path, "org/m@gone")
-    assert message.startswith("no folder org/m@gone here, and the hub does not give it either")
+    assert message.startswith("no folder org/m@gone here, and the hub does not give it either (HF_HUB_OFFLINE is set,")
     assert "check the name, the revision and the connection" in message
 
 

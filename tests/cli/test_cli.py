@@ -333,19 +333,28 @@ def test_an_error_is_one_line_on_stderr_and_its_exit_code(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope"], "No such command 'nope'"),
+        (["nope"], "No such command 'nope'; `harness --help` lists"),
+        (["scroe"], "Did you mean 'score'; `harness --help`"),
+        (["report", "x", "--last", "1"], "--last: it must be at least 2; `harness report --help`"),
+        (["report", "x", "--last", "99"], "--last: it must be at most 60;"),
+        (["report", "x", "--max-mb", "big"], "--max-mb: it must be a number;"),
+        (["show", "x", "--last", "few"], "--last: it must be a whole number;"),
+        (["watch", "x", "--idle-timeout", "-1"], "--idle-timeout: it must be at least 0;"),
+        (["tau2", "run", "--domain", "mock"], "Missing option '--agent-llm'; `harness tau2 run --help`"),
         (["show"], "Missing argument 'FEED'"),
         (["show", "x", "--nope"], "No such option"),
         (["export", "x"], "Missing option '--format'"),
-        (["export", "x", "--format", "xml"], "'csv', 'parquet', 'olmix'"),
-        (["ls", "everything"], "'all', 'fields', 'components'"),
+        (["export", "x", "--format", "xml"], "--format: 'xml' is not one of 'csv', 'parquet', 'olmix'"),
+        (["ls", "everything"], "what: 'everything' is not one of 'all', 'fields', 'components'"),
         (["score"], "Missing argument"),
         (["fit-reference", "x"], "Missing option '--output'"),
     ],
 )
 def test_a_command_line_that_cannot_be_parsed_exits_2(arguments: list[str], message: str, capsys: Capture) -> None:
     assert run(arguments) == EXIT_USAGE
-    assert message in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("harness: error: ") and err.count("\n") == 1 and "Input should" not in err
 
 
 def test_without_a_verb_the_help_is_shown(capsys: Capture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,23 @@ class Picture(RichObserver):
         return [" ".join(line.split()) for line in found.get().splitlines() if line.strip()]
 
 
-def test_each_worker_has_a_line_with_what_it_does_and_has_done(vectors: dict[str, RewardVector]) -> None:
-    picture = Picture()
+@pytest.fixture
+def picture() -> Iterator[Picture]:
+    with Picture() as made:
+        yield made
+
+
+def test_nothing_is_drawn_before_a_run_begins(picture: Picture) -> None:
+    """What keeps it from beginning is an error, without a bar above it."""
+    drawn: io.StringIO = picture._bar.console.file  # type: ignore[assignment]
+    assert drawn.getvalue() == ""
+    picture.starting(checkpoints=1, vectors=1, items=10)
+    assert "reading" in drawn.getvalue()
+
+
+def test_each_worker_has_a_line_with_what_it_does_and_has_done(
+    picture: Picture, vectors: dict[str, RewardVector]
+) -> None:
     picture.starting(checkpoints=4, vectors=4, items=40)
     picture.working("worker 0", checkpoint(1), items=10)
     picture.working("worker 1", checkpoint(2), items=10)
@@ -57,16 +73,14 @@ def test_each_worker_has_a_line_with_what_it_does_and_has_done(vectors: dict[str
     assert second.startswith("worker 1: mix step 2 ") and " 4/10 items 0 done" in second
 
 
-def test_a_worker_without_work_is_idle() -> None:
-    picture = Picture()
+def test_a_worker_without_work_is_idle(picture: Picture) -> None:
     picture.starting(checkpoints=1, vectors=1, items=10)
     picture.working("node-a 0", checkpoint(1), items=10)
     picture.working("node-a 0", None, items=0)
     assert picture.lines()[1].startswith("node-a 0: idle ")
 
 
-def test_one_process_has_one_line() -> None:
-    picture = Picture()
+def test_one_process_has_one_line(picture: Picture) -> None:
     picture.starting(checkpoints=2, vectors=2, items=20)
     picture.opening(checkpoint(1))
     picture.advance(items=5, tokens=50)

@@ -14,7 +14,7 @@ from samples import feed, measurement, vector, write
 
 from harness.cli import run
 from harness.cli.table import cell, gain_cell, number, print_table, print_vectors, print_warnings, summary_line
-from harness.feed.feed import Feed
+from harness.feed.feed import Feed, read_feed
 
 
 def shown(vectors: Feed, width: int) -> list[str]:
@@ -37,6 +37,17 @@ def test_every_number_is_whole_at_every_width(width: int, n: int) -> None:
     assert not tables or max(map(len, lines)) <= width
     if width >= 60:
         assert tables and all(len(line) <= width for line in lines)
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_golden_feed_looks_as_it_did(width: int) -> None:
+    """The tables as text, with errors, z, gains and failures: a change is looked at, and the file written anew."""
+    text = "\n".join(line.rstrip() for line in shown(read_feed(GOLDEN), width)) + "\n"
+    assert text == (GOLDEN / f"show-{width}.txt").read_text(encoding="utf-8")
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_at_80_columns_value_and_z_stay_together_and_each_table_says_which_checkpoint() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,23 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path: Path, capsys: pytest
     (folder / "checkpoint-3" / "model.safetensors").unlink()
     assert command([*arguments, "--dry-run"]) == EXIT_INCOMPLETE
     assert "checkpoint-3 will be a failed vector" in capsys.readouterr().err
+
+
+LOOK = "import sys; from harness.cli import run; code = run(sys.argv[1:]); print(code, 'torch' in sys.modules, 'transformers' in sys.modules)"
+
+
+def test_a_dry_run_under_a_tokenizer_that_was_seen_before_imports_no_torch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of checkpoints that nothing has looked at: only the tokenizer and the field are known."""
+    folder = write(tmp_path)
+    arguments = ["score", str(folder), "--field", str(tmp_path / "f.jsonl"), "--dry-run"]
+    assert command([*arguments, "--out", str(tmp_path / "out")]) == EXIT_OK
+    said = capsys.readouterr().out.splitlines()[1].split()[:5]
+    tiny.save(tmp_path / "other" / "checkpoint-1", tiny.llama(9))
+    for step in (2, 3):
+        tiny.save(tmp_path / "other" / f"checkpoint-{step}", tiny.llama(step))
+    arguments[1] = str(tmp_path / "other")
+    done = subprocess.run([sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1].split()[:5] == said
+    assert done.stdout.splitlines()[-1] == "0 False False"

@@ -205,7 +205,7 @@ def test_a_missing_spec_an_unreadable_one_and_one_that_is_not_utf_8(tmp_path: Pa
     with pytest.raises(SpecError, match="cannot read spec"):
         load_spec(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"components: \xe9")
-    with pytest.raises(SpecError, match=r"cannot read spec .*utf-8"):
+    with pytest.raises(SpecError, match=r"cannot read spec .*UTF-8"):
         load_spec(tmp_path / "latin.yaml")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from track.trackers_here import need, points
+from track.trackers_here import need, points, words
 
 from harness import RewardCallback, RewardEnvironment, read_feed
 from harness.cli import run as main
@@ -27,6 +28,7 @@ ROWS = [{"q": f"Question {i}?\nAnswer:", "r": f" {i} and {i + 1}"} for i in rang
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     need("tensorboard")
+    need("trackio")
     (tmp_path / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -36,15 +38,21 @@ def spec_of(folder: Path, **changes: object) -> Spec:
     return parse_spec({"components": [{"name": "f", "kind": "logprob", "field": "f.jsonl"}], **changes}, folder=folder)
 
 
-def tracker_holds_the_feed(out: Path) -> None:
+def both(out: Path) -> list[str]:
+    """The two trackers that need no account, as --track names them."""
+    return [words(name, out) for name in ("tensorboard", "trackio")]
+
+
+def tracker_holds_the_feed(out: Path, *trackers: str) -> None:
     feed = read_feed(out)
-    for name in {vector.trajectory for vector in feed}:
+    places = itertools.product(trackers or ("tensorboard",), {vector.trajectory for vector in feed})
+    for tracker, name in places:
         steps = [vector for vector in feed if vector.trajectory == name]
         for metric, wanted in (
             ("reward/f", [(v.step, pytest.approx(v.components[0].raw, rel=1e-6)) for v in steps]),
             ("gain/scalar", [(v.step, pytest.approx(v.gain, rel=1e-5)) for v in steps if v.gain is not None]),
         ):
-            assert points("tensorboard", out, metric, trajectory=name) == wanted
+            assert sorted(points(tracker, out, metric, trajectory=name)) == wanted
 
 
 def test_score_writes_every_vector_and_goes_on_where_it_stopped(here: Path) -> None:
@@ -65,8 +73,9 @@ def test_a_run_that_was_not_tracked_is_written_as_a_whole_later(here: Path) -> N
     tiny.save(here / "run" / "checkpoint-2", tiny.llama(2))
     assert main(["score", "run", "-f", "f.jsonl", "-o", "out", "-q"]) == 0
     assert not (here / "out" / "tensorboard").exists()
-    assert main(["score", "run", "-f", "f.jsonl", "-o", "out", "-q", "--track", "tensorboard"]) == 0
-    tracker_holds_the_feed(here / "out")
+    options = [word for name in both(here / "out") for word in ("--track", name)]
+    assert main(["score", "run", "-f", "f.jsonl", "-o", "out", "-q", *options]) == 0
+    tracker_holds_the_feed(here / "out", "tensorboard", "trackio")
 
 
 def test_a_tracker_that_cannot_write_changes_no_number_and_no_exit_code(
@@ -88,8 +97,8 @@ def test_an_unknown_tracker_is_refused_before_anything_is_measured_or_written(
 ) -> None:
     tiny.save(here / "run" / "checkpoint-1", tiny.llama(1))
     (here / "spec.yaml").write_text("track: [tensorbord]\ncomponents: [{name: f, kind: logprob, field: f.jsonl}]\n")
-    for words in (["-f", "f.jsonl", "--track", "tensorbord"], ["-s", "spec.yaml"]):
-        assert main(["score", "run", "-o", "out", *words]) == SpecError.exit_code
+    for given in (["-f", "f.jsonl", "--track", "tensorbord"], ["-s", "spec.yaml"]):
+        assert main(["score", "run", "-o", "out", *given]) == SpecError.exit_code
         assert "did you mean tensorboard?" in capsys.readouterr().err
     assert not (here / "out").exists()
 
@@ -104,18 +113,19 @@ def test_the_spec_names_trackers_too_and_they_are_no_part_of_what_is_measured(he
 def test_watch_tracks_the_checkpoints_of_a_running_training(here: Path) -> None:
     for step in (1, 2):
         tiny.save(here / "run" / f"checkpoint-{step}", tiny.llama(step))
-    options = ["--interval", "0.1", "--settle", "0", "--idle-timeout", "0.5", "-q", "--track", "tensorboard"]
+    options = ["--interval", "0.1", "--settle", "0", "--idle-timeout", "0.5", "-q"]
+    options += [word for name in both(here / "out") for word in ("--track", name)]
     assert main(["watch", "run", "-f", "f.jsonl", "-o", "out", *options]) == 0
     assert len(read_feed(here / "out")) == 2
-    tracker_holds_the_feed(here / "out")
+    tracker_holds_the_feed(here / "out", "tensorboard", "trackio")
 
 
 def test_a_live_environment_tracks_and_a_restarted_one_continues(here: Path) -> None:
     for steps in ((0, 1), (1, 2)):
-        with RewardEnvironment(spec_of(here), out=here / "live", track="tensorboard") as environment:
+        with RewardEnvironment(spec_of(here), out=here / "live", track=both(here / "live")) as environment:
             for step in steps:
                 environment.feedback(tiny.llama(step), tiny.tokenizer(), step=step)
-    tracker_holds_the_feed(here / "live")
+    tracker_holds_the_feed(here / "live", "tensorboard", "trackio")
 
 
 def test_a_live_environment_without_a_folder_tracks_where_it_is_told(here: Path) -> None:
@@ -141,7 +151,7 @@ def test_the_callback_tracks_every_save_and_ends_the_run_with_the_training(here:
         logging_strategy="no",
         dataloader_pin_memory=False,
     )
-    environment = RewardEnvironment(spec_of(here), out=here / "live", track=["tensorboard"])
+    environment = RewardEnvironment(spec_of(here), out=here / "live", track=both(here / "live"))
     Trainer(
         tiny.llama(0),
         arguments,
@@ -152,7 +162,7 @@ def test_the_callback_tracks_every_save_and_ends_the_run_with_the_training(here:
     ).train()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("track-")]
     assert [vector.step for vector in read_feed(here / "live")] == [2, 4]
-    tracker_holds_the_feed(here / "live")
+    tracker_holds_the_feed(here / "live", "tensorboard", "trackio")
 
 
 @pytest.mark.slow

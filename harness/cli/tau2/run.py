@@ -152,6 +152,10 @@ def _names(values: list[str] | None) -> list[str]:
 
 
 def _text(path: Path | None) -> str | None:
+    from harness.core.errors import DataError, why_unreadable
     from harness.tasks.tau2.files import read_bytes
 
-    return None if path is None else read_bytes(path).decode("utf-8").strip()
+    try:
+        return None if path is None else read_bytes(path).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"--agent-instructions: cannot read {path}: {why_unreadable(error)}") from error

@@ -19,6 +19,8 @@ WIDE = 110
 """Columns of a terminal from which the verdict is shown next to the transcript, else above it."""
 VERDICT_WIDTH = 44
 RECORDS_SHOWN = 10
+NAME = 400
+"""Characters of a task's or simulation's id that are shown."""
 
 
 def view(
@@ -108,7 +110,8 @@ def list_simulations(opened: Opened, found: Sequence[Simulation | Unreadable], c
         else:
             words = plain("" if fault is None else f"{fault.cause}: {fault.words}", 100)
             cells = [trial, str(len(one.messages)) if isinstance(one, Simulation) else "-", then, here, ended, words]
-        table.add_row(plain(one.task_id, 80), *cells, *([plain(one.id, 40)] if named else []))
+        # Whole, since they are what --task and --id take: of telecom's tasks hundreds begin alike.
+        table.add_row(plain(one.task_id, NAME), *cells, *([plain(one.id, NAME)] if named else []))
     console.print(table)
 
 

@@ -59,8 +59,15 @@ class LitellmChat:
         self._session: Any = None
 
     def open(self) -> None:
-        """Import litellm now. Raises SpecError where it is missing."""
-        _litellm()
+        """Import litellm now. Raises SpecError where it is missing, or does not know whose model the name is."""
+        litellm = _litellm()
+        try:
+            litellm.get_llm_provider(model=self.name, **self._where)
+        except litellm.BadRequestError as error:
+            raise SpecError(
+                f"litellm does not know whose model {self.name!r} is; write PROVIDER/NAME as it does, such as openai/NAME, or "
+                "hosted_vllm/NAME with the address of its server"
+            ) from error
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         """One answer, one attempt. Raises TransientError, EndpointError or ContextOverflow."""

@@ -26,6 +26,10 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"max_model_len|max model len|max_position_embeddings", "give a smaller serve.max_model_len (--max-model-len)"),
     (r"tool.?call.?parser|tool parser", "name one of vLLM's parsers with serve.tool_call_parser"),
     (
+        r"desired CPU memory utilization",
+        'on a CPU say how many GiB it may take beside the weights: VLLM_CPU_KVCACHE_SPACE, in serve.env (such as "1") or the environment',
+    ),
+    (
         r"Free memory on device|gpu_memory_utilization|No available memory for the cache blocks",
         "free memory on the GPU, or give a smaller --gpu-memory-utilization in serve.args",
     ),

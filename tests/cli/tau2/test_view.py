@@ -192,6 +192,17 @@ def test_a_list_at_80_columns_has_a_line_for_each(tmp_path: Path) -> None:
     assert lines[3].split() == ["create_task_1", "2", "0", "user_stop", "agent"]
 
 
+def test_ids_that_begin_alike_are_shown_whole(tmp_path: Path) -> None:
+    """A list is where `--task` and `--id` are copied from."""
+    begins = "[mms_issue]airplane_mode_on|bad_network_preference|bad_wifi_calling|break_apn_mms_settings|"
+    both = [recorded(trial=0, task_id=begins + end, id=f"telecom-{begins}{end}-0") for end in ("break_app", "data_off")]
+    opened = open_recording(write(tmp_path, *both), domain=None, data=None, tasks_file=None)
+    console = Console(file=io.StringIO(), width=400, color_system=None)
+    list_simulations(opened, opened.find(), console)
+    rows = [line.split() for line in console.file.getvalue().splitlines()[1:]]  # type: ignore[attr-defined]
+    assert [(row[0], row[-1]) for row in rows] == [(one["task_id"], one["id"]) for one in both]
+
+
 @pytest.mark.parametrize("width", [20, 60, 200])
 def test_a_terminal_of_any_width_shows_everything(tmp_path: Path, width: int) -> None:
     path = write(tmp_path, recorded(trial=0))

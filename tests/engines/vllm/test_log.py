@@ -30,6 +30,11 @@ ODD = """\
     ("text", "words", "remedy"),
     [
         (TRACE, "Free memory on device cuda:0", "--gpu-memory-utilization"),
+        (
+            "ValueError: Available memory on node 0 (21/23 GiB) on startup is less than desired CPU memory utilization (0.92)\n",
+            "Available memory on node 0",
+            "VLLM_CPU_KVCACHE_SPACE, in serve.env",
+        ),
         (PYDANTIC, "max_model_len (99999)", "smaller serve.max_model_len"),
         (ODD, "ValidationError: Model architectures ['Odd'] are not supported for now;", "newer vLLM"),
         ("OSError: [Errno 98] Address already in use\n", "Address already in use", "another port"),

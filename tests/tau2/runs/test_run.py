@@ -270,6 +270,7 @@ BEFORE: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     ),
     "no key": (lambda _: ["-d", "mock", "--agent-api-key-env", "NOT_THERE"], 3, "NOT_THERE is not set"),
     "solo and a user": (lambda _: ["-d", "mock", "--solo"], 3, "--solo has no user, so leave --user-llm out"),
+    "a model of nobody": (lambda _: ["-d", "mock", "--agent-llm", "foo"], 3, "does not know whose model 'foo' is; write PROVIDER/NAME"),
     "transport": (lambda _: ["-d", "mock", "--transport", "pigeon"], 3, "--transport: Input should be 'auto', 'direct' or 'litellm', not 'pigeon'"),
 }  # fmt: skip
 
