@@ -123,10 +123,8 @@ def _pair(record: Located, index: int, question: str, answer: str) -> Reading:
 def _messages(record: Located, index: int) -> Reading:
     """OpenAI: {"messages": [{"role", "content", "tool_calls"?}], "tools"?}; also as JSON text (Toucan)."""
     turns = _turns(record, "messages")
-    if record.value.get("rejected_messages") is not None:  # ms-swift
-        rejected = _list(record.value["rejected_messages"], record, "rejected_messages")
-        return replace(conversation(record, index, turns, first=_shared(turns, rejected)), n_rejected=1)
-    if record.value.get("rejected_response") is not None:  # ms-swift: the last answer is the chosen one
+    if any(record.value.get(key) is not None for key in ("rejected_response", "rejected_messages")):
+        # ms-swift: the last answer is the chosen one
         return replace(conversation(record, index, turns, last=True), n_rejected=1)
     return conversation(record, index, turns, last=wanted(record) is not None)
 
