@@ -200,6 +200,12 @@ def test_a_question_that_is_trained_is_refused(tmp_path: Path, key: str) -> None
         ({"audios": [{"bytes": ""}]}, "'audios' is not empty"),
         ({"image": "a.png"}, "'image' is not empty"),
         ({"loss_mask": [0, 1]}, "'loss_mask' is a list beside the turns"),
+        ({"turn_weights": [0, 1]}, "'turn_weights' looks like a list of the turns that are trained"),
+        ({"trainTurns": [3]}, "'trainTurns' looks like a list of the turns"),
+        ({"mask_history": True}, "'mask_history' is True, so the last answer alone is trained"),
+        ({"last_turn_only": True}, "'last_turn_only' is True, so the last answer alone"),
+        ({"train_on_last_turn": "true"}, "'train_on_last_turn' is 'true', so the last answer alone"),
+        ({"rejected_output": "x"}, "'rejected_output' looks like the answer that is not wanted"),
         ({"mask": "Assistant"}, "'mask' is 'Assistant', so the answers are not trained"),
         ({"weight": 0}, "'weight' is 0, so the record is not trained"),
         ({"train": False}, "'train' is False, so the record is not trained"),
@@ -231,6 +237,7 @@ def test_a_record_with_a_key_that_cannot_be_followed_is_refused_by_name(
         {"mask": "User", "label": "fruit"},
         {"weight": 1.0, "loss": 0.402, "label": 3},
         {"train_on_input": False, "kto_tag": None},
+        {"losses": [2.5, 1.25], "train_loss_history": [1, 0], "mask_history": False, "history_length": 3},
     ],
 )
 def test_a_key_that_changes_nothing_is_passed_over(tmp_path: Path, beside: dict[str, Any]) -> None:

@@ -76,6 +76,9 @@ def test_of_judged_data_the_last_answer_is_scored_whole(tmp_path: Path) -> None:
         {"label": True},
     ):
         assert answers(tmp_path, {"messages": turns, **judged}) == ["Hello." + printed("X")], judged
+    alpaca = {"instruction": "Hi", "output": "Hello.", "history": [["a", "b"]], "rejected_response": "No."}
+    field = read(records(tmp_path, alpaca))
+    assert [r for _, r in texts(field)] == ["Hello.<|im_end|>"] and field.source["rejected_left_out"] == 1
     with pytest.raises(DataError, match="line 1: a turn before the last answer is marked as trained"):
         read(records(tmp_path, {"messages": [USER, {**WRONG, "loss": True}, USER, ANSWER], "label": True}))
 
