@@ -127,6 +127,12 @@ class VllmServer:
                 raise
         raise EngineError(f"vLLM found no port for {self.model}; see {self.log}")
 
+    def restart(self) -> Endpoint:
+        """End what is left of it and start it again where it answered. Raises what `start` raises."""
+        self._port = int(self.endpoint.api_base.removesuffix("/v1").rpartition(":")[2])
+        self.stop(drain=False)
+        return self.start()
+
     def alive(self) -> bool:
         """Whether the process runs and answers. A busy server is given time."""
         deadline = time.monotonic() + HUNG_S

@@ -38,6 +38,7 @@ class Watch:
         self._every_s, self._answer_s, self._stuck_s = every_s, answer_s, stuck_s
         self._over = threading.Event()
         self._held = 0
+        self.ended_it = False
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
@@ -87,6 +88,7 @@ class Watch:
                 return
 
     def _end(self, why: str) -> None:
+        self.ended_it = True
         with contextlib.suppress(OSError), self._server.log.open("a") as log:
             log.write(f"\nEngineError: the engine hangs and was ended by the harness: {why}\n")
         for pid in self._server.pids():
