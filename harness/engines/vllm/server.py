@@ -160,8 +160,9 @@ class VllmServer:
         self._given_up.set()
 
     def last_words(self) -> str:
-        """Why it ended, as its log has it."""
-        return explain(tail(self.log, start=self._log_start))
+        """Why it ended, as its log has it, and the signal where it was one."""
+        code = self._process.exit_code() if self._process is not None else None
+        return explain(tail(self.log, start=self._log_start)) + _ended_by(code)
 
     def __enter__(self) -> Self:
         self.start()
@@ -281,10 +282,11 @@ class VllmServer:
 
 def _ended_by(code: int | None) -> str:
     """The signal that ended a command, in words, where its exit code says so."""
-    if code is None or code <= 128:
+    number = 0 if code is None else -code if code < 0 else code - 128
+    if number <= 0:
         return ""
-    hint = ", as the system does when memory runs out" if code == 128 + signal.SIGKILL else ""
-    return f"; it was ended by signal {code - 128}{hint}"
+    hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
+    return f"; it was ended by signal {number}{hint}"
 
 
 NOT_FINITE = (

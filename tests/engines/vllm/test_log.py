@@ -24,6 +24,18 @@ ODD = """\
 (APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
 (APIServer pid=9)   Value error, Model architectures ['Odd'] are not supported for now. Supported architectures: dict_keys(['A', 'B']) [type=value_error, input_value=..]
 """
+ASSERTED = """\
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120]   File "/x/worker.py", line 7, in load
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120]     assert size == 16
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120]            ^^^^^^^^^^
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120] AssertionError
+(APIServer pid=11) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+GOES_ON = """\
+(APIServer pid=1) ValueError: Couldn't instantiate the tokenizer from one of:
+(APIServer pid=1) (1) a file,
+(APIServer pid=1) (2) a slow tokenizer.
+"""
 
 
 @pytest.mark.parametrize(
@@ -36,6 +48,8 @@ ODD = """\
         ("vllm: error: unrecognized arguments: --odd\n", "--odd", "serve.args"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to\n", "out of memory", "--tensor-parallel-size"),
         ("(Worker pid=3) SafetensorError: header too large\n", "header too large", ""),
+        (ASSERTED, "AssertionError (assert size == 16)", ""),
+        (GOES_ON, "from one of: (1) a file, (2) a slow tokenizer.", ""),
         ("INFO all is well\nand then nothing\n", "and then nothing", ""),
         ("", "it said nothing", ""),
     ],
