@@ -14,7 +14,11 @@ BARE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit)$")
 FRAME = re.compile(r"^\s*(File \".*|[\^~\s]*)$")
 GOES_ON = 4
 """Lines that are taken of a message whose first one ends with a colon."""
-DETAIL = re.compile(r"^\s*(Value error|Assertion failed), (.+?)( \[type=.*)?$")
+DETAIL = re.compile(
+    r"^\s*(?:(?:Value error|Assertion failed), )?(.+?) \[type=.*$|^\s*(?:Value error|Assertion failed), (.+)$"
+)
+FIELD = re.compile(r"^[\w.]+$")
+"""Of an error of pydantic: what is wrong, and the line before it, which names the option."""
 ECHOES = (
     "Engine core initialization failed",
     "EngineCore encountered an issue",
@@ -71,7 +75,9 @@ def telling_lines(text: str, *, most: int = 2) -> list[str]:
     for number, line in enumerate(lines):
         detail = DETAIL.match(line)
         if detail and pending is not None:
-            found.append(LISTING.sub("", f"{pending}: {detail.group(2)}")[:300])
+            words = LISTING.sub("", f"{detail.group(1) or detail.group(2)}")
+            option = f"{lines[number - 1]}: " if FIELD.match(lines[number - 1]) else ""
+            found.append(f"{pending}: {option}{words}"[:300])
             pending = None
             continue
         if BARE.match(line):

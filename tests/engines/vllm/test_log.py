@@ -20,6 +20,11 @@ PYDANTIC = """(APIServer pid=9) Traceback (most recent call last):
 (APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
 (APIServer pid=9)   Value error, User-specified max_model_len (99999) is greater than the derived max_model_len [type=value_error, input_value=..]
 """
+OPTION = """(APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 2 validation errors for SchedulerConfig
+(APIServer pid=9) max_num_seqs
+(APIServer pid=9)   Input should be greater than or equal to 1 [type=greater_than_equal, input_value=0, input_type=int]
+(APIServer pid=9)     For further information visit https://example.org
+"""
 ODD = """\
 (APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
 (APIServer pid=9)   Value error, Model architectures ['Odd'] are not supported for now. Supported architectures: dict_keys(['A', 'B']) [type=value_error, input_value=..]
@@ -43,6 +48,7 @@ GOES_ON = """\
     [
         (TRACE, "Free memory on device cuda:0", "--gpu-memory-utilization"),
         (PYDANTIC, "max_model_len (99999)", "smaller serve.max_model_len"),
+        (OPTION, "ValidationError: max_num_seqs: Input should be greater than or equal to 1", ""),
         (ODD, "ValidationError: Model architectures ['Odd'] are not supported for now;", "newer vLLM"),
         ("OSError: [Errno 98] Address already in use\n", "Address already in use", "another port"),
         ("vllm: error: unrecognized arguments: --odd\n", "--odd", "serve.args"),
