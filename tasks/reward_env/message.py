@@ -31,7 +31,8 @@ SHAREGPT_ROLES = {
 }
 CALLS = ("function_call", "tool_call")
 """Roles whose content is the JSON of a call, a part of the assistant's turn that they stand in (LLaMA-Factory, ms-swift)."""
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "tool", "environment")
+"""The last one is open-instruct's of what calls gave; templates print it as it stands."""
 _ALIASES = {**{role: role for role in ROLES}, **SHAREGPT_ROLES, "function": "tool"}
 
 REASONING = (

@@ -351,6 +351,20 @@ def test_a_part_of_an_answer_that_the_template_leaves_out_is_refused(
     assert f"line 1: the chat template leaves out {words}" in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["functions", "tools"])
+def test_what_calls_gave_and_what_can_be_called_may_stand_in_turns_of_open_instruct_and_glm(
+    tmp_path: Path, key: str
+) -> None:
+    system = {"role": "system", "content": "You have functions.", key: [{"name": "w"}]}
+    field = read(
+        records(tmp_path, {"messages": [system, USER, ANSWER, {"role": "environment", "content": "3"}, ANSWER]})
+    )
+    template = TEMPLATE.replace("m.functions", "m.tools") if key == "tools" else TEMPLATE
+    assert texts(field, template)[1][0].endswith("[environment] 3<|im_end|>\n[assistant] ")
+    with pytest.raises(CheckpointError, match=f"line 1: the chat template leaves out the '{key}' of message 1"):
+        texts(field, CHATML)
+
+
 def test_functions_that_the_template_leaves_out_of_the_prompt_are_refused(tmp_path: Path) -> None:
     system = {"role": "system", "content": "You have functions.", "functions": '[{"name": "w"}]'}
     field = read(records(tmp_path, {"messages": [system, USER, ANSWER]}))
