@@ -91,6 +91,8 @@ MEDIA = (
     *("images", "image", "videos", "video", "audios", "audio", "image_url", "image_path", "image_paths", "video_path"),
     *("audio_path", "pixel_values"),
 )
+_OF_AN_ANSWER = re.compile(r"^(rejected|chosen|positive|negative|ref|input|prompt)_")
+"""What stands before MEDIA where they go with one of two answers, or with the question."""
 TOKEN_MASKS = ("loss_mask", "loss_masks", "mask", "masks", "assistant_masks", "completion_mask", "labels_mask")
 _WORD = re.compile(
     r"(un|non|de)?mask(s|ed|ing)?|(un|non|pre)?train(s|ed|ing|able)?|loss(es)?|weight(s|ed|ing)?|(un)?supervis(e|ed|ion)"
@@ -198,8 +200,11 @@ def _check_question(turn: dict[str, Any], where: str) -> None:
 def check_record(record: Located) -> None:
     """Refuse a record whose keys say what a pair of texts cannot hold: media, masks of tokens, options of a template."""
     where, value = record
-    for key in MEDIA:
-        if value.get(key):
+    for key, held in value.items():
+        if held and (
+            _OF_AN_ANSWER.sub("", snake(key)) in MEDIA
+            or (key == "objects" and isinstance(held, dict) and "bbox" in held)
+        ):
             raise DataError(
                 f"{where}: {key!r} is not empty; images, video and audio are not scored, so remove the record"
             )

@@ -199,6 +199,8 @@ def test_a_question_that_is_trained_is_refused(tmp_path: Path, key: str) -> None
         ({"videos": ["a.mp4"]}, "'videos' is not empty"),
         ({"audios": [{"bytes": ""}]}, "'audios' is not empty"),
         ({"image": "a.png"}, "'image' is not empty"),
+        ({"rejected_images": ["a.png"]}, "'rejected_images' is not empty; images, video and audio are not scored"),
+        ({"objects": {"ref": ["x"], "bbox": [[0, 1]]}}, "'objects' is not empty; images"),
         ({"loss_mask": [0, 1]}, "'loss_mask' is a list beside the turns"),
         ({"turn_weights": [0, 1]}, "'turn_weights' looks like a list of the turns that are trained"),
         ({"trainTurns": [3]}, "'trainTurns' looks like a list of the turns"),
