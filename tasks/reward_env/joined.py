@@ -20,9 +20,10 @@ def join(where: str, turns: list[dict[str, Any]], messages: list[dict[str, Any]]
     """Turns as messages, with the calls of one answer in one. Raises DataError."""
     runs: list[list[int]] = []
     calls = [is_call_turn(turn) for turn in turns]
+    swift = any(turn.get("role") in ("tool_call", "tool_response") for turn in turns)  # there, all of an answer is one
     for position, message in enumerate(messages):
         goes_on = position > 0 and message["role"] == "assistant" == messages[position - 1]["role"]
-        if goes_on and (calls[position] or calls[position - 1]):
+        if goes_on and (swift or calls[position] or calls[position - 1]):
             runs[-1].append(position)
         else:
             runs.append([position])
@@ -32,24 +33,28 @@ def join(where: str, turns: list[dict[str, Any]], messages: list[dict[str, Any]]
 
 
 def _message(where: str, messages: list[dict[str, Any]], calls: list[bool]) -> dict[str, Any]:
-    first, *rest = messages
-    for message, is_call in zip(rest, calls[1:], strict=True):
-        if not is_call or message["content"] or answer_parts(message) or (first.get("tool_calls") and not calls[0]):
-            raise DataError(
-                f"{where}: an answer goes on after a tool call and before its result, where no template prints it; "
-                "reorder the turns"
-            )
-    every = [call for message in messages for call in message.get("tool_calls", ())]
-    return {**first, "tool_calls": every} if rest else first
+    if len(messages) == 1:
+        return messages[0]
+    n_texts = calls.index(True) if True in calls else len(calls)
+    texts, after = messages[:n_texts], messages[n_texts:]
+    later = [message for message in (*texts[1:], *after[1 if not texts else 0 :]) if answer_parts(message)]
+    spoken = [message for message in after[0 if texts else 1 :] if message["content"]]
+    if later or spoken or not all(calls[n_texts:]) or any(message.get("tool_calls") for message in texts):
+        raise DataError(
+            f"{where}: an answer goes on after a tool call and before its result, where no template prints it; "
+            "reorder the turns"
+        )
+    every = [call for message in after for call in message.get("tool_calls", ())]
+    content = "".join(message["content"] for message in texts or after[:1])
+    return {**messages[0], "content": content, **({"tool_calls": every} if every else {})}
 
 
 def _mark(where: str, marks: list[bool | None], calls: list[bool]) -> bool | None:
     """What an answer says of being trained. Of several calls, ms-swift asks the first one that has a mark."""
-    of_calls = next((mark for mark, is_call in zip(marks, calls, strict=True) if is_call and mark is not None), None)
-    if calls[0] or len(calls) == 1:
-        return of_calls if calls[0] else marks[0]
-    if (marks[0] is False) is not (of_calls is False):
-        raise DataError(
-            f"{where}: of an answer's text and its calls one is masked, and a turn is scored as a whole; mark both"
-        )
-    return marks[0] if of_calls is None else of_calls
+    parts = [mark for mark, is_call in zip(marks, calls, strict=True) if not is_call]
+    if any(calls):
+        of_calls = (mark for mark, is_call in zip(marks, calls, strict=True) if is_call and mark is not None)
+        parts.append(next(of_calls, None))
+    if len({mark is False for mark in parts}) > 1:
+        raise DataError(f"{where}: a part of an answer is masked, and a turn is scored as a whole; mark all of it")
+    return next((mark for mark in parts if mark is not None), None)

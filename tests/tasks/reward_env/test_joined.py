@@ -31,6 +31,15 @@ def test_a_call_goes_with_the_text_and_the_calls_before_it(tmp_path: Path, role:
     assert answers(tmp_path, {"conversations": shared[:-2]}) == ["Hello." + printed("X") + printed("Y")]
 
 
+def test_all_of_an_answer_is_one_in_a_record_of_ms_swift(tmp_path: Path) -> None:
+    thought = {"role": "assistant", "content": "<think>hm</think>\n"}
+    record = {"messages": [USER, thought, ANSWER, call("X"), RESULT, thought, ANSWER]}
+    assert answers(tmp_path, record) == [f"<think>hm</think>\nHello.{printed('X')}", "<think>hm</think>\nHello."]
+    masked = {"messages": [USER, {**thought, "loss": False}, ANSWER, RESULT, ANSWER]}
+    assert "line 1: a part of an answer is masked" in fault(tmp_path, masked)
+    assert len(answers(tmp_path, {"messages": [USER, thought, ANSWER]})) == 2, "elsewhere they are two turns"
+
+
 def test_a_result_that_is_no_text_is_its_json_and_a_call_may_be_an_object(tmp_path: Path) -> None:
     turn = {"role": "tool_call", "content": {"name": "aqi", "arguments": {"city": "X"}}}
     field = read(records(tmp_path, {"messages": [USER, turn, RESULT, ANSWER]}))
@@ -50,7 +59,7 @@ def test_an_answer_of_which_a_part_is_masked_is_refused(tmp_path: Path) -> None:
     assert answers(tmp_path, both) == ["Hello."]
     for text, turn in ((WRONG, call("X", loss=False)), ({**WRONG, "loss": False}, call("X"))):
         message = fault(tmp_path, {"messages": [USER, text, turn, RESULT, ANSWER]})
-        assert "line 1: of an answer's text and its calls one is masked" in message
+        assert "line 1: a part of an answer is masked" in message
 
 
 @pytest.mark.parametrize(
