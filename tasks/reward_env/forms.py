@@ -243,7 +243,8 @@ def _unpacked(value: Any, record: Located, key: str) -> Any:
 
 
 def _is_answer(turn: dict[str, Any], record: Located) -> bool:
-    return bool(read_message(turn, record.where)["role"] == "assistant")
+    speaker: dict[str, Any] = {key: turn[key] for key in ("role", "from") if key in turn}
+    return bool(read_message({**speaker, "content": [], "value": []}, record.where)["role"] == "assistant")
 
 
 def _shared(chosen: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> int:

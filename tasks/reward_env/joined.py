@@ -1,4 +1,6 @@
-"""An answer that stands in several turns, its text and then a turn for each call (ms-swift), as one message. Knows no record."""
+"""Turns of a file that are not messages one by one: an answer in several, its text and then a turn for each call (ms-swift),
+and results of tools in a turn of the user's (Anthropic). Knows no record.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,31 @@ class Joined(NamedTuple):
     messages: list[dict[str, Any]]
     marks: list[bool | None]
     places: list[int]
+
+
+def results_apart(turns: list[dict[str, Any]], first: int) -> tuple[list[dict[str, Any]], int]:
+    """Turns in which every result of a tool is one of its own, and where the one is that was at `first`."""
+    found: list[dict[str, Any]] = []
+    at = None
+    for position, turn in enumerate(turns):
+        if position == first:
+            at = len(found)
+        parts = turn.get("content")
+        if turn.get("role") != "user" or not isinstance(parts, list) or not any(map(_is_result, parts)):
+            found.append(turn)
+            continue
+        found += [
+            {"role": "tool", "content": part.get("content"), "tool_call_id": part.get("tool_use_id")}
+            for part in parts
+            if _is_result(part)
+        ]
+        said = [part for part in parts if not _is_result(part)]
+        found += [{**turn, "content": said}] if said else []
+    return found, len(found) if at is None else at
+
+
+def _is_result(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tool_result"
 
 
 def join(where: str, turns: list[dict[str, Any]], messages: list[dict[str, Any]], marks: list[bool | None]) -> Joined:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.errors import DataError
 from harness.core.pair import Pair
 from harness.tasks.reward_env.conversation import Conversation
-from harness.tasks.reward_env.joined import join
+from harness.tasks.reward_env.joined import join, results_apart
 from harness.tasks.reward_env.marks import snake, trained, wanted
 from harness.tasks.reward_env.message import answer_parts, is_call_turn, read_message, text_of
 from harness.tasks.reward_env.records import Located, parse_json
@@ -35,6 +35,7 @@ def conversation(
     record: Located, index: int, turns: list[dict[str, Any]], *, first: int = 0, last: bool = False
 ) -> Reading:
     """The answers from turn `first` on, or the last one alone, without those that the data mask."""
+    turns, first = results_apart(turns, first)
     messages = [read_message(turn, record.where) for turn in turns]
     marks = [
         trained(turn, record.where, answer=message["role"] == "assistant")

@@ -236,7 +236,7 @@ def test_a_context_that_the_model_does_not_have_costs_no_start(make: Make, tmp_p
     wanted = full(tmp_path, "a", 1)
     config = json.loads((wanted.model / "config.json").read_text())
     (wanted.model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
-    with pytest.raises(CheckpointError, match="serve.max_model_len is 65, and .* has a context of 64 tokens"):
+    with pytest.raises(CheckpointError, match=r"serve.max_model_len is 65, and .* has a context of 64 tokens"):
         make(max_model_len=65).endpoint(wanted)
     assert not (tmp_path / "logs").exists()
     assert (

@@ -47,6 +47,15 @@ def test_a_result_that_is_no_text_is_its_json_and_a_call_may_be_an_object(tmp_pa
     assert r == f"{printed('X')}<|im_end|>" and '[tool] {"aqi": 10}<|im_end|>' in q
 
 
+def test_results_in_a_users_turn_move_no_boundary(tmp_path: Path) -> None:
+    parts = [{"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": n}]} for n in ("3", "4")]
+    used = {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "aqi", "input": {"city": "X"}}]}
+    prompt = [USER, used, {"role": "user", "content": parts}]
+    field = read(records(tmp_path, {"prompt": prompt, "chosen": [ANSWER], "rejected": [WRONG]}))
+    ((q, r),) = texts(field)
+    assert r == "Hello.<|im_end|>" and "[tool] 3<|im_end|>\n[tool] 4<|im_end|>\n[assistant] " in q
+
+
 def test_of_several_calls_the_first_mark_says_whether_they_are_trained(tmp_path: Path) -> None:
     masked = {"messages": [USER, call("X", loss=False), call("Y"), RESULT, ANSWER]}
     assert answers(tmp_path, masked) == ["Hello."]
