@@ -31,6 +31,7 @@ TRIES = 3
 """Starts on another free port, where somebody took ours in between."""
 DYING_S = 6.0
 """Seconds that a broken server takes, at most, to notice and exit."""
+ENDED_BY_US = "was ended by the harness"
 HUNG_S = 30.0
 """Seconds without an answer to /health after which a running server counts as dead."""
 
@@ -162,7 +163,8 @@ class VllmServer:
     def last_words(self) -> str:
         """Why it ended, as its log has it, and the signal where it was one."""
         code = self._process.exit_code() if self._process is not None else None
-        return explain(tail(self.log, start=self._log_start)) + _ended_by(code)
+        words = explain(tail(self.log, start=self._log_start))
+        return words if ENDED_BY_US in words else words + _ended_by(code)
 
     def __enter__(self) -> Self:
         self.start()

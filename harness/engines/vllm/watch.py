@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness.core.errors import EngineError
 from harness.engines.vllm.api import NoAnswerError
-from harness.engines.vllm.server import VllmServer
+from harness.engines.vllm.server import ENDED_BY_US, VllmServer
 
 EVERY_S = 3.0
 ANSWER_S = 10.0
@@ -90,7 +90,7 @@ class Watch:
     def _end(self, why: str) -> None:
         self.ended_it = True
         with contextlib.suppress(OSError), self._server.log.open("a") as log:
-            log.write(f"\nEngineError: the engine hangs and was ended by the harness: {why}\n")
+            log.write(f"\nEngineError: the engine hangs and {ENDED_BY_US}: {why}\n")
         for pid in self._server.pids():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
