@@ -55,9 +55,11 @@ LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 def check_length(model: Path, settings: ServeSettings) -> None:
     """Refuse a context that is longer than the model's own, as vLLM does once it is up. Raises CheckpointError."""
-    asked, own = settings.max_model_len, own_length(model)
-    allowed = settings.env.get(LONGER, os.environ.get(LONGER, "0")) not in ("0", "")
-    if asked is None or own is None or asked <= own or allowed or is_stretched(model):
+    asked = settings.max_model_len
+    if asked is None or settings.env.get(LONGER, os.environ.get(LONGER, "0")) not in ("0", ""):
+        return
+    own = own_length(model)
+    if own is None or asked <= own or is_stretched(model):
         return
     raise CheckpointError(
         f"serve.max_model_len is {asked}, and {model} has a context of {own} tokens by its configuration; give {own} or less"
