@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -35,3 +36,5 @@ def test_the_demo_trains_scores_fits_exports_and_plots(tmp_path: Path) -> None:
     page = (out / "report.html").read_bytes()
     assert page.startswith(b"<!DOCTYPE html>") and len(page) < 250_000
     assert "scores higher on code in" in done.stdout
+    (config,) = {path.read_text() for path in out.rglob("checkpoint-*/config.json")}
+    assert json.loads(config)["head_dim"] in (32, 64, 80, 96, 112, 128), "sizes that vLLM's CPU build serves"

@@ -144,10 +144,11 @@ class Serving:
         """
         if self._options.serve.url is not None:
             return
-        if checkpoint.kind == "lora":
-            from harness.engines.vllm.loadable import check_adapter
+        from harness.engines.vllm.loadable import check_adapter, check_length
 
+        if checkpoint.kind == "lora":
             check_adapter(checkpoint.folder)
+        check_length(self._bases.model_folder(checkpoint), self._options.serve)
         given = self._options.serve.chat_template
         template = Path(given).read_text(encoding="utf-8") if given else None
         if chats:

@@ -63,8 +63,10 @@ def serve(
     from harness.core.measurement import first_problem
     from harness.core.opening import OpenOptions
     from harness.core.serving import ServeSettings
+    from harness.engines.vllm.checkpoint_server import MAX_CRASHES
     from harness.engines.vllm.launch import launch_for
     from harness.engines.vllm.server import VllmServer
+    from harness.engines.vllm.watch import Watch
 
     found = find_checkpoints([checkpoint], base=base, numbered="models")
     if len(found) != 1:
@@ -103,9 +105,18 @@ def serve(
             key = f" --agent-api-key-env {api_key_env}" if api_key_env else ""
             where = f"--agent-llm hosted_vllm/{endpoint.model} --agent-api-base {endpoint.api_base}{key}"
             typer.echo(f"it answers; for example: harness tau2 run {where} ...", err=True)
-            while server.alive():
-                time.sleep(1.0)
-            raise EngineError(f"vLLM ended: {server.last_words()} (all of it: {path})")
+            for _ in range(MAX_CRASHES + 1):
+                watch = Watch(server)
+                while server.alive():
+                    time.sleep(1.0)
+                watch.stop()
+                words = server.last_words()
+                if not watch.ended_it:
+                    break
+                typer.echo(f"{words}; it is started again at the same address", err=True)
+                server.restart()
+                typer.echo("it answers again", err=True)
+            raise EngineError(f"vLLM ended: {words} (all of it: {path})")
     except KeyboardInterrupt:
         typer.echo("harness serve: stopped", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None

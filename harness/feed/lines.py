@@ -38,8 +38,9 @@ def parse_lines(lines: Iterable[tuple[int, bytes]], path: Path) -> list[RewardVe
     Raises DataError naming the line for anything that is not a valid vector of this version.
     """
     shared: dict[str, tuple[Any, Any]] = {}
+    fields: dict[frozenset[str], set[str]] = {}
     with uncollected():
-        return [_shared(_parse(line, f"{path} line {number}"), shared) for number, line in lines]
+        return [_shared(_parse(line, f"{path} line {number}"), shared, fields) for number, line in lines]
 
 
 def read_vectors(path: Path) -> list[RewardVector]:
@@ -57,9 +58,15 @@ def _parse(line: bytes, where: str) -> RewardVector:
         return parse_vector(json_object(line, where), where)  # raises with a message
 
 
-def _shared(vector: RewardVector, known: dict[str, tuple[Any, Any]]) -> RewardVector:
-    """The vector with the tasks and packages of an equal one before it: they are half of its size, and frozen."""
+def _shared(
+    vector: RewardVector, known: dict[str, tuple[Any, Any]], fields: dict[frozenset[str], set[str]]
+) -> RewardVector:
+    """The vector with the tasks and packages of an equal one before it, and pydantic's sets of the keys that were given: they are
+    most of its size, and nobody changes them, for the records are frozen."""
     provenance = vector.provenance
+    for record in (vector, vector.checkpoint, vector.reference, provenance, *vector.components):
+        given = record.model_fields_set
+        object.__setattr__(record, "__pydantic_fields_set__", fields.setdefault(frozenset(given), given))
     key = f"{provenance.tasks}{provenance.packages}"
     tasks, packages = known.setdefault(key, (provenance.tasks, provenance.packages))
     provenance.__dict__.update(tasks=tasks, packages=packages)

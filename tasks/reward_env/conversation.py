@@ -142,7 +142,7 @@ def _render(
         before, message = conversation.messages[:turn], conversation.messages[turn]
         try:
             whole = text([*before, message])
-            q = text(before, generation_prompt=True) if before else _opening(whole, tokenizer)
+            q = text(before, generation_prompt=True) if before else _opening(whole, text)
             if not whole.startswith(q) and before:
                 # Some generation prompts hold text (`<think>`) that the template leaves out of a finished turn.
                 # q is then the part of the prompt that every finished turn begins with: the turn's header.
@@ -259,10 +259,10 @@ def _check_context(conversation: Conversation, text: Callable[..., str]) -> None
         check("tools", "the tools on offer", 0, before, tools=())
     for position, message in enumerate(before):
         around = before[:position], before[position + 1 :]
-        if message.get("functions"):
-            bare = {key: value for key, value in message.items() if key != "functions"}
-            name = f"the 'functions' of message {position + 1}"
-            check("functions", name, position, [*around[0], bare, *around[1]])
+        for key in ("functions", "tools"):  # Dolci, GLM
+            if message.get(key):
+                bare = {name: value for name, value in message.items() if name != key}
+                check(key, f"the {key!r} of message {position + 1}", position, [*around[0], bare, *around[1]])
         if message["role"] not in ("user", "assistant") and message["content"]:
             other = [*around[0], {**message, "content": MARK}, *around[1]]
             check(message["role"], f"message {position + 1} ({message['role']})", position, other)
@@ -278,10 +278,14 @@ def _shared_beginning(one: str, other: str) -> str:
     return one[: next(differs, min(len(one), len(other)))]
 
 
-def _opening(whole: str, tokenizer: Any) -> str:
-    """q of a conversation that the assistant opens: the BOS token where the template writes one, else empty."""
-    bos = tokenizer.bos_token or ""
-    return bos if bos and whole.startswith(bos) else ""
+def _opening(whole: str, text: Callable[..., str]) -> str:
+    """q of a conversation that the assistant opens: what the template writes before any answer."""
+    question = [{"role": "user", "content": MARK}]
+    header = text(question, generation_prompt=True).removeprefix(text(question))
+    at = whole.find(header) if header else -1
+    if at >= 0:
+        return whole[: at + len(header)]
+    return _shared_beginning(whole, text([{"role": "assistant", "content": MARK}]))
 
 
 def _special_tokens(tokenizer: Any) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ class Entry:
         value = {_ALPACA.get(key, key): item for key, item in found.items() if item is not None and key != "messages"}
         if "messages" in found:
             value["conversations"] = [self._turn(turn, record) for turn in self._turns(record)]
+            self._check_order(value["conversations"], record)
         for key in ("chosen", "rejected"):
             if isinstance(value.get(key), dict):
                 value[key] = self._turn(value[key], record)
@@ -96,6 +97,29 @@ class Entry:
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
             raise DataError(f"{record.where}: {self.columns['messages']!r} must be a list of objects")
         return turns
+
+    def _check_order(self, turns: list[dict[str, Any]], record: Located) -> None:
+        """Refuse what LLaMA-Factory leaves out of training, whole records with turns in another order, or parts of them."""
+        spoken = [turn["from"] for turn in turns]
+        if spoken[:1] == ["system"]:
+            del spoken[0]
+        if self.formatting == "openai":  # results in a row are one there
+            spoken = [
+                name
+                for name, after in zip(spoken, [*spoken[1:], ""], strict=True)
+                if not name == after == "observation"
+            ]
+        speakers = (("human", "observation"), ("gpt", "function_call"))
+        in_turn = all(name in speakers[position % 2] for position, name in enumerate(spoken))
+        if not in_turn or len(spoken) % 2 != self.ranking:
+            raise DataError(
+                f"{record.where}: the turns are {', '.join(spoken)}, and LLaMA-Factory leaves out a record whose questions and "
+                f"answers do not take turns{'' if self.ranking else ', up to an answer'}; correct or remove it"
+            )
+        if any(turn["value"] and turn.get("tool_calls") for turn in turns if self.formatting == "openai"):
+            raise DataError(
+                f"{record.where}: a turn has text beside 'tool_calls', which LLaMA-Factory leaves out; remove one of them"
+            )
 
     def _turn(self, turn: dict[str, Any], record: Located) -> dict[str, Any]:
         role, content = self.tags["role_tag"], self.tags["content_tag"]

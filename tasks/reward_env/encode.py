@@ -50,7 +50,7 @@ def encode(tokenizer: Any, pairs: Sequence[Pair]) -> TokenSet:
     for index, whole, head in zip(with_question, wholes, heads, strict=True):
         contexts[index], responses[index] = head, whole[len(head) :]
         if not responses[index]:
-            responses[index] = tokenizer(split[index].r, add_special_tokens=False)["input_ids"]
+            (responses[index],) = _ids(tokenizer, [split[index].r], special=False)
             n_boundary += 1
     if without:
         if prefix_id is None:
@@ -58,7 +58,7 @@ def encode(tokenizer: Any, pairs: Sequence[Pair]) -> TokenSet:
                 f"pair {pairs[without[0]].id} has an empty q, and the tokenizer has neither a BOS nor an EOS token to stand "
                 "for it; set one in tokenizer_config.json"
             )
-        plain = tokenizer([split[i].r for i in without], add_special_tokens=False, verbose=False)["input_ids"]
+        plain = _ids(tokenizer, [split[i].r for i in without], special=False)
         for index, ids in zip(without, plain, strict=True):
             begins = not pairs[index].q and bool(ids) and ids[0] == prefix_id
             contexts[index], responses[index] = (ids[:1], ids[1:]) if begins else ([prefix_id], ids)
@@ -91,9 +91,22 @@ def _encode_all(tokenizer: Any, texts: list[str], prefix_text: str | None) -> li
         some = [texts[i] for i in chosen]
         around = _around(tokenizer, some[0]) if special else Around([], [])
         by_itself = special and not around.after
-        encoded = tokenizer(some, add_special_tokens=by_itself, verbose=False)["input_ids"]
+        encoded = _ids(tokenizer, some, special=by_itself)
         for i, item in zip(chosen, encoded, strict=True):
             ids[i] = list(item) if by_itself else [*around.before, *item]
+    return ids
+
+
+def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
+    """Ids of texts. Raises CheckpointError for a text that a vocabulary without an unknown token does not have."""
+    try:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
+    except Exception as error:
+        if len(texts) == 1:
+            raise CheckpointError(
+                f"the tokenizer cannot encode {texts[0][:60]!r} ({error}); remove the pair, or give it an unk_token"
+            ) from error
+        return [one for text in texts for one in _ids(tokenizer, [text], special=special)]
     return ids
 
 
@@ -110,8 +123,10 @@ class Around(NamedTuple):
 
 def _around(tokenizer: Any, example: str) -> Around:
     for text in ("a", example):  # a vocabulary without letters has no token for "a"
-        bare = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        full = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+        try:
+            bare, full = (_ids(tokenizer, [text], special=special)[0] for special in (False, True))
+        except CheckpointError:
+            continue
         for start in range(len(full) - len(bare) + 1) if bare else ():
             if full[start : start + len(bare)] == bare:
                 return Around(full[:start], full[start + len(bare) :])

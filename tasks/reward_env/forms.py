@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.core.errors import DataError
 from harness.core.pair import Pair
-from harness.tasks.reward_env.marks import check_record, wanted
+from harness.tasks.reward_env.marks import check_record, snake, wanted
 from harness.tasks.reward_env.message import read_message, text_of
 from harness.tasks.reward_env.reading import TOOLS, Reading, conversation, other_system
 from harness.tasks.reward_env.records import Located, parse_json
@@ -29,6 +29,11 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 _PREFERENCE = (("preferred_output", "non_preferred_output"), ("chosen_messages", "rejected_messages"))
 """Other names of `chosen` and `rejected`: OpenAI's, LLaMA-Factory's."""
+_REJECTED = ("rejected_response", "rejected_messages")
+"""The answer that ms-swift compares with the last one of a conversation."""
+_OTHER_REJECTED = re.compile(
+    r"(rejected|dispreferred|non_preferred|negative)_(outputs?|answers?|completions?|messages?|texts?|responses?|conversations?)"
+)
 
 
 def recognise(record: Located) -> str:
@@ -84,6 +89,13 @@ def _check_alone(record: Located) -> None:
     given = [
         key for key in KEYS["preference"] if isinstance(record.value.get(key), str | list | dict) and record.value[key]
     ]
+    other = [key for key, value in record.value.items() if value and isinstance(value, str | list | dict)]
+    other = [key for key in other if key not in _REJECTED and _OTHER_REJECTED.fullmatch(snake(key))]
+    if other and not _is_preference(record):
+        raise DataError(
+            f"{record.where}: {other[0]!r} looks like the answer that is not wanted, and with what it is compared is not clear; "
+            "give both as 'chosen' and 'rejected', or remove the key"
+        )
     if len(given) == 1 and str(record.value[given[0]]).strip().lower() not in ("true", "false", "0", "1"):
         raise DataError(
             f"{record.where}: {given[0]!r} stands without its counterpart, so what is compared is not clear; give both, or "
@@ -122,34 +134,33 @@ def _pair(record: Located, index: int, question: str, answer: str) -> Reading:
 
 def _messages(record: Located, index: int) -> Reading:
     """OpenAI: {"messages": [{"role", "content", "tool_calls"?}], "tools"?}; also as JSON text (Toucan)."""
-    turns = _turns(record, "messages")
-    if record.value.get("rejected_messages") is not None:  # ms-swift
-        rejected = _list(record.value["rejected_messages"], record, "rejected_messages")
-        return replace(conversation(record, index, turns, first=_shared(turns, rejected)), n_rejected=1)
-    if record.value.get("rejected_response") is not None:  # ms-swift: the last answer is the chosen one
-        return replace(conversation(record, index, turns, last=True), n_rejected=1)
-    return conversation(record, index, turns, last=wanted(record) is not None)
+    return _judged(record, index, _turns(record, "messages"))
 
 
 def _sharegpt(record: Located, index: int) -> Reading:
     """ShareGPT: {"conversations": [{"from", "value"} or {"role", "content"}, ...], "system"?, "tools"?}."""
-    return conversation(record, index, _turns(record, "conversations"), last=wanted(record) is not None)
+    return _judged(record, index, _turns(record, "conversations"))
 
 
 def _alpaca(record: Located, index: int) -> Reading:
     """Alpaca: {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], ...]}."""
     answer = _answer(record.value.get("output"), record, "output")
-    turns = [*_instruction(record, ("instruction", "input")), {"role": "assistant", "content": answer}]
-    return conversation(record, index, turns, last=wanted(record) is not None)
+    return _judged(
+        record, index, [*_instruction(record, ("instruction", "input")), {"role": "assistant", "content": answer}]
+    )
 
 
 def _query(record: Located, index: int) -> Reading:
     """ms-swift: {"query", "response", "system"?, "history"?}."""
     answer = _answer(record.value.get("response"), record, "response")
-    turns = [*_instruction(record, ("query",)), {"role": "assistant", "content": answer}]
-    if record.value.get("rejected_response") is not None:
-        return replace(conversation(record, index, turns, last=True), n_rejected=1)
-    return conversation(record, index, turns, last=wanted(record) is not None)
+    return _judged(record, index, [*_instruction(record, ("query",)), {"role": "assistant", "content": answer}])
+
+
+def _judged(record: Located, index: int, turns: list[dict[str, Any]]) -> Reading:
+    """A conversation, of which the last answer alone is scored where it is judged: beside a rejected one (ms-swift), or as wanted."""
+    rejected = any(record.value.get(key) is not None for key in _REJECTED)
+    reading = conversation(record, index, turns, last=rejected or wanted(record) is not None)
+    return replace(reading, n_rejected=1) if rejected else reading
 
 
 def _completion(record: Located, index: int) -> Reading:
@@ -232,7 +243,8 @@ def _unpacked(value: Any, record: Located, key: str) -> Any:
 
 
 def _is_answer(turn: dict[str, Any], record: Located) -> bool:
-    return bool(read_message(turn, record.where)["role"] == "assistant")
+    speaker: dict[str, Any] = {key: turn[key] for key in ("role", "from") if key in turn}
+    return bool(read_message({**speaker, "content": [], "value": []}, record.where)["role"] == "assistant")
 
 
 def _shared(chosen: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> int:

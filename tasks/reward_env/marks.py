@@ -91,6 +91,8 @@ MEDIA = (
     *("images", "image", "videos", "video", "audios", "audio", "image_url", "image_path", "image_paths", "video_path"),
     *("audio_path", "pixel_values"),
 )
+_OF_AN_ANSWER = re.compile(r"^(rejected|chosen|positive|negative|ref|input|prompt)_")
+"""What stands before MEDIA where they go with one of two answers, or with the question."""
 TOKEN_MASKS = ("loss_mask", "loss_masks", "mask", "masks", "assistant_masks", "completion_mask", "labels_mask")
 _WORD = re.compile(
     r"(un|non|de)?mask(s|ed|ing)?|(un|non|pre)?train(s|ed|ing|able)?|loss(es)?|weight(s|ed|ing)?|(un)?supervis(e|ed|ion)"
@@ -198,16 +200,22 @@ def _check_question(turn: dict[str, Any], where: str) -> None:
 def check_record(record: Located) -> None:
     """Refuse a record with keys for what is not supported: media, masks of tokens, options of a template. Raises DataError."""
     where, value = record
-    for key in MEDIA:
-        if value.get(key):
+    for key, held in value.items():
+        if held and (
+            _OF_AN_ANSWER.sub("", snake(key)) in MEDIA
+            or (key == "objects" and isinstance(held, dict) and "bbox" in held)
+        ):
             raise DataError(
                 f"{where}: {key!r} is not empty; images, video and audio are not scored, so remove the record"
             )
-    for key in TOKEN_MASKS:
-        mask = value.get(key)
-        if isinstance(mask, list) and mask:
+    for key, mask in value.items():
+        if key in TOKEN_MASKS and isinstance(mask, list) and mask:
             raise DataError(
                 f"{where}: {key!r} is a list beside the turns; write 'weight': 0 or 1 into the turns instead"
+            )
+        if key not in TOKEN_MASKS and _marks_turns(snake(key), mask):
+            raise DataError(
+                f"{where}: {key!r} looks like a list of the turns that are trained; write 'weight': 0 or 1 into the turns instead"
             )
     for role in _names(value.get("mask")):
         if role.lower() in ("assistant", "gpt", "model", "chatgpt"):
@@ -223,6 +231,10 @@ def check_record(record: Located) -> None:
                 f"{where}: {key!r} is {mark!r}, which looks like an answer that is not wanted; write 'label': false, or remove "
                 "the key"
             )
+        if _last_alone(name) and _says(mark, True):
+            raise DataError(
+                f"{where}: {key!r} is {mark!r}, so the last answer alone is trained; write 'weight': 0 into the turns before it"
+            )
         if name in ON_INPUT and _says(mark, True, number=True):
             raise DataError(f"{where}: {key!r} is true, but only answers are scored, not questions; remove the key")
     if value.get("type") in ("VALUE_TO_TEXT", "TEXT_TO_VALUE"):
@@ -234,6 +246,23 @@ def check_record(record: Located) -> None:
             raise DataError(
                 f"{where}: {key!r} sets the chat template, which is not applied here; set chat_template in the spec"
             )
+
+
+def _marks_turns(name: str, value: Any) -> bool:
+    """Whether a list beside the turns may name those that are trained, or say yes or no to each."""
+    if not isinstance(value, list) or not value or not any(map(_WORD.fullmatch, name.split("_"))):
+        return False
+    if _MEASURED & set(name.split("_")):
+        return False
+    return all(isinstance(one, int) or (isinstance(one, float) and one in (0, 1)) for one in value)
+
+
+def _last_alone(name: str) -> bool:
+    """Whether a key of a record may say that the answers before the last are context (`mask_history`, `last_turn_only`)."""
+    words = set(name.split("_"))
+    if "history" in words:
+        return bool(words & {"mask", "masked", "ignore"})
+    return bool(words & {"last", "final"} and words & {"only", "train", "trained", "loss", "supervise", "supervised"})
 
 
 def _says(mark: Any, yes: bool, *, number: bool = False) -> bool:

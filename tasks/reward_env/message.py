@@ -23,10 +23,16 @@ SHAREGPT_ROLES = {
     "system": "system",
     "tool": "tool",
     "observation": "tool",
+    "observations": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
     "function_call": "assistant",
+    "tool_call": "assistant",
 }
-ROLES = ("system", "developer", "user", "assistant", "tool")
+CALLS = ("function_call", "tool_call")
+"""Roles whose content is the JSON of a call, a part of the assistant's turn that they stand in (LLaMA-Factory, ms-swift)."""
+ROLES = ("system", "developer", "user", "assistant", "tool", "environment")
+"""The last one is open-instruct's of what calls gave; templates print it as it stands."""
 _ALIASES = {**{role: role for role in ROLES}, **SHAREGPT_ROLES, "function": "tool"}
 
 REASONING = (
@@ -107,12 +113,20 @@ def read_message(turn: dict[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
     name = role.lower()
     content = turn.get("content") if turn.get("content") is not None else turn.get("value")
-    if name == "function_call" and isinstance(content, str):
-        kept = {key: value for key, value in turn.items() if key not in ("weight", "value")}
-        return _finished(_before_call(kept, content, where), _ALIASES[name], where)
+    if name in CALLS:
+        kept = {key: value for key, value in turn.items() if key not in ("weight", "value", "content")}
+        return _finished(_call_turn(kept, content, where), _ALIASES[name], where)
+    if name == "tool_response" and isinstance(content, dict | list):  # ms-swift shows it so
+        content = json.dumps(content, ensure_ascii=False)
     from_value = turn.get("content") is None
     clean = {key: value for key, value in turn.items() if key != "weight" and not (from_value and key == "value")}
     return _finished({**clean, "content": content}, _ALIASES[name], where)
+
+
+def is_call_turn(turn: dict[str, Any]) -> bool:
+    """Whether a turn has a role that says it is a call, which stands with the text before it in one answer."""
+    name = turn.get("role") if turn.get("role") is not None else turn.get("from")
+    return isinstance(name, str) and name.lower() in CALLS
 
 
 def _speaker(name: Any) -> Any:
@@ -124,20 +138,25 @@ def _from_sharegpt(turn: dict[str, Any], where: str) -> dict[str, Any]:
     if value is None and (turn.get("content") is not None or turn.get("tool_calls")):
         value = turn.get("content") or ""
     name = speaker.lower() if isinstance(speaker, str) else None
-    if name not in SHAREGPT_ROLES or not isinstance(value, str | list):
+    if name not in SHAREGPT_ROLES or not isinstance(value, str | list | dict):
         raise DataError(
             f"{where}: a ShareGPT turn needs 'from' ({', '.join(SHAREGPT_ROLES)}) and a text 'value', found from={speaker!r}"
         )
     kept = {
         key: turn[key] for key in (*answer_parts(turn), "functions", "tool_calls", "function_call") if turn.get(key)
     }
-    if name == "function_call" and isinstance(value, str):
-        return _finished(_before_call(kept, value, where), "assistant", where)
+    if name in CALLS:
+        return _finished(_call_turn(kept, value, where), "assistant", where)
     return _finished({**kept, "content": value}, SHAREGPT_ROLES[name], where)
 
 
-def _before_call(kept: dict[str, Any], value: str, where: str) -> dict[str, Any]:
-    """A `function_call` turn: JSON of one call or several, and the text before it as content."""
+def _call_turn(kept: dict[str, Any], value: Any, where: str) -> dict[str, Any]:
+    """A turn of the role `function_call` or `tool_call`: a call, or JSON of one or several, and what is thought or said
+    before it as content."""
+    if isinstance(value, dict):
+        return {**kept, "content": "", "tool_calls": [value]}
+    if not isinstance(value, str):
+        return {**kept, "content": value}
     text = value.strip()
     begins = [index for index, character in enumerate(text) if character in "{["]
     for begin in begins if text[:1] not in ("{", "[") else []:

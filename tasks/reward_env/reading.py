@@ -9,8 +9,9 @@ from typing import Any
 from harness.core.errors import DataError
 from harness.core.pair import Pair
 from harness.tasks.reward_env.conversation import Conversation
+from harness.tasks.reward_env.joined import join, results_apart
 from harness.tasks.reward_env.marks import snake, trained, wanted
-from harness.tasks.reward_env.message import answer_parts, read_message, text_of
+from harness.tasks.reward_env.message import answer_parts, is_call_turn, read_message, text_of
 from harness.tasks.reward_env.records import Located, parse_json
 
 _SYSTEM = re.compile(
@@ -34,12 +35,15 @@ def conversation(
     record: Located, index: int, turns: list[dict[str, Any]], *, first: int = 0, last: bool = False
 ) -> Reading:
     """The answers from turn `first` on, or the last one alone, without those that the data mask. Raises DataError."""
+    turns, first = results_apart(turns, first)
     messages = [read_message(turn, record.where) for turn in turns]
     marks = [
         trained(turn, record.where, answer=message["role"] == "assistant")
         for turn, message in zip(turns, messages, strict=True)
     ]
     _check_labels(record, turns, messages)
+    messages, marks, places = join(record.where, turns, messages, marks)
+    first = places[first] if first < len(places) else len(messages)
     system = record.value.get("system")
     if isinstance(system, list):
         system = text_of(system, record.where)
@@ -59,6 +63,11 @@ def conversation(
     every = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
     answers = [position for position in every if position >= first]
     if last and answers:
+        if any(marks[position] for position in answers[:-1]):
+            raise DataError(
+                f"{record.where}: a turn before the last answer is marked as trained, and of judged data the last answer is "
+                "scored; remove the mark"
+            )
         if answers[-1] != len(messages) - 1:
             raise DataError(
                 f"{record.where}: the last turn is no answer, so which one is judged is not clear; remove what follows"
@@ -76,7 +85,7 @@ def conversation(
         id=str(index if identity is None else identity),
         where=record.where,
         messages=tuple(messages),
-        tools=_tools(record),
+        tools=_tools(record, bare=any(map(is_call_turn, turns))),
         answers=None if kept == every else tuple(kept),
     )
     return Reading(item=conversation if kept else None, n_masked=len(answers) - len(kept))
@@ -97,7 +106,9 @@ def _check_labels(record: Located, turns: list[dict[str, Any]], messages: list[d
             raise DataError(f"{record.where}: a turn is marked as not wanted; write 'weight': 0 to have it as context")
 
 
-def _tools(record: Located) -> tuple[dict[str, Any], ...]:
+def _tools(record: Located, *, bare: bool) -> tuple[dict[str, Any], ...]:
+    """The tools on offer. `bare`: LLaMA-Factory and ms-swift show a function without its shell in one, and this record is
+    theirs; elsewhere it goes to the template as it stands."""
     key = next((key for key in TOOLS if record.value.get(key)), None)
     if key is None:
         return ()
@@ -109,6 +120,7 @@ def _tools(record: Located) -> tuple[dict[str, Any], ...]:
         tools = [parse_json(tool, where) if isinstance(tool, str) else tool for tool in tools]
     if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
         raise DataError(f"{where} must be a list of tool schemas")
-    if key == "functions":
+    text_beside_turns = key == "tools" and isinstance(record.value[key], str) and "messages" not in record.value
+    if key == "functions" or bare or text_beside_turns:
         tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
     return tuple(tools)

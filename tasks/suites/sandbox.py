@@ -1,9 +1,12 @@
 """Runs one Python program that a model wrote: in a process of its own with limits on time and memory, without network,
 without other processes, and with nothing to write to but a temporary folder. Linux only; knows no benchmark.
 
-The kernel enforces the limits, which sandbox_child.py sets. Whether a program passed is read from /proc, never from what its
-process says. Meant for programs that are wrong, that do damage by accident, or that cheat in Python; against attacks in machine
-code, or on the interpreter's memory through ctypes, a container or a virtual machine is needed.
+What holds is enforced by the kernel from sandbox_child.py. That a program passed is seen from here, in the kernel's account of its
+process, and never believed of the process itself. A program and its tests share one process (the tests call the program's functions
+with objects of any kind), and libraries that programs may use (numpy, pandas, scipy) give out ctypes and raw memory. So in machine
+code, or by writing into the interpreter's memory, a program can do to its process whatever it likes, and no secret in it is one. What is
+left is a second process: each program that passed runs once more with an assertion at its end that never holds, and where
+it passes that too, it has not passed. A program that overwrites the one test it knows, and leaves that assertion alone, is not found.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -30,6 +33,7 @@ from harness.core.errors import SpecError
 CHILD = Path(__file__).with_name("sandbox_child.py")
 TIME_S = 3.0
 """Seconds a program may run, as `code_eval` gives it."""
+FORGED = "it tried to write its own verdict"
 START_S = 20.0
 """Seconds for the interpreter to start and the verdict to come back, on a busy machine."""
 MEMORY_BYTES = 2**31
@@ -40,6 +44,8 @@ OUTPUT_BYTES = 2**20
 """How much of a program's output is kept."""
 FILES = 1000
 """Files and folders that a program may make."""
+NEVER_MET = "\nassert 0 == 1\n"
+"""Ends a program so that it cannot pass; a condition that the compiler does not decide."""
 READ = {"x86_64": 0, "aarch64": 63}
 """Number of the system call `read`."""
 FIRST_S, LONGEST_S = 0.001, 0.02
@@ -81,7 +87,13 @@ def run_program(
     refusal = protection().refusal
     if refusal:
         raise SpecError(refusal)
-    return _run(program, time_s=time_s, memory_bytes=memory_bytes, writable=writable, as_main=as_main, files=files)
+    run = partial(_run, memory_bytes=memory_bytes, writable=writable, as_main=as_main, files=files)
+    begun = time.monotonic()
+    ran = run(program, time_s=time_s)
+    again_s = min(time_s, 1 + 2 * (time.monotonic() - begun))
+    if ran.passed and run(program + NEVER_MET, time_s=again_s).passed:
+        return replace(ran, passed=False, reason=FORGED)
+    return ran
 
 
 class Waiting(NamedTuple):
@@ -143,7 +155,7 @@ def _run_in(folder: str, printed: IO[bytes] | None, job: dict[str, Any]) -> Ran:
         if isinstance(after, Ran):
             return after
         if (after.stack, after.code) != (before.stack, before.code):
-            return Ran(passed=False, reason="it tried to write its own verdict")
+            return Ran(passed=False, reason=FORGED)
         return Ran(passed=True)
 
 

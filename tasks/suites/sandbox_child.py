@@ -6,6 +6,7 @@ the program can change anything in this process: sandbox.py determines that from
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import json
 import operator
@@ -192,6 +193,10 @@ def main() -> None:
     limit(job["memory_bytes"], job["time_s"])
     contain(job["folder"])
     signal.signal(signal.SIGALRM, out_of_time)
+    # The C library waits elsewhere in its code once a process has had a second thread, so there is one from the beginning.
+    held = _thread.allocate_lock()
+    held.acquire()
+    _thread.start_new_thread(held.acquire, ())
     steps: tuple[partial[Any], ...] = (
         partial(os.read, control, 1),
         partial(signal.setitimer, signal.ITIMER_REAL, job["time_s"]),

@@ -136,6 +136,14 @@ def test_show_prints_a_row_per_vector_with_value_and_standard_error(folder: Path
     assert captured.err == ""  # a first step never has a z: that is no warning
 
 
+def test_show_has_the_last_vectors_unless_asked_for_all(tmp_path: Path, capsys: Capture) -> None:
+    write(feed(*({"code": -float(n), "prose": -1.0} for n in range(45))), tmp_path / "rewards.jsonl")
+    assert run(["show", str(tmp_path)]) == run(["show", str(tmp_path), "--all"]) == EXIT_OK
+    out = capsys.readouterr().out
+    assert out.count("of 45 vectors; --all shows every one") == 1
+    assert out.startswith("the last 40 of 45 vectors") and out.count(" 440 ") == 2 and out.count(" 0 ") == 1
+
+
 def test_show_prints_a_gain_with_its_error_and_tells_learned_from_forgotten(tmp_path: Path, capsys: Capture) -> None:
     before = vector({"code": -3.0, "prose": -2.0, "sums": -1.0})
     after = vector({"code": -2.5, "prose": -2.25, "sums": -1.01}, step=10, history=[before])

@@ -34,6 +34,18 @@ def test_a_feed_reads_as_typed_records_from_its_file_or_its_folder(tmp_path: Pat
     assert isinstance(read_feed(path)[0], RewardVector)
 
 
+def test_what_vectors_have_in_common_is_held_once(tmp_path: Path) -> None:
+    """Half of a long feed's memory and more."""
+    one, other, _ = read_feed(write(feed(*ROWS), tmp_path / "rewards.jsonl"))
+    assert one.provenance.tasks is other.provenance.tasks
+    assert one.components[0].model_fields_set is other.components[1].model_fields_set
+    changed = one.model_copy(update={"gain": 1.0, "scalar": 2.0})
+    assert changed.model_dump(exclude_unset=True).keys() == one.model_dump(exclude_unset=True).keys() | {
+        "gain",
+        "scalar",
+    }
+
+
 def test_a_feed_is_a_sequence() -> None:
     whole = feed(*ROWS)
     assert len(whole) == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from harness.core.digest import digest_bytes
@@ -18,6 +20,8 @@ TEXTS = (
     "",
 )
 """Texts whose ids tell tokenizers apart; a text with each tokenizer's own special tokens is added."""
+UNREADABLE = [-1]
+"""In the place of the ids of a text that a tokenizer cannot encode."""
 
 
 def probe_ids(tokenizer: Any) -> list[list[int]]:
@@ -25,10 +29,19 @@ def probe_ids(tokenizer: Any) -> list[list[int]]:
     special = "".join(f"a{token}b {token} " for token in _special_tokens(tokenizer))
     texts = [text for text in (*TEXTS, special) if text]
     return [
-        list(tokenizer(text, add_special_tokens=added, verbose=False)["input_ids"])
+        _ids(partial(tokenizer, text, add_special_tokens=added, verbose=False))
         for added in (True, False)
         for text in texts
     ]
+
+
+def _ids(encode: Callable[[], Any]) -> list[int]:
+    """The ids; UNREADABLE where a vocabulary without an unknown token lacks a part of the text."""
+    try:
+        encoded = encode()
+    except Exception:  # noqa: BLE001 - the backend raises the plain class
+        return UNREADABLE
+    return list(encoded["input_ids"] if hasattr(encoded, "keys") else encoded.ids)
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
@@ -71,7 +84,7 @@ def _backend_ids(tokenizer: Any, core: str) -> list[list[int]]:
     alone = Tokenizer.from_str(core)
     special = "".join(f"a{token}b {token} " for token in _special_tokens(tokenizer))
     texts = [text for text in (*TEXTS, special) if text]
-    return [alone.encode(text, add_special_tokens=added).ids for added in (True, False) for text in texts]
+    return [_ids(partial(alone.encode, text, add_special_tokens=added)) for added in (True, False) for text in texts]
 
 
 def _special_tokens(tokenizer: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.core.serving import Servable, ServeSettings
 from harness.engines.vllm.command import Launch, rank_room
 from harness.engines.vllm.layout import adapter_rank, saved_dtype
-from harness.engines.vllm.loadable import check_loadable
+from harness.engines.vllm.loadable import check_length, check_loadable
 
 NAME = "checkpoint"
 """What requests call the full model on a managed server; an adapter has a name of its own."""
@@ -24,9 +24,10 @@ def launch_for(
 ) -> Launch:
     """How a server of this checkpoint is started: with `dtype` auto in the saved type, and with room for its adapter.
 
-    Raises CheckpointError for an adapter that vLLM cannot load.
+    Raises CheckpointError for an adapter that vLLM cannot load, or a context that the model does not have.
     """
     check_loadable(wanted)
+    check_length(wanted.model, settings)
     rank = None if wanted.adapter is None else rank_room(adapter_rank(wanted.adapter))
     chosen = saved_dtype(wanted.model) if dtype == "auto" else dtype
     return Launch(

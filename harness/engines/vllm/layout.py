@@ -66,6 +66,21 @@ def own_length(folder: Path) -> int | None:
     return None
 
 
+def is_stretched(folder: Path) -> bool:
+    """Whether a model's positions are scaled for texts longer than it was trained on."""
+    config = read_json(folder / "config.json")
+    inner = config.get("text_config")
+    scalings = [
+        part.get(key)
+        for part in (config, inner)
+        if isinstance(part, dict)
+        for key in ("rope_scaling", "rope_parameters")
+    ]
+    return any(
+        isinstance(one, dict) and one.get("rope_type", one.get("type", "default")) != "default" for one in scalings
+    )
+
+
 def cut_length(folder: Path, length: int | None) -> int | None:
     """The tokens of a model's own context if a server's `length` is less; else None."""
     own = own_length(folder)

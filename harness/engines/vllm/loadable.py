@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from harness.core.errors import CheckpointError
-from harness.core.serving import Servable
+from harness.core.serving import Servable, ServeSettings
 from harness.engines.vllm.command import rank_room
-from harness.engines.vllm.layout import adapter_rank, read_json
+from harness.engines.vllm.layout import adapter_rank, is_stretched, own_length, read_json
 
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Initialisations of a LoRA adapter that do not change its base, so that a saved one is a plain adapter."""
@@ -46,6 +47,23 @@ def check_adapter(folder: Path) -> None:
     needed = adapter_rank(folder)
     if rank_room(needed) is None:
         raise CheckpointError(f"{folder}: vLLM serves no adapters of rank {needed}; merge it into its base")
+
+
+LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""vLLM's variable for those who want more than a model has."""
+
+
+def check_length(model: Path, settings: ServeSettings) -> None:
+    """Refuse a context that is longer than the model's own, as vLLM does once it is up. Raises CheckpointError."""
+    asked = settings.max_model_len
+    if asked is None or settings.env.get(LONGER, os.environ.get(LONGER, "0")) not in ("0", ""):
+        return
+    own = own_length(model)
+    if own is None or asked <= own or is_stretched(model):
+        return
+    raise CheckpointError(
+        f"serve.max_model_len is {asked}, and {model} has a context of {own} tokens by its configuration; give {own} or less"
+    )
 
 
 def check_loadable(wanted: Servable) -> None:

@@ -9,7 +9,16 @@ TAIL = 200_000
 """Bytes from the end that are read for a cause."""
 PREFIX = re.compile(r"^\s*(\(.*?pid=\d+\)\s*)?((ERROR|CRITICAL)\s+\S+\s+\S+\s+\[[^\]]*\]\s*)?")
 ERROR = re.compile(r"^([A-Za-z_][\w.]*(Error|Exception|Exit|NotFound\w*)):\s*(.+)$|^vllm( serve)?: error: (.+)$")
-DETAIL = re.compile(r"^\s*(Value error|Assertion failed), (.+?)( \[type=.*)?$")
+BARE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit)$")
+"""An error without a message, as of an assertion: the line of code that raised it is what it says."""
+FRAME = re.compile(r"^\s*(File \".*|[\^~\s]*)$")
+GOES_ON = 4
+"""Lines that are taken of a message whose first one ends with a colon."""
+DETAIL = re.compile(
+    r"^\s*(?:(?:Value error|Assertion failed), )?(.+?) \[type=.*$|^\s*(?:Value error|Assertion failed), (.+)$"
+)
+FIELD = re.compile(r"^[\w.]+$")
+"""Of an error of pydantic: what is wrong, and the line before it, which names the option."""
 ECHOES = (
     "Engine core initialization failed",
     "EngineCore encountered an issue",
@@ -66,16 +75,23 @@ def telling_lines(text: str, *, most: int = 2) -> list[str]:
     found: list[str] = []
     echoes: list[str] = []
     pending: str | None = None
-    for raw in text.splitlines():
-        line = PREFIX.sub("", raw).rstrip()
+    lines = [PREFIX.sub("", raw).rstrip() for raw in text.splitlines()]
+    for number, line in enumerate(lines):
         detail = DETAIL.match(line)
         if detail and pending is not None:
-            found.append(LISTING.sub("", f"{pending}: {detail.group(2)}")[:300])
+            words = LISTING.sub("", f"{detail.group(1) or detail.group(2)}")
+            option = f"{lines[number - 1]}: " if FIELD.match(lines[number - 1]) else ""
+            found.append(f"{pending}: {option}{words}"[:300])
             pending = None
             continue
-        match = ERROR.match(line)
-        if match is None:
+        if BARE.match(line):
+            code = next((one.strip() for one in reversed(lines[:number]) if not FRAME.match(one)), "")
+            found.append(f"{line} ({code})"[:300] if code else line)
             continue
+        if ERROR.match(line) is None:
+            continue
+        if line.endswith(":"):
+            line = " ".join([line, *(more.strip() for more in lines[number + 1 : number + 1 + GOES_ON])]).rstrip()
         words = LISTING.sub("", line)[:300]
         if any(echo in line for echo in ECHOES):
             echoes.append(words)

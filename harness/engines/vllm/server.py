@@ -31,6 +31,7 @@ TRIES = 3
 """Starts on another free port, if the chosen one was taken in the meantime."""
 DYING_S = 6.0
 """Seconds that a broken server takes, at most, to notice and exit."""
+ENDED_BY_US = "was ended by the harness"
 HUNG_S = 30.0
 """Seconds without an answer to /health after which a running server counts as dead."""
 
@@ -127,6 +128,12 @@ class VllmServer:
                 raise
         raise EngineError(f"vLLM found no port for {self.model}; see {self.log}")
 
+    def restart(self) -> Endpoint:
+        """End what is left of it and start it again where it answered. Raises what `start` raises."""
+        self._port = int(self.endpoint.api_base.removesuffix("/v1").rpartition(":")[2])
+        self.stop(drain=False)
+        return self.start()
+
     def alive(self) -> bool:
         """Whether the process runs and answers. A busy server is given time."""
         deadline = time.monotonic() + HUNG_S
@@ -154,8 +161,10 @@ class VllmServer:
         self._given_up.set()
 
     def last_words(self) -> str:
-        """Why it ended, according to its log."""
-        return explain(tail(self.log, start=self._log_start))
+        """Why it ended, as its log has it, and the signal where it was one."""
+        code = self._process.exit_code() if self._process is not None else None
+        words = explain(tail(self.log, start=self._log_start))
+        return words if ENDED_BY_US in words else words + _ended_by(code)
 
     def __enter__(self) -> Self:
         self.start()
@@ -275,10 +284,11 @@ class VllmServer:
 
 def _ended_by(code: int | None) -> str:
     """The signal that ended a command, in words, where its exit code says so."""
-    if code is None or code <= 128:
+    number = 0 if code is None else -code if code < 0 else code - 128
+    if number <= 0:
         return ""
-    hint = ", as the system does when memory runs out" if code == 128 + signal.SIGKILL else ""
-    return f"; it was ended by signal {code - 128}{hint}"
+    hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
+    return f"; it was ended by signal {number}{hint}"
 
 
 NOT_FINITE = (

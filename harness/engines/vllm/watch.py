@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness.core.errors import EngineError
 from harness.engines.vllm.api import NoAnswerError
-from harness.engines.vllm.server import VllmServer
+from harness.engines.vllm.server import ENDED_BY_US, VllmServer
 
 EVERY_S = 3.0
 ANSWER_S = 10.0
@@ -38,6 +38,7 @@ class Watch:
         self._every_s, self._answer_s, self._stuck_s = every_s, answer_s, stuck_s
         self._over = threading.Event()
         self._held = 0
+        self.ended_it = False
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
@@ -87,8 +88,9 @@ class Watch:
                 return
 
     def _end(self, why: str) -> None:
+        self.ended_it = True
         with contextlib.suppress(OSError), self._server.log.open("a") as log:
-            log.write(f"\nEngineError: the engine hangs and was ended by the harness: {why}\n")
+            log.write(f"\nEngineError: the engine hangs and {ENDED_BY_US}: {why}\n")
         for pid in self._server.pids():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)

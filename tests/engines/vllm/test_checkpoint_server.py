@@ -232,6 +232,21 @@ def test_a_checkpoint_that_our_own_loader_refuses_costs_no_start(make: Make, tmp
     assert not (tmp_path / "logs").exists()
 
 
+def test_a_context_that_the_model_does_not_have_costs_no_start(make: Make, tmp_path: Path) -> None:
+    wanted = full(tmp_path, "a", 1)
+    config = json.loads((wanted.model / "config.json").read_text())
+    (wanted.model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    with pytest.raises(CheckpointError, match=r"serve.max_model_len is 65, and .* has a context of 64 tokens"):
+        make(max_model_len=65).endpoint(wanted)
+    assert not (tmp_path / "logs").exists()
+    assert (
+        make(max_model_len=65, env={"FAKE": "{}", "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}).endpoint(wanted).how == "start"
+    )
+    stretched = {"max_position_embeddings": 16, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}
+    (wanted.model / "config.json").write_text(json.dumps({**config, **stretched}))
+    assert make(max_model_len=64).endpoint(wanted).how == "start", "how far, vLLM says"
+
+
 def until_dead(server: CheckpointServer) -> None:
     deadline = time.monotonic() + 40
     while server.pids():

@@ -20,9 +20,26 @@ PYDANTIC = """(APIServer pid=9) Traceback (most recent call last):
 (APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
 (APIServer pid=9)   Value error, User-specified max_model_len (99999) is greater than the derived max_model_len [type=value_error, input_value=..]
 """
+OPTION = """(APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 2 validation errors for SchedulerConfig
+(APIServer pid=9) max_num_seqs
+(APIServer pid=9)   Input should be greater than or equal to 1 [type=greater_than_equal, input_value=0, input_type=int]
+(APIServer pid=9)     For further information visit https://example.org
+"""
 ODD = """\
 (APIServer pid=9) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
 (APIServer pid=9)   Value error, Model architectures ['Odd'] are not supported for now. Supported architectures: dict_keys(['A', 'B']) [type=value_error, input_value=..]
+"""
+ASSERTED = """\
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120]   File "/x/worker.py", line 7, in load
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120]     assert size == 16
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120]            ^^^^^^^^^^
+(EngineCore pid=12) ERROR 11-21 03:03:12 [core.py:1120] AssertionError
+(APIServer pid=11) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+GOES_ON = """\
+(APIServer pid=1) ValueError: Couldn't instantiate the tokenizer from one of:
+(APIServer pid=1) (1) a file,
+(APIServer pid=1) (2) a slow tokenizer.
 """
 
 
@@ -36,11 +53,14 @@ ODD = """\
             "VLLM_CPU_KVCACHE_SPACE, in serve.env",
         ),
         (PYDANTIC, "max_model_len (99999)", "smaller serve.max_model_len"),
+        (OPTION, "ValidationError: max_num_seqs: Input should be greater than or equal to 1", ""),
         (ODD, "ValidationError: Model architectures ['Odd'] are not supported for now;", "newer vLLM"),
         ("OSError: [Errno 98] Address already in use\n", "Address already in use", "another port"),
         ("vllm: error: unrecognized arguments: --odd\n", "--odd", "serve.args"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to\n", "out of memory", "--tensor-parallel-size"),
         ("(Worker pid=3) SafetensorError: header too large\n", "header too large", ""),
+        (ASSERTED, "AssertionError (assert size == 16)", ""),
+        (GOES_ON, "from one of: (1) a file, (2) a slow tokenizer.", ""),
         ("INFO all is well\nand then nothing\n", "and then nothing", ""),
         ("", "it said nothing", ""),
     ],

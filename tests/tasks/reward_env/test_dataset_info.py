@@ -103,6 +103,50 @@ def test_messages_of_other_words_with_calls_and_marks(tmp_path: Path, formatting
     assert last[1] == "There." and said("assistant", "Wrong.") in last[0]
 
 
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        (["user"], "the turns are human, and"),
+        (["user", "assistant", "user"], "the turns are human, gpt, human, and"),
+        (["assistant", "user", "assistant"], "the turns are gpt, human, gpt, and"),
+        (["user", "user", "assistant"], "the turns are human, human, gpt, and"),
+        (["user", "assistant", "system", "assistant"], "the turns are human, gpt, system, gpt, and"),
+    ],
+)
+@pytest.mark.parametrize("formatting", ["sharegpt", "openai"])
+def test_a_record_that_llama_factory_leaves_out_is_refused(
+    tmp_path: Path, roles: list[str], words: str, formatting: str
+) -> None:
+    entry = {"formatting": formatting, "columns": {"messages": "messages"}, "tags": OPENAI}
+    messages = [{"role": role, "content": "Hi"} for role in roles]
+    path = described(tmp_path, entry, {"messages": messages})
+    assert f"item 1: {words} LLaMA-Factory leaves out a record" in fault(path)
+    whole = [{"role": "system", "content": "S"}, *({"role": r, "content": r} for r in ("user", "assistant"))]
+    assert answers(described(tmp_path, entry, {"messages": whole})) == [
+        (said("system", "S") + said("user", "user"), "assistant")
+    ]
+
+
+def test_results_in_a_row_and_text_beside_calls_are_as_llama_factory_has_them(tmp_path: Path) -> None:
+    call = {"function": {"name": "lookup", "arguments": {}}}
+    messages = [
+        {"role": "user", "content": "Find"},
+        {"role": "assistant", "content": "", "tool_calls": [call, call]},
+        {"role": "tool", "content": "a"},
+        {"role": "tool", "content": "b"},
+        {"role": "assistant", "content": "There."},
+    ]
+    entry = {"formatting": "openai", "columns": {"messages": "messages"}, "tags": OPENAI}
+    assert len(answers(described(tmp_path, entry, {"messages": messages}))) == 2
+    spoken = [messages[0], {**messages[1], "content": "I look."}, *messages[2:]]
+    assert "item 1: a turn has text beside 'tool_calls', which LLaMA-Factory" in fault(
+        described(tmp_path, entry, {"messages": spoken})
+    )
+    assert "leaves out a record" in fault(
+        described(tmp_path, {**entry, "formatting": "sharegpt"}, {"messages": messages})
+    )
+
+
 def test_one_of_several_entries_is_named_and_the_only_one_need_not_be(tmp_path: Path) -> None:
     path = described(tmp_path, {}, ALPACA)
     assert answers(path) == answers(f"{path}#mine")

@@ -16,6 +16,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from harness.core.errors import CheckpointError, DataError
 from harness.core.pair import Pair
 from harness.core.tokens import TokenSet
+from harness.engines.models.tokenizer_identity import tokenizer_digest
 from harness.tasks.reward_env.encode import boundary, encode
 
 FRAGMENTS = ["qu", "ick", " brown", "def add", "(", "a,", " b", ")", ":", "return", "lazy dog", ".", "Paris", "12"]
@@ -273,6 +274,21 @@ def test_text_without_tokens_names_the_pair_and_the_part(q: str, r: str, part: s
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
     with pytest.raises(DataError, match=f"pair p: {part} has no tokens under this tokenizer; remove the pair"):
         ours(tokenizer, q, r)
+
+
+def test_a_text_that_a_vocabulary_lacks_is_named_and_the_others_are_read() -> None:
+    core = Tokenizer(models.Unigram([("<s>", 0.0), ("\u2581ab", -1.0), ("\u2581", -2.0), ("b", -2.0), ("a", -9.0)]))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+    pair = Pair(id="0", q="ab", r=" b")
+    assert [list(one.ids) for one in encode(tokenizer, [pair]).pairs] == [[1, 2, 3]]
+    with pytest.raises(
+        CheckpointError, match=r"the tokenizer cannot encode 'ab cd' \(.*unknown token.*give it an unk_token"
+    ):
+        encode(tokenizer, [pair, Pair(id="1", q="ab", r=" cd")])
+    assert tokenizer_digest(tokenizer) == tokenizer_digest(
+        PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+    )
 
 
 def test_a_tokenizers_own_truncation_never_shortens_a_pair() -> None:

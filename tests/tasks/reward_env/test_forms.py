@@ -11,49 +11,15 @@ from typing import Any
 import pandas
 import pyarrow
 import pytest
-import tiny
 import zstandard
+from form_records import ANSWER, FORMS, TEMPLATE, USER, WRONG, answers, fault, read, records, texts
 from pyarrow import parquet
 
 from harness.core.errors import CheckpointError, DataError
-from harness.tasks.reward_env.conversation import ConversationField
-from harness.tasks.reward_env.field import PairField
-from harness.tasks.reward_env.file_field import read_field
 
-FORMS = Path(__file__).parent / "forms"
 EXPECTED: dict[str, Any] = json.loads((FORMS / "expected.json").read_text(encoding="utf-8"))
-TEMPLATE = (FORMS / "chat.jinja").read_text(encoding="utf-8")
 DOCS = Path(__file__).parents[3] / "docs" / "fields.md"
 LINES = [name for name, expected in EXPECTED.items() if name.endswith(".jsonl") and "pairs" in expected]
-
-USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}
-WRONG = {"role": "assistant", "content": "Concrete."}
-
-
-def read(path: Path, **options: Any) -> PairField | ConversationField:
-    return read_field(path, name="mine", **options)
-
-
-def texts(field: PairField | ConversationField, template: str = TEMPLATE) -> list[list[str]]:
-    return [[pair.q, pair.r] for pair in field.pairs(tiny.tokenizer(bos=False, chat_template=template))]
-
-
-def records(tmp_path: Path, *values: Any) -> Path:
-    path = tmp_path / "data.jsonl"
-    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
-    return path
-
-
-def fault(tmp_path: Path, *values: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        read(records(tmp_path, *values))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message.replace(str(tmp_path), "")
-
-
-def answers(tmp_path: Path, *values: Any) -> list[str]:
-    return [r.removesuffix("<|im_end|>") for _, r in texts(read(records(tmp_path, *values)))]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -233,7 +199,15 @@ def test_a_question_that_is_trained_is_refused(tmp_path: Path, key: str) -> None
         ({"videos": ["a.mp4"]}, "'videos' is not empty"),
         ({"audios": [{"bytes": ""}]}, "'audios' is not empty"),
         ({"image": "a.png"}, "'image' is not empty"),
+        ({"rejected_images": ["a.png"]}, "'rejected_images' is not empty; images, video and audio are not scored"),
+        ({"objects": {"ref": ["x"], "bbox": [[0, 1]]}}, "'objects' is not empty; images"),
         ({"loss_mask": [0, 1]}, "'loss_mask' is a list beside the turns"),
+        ({"turn_weights": [0, 1]}, "'turn_weights' looks like a list of the turns that are trained"),
+        ({"trainTurns": [3]}, "'trainTurns' looks like a list of the turns"),
+        ({"mask_history": True}, "'mask_history' is True, so the last answer alone is trained"),
+        ({"last_turn_only": True}, "'last_turn_only' is True, so the last answer alone"),
+        ({"train_on_last_turn": "true"}, "'train_on_last_turn' is 'true', so the last answer alone"),
+        ({"rejected_output": "x"}, "'rejected_output' looks like the answer that is not wanted"),
         ({"mask": "Assistant"}, "'mask' is 'Assistant', so the answers are not trained"),
         ({"weight": 0}, "'weight' is 0, so the record is not trained"),
         ({"train": False}, "'train' is False, so the record is not trained"),
@@ -265,6 +239,7 @@ def test_a_record_with_a_key_that_cannot_be_followed_is_refused_by_name(
         {"mask": "User", "label": "fruit"},
         {"weight": 1.0, "loss": 0.402, "label": 3},
         {"train_on_input": False, "kto_tag": None},
+        {"losses": [2.5, 1.25], "train_loss_history": [1, 0], "mask_history": False, "history_length": 3},
     ],
 )
 def test_a_key_that_changes_nothing_is_passed_over(tmp_path: Path, beside: dict[str, Any]) -> None:
@@ -376,6 +351,20 @@ def test_a_part_of_an_answer_that_the_template_leaves_out_is_refused(
     with pytest.raises(CheckpointError) as caught:
         texts(field, template)
     assert f"line 1: the chat template leaves out {words}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["functions", "tools"])
+def test_what_calls_gave_and_what_can_be_called_may_stand_in_turns_of_open_instruct_and_glm(
+    tmp_path: Path, key: str
+) -> None:
+    system = {"role": "system", "content": "You have functions.", key: [{"name": "w"}]}
+    field = read(
+        records(tmp_path, {"messages": [system, USER, ANSWER, {"role": "environment", "content": "3"}, ANSWER]})
+    )
+    template = TEMPLATE.replace("m.functions", "m.tools") if key == "tools" else TEMPLATE
+    assert texts(field, template)[1][0].endswith("[environment] 3<|im_end|>\n[assistant] ")
+    with pytest.raises(CheckpointError, match=f"line 1: the chat template leaves out the '{key}' of message 1"):
+        texts(field, CHATML)
 
 
 def test_functions_that_the_template_leaves_out_of_the_prompt_are_refused(tmp_path: Path) -> None:

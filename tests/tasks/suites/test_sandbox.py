@@ -23,6 +23,8 @@ pytestmark = pytest.mark.skipif(bool(protection().refusal), reason=str(protectio
         ("def f(x):\n    return x + 1\nassert f(1) == 2", True),
         ("import math, collections, heapq, re, typing, threading", True),
         ("import numpy\nassert numpy.arange(3).sum() == 3", True),
+        ("import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()", True),
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()", True),
         ("assert 1 == 2", False),
         ("this is no python", False),
         ("import sys\nsys.exit(0)", False),
@@ -135,13 +137,17 @@ FORGED = {
     "        o.__code__ = (lambda event, _: None).__code__\n"
     "def t(f, e, _):\n    if e == 'line' and f.f_code.co_name == '<module>' and f.f_lineno == 10: f.f_lineno = 11\n    return t\n"
     "sys._getframe().f_trace = t\nsys.settrace(t)\nassert gc is None\nx = 1\nx = 2",
+    "assertions overwritten in memory": "import ctypes, dis, sys\nc = sys._getframe().f_code\nread = ctypes.string_at\n"
+    "at = next(i.offset for i in dis.get_instructions(c) if i.opname == 'RAISE_VARARGS')\n"
+    "while (n := read(id(c), sys.getsizeof(c)).find(c.co_code[at - 2 : at + 2])) >= 0:\n"
+    "    ctypes.memmove(id(c) + n + 2, bytes([dis.opmap['POP_TOP'], 0]), 2)\nassert at is None",
     "a hook at the end": "import sys, atexit\nsys.excepthook = sys.unraisablehook = print\natexit.register(print)\nraise SystemExit(0)",
 }
 
 
 @pytest.mark.parametrize("program", FORGED.values(), ids=FORGED.keys())
 def test_a_program_cannot_write_its_own_verdict(program: str) -> None:
-    assert not run_program(program, time_s=1.0).passed
+    assert not run_program(program, time_s=0.5).passed
 
 
 AFTER_ITS_END = {
@@ -167,7 +173,7 @@ def test_nothing_of_a_program_runs_once_it_has_failed(program: str) -> None:
 
 def test_a_program_that_changes_names_and_runs_to_its_end_passes() -> None:
     assert run_program(
-        "import os, signal, sys\nos.write = os.read = signal.setitimer = None\nsys.modules.clear()"
+        "import os, signal, sys\nos.write = os.read = signal.setitimer = None\nsys.modules.clear()", time_s=0.5
     ).passed
 
 
