@@ -67,7 +67,9 @@ class ConversationField:
             [item.id, list(item.messages), list(item.tools), *([] if item.answers is None else [list(item.answers)])]
             for item in self.content
         ]
-        return digest_json([rows, self.chat_template])
+        # Where an answer opens a conversation, earlier versions had its header in r: another measurement.
+        opening = ["header in q"] if any(0 in item.turns for item in self.content) else []
+        return digest_json([rows, self.chat_template, *opening])
 
     def __len__(self) -> int:
         return sum(len(conversation.turns) for conversation in self.content)
