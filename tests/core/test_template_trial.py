@@ -37,7 +37,10 @@ DOUBLING = (
 def test_what_does_not_come_back_is_found_out(template: str) -> None:
     assert not is_plain(template)
     assert "chat template" in (endless(template) or "")
-    assert endless({"default": "{{ messages }}", "tool_use": template})
+
+
+def test_every_template_of_several_is_tried() -> None:
+    assert endless({"default": "{{ messages }}", "tool_use": BOMB})
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,7 @@ def test_harness_serve_prints_the_address_and_ends_with_ctrl_c(family: Path, tmp
         started.communicate()
 
 
+@pytest.mark.long  # the next one kills the same processes, children first, once it serves
 def test_a_harness_that_is_killed_leaves_no_process(family: Path, tmp_path: Path) -> None:
     started = harness_serve(family / "tools", tmp_path / "log", "--", "--enforce-eager")
     deadline = time.monotonic() + 120
