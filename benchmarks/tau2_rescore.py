@@ -21,10 +21,10 @@ from harness.tasks.tau2.domain import Domain
 from harness.tasks.tau2.recording import Recording
 from harness.tasks.tau2.sources import DOMAINS, open_domain
 from harness.tasks.tau2.task_file import revision
-from harness.tau2.recordings.rescore import NlJudge, Prepared, prepare, rescore
+from harness.tau2.recordings.rescore import NlJudge, PreparedRecording, prepare, rescore
 
 
-def played(domain: Domain) -> Prepared:
+def played(domain: Domain) -> PreparedRecording:
     """Simulations that consist of the reference calls."""
     simulations = []
     for task in domain.tasks():
@@ -43,7 +43,7 @@ def played(domain: Domain) -> Prepared:
     recording = Recording(
         path=Path("played"), domain=domain.name, solo=False, tasks=None, simulations=tuple(simulations)
     )
-    return Prepared(
+    return PreparedRecording(
         recording=recording,
         domain=domain,
         tasks={task.id: task for task in domain.tasks()},
@@ -53,7 +53,7 @@ def played(domain: Domain) -> Prepared:
     )
 
 
-def timed(prepared: Prepared) -> list[float]:
+def timed(prepared: PreparedRecording) -> list[float]:
     """CPU milliseconds of each simulation."""
     found = []
     results = rescore(prepared, nl_judge=NlJudge.PASS)
@@ -64,7 +64,7 @@ def timed(prepared: Prepared) -> list[float]:
         found.append((time.process_time_ns() - started) / 1e6)
 
 
-def row(name: str, prepared: Prepared, repeat: int) -> None:
+def row(name: str, prepared: PreparedRecording, repeat: int) -> None:
     """One line of the table."""
     first = timed(prepared)
     again = [value for _ in range(repeat) for value in timed(prepared)]

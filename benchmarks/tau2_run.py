@@ -23,7 +23,7 @@ from pathlib import Path
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.plan import make_plan
-from harness.tau2.runs.folder import open_run
+from harness.tau2.runs.folder import open_run_folder
 from harness.tau2.runs.observer import RunObserver
 from harness.tau2.runs.run import Models, run
 from harness.tau2.settings import Tau2Settings
@@ -98,7 +98,7 @@ def main() -> None:
         settings = ChatSettings(model="hosted_vllm/scripted", api_base=base, transport=arguments.transport)
         chat = open_chat(settings)
         observer = Counting()
-        with tempfile.TemporaryDirectory() as folder, open_run(Path(folder), identity=plan.identity()) as opened:
+        with tempfile.TemporaryDirectory() as folder, open_run_folder(Path(folder), identity=plan.identity()) as opened:
             wall, cpu = time.perf_counter(), time.process_time()
             models = Models(agent=chat, user=chat)
             report = asyncio.run(run(plan, models, opened, observer=observer, max_concurrency=arguments.in_flight))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
-class Estimate(NamedTuple):
+class MeanEstimate(NamedTuple):
     """A mean and its standard error, in the unit of the values; `stderr` is None with fewer than two clusters."""
 
     mean: float
@@ -26,7 +26,7 @@ class Spread(NamedTuple):
     std: float
 
 
-def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[Hashable]) -> Estimate:
+def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[Hashable]) -> MeanEstimate:
     """Unweighted mean of `values` (shape [n], finite, n >= 1) with a standard error that respects clusters.
 
     The cluster-robust sandwich estimator with the C/(C-1) correction:
@@ -44,14 +44,14 @@ def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[Hashable
         sums.setdefault(cluster, []).append(value - mean)
     n_clusters = len(sums)
     if n_clusters < 2:
-        return Estimate(mean, None)
+        return MeanEstimate(mean, None)
     between = math.fsum(math.fsum(deviations) ** 2 for deviations in sums.values())
-    return Estimate(mean, math.sqrt(n_clusters / (n_clusters - 1) * between) / x.size)
+    return MeanEstimate(mean, math.sqrt(n_clusters / (n_clusters - 1) * between) / x.size)
 
 
 def bits_per_byte(
     nats: Sequence[float] | Floats, n_bytes: Sequence[int], clusters: Sequence[Hashable]
-) -> Estimate | None:
+) -> MeanEstimate | None:
     """-sum nats / (ln 2 * sum bytes), with the standard error of a ratio; None without bytes.
 
     That of the mean of bits_j - ratio * bytes_j, over the mean of bytes. Shapes [n], `clusters` as in `clustered_mean`.
@@ -62,7 +62,7 @@ def bits_per_byte(
     bits = -np.asarray(nats, dtype=np.float64) / math.log(2)
     ratio = -math.fsum(np.asarray(nats, dtype=np.float64).tolist()) / (math.log(2) * total)
     error = clustered_mean(bits - ratio * np.asarray(n_bytes, dtype=np.float64), clusters).stderr
-    return Estimate(ratio, None if error is None else error * len(bits) / total)
+    return MeanEstimate(ratio, None if error is None else error * len(bits) / total)
 
 
 def believable(raw: float | None, stderr: float | None, n_scored: int) -> float | None:

@@ -15,8 +15,8 @@ from harness.engines.chat.retry import Backoff
 from harness.engines.scripted.chat import Reply, ScriptedChat
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.plan import Plan, make_plan
-from harness.tau2.runs.folder import open_run
-from harness.tau2.runs.run import Models, Report, run
+from harness.tau2.runs.folder import open_run_folder
+from harness.tau2.runs.run import Models, RunReport, run
 from harness.tau2.settings import settings_of
 from harness.tau2.simulate.loop import Limits, Played, Setting, Simulator
 from harness.tau2.simulate.prompts import Prompts
@@ -66,11 +66,11 @@ def simulate(
     return asyncio.run(Simulator(setting, task or mock_task(), seed=seed).run()), agents, users
 
 
-def run_plan(made: Plan, folder: Path, agent: ChatModel, user: ChatModel | None = None, **more: Any) -> Report:
+def run_plan(made: Plan, folder: Path, agent: ChatModel, user: ChatModel | None = None, **more: Any) -> RunReport:
     """A run in a folder, with its own identity."""
     judge, reviewer = more.pop("judge", None), more.pop("reviewer", None)
     identity = {**made.identity(), "nl_judge": judge and {"model": judge.name, "args": {}}}
-    with open_run(folder, identity=identity) as opened:
+    with open_run_folder(folder, identity=identity) as opened:
         models = Models(agent=agent, user=None if made.solo else user or agent, judge=judge, reviewer=reviewer)
         return asyncio.run(run(made, models, opened, **more))
 

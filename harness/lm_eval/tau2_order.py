@@ -20,11 +20,11 @@ from harness.reward_models.tau2.result import Key, Result
 from harness.reward_models.tau2.summary import summarize
 from harness.tau2.line import read_verdict
 from harness.tau2.plan import Plan
-from harness.tau2.runs.folder import RunFolder, open_run
-from harness.tau2.runs.run import Report, run
+from harness.tau2.runs.folder import RunFolder, open_run_folder
+from harness.tau2.runs.run import RunReport, run
 from harness.tau2.simulate.seeds import trial_seeds
 
-UNSCORED = "unscored"
+UNSCORED_SHARE = "unscored"
 """Name of a metric: the share of a task's simulations that have no reward (endpoint or judge failed, or there is no judge)."""
 
 
@@ -45,7 +45,7 @@ class SimulationOrder:
         identity = {**plan.identity(), **players.identity}
         if plan.solo:
             identity["user"] = None
-        with _folder(players.out, self.game) as path, open_run(path, identity=identity) as folder:
+        with _folder(players.out, self.game) as path, open_run_folder(path, identity=identity) as folder:
             models = players.open()
             if plan.solo:
                 models = replace(models, user=None)
@@ -65,7 +65,7 @@ def _folder(out: Path | None, game: str) -> Iterator[Path]:
         yield Path(made) / game
 
 
-def _why(report: Report) -> str:
+def _why(report: RunReport) -> str:
     first = next((outcome for outcome in report.results), None)
     return report.gave_up or (first and (first.reason or first.verdict.reason)) or "nothing was tried"
 
@@ -97,7 +97,7 @@ def metrics(answer: Mapping[str, Any]) -> dict[str, float | None]:
         for trial, line in enumerate(answer["simulations"])
     ]
     summary = summarize(results, task_ids=[answer["task_id"]], trials=answer["n_trials"])
-    found: dict[str, float | None] = {UNSCORED: 1.0 - summary.n_scored / answer["n_trials"]}
+    found: dict[str, float | None] = {UNSCORED_SHARE: 1.0 - summary.n_scored / answer["n_trials"]}
     found.update({f"pass^{k}": one and one.mean for k, one in summary.pass_hat.items()})
     found |= {name: one.mean for name, one in summary.components.items() if one.n}
     return found | ({"reward": summary.reward.mean} if summary.n_scored else {})

@@ -13,7 +13,7 @@ from typing import Any
 from harness.core.errors import SpecError
 from harness.core.extras import install
 from harness.core.tau2.task import REWARD_TYPES
-from harness.lm_eval.tau2_order import UNSCORED, SimulationOrder, metrics
+from harness.lm_eval.tau2_order import UNSCORED_SHARE, SimulationOrder, metrics
 from harness.tasks.tau2.task_file import task_value
 from harness.tau2.flat import keys, named, nested
 from harness.tau2.plan import Plan, make_plan
@@ -100,12 +100,12 @@ class Tau2Task(Task):  # type: ignore[misc]
 
     def aggregation(self) -> dict[str, Callable[..., float | None]]:
         """Means over tasks; a pass^k that is None for one task is None."""
-        by_name: dict[str, Callable[..., float | None]] = dict.fromkeys(("reward", *REWARD_TYPES, UNSCORED), mean)
+        by_name: dict[str, Callable[..., float | None]] = dict.fromkeys(("reward", *REWARD_TYPES, UNSCORED_SHARE), mean)
         return {**by_name, **{f"pass^{k}": mean_if_all for k in range(1, self.plan.trials + 1)}}
 
     def higher_is_better(self) -> dict[str, bool]:
         """All but the share without a reward."""
-        return {name: name != UNSCORED for name in self.aggregation()}
+        return {name: name != UNSCORED_SHARE for name in self.aggregation()}
 
 
 def mean_if_all(values: Sequence[float | None]) -> float | None:

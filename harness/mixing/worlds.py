@@ -22,7 +22,7 @@ from harness.reward_models.reference import Reference
 from harness.run.live import RewardEnvironment
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """The result of a step: z of each component, shape [|D|]; the gain, sum of lambda x step in z; its paired error (NaN where unknown);
     the tokens seen.
     """
@@ -50,7 +50,7 @@ class World(Protocol):
         """Begin a trajectory; returns z of the initial model, shape [|D|]."""
         ...
 
-    def step(self, rho: Floats) -> Outcome:
+    def step(self, rho: Floats) -> StepResult:
         """Train on a mixture and score."""
         ...
 
@@ -80,7 +80,7 @@ class Live:
         z: Floats = self._z()[-1]
         return z
 
-    def step(self, rho: Floats) -> Outcome:
+    def step(self, rho: Floats) -> StepResult:
         """Raises EngineError where a component could not be measured: a step without a gain has no reward."""
         tokens = self._trainer.step(rho)
         self._step += 1
@@ -92,7 +92,7 @@ class Live:
             0.0 if weight == 0 else math.nan if one.change_stderr is None else weight * one.change_stderr / spread
             for weight, spread, one in zip(self._weights, self._spreads, vector.components, strict=True)
         ]
-        return Outcome(z[-1], float(self._weights @ (z[-1] - z[-2])), math.hypot(*errors), tokens)
+        return StepResult(z[-1], float(self._weights @ (z[-1] - z[-2])), math.hypot(*errors), tokens)
 
     @property
     def _name(self) -> str:
@@ -161,7 +161,7 @@ class Simulator:
         self._z = self.starts[int(self._rng.integers(len(self.starts)))]
         return self._z
 
-    def step(self, rho: Floats) -> Outcome:
+    def step(self, rho: Floats) -> StepResult:
         """Raises DataError before `reset`."""
         z = self._z
         if z is None:
@@ -170,7 +170,9 @@ class Simulator:
         if self.noise:
             change = change + self.error * self._rng.normal(size=len(z))
         self._z = z + change
-        return Outcome(z + change, float(self.weights @ change), float(np.hypot.reduce(self.weights * self.error)), 0)
+        return StepResult(
+            z + change, float(self.weights @ change), float(np.hypot.reduce(self.weights * self.error)), 0
+        )
 
 
 def _trajectories(environment: RewardEnvironment) -> list[str]:

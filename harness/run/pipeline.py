@@ -22,7 +22,7 @@ from harness.track.tracking import Tracking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class RunSummary:
     """What a run did. `feed` holds every vector of the folder, `here` those of the checkpoints of this call;
     `n_new` of them were not there before, `n_again` were measured again.
     """
@@ -44,7 +44,7 @@ def run(
     observer: Observer | None = None,
     executor: Executor | None = None,
     shard: Shard | None = None,
-) -> Summary:
+) -> RunSummary:
     """Measure every checkpoint that is not in the folder's feed yet and append its vector. Raises HarnessError.
 
     A checkpoint that cannot be scored becomes a vector with status `failed`; the rest are still scored. `checkpoints` may
@@ -92,7 +92,7 @@ def run(
         finally:
             vectors.settle()  # also after an error: vectors of early steps are not in the file yet
         driver.tell_alarms()
-        return Summary(
+        return RunSummary(
             feed=Feed(vectors.all),
             here=Feed([vector for vector in vectors.all if vector.place in driver.places]),
             path=ledger.feed.path,

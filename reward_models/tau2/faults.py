@@ -28,7 +28,7 @@ BY_TERMINATION: Mapping[str, Fault] = {
 """Ends that are a cause by themselves."""
 
 
-class Failure(NamedTuple):
+class RecordedFailure(NamedTuple):
     """A failure as it was recorded when the simulation was run or judged. It takes precedence over every rule."""
 
     cause: Cause
@@ -41,7 +41,7 @@ def attribute(
     verdict: Verdict,
     *,
     changing: Collection[str] = (),
-    failure: Failure | None = None,
+    failure: RecordedFailure | None = None,
 ) -> Fault | None:
     """The cause of a simulation that failed; None for one that succeeded or that still waits for a judge.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from harness.core.chat import Usage
 from harness.core.tau2.fault import Cause
 from harness.core.tau2.task import REWARD_TYPES, RewardType
-from harness.reward_models.statistics import Estimate, clustered_mean
+from harness.reward_models.statistics import MeanEstimate, clustered_mean
 from harness.reward_models.tau2.faults import count
 from harness.reward_models.tau2.pass_hat import PassHat, Trials, pass_hat_estimate
 from harness.reward_models.tau2.result import Conversation, Result
@@ -92,7 +92,7 @@ def _mean(values: Sequence[tuple[Result, float | None]]) -> Mean:
     known = [(one.key.task_id, value) for one, value in values if value is not None]
     if not known:
         return Mean()
-    found: Estimate = clustered_mean([value for _, value in known], [task for task, _ in known])
+    found: MeanEstimate = clustered_mean([value for _, value in known], [task for task, _ in known])
     return Mean(mean=found.mean, stderr=found.stderr, n=len(known))
 
 

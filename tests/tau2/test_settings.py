@@ -19,7 +19,7 @@ from harness.spec.spec import parse_spec
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.flat import as_option, keys, named, nested, renamed
 from harness.tau2.plan import make_plan
-from harness.tau2.runs.folder import open_run
+from harness.tau2.runs.folder import open_run_folder
 from harness.tau2.runs.run import Models, run
 from harness.tau2.settings import Tau2Settings, identity_as_now, settings_of
 from harness.tau2.simulate.reference_play import ReferencePlay
@@ -104,7 +104,7 @@ def test_a_folder_of_the_command_and_one_of_a_component_are_the_same_run(tmp_pat
         {"model": "checkpoint", "args": {"temperature": 0.0}},
         {"model": "hosted_vllm/a", "args": {"temperature": 0.0}},
     )
-    with open_run(tmp_path / "a", identity={**mine, "agent": theirs["agent"]}) as folder:
+    with open_run_folder(tmp_path / "a", identity={**mine, "agent": theirs["agent"]}) as folder:
         silent = ScriptedChat([])
         report = asyncio.run(run(component.plan, Models(agent=silent, user=silent), folder))
     assert report.n_new == 0 and len(report.results) == 2, "what the command played is the component's too"
@@ -129,10 +129,10 @@ def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, older: dict[str,
     (tmp_path / "unfinished.jsonl").write_text("\n")
     now: dict[str, Any] = {"agent": {"model": "m", "args": {"temperature": 0.0}}, "user": {"model": "u", "args": {}}}
     now["nl_judge"] = {"model": "j", "args": {"temperature": 0.0}} if "nl_judge" in older else None
-    with open_run(tmp_path, identity={**plan.identity(), "reviewer": None, **now}):
+    with open_run_folder(tmp_path, identity={**plan.identity(), "reviewer": None, **now}):
         pass
     other = {**plan.identity(), "reviewer": None, **now, "user": {"model": "v", "args": {}}}
-    with pytest.raises(StateError, match="other settings"), open_run(tmp_path, identity=other):
+    with pytest.raises(StateError, match="other settings"), open_run_folder(tmp_path, identity=other):
         pass
 
 

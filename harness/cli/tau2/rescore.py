@@ -11,7 +11,7 @@ from harness.cli.tau2.options import Data, Retrieval, ReviewerBase, ReviewerKey,
 
 if TYPE_CHECKING:
     from harness.core.chat import ChatModel
-    from harness.tau2.recordings.rescore import Prepared, Rescored
+    from harness.tau2.recordings.rescore import PreparedRecording, Rescored
 
 
 def rescore(
@@ -119,8 +119,8 @@ def _critic(model: str, base: str | None, key_env: str | None) -> ChatModel:
 
 
 async def _reviewed(
-    results: list[tuple[Prepared, list[Rescored]]], chat: ChatModel, max_concurrency: int
-) -> list[tuple[Prepared, list[Rescored]]]:
+    results: list[tuple[PreparedRecording, list[Rescored]]], chat: ChatModel, max_concurrency: int
+) -> list[tuple[PreparedRecording, list[Rescored]]]:
     from harness.tau2.judging.reviewing import review_failures
 
     try:

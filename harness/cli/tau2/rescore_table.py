@@ -16,7 +16,7 @@ from harness.core.tau2.task import REWARD_TYPES
 from harness.reward_models.tau2.reward import NEEDS_JUDGE
 from harness.reward_models.tau2.summary import Summary, summarize
 from harness.tasks.tau2.sources import of_package
-from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored
+from harness.tau2.recordings.rescore import NlJudge, PreparedRecording, Rescored
 
 SHOWN = 20
 """Simulations listed per file; the rest are counted."""
@@ -40,7 +40,7 @@ def _components(item: Rescored) -> str:
     )
 
 
-def print_changes(prepared: Prepared, rescored: Sequence[Rescored]) -> None:
+def print_changes(prepared: PreparedRecording, rescored: Sequence[Rescored]) -> None:
     """Print the simulations whose reward differs from the recorded one, and those that could not be judged."""
     changed = [item for item in rescored if item.changed]
     if changed:
@@ -149,7 +149,7 @@ def _recorded_mean(rescored: Sequence[Rescored]) -> float | None:
     return sum(rewards) / len(rewards) if rewards else None
 
 
-def print_totals(results: Sequence[tuple[Prepared, Sequence[Rescored]]], judge: NlJudge) -> None:
+def print_totals(results: Sequence[tuple[PreparedRecording, Sequence[Rescored]]], judge: NlJudge) -> None:
     """A row per file: counts, reward with its standard error clustered by task, component means, pass^k."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
@@ -181,7 +181,7 @@ def print_totals(results: Sequence[tuple[Prepared, Sequence[Rescored]]], judge: 
         console.print("NL_ASSERTION: nobody judged, all assertions count as met (--nl-judge pass); not a result")
 
 
-def _remark_unlike(prepared: Sequence[Prepared]) -> None:
+def _remark_unlike(prepared: Sequence[PreparedRecording]) -> None:
     """Warn of files of one domain that were judged by different tasks or environments."""
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
     for index, one in enumerate(prepared):

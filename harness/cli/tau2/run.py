@@ -121,7 +121,7 @@ def run(
     from harness.core.errors import SpecError
     from harness.tau2.flat import nested
     from harness.tau2.plan import make_plan
-    from harness.tau2.runs.folder import open_run
+    from harness.tau2.runs.folder import open_run_folder
     from harness.tau2.runs.observer import RunObserver
     from harness.tau2.runs.run import run as run_plan
     from harness.tau2.settings import settings_of
@@ -140,7 +140,7 @@ def run(
     plan = make_plan(settings)
     models = open_models(settings)
     plan.check_judge(there=settings.nl_judge is not None)
-    with open_run(out, identity={**plan.identity(), **settings.identity()}) as folder:
+    with open_run_folder(out, identity={**plan.identity(), **settings.identity()}) as folder:
         print_plan(plan, judge=nl_judge)
         with RunObserver() if quiet else RichRun() if stderr.is_terminal else PlainRun() as observer:
             report = asyncio.run(run_plan(plan, models, folder, observer=observer, max_concurrency=max_concurrency))

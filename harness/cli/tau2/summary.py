@@ -14,7 +14,7 @@ from harness.core.chat import Usage
 from harness.core.errors import EXIT_INCOMPLETE, EXIT_OK
 from harness.reward_models.tau2.summary import Summary, summarize
 from harness.tau2.plan import Plan
-from harness.tau2.runs.run import Report, needs_judge
+from harness.tau2.runs.run import RunReport, needs_judge
 
 
 def _remark(text: str) -> None:
@@ -58,7 +58,7 @@ def _spent(summary: Summary) -> Table:
     return table
 
 
-def print_report(plan: Plan, report: Report, path: Path) -> int:
+def print_report(plan: Plan, report: RunReport, path: Path) -> int:
     """Print tables and what is missing. The exit code: 0 when every simulation has a reward, 8 when some have not."""
     summary = summarize(report.results)
     console = stdout()
@@ -84,7 +84,7 @@ def print_faults(console: Console, summary: Summary, *, of: str = "") -> None:
         console.print(plain(f"{of}at fault: {causes}; reward without the user's faults {without}", width=300))
 
 
-def _print_missing(report: Report) -> None:
+def _print_missing(report: RunReport) -> None:
     missing = [outcome for outcome in report.results if not outcome.finished]
     judgeless = [outcome for outcome in missing if needs_judge(outcome)]
     excluded = [outcome for outcome in missing if outcome.excluded]

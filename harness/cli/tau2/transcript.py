@@ -26,7 +26,7 @@ CALLS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ShownLengths:
     """Characters shown of a message, of a tool's answer, of a call's arguments, and of what was thought."""
 
     message: int
@@ -35,8 +35,8 @@ class Limits:
     thought: int
 
 
-SHORT = Limits(message=4_000, answer=600, arguments=1_000, thought=80)
-FULL = Limits(message=10**9, answer=10**9, arguments=10**9, thought=10**9)
+SHORT = ShownLengths(message=4_000, answer=600, arguments=1_000, thought=80)
+FULL = ShownLengths(message=10**9, answer=10**9, arguments=10**9, thought=10**9)
 
 
 def _indented(text: Text, by: int) -> Padding:
@@ -44,7 +44,7 @@ def _indented(text: Text, by: int) -> Padding:
     return Padding(text, (0, 0, 0, by), expand=False)
 
 
-def transcript(simulation: Simulation, fault: Fault | None, limits: Limits) -> Iterator[RenderableType]:
+def transcript(simulation: Simulation, fault: Fault | None, limits: ShownLengths) -> Iterator[RenderableType]:
     """The messages in order; calls and answers are indented, the user's marked, and the turn of the fault as well."""
     for turn, message in enumerate(simulation.messages):
         yield from _message(turn, message, limits)
@@ -53,7 +53,7 @@ def transcript(simulation: Simulation, fault: Fault | None, limits: Limits) -> I
             yield _indented(mark, 4)
 
 
-def _message(turn: int, message: Message, limits: Limits) -> Iterator[RenderableType]:
+def _message(turn: int, message: Message, limits: ShownLengths) -> Iterator[RenderableType]:
     if message.role == "tool":
         what = ("error" if message.error else "answer") + (" to the user" if message.requestor == "user" else "")
         text = Text(f"{turn:>3} {what}: ", style="red" if message.error else "dim")
@@ -76,7 +76,7 @@ def _message(turn: int, message: Message, limits: Limits) -> Iterator[Renderable
         yield _indented(Text(f"and {len(calls) - CALLS_SHOWN:,} more calls"), 8)
 
 
-def _call(call: ToolCall, limits: Limits) -> Text:
+def _call(call: ToolCall, limits: ShownLengths) -> Text:
     try:
         arguments = json.dumps(call.arguments, ensure_ascii=False)
     except (ValueError, RecursionError) as error:
@@ -90,7 +90,7 @@ def verdict(
     simulation: Simulation | Unreadable,
     task: Task | None,
     now: Rescored | None,
-    limits: Limits,
+    limits: ShownLengths,
     *,
     unmet: Sequence[Check] = (),
     records: Sequence[str] = (),

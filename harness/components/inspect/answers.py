@@ -17,7 +17,7 @@ from harness.components.inspect.task import Built
 OPEN = ("endpoint", "sandbox", "scorer", "task")
 """Causes outside the checkpoint."""
 OWN_MODEL = f"harness/{CHECKPOINT}"
-UNSCORED = "it was given no score"
+NO_SCORE = "it was given no score"
 """The reason where a scorer returned no score: asking again would give the same."""
 SHOWN = 300
 """Characters of an answer or a reason that are stored with an item."""
@@ -66,7 +66,7 @@ def _cause(sample: Any, unanswered: str | None) -> tuple[str | None, str | None]
     if overflow is not None:
         return "context", overflow
     if not sample.scores:
-        return "scorer", UNSCORED
+        return "scorer", NO_SCORE
     return None, None
 
 

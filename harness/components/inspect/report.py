@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from harness.components.inspect.answers import OPEN, SHOWN, UNSCORED, Answer, answers_of, count, thought_alone
+from harness.components.inspect.answers import NO_SCORE, OPEN, SHOWN, Answer, answers_of, count, thought_alone
 from harness.components.inspect.config import InspectConfig
 from harness.components.inspect.run import Ran
 from harness.components.inspect.task import Built
@@ -25,7 +25,7 @@ NO_NUMBER = "its score is no number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class TaskValue:
     """A component's value on one checkpoint and its rows."""
 
     measurement: Measurement
@@ -33,7 +33,7 @@ class Report:
     n_open: int
 
 
-def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Report:
+def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> TaskValue:
     """The measurement of a run. Changes the scores in `ran.log` that do not count."""
     answers = answers_of(built, ran)
     count(config, built, ran.log, answers)
@@ -48,7 +48,7 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
     for answer in answers:
         if answer.limit is not None:
             limits[answer.limit] = int(str(limits.get(answer.limit, 0))) + 1
-    n_open = sum(answer.cause in OPEN and answer.reason != UNSCORED for answer in answers)
+    n_open = sum(answer.cause in OPEN and answer.reason != NO_SCORE for answer in answers)
     n_scored = sum(status != "failed" for status in rows["status"])
     raw = None if score is None or n_scored == 0 else _number(score.metrics[label].value)
     if unscored := sum(row == NO_NUMBER for row in rows["reason"]):
@@ -75,7 +75,7 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
             n_items=built.n_items,
             higher_is_better=config.higher_is_better,
         ).model_copy(update={"detail": detail})
-        return Report(measurement=made, items=rows, n_open=n_open)
+        return TaskValue(measurement=made, items=rows, n_open=n_open)
     stderr, n_clusters = _error(rows, raw)
     if stderr is None and score is not None and score.metrics[label].group is None:
         stderr = next((_number(one.value) for name, one in score.metrics.items() if name.endswith(ERRORS[0])), None)
@@ -91,7 +91,7 @@ def report(config: InspectConfig, built: Built, ran: Ran, *, metric: str) -> Rep
         reason=reason,
         detail=detail,
     )
-    return Report(measurement=measurement, items=rows, n_open=n_open)
+    return TaskValue(measurement=measurement, items=rows, n_open=n_open)
 
 
 def metric_names(task: Any, config: InspectConfig) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from harness.components.lm_eval.evaluation import Evaluation, Prompting, shared
-from harness.components.lm_eval.report import Report, items_of, report
+from harness.components.lm_eval.report import BenchmarkValue, items_of, report
 from harness.core.component import BaseComponent, Check, ComponentConfig, Estimate, Outcome, Progress, Subject
 from harness.core.defaults import Defaults
 from harness.core.errors import SpecError
@@ -209,7 +209,7 @@ class LmEvalComponent(BaseComponent):
             ),
         )
 
-    def _suite(self, reports: Mapping[str, Report]) -> Measurement:
+    def _suite(self, reports: Mapping[str, BenchmarkValue]) -> Measurement:
         """The plain mean of the benchmarks; None while one of them has no value."""
         assert self.config.suite is not None
         benchmarks = suites()[self.config.suite]

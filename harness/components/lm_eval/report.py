@@ -19,7 +19,7 @@ from harness.tasks.suites.texts import taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class BenchmarkValue:
     """A benchmark's value by its metric ("acc,none"); None with a reason."""
 
     built: Built
@@ -71,7 +71,7 @@ class Report:
 
 def report(
     built: Built, metric: str, scores: Mapping[str, TaskScores], results: Mapping[str, Mapping[str, Any]]
-) -> Report:
+) -> BenchmarkValue:
     """A benchmark's result. A group has no value if one of its tasks has none: the mean over the others is another quantity."""
     mine = {name: scores[name] for name in built.tasks}
     name, _, filter_name = metric.partition(",")
@@ -83,7 +83,7 @@ def report(
     if value is not None and error is None and built.group is None:
         (task,) = built.tasks.values()
         error = stderr(task, metric, mine[task.task_name].values[metric])
-    return Report(
+    return BenchmarkValue(
         built=built,
         metric=metric,
         value=value,

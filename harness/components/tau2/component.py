@@ -23,9 +23,9 @@ from harness.reward_models.tau2.measure import METRIC, measure_reward
 from harness.reward_models.tau2.result import Result
 from harness.tasks.tau2.task_file import revision
 from harness.tau2.plan import Plan, make_plan
-from harness.tau2.runs.folder import SIMULATIONS, RunFolder, open_run
+from harness.tau2.runs.folder import SIMULATIONS, RunFolder, open_run_folder
 from harness.tau2.runs.observer import RunObserver
-from harness.tau2.runs.run import Models, Report, run
+from harness.tau2.runs.run import Models, RunReport, run
 from harness.tau2.settings import CHECKPOINT
 
 
@@ -122,7 +122,7 @@ class Tau2Component(BaseComponent):
     def measure(self, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
         """Run every simulation that is not in `scratch` yet. Raises HarnessError."""
         where = subject.endpoint()
-        with open_run(scratch, identity={**self.plan.identity(), **self.config.identity()}) as folder:
+        with open_run_folder(scratch, identity={**self.plan.identity(), **self.config.identity()}) as folder:
             report = asyncio.run(self._run(subject.endpoint, folder, progress))
         measurement = measure_reward(
             report.results,
@@ -143,7 +143,7 @@ class Tau2Component(BaseComponent):
             n_open=report.n_untried + sum(one.open for one in report.results),
         )
 
-    async def _run(self, endpoint: Callable[[], Endpoint], folder: RunFolder, progress: Progress) -> Report:
+    async def _run(self, endpoint: Callable[[], Endpoint], folder: RunFolder, progress: Progress) -> RunReport:
         from harness.engines.chat.retry import OF_OUR_SERVER, RetryingChat
         from harness.engines.chat.served import ServedChat
 

@@ -39,7 +39,7 @@ BOTH_WAYS = (
 )
 
 
-class Outcome(NamedTuple):
+class TrialResult(NamedTuple):
     """What a trial found. `recipe` None: the padded path, because of `reason`. `kept`: it may be cached for any weights."""
 
     recipe: Recipe | None
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
     kept: bool
 
 
-_OUTCOMES: dict[str, Outcome] = {}
+_OUTCOMES: dict[str, TrialResult] = {}
 _WARNED: set[str] = set()
 
 
@@ -92,12 +92,12 @@ def _jsonable(value: Any) -> Any:
     return value if isinstance(value, str | int | bool | type(None)) else str(value)
 
 
-def _try(model: Any, device: torch.device, limit: int) -> Outcome:
+def _try(model: Any, device: torch.device, limit: int) -> TrialResult:
     """The outcome for sequences longer than `limit`."""
     _check_causal(model, device)
     reason = obstacle(model) or _watched(model, device, limit)
     if reason is not None:
-        return Outcome(None, reason, True)
+        return TrialResult(None, reason, True)
     short = short_text(model)
     pairs = trial_pairs(vocabulary_size(model), limit, all_beyond=short is not None and short <= limit)
     plan = PackPlan(pairs)
@@ -120,7 +120,7 @@ def _try(model: Any, device: torch.device, limit: int) -> Outcome:
             finite = np.isfinite(expected)
             worst = float(np.max(np.abs(found[finite] - expected[finite]), initial=0.0))
             if (np.isfinite(found) == finite).all() and worst <= tolerance:
-                return Outcome(recipe, None, told)
+                return TrialResult(recipe, None, told)
             reason = f"its scores differ by {worst:.2g} nats per token"
         except torch.OutOfMemoryError as error:
             raise EngineError(
@@ -129,7 +129,7 @@ def _try(model: Any, device: torch.device, limit: int) -> Outcome:
         except Exception as error:  # noqa: BLE001 - model code may raise anything
             if not recipe.narrow_last:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    return Outcome(None, reason, told)
+    return TrialResult(None, reason, told)
 
 
 def _watched(model: Any, device: torch.device, limit: int) -> str | None:

@@ -9,11 +9,11 @@ from dataclasses import replace
 from harness.core.chat import ChatModel
 from harness.core.tau2.simulation import Simulation
 from harness.tau2.judging.reviewer import review_by, wants_review
-from harness.tau2.recordings.rescore import Prepared, Rescored
+from harness.tau2.recordings.rescore import PreparedRecording, Rescored
 
 
 async def review_failures(
-    prepared: Prepared, rescored: Sequence[Rescored], chat: ChatModel, *, max_concurrency: int
+    prepared: PreparedRecording, rescored: Sequence[Rescored], chat: ChatModel, *, max_concurrency: int
 ) -> list[Rescored]:
     """The same verdicts, with a review of each failure and the cause after it. Other simulations are returned unchanged."""
     policy = prepared.domain.policy(solo=prepared.recording.solo)

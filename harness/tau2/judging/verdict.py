@@ -13,7 +13,7 @@ from harness.core.tau2.fault import Fault
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Task
 from harness.core.tau2.upstream import OURS, Upstream
-from harness.reward_models.tau2.faults import Failure, attribute
+from harness.reward_models.tau2.faults import RecordedFailure, attribute
 from harness.reward_models.tau2.review import Review
 from harness.reward_models.tau2.reward import NOTHING, Verdict, judge, needs_end_state, unjudged
 from harness.tasks.tau2.domain import Domain
@@ -57,9 +57,9 @@ def assess(
     `nl_met`: a judge's verdict on each natural-language assertion; `judge_failure`: why there is none.
     """
     verdict, end = _verdict(domain, task, simulation, solo=solo, nl_met=nl_met, upstream=upstream)
-    failure: Failure | None = None
+    failure: RecordedFailure | None = None
     if judge_failure is not None and verdict.reward is None:
-        verdict, failure = unjudged(f"judge: {judge_failure}"), Failure("judge", judge_failure)
+        verdict, failure = unjudged(f"judge: {judge_failure}"), RecordedFailure("judge", judge_failure)
     return Assessment(
         verdict=verdict,
         end=end,

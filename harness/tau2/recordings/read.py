@@ -11,7 +11,7 @@ from harness.core.tau2.task import Task
 from harness.tasks.tau2.differing import Differing
 from harness.tasks.tau2.recording import Recording, read_recording
 from harness.tau2.recordings.checks import Check, checks
-from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored, prepare, rescore_one
+from harness.tau2.recordings.rescore import NlJudge, PreparedRecording, Rescored, prepare, rescore_one
 from harness.tau2.recordings.upstream_format import reward_info
 
 
@@ -20,7 +20,7 @@ class Opened:
     """A recording, ready to be read. `prepared` is None where nothing can be judged here; `why_not` has the reason."""
 
     recording: Recording
-    prepared: Prepared | None
+    prepared: PreparedRecording | None
     why_not: str | None = None
 
     def verdict(self, simulation: Simulation | Unreadable) -> Rescored | None:

@@ -84,7 +84,7 @@ class Rescored:
         now, then = self.verdict.reward, self.recorded.reward
         return now is not None and then is not None and abs(now - then) > 1e-9
 
-    def as_json(self, prepared: Prepared, nl_judge: NlJudge) -> dict[str, Any]:
+    def as_json(self, prepared: PreparedRecording, nl_judge: NlJudge) -> dict[str, Any]:
         """One line of `--out`."""
         line: dict[str, Any] = {
             "id": self.id,
@@ -110,7 +110,7 @@ class Rescored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedRecording:
     """A recording with its domain and tasks, checked before anything is judged. `tasks_from`: the origin of the tasks, for messages.
 
     `task_revision`: identity of the tasks that the simulations are of. `recorded_revision`: the same for the tasks in the recording, or
@@ -144,7 +144,7 @@ def prepare(
     source: str = AUTO,
     retrieval: str | None = None,
     recording: Recording | None = None,
-) -> Prepared:
+) -> PreparedRecording:
     """Read a recording and find its tasks: a task file, else those in the recording, else the domain's.
 
     `recording`: the content of `path` if it was read before. Raises DataError for anything but a single bad simulation.
@@ -167,7 +167,7 @@ def prepare(
         recorded = revision([task for task in recording.tasks if task.id in used])
     judged = {task.id: task for task in tasks}
     named = {task.id: task for task in recording.tasks} if recording.tasks is not None else judged
-    return Prepared(
+    return PreparedRecording(
         recording=recording,
         domain=opened,
         tasks=judged,
@@ -181,7 +181,7 @@ def prepare(
     )
 
 
-def each_counted_once(prepared: Sequence[Prepared]) -> tuple[list[Prepared], list[str]]:
+def each_counted_once(prepared: Sequence[PreparedRecording]) -> tuple[list[PreparedRecording], list[str]]:
     """The recordings without copies within a file, and remarks on copies and on simulations in two files. Raises DataError."""
     counted = [counted_once(one.recording) for one in prepared]
     once = [replace(one, recording=made.recording) for one, made in zip(prepared, counted, strict=True)]
@@ -189,7 +189,7 @@ def each_counted_once(prepared: Sequence[Prepared]) -> tuple[list[Prepared], lis
     return once, remarks + shared_remarks([one.recording for one in once])
 
 
-def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
+def rescore(prepared: PreparedRecording, *, nl_judge: NlJudge) -> Iterator[Rescored]:
     """Judge every simulation of a recording, in its order.
 
     Raises DataError at the first that cannot be judged (`upstream.strict`) or lacks a judge (`upstream.judge_required`).
@@ -203,7 +203,7 @@ def rescore(prepared: Prepared, *, nl_judge: NlJudge) -> Iterator[Rescored]:
         yield item
 
 
-def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_judge: NlJudge) -> Rescored:
+def rescore_one(prepared: PreparedRecording, simulation: Simulation | Unreadable, *, nl_judge: NlJudge) -> Rescored:
     """Judge one simulation. It never raises for what the simulation holds."""
     others: tuple[str, ...] = ()
     if isinstance(simulation, Simulation) and not prepared.upstream.task_ids:
@@ -220,7 +220,7 @@ def rescore_one(prepared: Prepared, simulation: Simulation | Unreadable, *, nl_j
 
 
 def _assessed(
-    prepared: Prepared, simulation: Simulation | Unreadable, others: Sequence[str], *, nl_judge: NlJudge
+    prepared: PreparedRecording, simulation: Simulation | Unreadable, others: Sequence[str], *, nl_judge: NlJudge
 ) -> Assessment:
     unsure = prepared.mixed_up and not simulation.recorded.checks
     if others:
@@ -250,7 +250,7 @@ def _these(ids: Sequence[str]) -> str:
     return f"task {ids[0]!r}" + (f" (or {len(ids) - 1} like it)" if len(ids) > 1 else "")
 
 
-def _unknown_calls(prepared: Prepared, simulation: Simulation | Unreadable) -> tuple[str, ...]:
+def _unknown_calls(prepared: PreparedRecording, simulation: Simulation | Unreadable) -> tuple[str, ...]:
     """The names of the tools that a simulation called and that the domain does not have, as often as it did."""
     if isinstance(simulation, Unreadable):
         return ()
@@ -266,7 +266,7 @@ def _unknown_calls(prepared: Prepared, simulation: Simulation | Unreadable) -> t
     )
 
 
-def as_lines(results: Sequence[tuple[Prepared, Sequence[Rescored]]], nl_judge: NlJudge) -> bytes:
+def as_lines(results: Sequence[tuple[PreparedRecording, Sequence[Rescored]]], nl_judge: NlJudge) -> bytes:
     """The content of `--out`."""
     lines = [
         json.dumps(item.as_json(prepared, nl_judge), allow_nan=False)

@@ -14,11 +14,13 @@ from harness.tasks.tau2.domain import kinds
 from harness.tasks.tau2.recording import identity_of, read_raw
 from harness.tasks.tau2.task_file import task_value
 from harness.tau2.recordings.convert import Converted, written
-from harness.tau2.recordings.rescore import NlJudge, Prepared, Rescored
+from harness.tau2.recordings.rescore import NlJudge, PreparedRecording, Rescored
 from harness.tau2.recordings.upstream_format import reward_info
 
 
-def rescored_file(prepared: Prepared, rescored: Sequence[Rescored], out: Path, *, nl_judge: NlJudge) -> Converted:
+def rescored_file(
+    prepared: PreparedRecording, rescored: Sequence[Rescored], out: Path, *, nl_judge: NlJudge
+) -> Converted:
     """The content for `out`: the recording with each verdict replaced by the one computed now.
 
     A simulation without a reward has no `reward_info`; its `info` has the reason as `not_judged`.
@@ -44,7 +46,7 @@ def rescored_file(prepared: Prepared, rescored: Sequence[Rescored], out: Path, *
     return written(new, out, domain=raw.domain or prepared.domain.name, data=None)
 
 
-def _simulations(prepared: Prepared, rescored: Sequence[Rescored]) -> list[Simulation | None]:
+def _simulations(prepared: PreparedRecording, rescored: Sequence[Rescored]) -> list[Simulation | None]:
     """The simulation of each verdict, None where it could not be read."""
     waiting: dict[str, deque[Any]] = defaultdict(deque)
     for one in prepared.recording.simulations:
@@ -54,7 +56,7 @@ def _simulations(prepared: Prepared, rescored: Sequence[Rescored]) -> list[Simul
 
 
 def _verdict(
-    prepared: Prepared,
+    prepared: PreparedRecording,
     item: Rescored,
     simulation: Simulation | None,
     value: Mapping[str, Any],

@@ -90,7 +90,7 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def open_run(folder: Path, *, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
+def open_run_folder(folder: Path, *, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
     """Lock the folder for writing. Raises StateError if it is in use, holds another run, or cannot be written."""
     with held_folder(folder):
         _claim(folder, identity)

@@ -53,7 +53,7 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class RunReport:
     """A run's results in the plan's order, earlier ones included. `gave_up`: why it stopped before it had tried everything."""
 
     results: tuple[Result, ...]
@@ -98,7 +98,7 @@ class Runner:
             asked=observer.asked,
         )
 
-    async def run(self) -> Report:
+    async def run(self) -> RunReport:
         """Run what is left; cancellation leaves a consistent folder. Raises StateError when a line cannot be written."""
         prompts = self._plan.prompts
         self._folder.keep_prompts(
@@ -123,7 +123,7 @@ class Runner:
             raise _first(errors) from errors
         found = {**known, **self._fresh}
         results = tuple(found[_key(job)] for job in jobs if _key(job) in found)
-        return Report(
+        return RunReport(
             results=results,
             n_new=sum(result.finished for result in self._fresh.values()),
             n_untried=len(jobs) - len(results),
@@ -253,7 +253,7 @@ async def run(
     *,
     observer: RunObserver | None = None,
     max_concurrency: int = 64,
-) -> Report:
+) -> RunReport:
     """Run what is not finished; the models are closed at the end. Raises SpecError where a required judge is missing."""
     runner = Runner(
         plan,

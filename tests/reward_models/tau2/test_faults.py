@@ -13,7 +13,7 @@ from harness.core.tau2.fault import Fault
 from harness.core.tau2.message import Message, ToolCall
 from harness.core.tau2.simulation import Simulation
 from harness.core.tau2.task import Action, Criteria, RewardType, Task
-from harness.reward_models.tau2.faults import Failure, attribute, count
+from harness.reward_models.tau2.faults import RecordedFailure, attribute, count
 from harness.reward_models.tau2.known_facts import facts
 from harness.reward_models.tau2.reward import NEEDS_JUDGE, NOTHING, Verdict, unjudged
 from harness.tau2.recordings.rescore import NlJudge, prepare, rescore
@@ -79,7 +79,7 @@ def test_success_and_a_missing_judge_are_nobodys_fault() -> None:
 
 
 def test_what_was_recorded_goes_before_the_rules() -> None:
-    found = cause(GREETING, STOP, given=unjudged("x"), failure=Failure("judge", "no verdict in 3 answers"))
+    found = cause(GREETING, STOP, given=unjudged("x"), failure=RecordedFailure("judge", "no verdict in 3 answers"))
     assert (found.cause, found.rule, found.words) == ("judge", "recorded", "no verdict in 3 answers")
     assert cause(*WORK, given=unjudged("KeyError: 'a'")).rule == "unjudgeable"
 

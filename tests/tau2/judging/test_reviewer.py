@@ -15,7 +15,7 @@ from harness.core.chat import ChatAnswer, ChatRequest, EndpointError, Usage
 from harness.engines.scripted.chat import ScriptedChat
 from harness.engines.scripted.server import ScriptedServer, serving
 from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
-from harness.tau2.runs.run import Report
+from harness.tau2.runs.run import RunReport
 from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
@@ -44,7 +44,7 @@ def costly(text: str) -> ChatAnswer:
     return ChatAnswer(content=text, usage=Usage(prompt_tokens=100, completion_tokens=7, cost=0.25))
 
 
-def reviewed_run(folder: Path, *replies: Any) -> tuple[Report, ScriptedChat]:
+def reviewed_run(folder: Path, *replies: Any) -> tuple[RunReport, ScriptedChat]:
     made = plan("mock", "create_task_1")
     reviewer = ScriptedChat(list(replies), name="critic")
     return run_plan(made, folder, ScriptedChat(lazy), reviewer=reviewer), reviewer

@@ -12,7 +12,7 @@ import pytest
 from tau2_samples import NAMES, needs_port, shared
 
 from harness.tasks.tau2.environment import exchanges, same_answer
-from harness.tau2.recordings.rescore import NlJudge, Prepared, prepare, rescore
+from harness.tau2.recordings.rescore import NlJudge, PreparedRecording, prepare, rescore
 
 pytestmark = needs_port
 COUNTS = {"mock": 59, "telecom": 450, "retail": 342, "airline": 150}
@@ -23,7 +23,7 @@ def expected(domain: str) -> dict[str, Mapping[str, Any]]:
         return {line["id"]: line for line in map(json.loads, stream)}
 
 
-def recording(domain: str) -> Prepared:
+def recording(domain: str) -> PreparedRecording:
     path = shared("tau2_parity", f"{domain}.results.json.gz")
     data: Path | None = shared("tau2_tasks") if domain == "mock" else None
     return prepare(path, domain=None, data=data, tasks_file=None)

@@ -32,7 +32,7 @@ from harness.tasks.tau2.sources import open_domain
 from harness.tau2.plan import Plan
 from harness.tau2.recordings.convert import convert
 from harness.tau2.recordings.rescore import NlJudge, Rescored, prepare, rescore
-from harness.tau2.runs.folder import open_run
+from harness.tau2.runs.folder import open_run_folder
 from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
@@ -190,7 +190,7 @@ def test_what_is_printed(endpoint: ScriptedServer, tmp_path: Path, capsys: pytes
 
 
 def test_a_second_run_into_the_folder_is_refused(endpoint: ScriptedServer, tmp_path: Path, capsys: Any) -> None:
-    with open_run(tmp_path, identity={}):
+    with open_run_folder(tmp_path, identity={}):
         assert harness(command(endpoint, tmp_path)) == 7
     assert f"is in use by another run (process {os.getpid()})" in capsys.readouterr().err
 
@@ -218,13 +218,13 @@ def test_other_settings_are_refused(
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "simulations.jsonl").write_text("{}\n")
-    with pytest.raises(StateError, match=r"no run\.json"), open_run(tmp_path, identity={}):
+    with pytest.raises(StateError, match=r"no run\.json"), open_run_folder(tmp_path, identity={}):
         pass
     (tmp_path / "run.json").write_text('{"schema": "harness.run/1"}')
-    with pytest.raises(StateError, match="holds something else"), open_run(tmp_path, identity={}):
+    with pytest.raises(StateError, match="holds something else"), open_run_folder(tmp_path, identity={}):
         pass
     (tmp_path / "run.json").write_text('{"schema": "harness.tau2_run/1", "settings": {}}')
-    with pytest.raises(StateError, match="line 1 is no simulation of a run"), open_run(tmp_path, identity={}):
+    with pytest.raises(StateError, match="line 1 is no simulation of a run"), open_run_folder(tmp_path, identity={}):
         pass
 
 
@@ -408,7 +408,7 @@ def test_cancelling_leaves_the_file_whole(tmp_path: Path) -> None:
     model = ScriptedChat(ReferencePlay(made.tasks), latency_s=0.001)
 
     async def interrupted() -> None:
-        with open_run(tmp_path, identity=made.identity()) as folder:
+        with open_run_folder(tmp_path, identity=made.identity()) as folder:
             task = asyncio.create_task(run(made, Models(agent=model, user=model), folder))
             while not folder.path.exists() or folder.path.stat().st_size < 200_000:
                 await asyncio.sleep(0.005)

@@ -19,7 +19,7 @@ from harness.engines.scripted.trouble import TROUBLES, Trouble
 from harness.tasks.tau2.recording import read_recording
 from harness.tasks.tau2.sources import open_domain
 from harness.tau2.plan import Plan
-from harness.tau2.runs.run import Report
+from harness.tau2.runs.run import RunReport
 from harness.tau2.simulate.reference_play import ReferencePlay
 
 pytestmark = needs_port
@@ -43,7 +43,7 @@ def of_victim(_: int, request: ChatRequest) -> bool:
     )
 
 
-def rewards(report: Report) -> dict[str, float | None]:
+def rewards(report: RunReport) -> dict[str, float | None]:
     return {outcome.key.task_id: outcome.verdict.reward for outcome in report.results}
 
 
