@@ -34,12 +34,7 @@ class Models:
         from harness.engines.models.shelf import Shelf
 
         if self.shelf is None:
-            self.shelf = Shelf(
-                dtype=self._options.dtype,
-                device=choose_device(self._options.device),
-                trust_remote_code=self._options.trust_remote_code,
-                allow_pickle=self._options.allow_pickle,
-            )
+            self.shelf = Shelf(self._options, device=choose_device(self._options.device))
         self._identifier.check_unchanged(checkpoint)
         if checkpoint.kind == "lora":
             base = self._bases.folder(checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -100,13 +101,7 @@ class Spec(Record):
     @property
     def opening(self) -> OpenOptions:
         """How checkpoints are loaded and served."""
-        return OpenOptions(
-            dtype=self.dtype,
-            device=self.device,
-            trust_remote_code=self.trust_remote_code,
-            allow_pickle=self.allow_pickle,
-            serve=self.serve,
-        )
+        return OpenOptions(**{one.name: getattr(self, one.name) for one in fields(OpenOptions)})
 
     @property
     def defaults(self) -> Defaults:

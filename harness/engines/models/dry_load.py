@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from harness.core.opening import OpenOptions
 from harness.engines.models.load import load_model
 from harness.engines.models.places import check_names, check_types
 from harness.engines.models.weights import Weights
@@ -24,5 +25,5 @@ def dry_load(folder: Path, files: Sequence[Path], *, trust_remote_code: bool = F
     check_types(folder, weights.layout, config)
     if config.get("quantization_config"):
         return
-    model = load_model(folder, dtype="auto", device=torch.device("meta"), trust_remote_code=trust_remote_code)
+    model = load_model(folder, OpenOptions(trust_remote_code=trust_remote_code), device=torch.device("meta"))
     check_names(folder, weights.layout, getattr(model, "base_model_prefix", ""))

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from harness.core.errors import CheckpointError, EngineError, SpecError
+from harness.core.opening import OpenOptions
 from harness.engines.models.pickled import held_in_memory
 from harness.engines.models.places import check_places
 from harness.engines.models.weights import Weights, own_memory
@@ -77,9 +78,7 @@ def free_memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def load_model(
-    folder: Path, *, dtype: str, device: torch.device, trust_remote_code: bool = False, allow_pickle: bool = False
-) -> Any:
+def load_model(folder: Path, options: OpenOptions, *, device: torch.device) -> Any:
     """A causal LM in evaluation mode on `device`; every weight must come from the folder. On `meta` none is read.
 
     Raises CheckpointError, or EngineError where the model does not fit in the device's memory.
@@ -91,7 +90,7 @@ def load_model(
     reading: dict[str, Any] = {"disable_mmap": True} if _takes_disable_mmap() else {}
     if device.type == "meta":  # names and shapes alone
         reading = {"device_map": {"": "meta"}}
-    if _reads_by_an_encoder(folder, trust_remote_code):
+    if _reads_by_an_encoder(folder, options.trust_remote_code):
         raise CheckpointError(
             f"{folder} is an encoder-decoder, whose texts have no log-probability of their own; a causal language model is needed"
         )
@@ -99,14 +98,14 @@ def load_model(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        pickled = allow_pickle and not any(folder.glob("*.safetensors"))
+        pickled = options.allow_pickle and not any(folder.glob("*.safetensors"))
         with warnings.catch_warnings(), held_in_memory(folder) if pickled else contextlib.nullcontext(folder) as held:
             warnings.simplefilter("ignore")
             model, report = AutoModelForCausalLM.from_pretrained(
                 held,
-                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                trust_remote_code=trust_remote_code,
-                use_safetensors=None if allow_pickle else True,
+                dtype=options.dtype if options.dtype == "auto" else getattr(torch, options.dtype),
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=None if options.allow_pickle else True,
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
@@ -137,7 +136,7 @@ def load_model(
     try:
         model = model.eval().to(device)
         # Weights may still point into mapped pages of the file; give them memory of their own.
-        own_memory(model, every=allow_pickle)
+        own_memory(model, every=options.allow_pickle)
         return model
     except torch.OutOfMemoryError as error:
         raise EngineError(

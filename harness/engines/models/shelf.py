@@ -17,6 +17,7 @@ import torch
 
 from harness.core.errors import CheckpointError
 from harness.core.file_identity import Identities, identities
+from harness.core.opening import OpenOptions
 from harness.engines.models.load import explain, load_adapter, load_model, release
 from harness.engines.models.places import check_names, check_types
 from harness.engines.models.staging import Staging
@@ -66,21 +67,9 @@ class Shelf:
     `staging` holds the next one's weights; on a GPU there is one by default.
     """
 
-    def __init__(
-        self,
-        *,
-        dtype: str,
-        device: torch.device,
-        trust_remote_code: bool,
-        allow_pickle: bool,
-        staging: Staging | None = None,
-    ) -> None:
-        self._options: dict[str, Any] = {
-            "dtype": dtype,
-            "device": device,
-            "trust_remote_code": trust_remote_code,
-            "allow_pickle": allow_pickle,
-        }
+    def __init__(self, options: OpenOptions, *, device: torch.device, staging: Staging | None = None) -> None:
+        self._options = options
+        self._device = device
         self._model: Any = None
         self._kept: _Kept | None = None
         self._buffers: dict[str, torch.Tensor] = {}
@@ -93,7 +82,7 @@ class Shelf:
         configuration = _configuration(folder)
         if weights is not None:
             check_types(folder, weights.layout, _read_json(folder / "config.json"))
-        same_code = not (self._options["trust_remote_code"] and _has_code(folder))
+        same_code = not (self._options.trust_remote_code and _has_code(folder))
         certain = weights is not None and _dtype_is_certain(folder, weights.layout)
         kept = _Kept(configuration, weights.layout) if weights and configuration and same_code and certain else None
         if kept is not None and self._kept == kept and weights is not None and weights.unique:
@@ -103,7 +92,7 @@ class Shelf:
             except _UnlikeError:
                 pass
         self.clear()
-        self._model = load_model(folder, **self._options)
+        self._model = load_model(folder, self._options, device=self._device)
         if weights is not None:
             check_names(folder, weights.layout, getattr(self._model, "base_model_prefix", ""))
         self._keep(kept)
@@ -116,7 +105,7 @@ class Shelf:
         """
         configuration, file = _adapter_configuration(adapter), adapter / ADAPTER
         kept = None
-        same_code = not (self._options["trust_remote_code"] and _has_code(base))
+        same_code = not (self._options.trust_remote_code and _has_code(base))
         if configuration and _configuration(base) and same_code and base_files and file.exists():
             kept = _Kept(configuration, Weights([file]).layout, identities([base / "config.json", *base_files]))
         if kept is not None and self._kept == kept:
@@ -128,7 +117,7 @@ class Shelf:
         if base_files:
             check_types(base, Weights(base_files).layout, _read_json(base / "config.json"))
         self.clear()
-        self._model = load_adapter(load_model(base, **self._options), adapter)
+        self._model = load_adapter(load_model(base, self._options, device=self._device), adapter)
         self._keep(kept)
         return self._model
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import tiny
 import torch
 
+from harness.core.opening import OpenOptions
 from harness.engines.models.load import load_model
 from harness.engines.models.pickled import held_in_memory
 
@@ -41,7 +42,7 @@ def test_one_file_or_several_are_loaded_as_they_are(tmp_path: Path) -> None:
     for n_files in (1, 3):
         folder = tmp_path / str(n_files)
         state = pickled(folder, n_files=n_files)
-        model = load_model(folder, dtype="auto", device=torch.device("cpu"), allow_pickle=True)
+        model = load_model(folder, OpenOptions(allow_pickle=True), device=torch.device("cpu"))
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
         assert model.config.name_or_path == str(folder)
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.core.errors import CheckpointError
+from harness.core.opening import OpenOptions
 from harness.engines.models.shelf import Shelf
 
 WEIGHTS = "model.safetensors"
@@ -21,9 +22,8 @@ ATTENTION = "model.layers.0.self_attn"
 
 
 def load(folder: Path, **options: Any) -> Any:
-    settings = {"dtype": "auto", "device": torch.device("cpu"), "trust_remote_code": False, "allow_pickle": False}
     files = [folder / WEIGHTS] if (folder / WEIGHTS).exists() else []
-    return Shelf(**{**settings, **options}).full(folder, files)
+    return Shelf(OpenOptions(**options), device=torch.device("cpu")).full(folder, files)
 
 
 def folder(place: Path, change: Callable[[dict[str, torch.Tensor]], object], **config: Any) -> Path:
@@ -121,7 +121,7 @@ def test_an_adapter_scores_as_in_memory_whatever_peft_writes_twice_or_once(
                 parameter.add_(torch.randn_like(parameter) * 0.05)
         expected = live(input_ids=torch.arange(rows)[None]).logits
     adapter = tiny.save_adapter(tmp_path / "adapter", live, base)
-    shelf = Shelf(dtype="auto", device=torch.device("cpu"), trust_remote_code=False, allow_pickle=False)
+    shelf = Shelf(OpenOptions(), device=torch.device("cpu"))
     with torch.no_grad():
         found = shelf.adapted(base, [base / WEIGHTS], adapter)(input_ids=torch.arange(rows)[None]).logits
     assert torch.equal(found, expected)

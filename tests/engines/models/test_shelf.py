@@ -134,7 +134,7 @@ def test_a_broken_adapter_leaves_the_next_one_as_it_is(tmp_path: Path) -> None:
         tiny.lora(tiny.llama(), seed).save_pretrained(tmp_path / f"adapter-{seed}")
     broken = tmp_path / "adapter-2" / "adapter_model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-20])
-    shelf = Shelf(dtype="auto", device=torch.device("cpu"), trust_remote_code=False, allow_pickle=False)
+    shelf = Shelf(OpenOptions(), device=torch.device("cpu"))
     files = [base / "model.safetensors"]
     shelf.adapted(base, files, tmp_path / "adapter-1")
     with pytest.raises(CheckpointError, match="adapter-2"):

@@ -71,8 +71,7 @@ class Noted(Staging):
 
 
 def shelf(staging: Staging | None = None, **options: Any) -> Shelf:
-    settings: dict[str, Any] = {"dtype": "auto", "device": CPU, "trust_remote_code": False, "allow_pickle": False}
-    return Shelf(**{**settings, **options}, staging=staging)
+    return Shelf(OpenOptions(**options), device=CPU, staging=staging)
 
 
 def weights_of(model: Any) -> dict[str, torch.Tensor]:
@@ -291,4 +290,4 @@ def test_an_opener_has_the_next_checkpoint_staged_and_no_other(tmp_path: Path) -
 
 def test_weights_are_staged_for_a_gpu_and_for_nothing_else() -> None:
     assert shelf().staging is None
-    assert shelf(device=torch.device("cuda")).staging is not None
+    assert Shelf(OpenOptions(), device=torch.device("cuda")).staging is not None
