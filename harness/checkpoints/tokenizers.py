@@ -100,13 +100,15 @@ class TokenizerFiles(NamedTuple):
     def identities(self) -> Identities:
         """The files, as they are now."""
         bases = tokenizer_files(self.config) if self.own else ()
-        return identities([*tokenizer_files(self.folder), self.config / "config.json", *bases, *self.code])
+        settings = [folder / "config.json" for folder in (self.folder, self.config)]
+        return identities([*tokenizer_files(self.folder), *settings, *bases, *self.code])
 
     def contents(self) -> str:
         """Digest of what the files hold. Raises CheckpointError."""
         return digest_json(
             [
                 tokenizer_files_digest(self.folder),
+                _settings(self.folder),  # an adapter's folder may have one, which comes before the base's
                 _settings(self.config),
                 tokenizer_files_digest(self.config),
                 code_digest(self.code),

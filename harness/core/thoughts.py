@@ -40,7 +40,7 @@ _BARE_CHANNELS = re.compile(r"\s*analysis(?:(?=[A-Z])|(?=.*assistantfinal))(.*?)
 """The same by a server that leaves out special tokens."""
 _GRANITE_OPENS = re.compile(r"\s*Here(?:'s| is) my thought process:")
 _GRANITE = re.compile(_GRANITE_OPENS.pattern + r"(.*?)Here(?:'s| is) my response:(.*)", re.DOTALL)
-_FENCE = re.compile(r"(?:^|(?<=[>\]]))[ \t]{0,3}(?P<bar>`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
+_FENCE = re.compile(r"(?:^|(?<=[>\]]))[ \t]*(?P<bar>`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
 _QUOTES = {"`": "`", '"': '"', "'": "'", "*": "*", "“": "”", "‘": "’", "«": "»", "„": "“", "(": ")"}
 _OPENING_QUOTE = re.compile(r"(?:^|[^\w])[bfru]{0,2}([\"'“])$", re.IGNORECASE)
 """A quote that begins before a mark, with what Python writes before a string."""
@@ -76,6 +76,7 @@ def apart(text: str | None, *, opened: bool = False, cut: bool = False) -> Spoke
     code = _Code(text)
     thoughts: list[str] = []
     said: list[str] = []
+    silent = True
     at = 0
     if opened:
         closes = _first_end(marks, ends)
@@ -86,7 +87,7 @@ def apart(text: str | None, *, opened: bool = False, cut: bool = False) -> Spoke
             continue
         if mark.opens:
             closes = ends[number]
-            silent = not "".join(said).strip() and not text[at : mark.start].strip()
+            silent = silent and not text[at : mark.start].strip()
             if closes is None and not silent and not (cut and _may_begin(text, at, mark.start)):
                 continue
             said.append(text[at : mark.start])
@@ -189,16 +190,25 @@ class _Code:
         self._opened = set()
         self._begin = self._end = -1
         while self._next + 1 < len(self._fences) and self._fences[self._next].start() < mark.start:
-            fence, other = self._fences[self._next], self._fences[self._next + 1]
-            if fence.start() < since or other["info"].strip() or other["bar"][0] != fence["bar"][0]:
+            fence = self._fences[self._next]
+            closes = None if fence.start() < since else self._closing(self._next)
+            if closes is None:
                 self._next += 1
-            elif other.start() <= mark.start:
-                self._next += 2
+            elif (end := self._fences[closes].start()) <= mark.start:
+                self._next = closes + 1
             else:
-                self._begin, self._end = fence.end(), other.start()
+                self._begin, self._end = fence.end(), end
                 return
         if mark.opens:
             self._look_on_line(mark, since)
+
+    def _closing(self, number: int) -> int | None:
+        """The fence that closes a block: of its kind, no shorter, and bare; others within it are its content. None without one."""
+        bar = self._fences[number]["bar"]
+        for later in range(number + 1, len(self._fences)):
+            if self._fences[later]["bar"].startswith(bar):
+                return None if self._fences[later]["info"].strip() else later
+        return None
 
     def _look_on_line(self, mark: _Mark, since: int) -> None:
         before = self._text[max(since, mark.start - _LINE) : mark.start].rpartition("\n")[2]

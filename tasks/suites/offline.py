@@ -80,11 +80,18 @@ class LocalHub:
         if (where := kwargs.get("local_dir")) is None:
             return str(folder)
 
-        def link(source: str, target: str) -> None:
-            Path(target).symlink_to(Path(source).resolve())
+        def place(source: str, target: str) -> None:
+            """In place of what an earlier build left there; a copy would be written through its link, into the user's file."""
+            into = Path(target)
+            if into.exists() and not into.is_symlink() and into.samefile(source):
+                return
+            into.unlink(missing_ok=True)
+            if repo_id in self._data:
+                into.symlink_to(Path(source).resolve())
+            else:
+                shutil.copy2(source, target)
 
-        copy = link if repo_id in self._data else shutil.copy2
-        shutil.copytree(folder, where, dirs_exist_ok=True, copy_function=copy)
+        shutil.copytree(folder, where, dirs_exist_ok=True, copy_function=place)
         return str(where)
 
     def hf_hub_download(

@@ -16,9 +16,10 @@ import signal
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from itertools import repeat
-from types import MethodType
+from types import MethodType, ModuleType
 from typing import Any
 
 NUMBERS: dict[str, tuple[int | None, int | None]] = {
@@ -167,6 +168,17 @@ def run(program: str, names: dict[str, Any], answer: int) -> None:
         raise
 
 
+def namespace(name: str) -> dict[str, Any]:
+    """The names of a new module that is imported by this name, where `pickle` and others look for what the program defines."""
+    sys.modules[name] = ModuleType(name)
+    return vars(sys.modules[name])
+
+
+def none_or(setter: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The setter of a hook, which does nothing for None: none is ever set."""
+    return lambda hook: None if hook is None else setter(hook)
+
+
 def tell(error: BaseException, answer: int) -> None:
     """Write why the program has not passed, in one line."""
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -200,10 +212,12 @@ def main() -> None:
     steps: tuple[partial[Any], ...] = (
         partial(os.read, control, 1),
         partial(signal.setitimer, signal.ITIMER_REAL, job["time_s"]),
-        partial(run, job["program"], {} if name is None else {"__name__": name}, answer),
+        partial(run, job["program"], {} if name is None else namespace(name), answer),
         partial(signal.setitimer, signal.ITIMER_REAL, 0),
         partial(os.read, control, 2),
     )
+    # `doctest` ends with setting none.
+    sys.settrace, sys.setprofile = none_or(sys.settrace), none_or(sys.setprofile)
     # A trace function could jump in the frames around the program and change their variables; through the garbage collector
     # a program finds every object, this hook among them.
     sys.addaudithook(

@@ -99,6 +99,21 @@ def test_an_adapters_is_under_its_base_too(saved: Path, tmp_path: Path, kept: Pa
     assert identity(folder) == loaded(folder) != "sha256:kept"
 
 
+def test_an_adapters_own_configuration_is_looked_at(saved: Path, tmp_path: Path, kept: Path) -> None:
+    """It comes before its base's, and decides the class of a tokenizer that names none."""
+    folder = tiny.save_adapter(tmp_path / "adapter", tiny.lora(tiny.llama()), saved)
+    tiny.tokenizer().save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "tokenizer_class": None}))
+    found = [identity(folder)]
+    for name in ("GPT2Tokenizer", "TokenizersBackend"):
+        (folder / "config.json").write_text((saved / "config.json").read_text())
+        changed_json(folder / "config.json", tokenizer_class=name)
+        found.append(identity(folder))
+        assert found[-1] == loaded(folder)
+    assert found[1] not in (found[0], found[2])
+
+
 def test_another_version_of_anything_installed_is_another(
     saved: Path, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,8 @@ def test_where_thoughts_stand(text: str | None, thought: str | None, said: str |
         '```python\nopens, closes = "<think>", "</think>"\n```\nDone.',
         "```\n<think>\nHm.\n</think>\n```\nThat is its form.",
         "~~~xml\n<think>\n~~~\nThat opens one.",
+        "1. So:\n      ```\n      <think>Hm.</think>\n      ```\n   That is its form.",
+        "````md\n```\n<think>Hm.</think>\n```\n````\nThat is a page with it.",
         "    return text.split('</think>')[-1]",
         're.sub(r"<think>.*?</think>", "", text)',
         "A message is <|channel|>analysis<|message|>x<|end|> there.",

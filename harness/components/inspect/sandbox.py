@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ class ProgramSandbox(SandboxEnvironment):
             )
         if ran.reason == "timed out":
             raise TimeoutError("the program timed out")
-        if not ran.passed and (absent := self.libraries.keys() & MISSING.findall(f"{ran.output}\n{ran.reason}")):
+        named = () if ran.passed else self.libraries.keys() & MISSING.findall(f"{ran.output}\n{ran.reason}")
+        if absent := [one for one in named if find_spec(one) is None]:  # not a part that a library never had
             names = ", ".join(sorted(self.libraries[one] for one in absent))
             raise NotOfThisSandboxError(
                 f"the program needs {names}, not installed here; pip install it, or sandbox: docker"

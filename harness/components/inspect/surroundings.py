@@ -88,17 +88,16 @@ def as_before(changes: dict[str, str | None] | None = None) -> Iterator[None]:
     try:
         yield
     finally:
+        now = dict(os.environ)
+        found = {name: now.get(name) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
         if changes is not None:
-            now = dict(os.environ)
-            changes |= {name: value for name, value in now.items() if before.get(name) != value}
-            changes |= dict.fromkeys(before.keys() - now.keys())
+            changes |= found
+        set_variables({name: before.get(name) for name in found})  # one by one: other threads read the others meanwhile
         sys.excepthook = hook
-        os.environ.clear()
-        os.environ.update(before)
-        os.chdir(folder)
         for logger, (handlers, level) in zip(loggers, kept, strict=True):
             logger.handlers[:] = handlers
             logger.setLevel(level)
+        os.chdir(folder)
 
 
 def set_variables(changes: Variables) -> None:

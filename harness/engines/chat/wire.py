@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,8 @@ BROKEN_OFF = ("abort", "error")
 """How vLLM and others end an answer that they could not finish."""
 OFF = ("none", "off", "no_think")
 """How a switch of a chat template turns thinking off, beside false."""
+SWITCH = re.compile(r"(?!.*(clear|preserve|keep|history|previous|past))(?=.*(think|reason))", re.IGNORECASE)
+"""Names of switches for thinking: `enable_thinking`, `reasoning_effort`; not those for thoughts of earlier turns."""
 CHANNELS = ("<|channel|>", "<|channel>", "Here is my thought process")
 """Texts that open a thought other than the pairs of marks in core/thoughts.py."""
 NOT_FINITE = "the answer has no finite log-prob: the weights hold NaN or infinity, or overflow in this dtype"
@@ -170,9 +173,10 @@ def _goes_on(choice: Mapping[str, Any], content: str) -> bool:
 
 
 def thinks_as_usual(body: Mapping[str, Any]) -> bool:
-    """Whether a request leaves thinking to the chat template: none of the switches that it gives it is off."""
+    """Whether a request leaves thinking to the chat template: no switch for it is given and off."""
     given = body.get("chat_template_kwargs")
-    return not isinstance(given, Mapping) or not any(value is False or value in OFF for value in given.values())
+    switches = [value for name, value in given.items() if SWITCH.match(str(name))] if isinstance(given, Mapping) else []
+    return not any(value is False or value in OFF for value in switches)
 
 
 def _status(error: Mapping[str, Any]) -> int | None:

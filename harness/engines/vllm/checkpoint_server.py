@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -81,6 +82,8 @@ class CheckpointServer:
         self._watch: Watch | None = None
         self._loaded: _Loaded | None = None
         self._n_starts = 0
+        self._inherited: dict[str, str] | None = None
+        """The environment at the first start. A later one may come while a component has set variables for a task of its own."""
         self._swap_failure: str | None = None
         self._crashes: tuple[str, int] = ("", 0)
         self._refused: tuple[str, HarnessError] | None = None
@@ -243,7 +246,9 @@ class CheckpointServer:
             launch = dataclasses.replace(launch, adapter=(adapter_name(wanted), wanted.adapter))
         self._n_starts += 1
         log = self._log_folder / f"vllm-{self._n_starts}.log"
-        server = VllmServer(wanted.model, settings=self._settings, log=log, launch=launch)
+        if self._inherited is None:
+            self._inherited = dict(os.environ)
+        server = VllmServer(wanted.model, settings=self._settings, log=log, launch=launch, inherited=self._inherited)
         self._starting = server
         try:
             if self._closed:

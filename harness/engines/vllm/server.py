@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,12 +56,15 @@ class VllmServer:
         log: str | Path = "vllm.log",
         port: int | None = None,
         launch: Launch | None = None,
+        inherited: Mapping[str, str] | None = None,
     ) -> None:
+        """`inherited`: environment variables; None: this process's at each start."""
         self.settings = settings or ServeSettings()
         self.model = Path(model)
         self.log = Path(log)
         self._port = port
         self._given = launch
+        self._inherited = inherited
         self._process: GuardedProcess | None = None
         self._api: Api | None = None
         self._endpoint: Endpoint | None = None
@@ -98,7 +102,8 @@ class VllmServer:
             raise CheckpointError(f"no model folder at {self.model}")
         launch = self._launch()
         key = key_of(self.settings)
-        env = environment(executable, launch, self.settings.env, os.environ, api_key=key)
+        inherited = os.environ if self._inherited is None else self._inherited
+        env = environment(executable, launch, self.settings.env, inherited, api_key=key)
         fixed = self._port or value_of(self.settings.args, "--port")
         without: set[str] = set()
         for attempt in range(TRIES + len(DROPPABLE)):

@@ -68,6 +68,14 @@ def test_a_library_of_the_image_that_is_not_here_is_the_sandboxs_failure_and_sai
     assert "the program needs wikipedia, not installed here" in row["12"]["reason"] and outcome.n_open == 1
 
 
+def test_a_part_that_an_installed_library_never_had_is_the_programs_own_mistake(tmp_path: Path) -> None:
+    it = component(tmp_path, **write_ds1000(tmp_path))
+    assert it.built.card is not None and "numpy" in it.built.card.libraries()
+    with asked(lambda _: ChatAnswer(content="```python\nimport numpy.no_such_part\n```")) as (subject, _):
+        outcome = measured(it, subject, tmp_path / "s")
+    assert {row["value"] for row in rows(outcome).values()} == {0.0}, rows(outcome)
+
+
 BAD = {
     "a socket": "import socket; socket.create_connection(('127.0.0.1', 9))",
     "a process": "import subprocess; subprocess.run(['true'])",

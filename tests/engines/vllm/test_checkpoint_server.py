@@ -340,6 +340,20 @@ def test_a_killed_server_comes_back_with_what_was_on_it(make: Make, tmp_path: Pa
     assert server.endpoint(wanted).how == "restart"
 
 
+def test_a_server_that_comes_back_has_the_environment_of_its_start(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a benchmark is measured, variables are set that are meant for its task alone."""
+    server = make()
+    wanted = full(tmp_path, "a", 1)
+    server.endpoint(wanted)
+    monkeypatch.setenv("OF_A_TASK", "1")
+    os.kill(server.pids()[0], signal.SIGKILL)
+    server.endpoint(wanted)
+    found = [Path(f"/proc/{pid}/environ").read_bytes() for pid in server.pids()]
+    assert any(b"FAKE=" in one for one in found) and not any(b"OF_A_TASK" in one for one in found)
+
+
 def test_a_server_that_dies_again_and_again_is_given_up(make: Make, tmp_path: Path) -> None:
     server = make()
     wanted = full(tmp_path, "a", 1)

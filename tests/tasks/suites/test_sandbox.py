@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(bool(protection().refusal), reason=str(protectio
         ("import numpy\nassert numpy.arange(3).sum() == 3", True),
         ("import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()", True),
         ("import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()", True),
+        ("import doctest\nassert doctest.testmod().failed == 0", True),
         ("assert 1 == 2", False),
         ("this is no python", False),
         ("import sys\nsys.exit(0)", False),
@@ -53,6 +54,19 @@ def test_a_program_cannot_reach_the_network() -> None:
         listening.settimeout(0)
         with pytest.raises(BlockingIOError):
             listening.accept()
+
+
+AS_MAIN = {
+    "its tests": "def f():\n    '>>> f()\\n1'\n    return 1\nimport doctest\nassert doctest.testmod() == (0, 1)",
+    "an instance": "import pickle\nclass A: pass\nassert type(pickle.loads(pickle.dumps(A()))) is A",
+    "a name in an annotation": "import typing\nclass A:\n    x: 'B'\nclass B: pass\nassert typing.get_type_hints(A)['x'] is B",
+}
+
+
+@pytest.mark.parametrize("program", AS_MAIN.values(), ids=AS_MAIN.keys())
+def test_a_program_that_is_run_as_main_is_the_main_module(program: str) -> None:
+    ran = run_program(program, as_main=True)
+    assert ran.passed, ran
 
 
 @pytest.mark.parametrize("writable", [True, False], ids=["landlock", "without landlock"])

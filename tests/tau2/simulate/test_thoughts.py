@@ -177,6 +177,8 @@ def test_a_thought_that_a_prompt_opened_and_that_was_cut_off_is_not_said() -> No
         ({"enable_thinking": False}, False),
         ({"reasoning_effort": "none"}, False),
         ({"thinking": True}, True),
+        ({"clear_thinking": False}, True),
+        ({"preserve_thinking": False, "add_vision_id": False}, True),
     ],
 )
 def test_a_request_that_turns_thinking_off_is_not_within_a_thought(given: dict[str, Any] | None, opens: bool) -> None:
