@@ -365,6 +365,23 @@ def test_what_calls_gave_and_what_can_be_called_may_stand_in_turns_of_open_instr
     assert texts(field, template)[1][0].endswith("[environment] 3<|im_end|>\n[assistant] ")
     with pytest.raises(CheckpointError, match=f"line 1: the chat template leaves out the '{key}' of message 1"):
         texts(field, CHATML)
+    shared = [{"from": "system", "value": "You have functions.", key: [{"name": "w"}]}, USER, ANSWER]
+    with pytest.raises(CheckpointError, match=f"line 1: the chat template leaves out the '{key}' of message 1"):
+        texts(read(records(tmp_path, {"conversations": shared})), CHATML)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": [{"type": "tool_use", "name": "w", "input": {"a": 1}, "caller": {"type": "direct"}}]},
+        {"tool_calls": [{"function": {"name": "w", "arguments": {"a": 1}}, "extra_content": {"google": {"b": "c"}}}]},
+        {"tool_calls": [{"function": {"name": "w", "arguments": {"a": 1}, "provider_specific_fields": {"b": "c"}}}]},
+    ],
+    ids=["Anthropic", "Google", "LiteLLM"],
+)
+def test_what_a_provider_sends_beside_a_call_is_no_part_of_it(tmp_path: Path, answer: dict[str, Any]) -> None:
+    record = {"messages": [USER, {"role": "assistant", **answer}]}
+    assert answers(tmp_path, record) == ['<call>{"name": "w", "arguments": {"a": 1}}</call>']
 
 
 def test_functions_that_the_template_leaves_out_of_the_prompt_are_refused(tmp_path: Path) -> None:
