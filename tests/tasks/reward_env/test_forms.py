@@ -637,6 +637,10 @@ def test_one_answer_of_a_pair_without_the_other_is_refused(tmp_path: Path, key: 
 @pytest.mark.parametrize("key", ["system_message", "systemPrompt", "System", "sys", "developer", "system_instruction"])
 def test_a_system_prompt_under_another_name_is_refused(tmp_path: Path, key: str) -> None:
     assert f"{key!r} is not the first turn" in fault(tmp_path, {"messages": [USER, ANSWER], key: "Be brief."})
+    apart = [{"role": "system", "content": "Be kind."}, USER, ANSWER]
+    assert f"{key!r} is not the first turn" in fault(tmp_path, {"messages": apart, key: "Be brief."})
+    within = [{"role": "system", "content": "Reasoning: low\n\nBe brief."}, USER, ANSWER]
+    assert answers(tmp_path, {"messages": within, key: "Be brief."}) == ["Hello."]
     assert f"{key!r} goes with messages" in fault(tmp_path, {"prompt": "a", "completion": "b", key: "Be brief."})
 
 
