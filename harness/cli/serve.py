@@ -105,18 +105,19 @@ def serve(
             key = f" --agent-api-key-env {api_key_env}" if api_key_env else ""
             where = f"--agent-llm hosted_vllm/{endpoint.model} --agent-api-base {endpoint.api_base}{key}"
             typer.echo(f"it answers; for example: harness tau2 run {where} ...", err=True)
-            for _ in range(MAX_CRASHES + 1):
+            n_hung = 0
+            while True:
                 watch = Watch(server)
                 while server.alive():
                     time.sleep(1.0)
                 watch.stop()
-                words = server.last_words()
-                if not watch.ended_it:
-                    break
+                words = "it runs and does not answer" if server.hangs else server.last_words()
+                if not (watch.ended_it or server.hangs) or n_hung == MAX_CRASHES:
+                    raise EngineError(f"vLLM ended: {words} (all of it: {path})")
+                n_hung += 1
                 typer.echo(f"{words}; it is started again at the same address", err=True)
                 server.restart()
                 typer.echo("it answers again", err=True)
-            raise EngineError(f"vLLM ended: {words} (all of it: {path})")
     except KeyboardInterrupt:
         typer.echo("harness serve: stopped", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None

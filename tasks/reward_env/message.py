@@ -67,6 +67,15 @@ _OF_A_FUNCTION = (
     "call_id",
     "status",
 )
+_OF_THE_WIRE = (
+    "cache_control",
+    "caller",
+    "extra_content",
+    "provider_specific_fields",
+    "signature",
+    "thought_signature",
+)
+"""Keys that Anthropic's, Google's and LiteLLM's answers have in a call and their next requests send back; no trainer reads them."""
 _NOT_TEXT = "message content must be text or text parts; images and audio are not scored"
 
 
@@ -143,7 +152,9 @@ def _from_sharegpt(turn: dict[str, Any], where: str) -> dict[str, Any]:
             f"{where}: a ShareGPT turn needs 'from' ({', '.join(SHAREGPT_ROLES)}) and a text 'value', found from={speaker!r}"
         )
     kept = {
-        key: turn[key] for key in (*answer_parts(turn), "functions", "tool_calls", "function_call") if turn.get(key)
+        key: turn[key]
+        for key in (*answer_parts(turn), "functions", "tools", "tool_calls", "function_call")
+        if turn.get(key)
     }
     if name in CALLS:
         return _finished(_call_turn(kept, value, where), "assistant", where)
@@ -257,9 +268,7 @@ def _part(part: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
 
 def _part_calls(part: dict[str, Any], where: str) -> list[Any]:
     if isinstance(part.get("name"), str):
-        return [
-            {("arguments" if key == "input" else key): value for key, value in part.items() if key != "cache_control"}
-        ]
+        return [{("arguments" if key == "input" else key): value for key, value in part.items()}]
     value = next((part[key] for key in ("value", "tool_call", "tool_calls", "function") if part.get(key)), None)
     if isinstance(value, str):
         value = parse_json(value, f"{where}: a part of type {part['type']!r}")
@@ -272,7 +281,8 @@ def _call(call: Any, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: a tool call needs a function with a name")
     beside = {} if call is function else {key: value for key, value in call.items() if key not in _OF_A_CALL}
     beside |= {key: value for key, value in function.items() if key not in _OF_A_FUNCTION}
-    other = next((key for key, value in beside.items() if value not in (None, "", [], {})), None)
+    said = (key for key, value in beside.items() if value not in (None, "", [], {}))
+    other = next((key for key in said if key not in _OF_THE_WIRE), None)
     if other is not None:
         raise DataError(
             f"{where}: tool call {function['name']!r} has the key {other!r}, which no template prints; give what is called "

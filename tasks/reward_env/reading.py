@@ -55,7 +55,7 @@ def conversation(
             messages = [read_message({"role": "system", "content": system}, record.where), *messages]
             marks, first = [None, *marks], first + 1
     prompted = other_system(record)
-    if prompted and record.value[prompted] not in [message["content"] for message in messages[:1]]:
+    if prompted and not _holds(messages[:1], record.value[prompted]):
         raise DataError(
             f"{record.where}: {prompted!r} is not the first turn, and whether it is trained with is not clear; "
             "rename it 'system', or remove the key"
@@ -89,6 +89,15 @@ def conversation(
         answers=None if kept == every else tuple(kept),
     )
     return Reading(item=conversation if kept else None, n_masked=len(answers) - len(kept))
+
+
+def _holds(opening: list[dict[str, Any]], prompt: Any) -> bool:
+    """Whether the first message is a text, or a system prompt that has it in it (Multilingual-Thinking's `developer`)."""
+    return any(
+        prompt == first["content"]
+        or (isinstance(prompt, str) and first["role"] in ("system", "developer") and prompt in first["content"])
+        for first in opening
+    )
 
 
 def other_system(record: Located) -> str | None:

@@ -19,7 +19,8 @@ def pass_at_k(references: Sequence[str], predictions: Sequence[Sequence[str]], k
     """The mean over problems of the unbiased 1 - C(n - c, k) / C(n, k): n programs, c of them pass the reference's tests."""
     sums = dict.fromkeys(k, 0.0)
     for test, programs in zip(references, predictions, strict=True):
-        passed = sum(run_program(f"{program}\n{test}").passed for program in programs)
+        # With an empty line between, lest a program that ends in a backslash takes the first line of its tests.
+        passed = sum(run_program(f"{program}\n\n{test}").passed for program in programs)
         for size in k:
             sums[size] += chance_of_one(len(programs), passed, size)
     return {f"pass@{size}": total / len(references) for size, total in sums.items()}

@@ -16,15 +16,17 @@ import signal
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from itertools import repeat
 from types import MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NUMBERS: dict[str, tuple[int | None, int | None]] = {
     # name: (x86_64, aarch64)
-    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "sendto": (44, 206), "sendmsg": (46, 211),
+    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "sendmsg": (46, 211),
     "sendmmsg": (307, 269), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
@@ -47,6 +49,8 @@ OWN: dict[str, tuple[int | None, int | None]] = {
     "sched_setattr": (314, 274), "migrate_pages": (256, 238), "move_pages": (279, 239),
 }  # fmt: skip
 """System calls whose first argument names a process; allowed for 0, which is the caller."""
+SENDTO = (44, 206)
+"""Numbers of `sendto`, allowed without an address: that is `send` on a pair of sockets, with which asyncio wakes its loop."""
 WRITES: dict[str, tuple[int | None, int | None]] = {
     "creat": (85, None), "openat2": (437, 437), "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None),
     "renameat": (264, 38), "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None),
@@ -62,7 +66,8 @@ OPEN_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 EPERM, ENOSYS = 1, 38
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-WRITE_ACCESS = sum(1 << bit for bit in (1, *range(4, 13)))
+WRITE_FILE = 1 << 1
+WRITE_ACCESS = sum((WRITE_FILE, *(1 << bit for bit in range(4, 13))))
 """Landlock: write a file, remove and make anything."""
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -81,14 +86,16 @@ def landlock_version() -> int:
 
 
 def write_only_below(folder: str, version: int) -> None:
-    """From here on, files can be written, made and removed in `folder` alone."""
-    access = WRITE_ACCESS | (1 << 14 if version >= 3 else 0)
+    """From here on, files can be written, made and removed in `folder` alone; what is written to /dev/null is discarded."""
+    truncate = 1 << 14 if version >= 3 else 0
+    access = WRITE_ACCESS | truncate
     attributes = struct.pack("=Q", access)
     rules = check(libc.syscall(444, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)), "landlock")
-    at = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-    check(libc.syscall(445, rules, 1, struct.pack("=Qi", access, at), 0), "landlock rule")
+    for path, allowed in ((folder, access), (os.devnull, WRITE_FILE | truncate)):
+        at = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        check(libc.syscall(445, rules, 1, struct.pack("=Qi", allowed, at), 0), "landlock rule")
+        os.close(at)
     check(libc.syscall(446, rules, 0), "landlock")
-    os.close(at)
     os.close(rules)
 
 
@@ -114,6 +121,8 @@ def install_filter(*, writes: bool) -> None:
     for numbers in OWN.values():
         if (number := numbers[column]) is not None:
             steps += [(JUMP_EQUAL, 0, 4, number), (LOAD, 0, 0, 16), (JUMP_EQUAL, 0, 1, 0), (RETURN, 0, 0, ALLOW), deny]
+    address = (LOAD, 0, 0, 48), (JUMP_EQUAL, 0, 3, 0), (LOAD, 0, 0, 52), (JUMP_EQUAL, 0, 1, 0)
+    steps += [(JUMP_EQUAL, 0, 6, SENDTO[column]), *address, (RETURN, 0, 0, ALLOW), deny]
     # A clone that makes no thread makes a process.
     steps += [(JUMP_EQUAL, 0, 4, clone), (LOAD, 0, 0, 16), (JUMP_ANY, 1, 0, CLONE_THREAD), deny, (RETURN, 0, 0, ALLOW)]
     if not writes:
@@ -156,6 +165,33 @@ def out_of_time(*_: Any) -> None:
     raise TimeoutError("time is up")
 
 
+def without_effect(real: Callable[..., None], folder: str) -> Callable[..., None]:
+    """`os.chmod` or `os.utime`, which the kernel cannot confine to `folder`: done nowhere, and no error within it, so that
+    `shutil.copy` works there."""
+
+    def call(path: Any, *args: Any, **options: Any) -> None:
+        named = isinstance(path, str | bytes | os.PathLike) and options.get("dir_fd") is None
+        if named and f"{os.path.realpath(os.fsdecode(path))}/".startswith(f"{folder}/"):
+            os.lstat(path)  # raises where there is no such file
+            return
+        real(path, *args, **options)
+
+    return call
+
+
+def unless_none(real: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`sys.settrace` or `sys.setprofile`, which are refused, without effect for None: doctest ends so."""
+    return lambda function: None if function is None else real(function)
+
+
+def namespace(name: str | None) -> dict[str, Any]:
+    """The program's names; with a name those of a module that can be imported, in which pickle finds its classes."""
+    if name is None:
+        return {}
+    sys.modules[name] = module = ModuleType(name)
+    return module.__dict__
+
+
 def run(program: str, names: dict[str, Any], answer: int) -> None:
     """Run the program; where it raises, write the reason to `answer` and raise too. The program may have changed our names."""
     try:
@@ -166,17 +202,6 @@ def run(program: str, names: dict[str, Any], answer: int) -> None:
         except BaseException:  # noqa: BLE001
             pass
         raise
-
-
-def namespace(name: str) -> dict[str, Any]:
-    """The names of a new module that is imported by this name, where `pickle` and others look for what the program defines."""
-    sys.modules[name] = ModuleType(name)
-    return vars(sys.modules[name])
-
-
-def none_or(setter: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The setter of a hook, which does nothing for None: none is ever set."""
-    return lambda hook: None if hook is None else setter(hook)
 
 
 def tell(error: BaseException, answer: int) -> None:
@@ -203,7 +228,10 @@ def main() -> None:
     for stream, to in ((0, nothing), (1, nothing if name is None else 2), (2, nothing if name is None else 2)):
         os.dup2(to, stream)
     limit(job["memory_bytes"], job["time_s"])
-    contain(job["folder"])
+    if contain(job["folder"]):
+        home = os.path.realpath(job["folder"])
+        os.chmod, os.utime = without_effect(os.chmod, home), without_effect(os.utime, home)
+    sys.settrace, sys.setprofile = unless_none(sys.settrace), unless_none(sys.setprofile)
     signal.signal(signal.SIGALRM, out_of_time)
     # The C library waits elsewhere in its code once a process has had a second thread, so there is one from the beginning.
     held = _thread.allocate_lock()
@@ -212,12 +240,10 @@ def main() -> None:
     steps: tuple[partial[Any], ...] = (
         partial(os.read, control, 1),
         partial(signal.setitimer, signal.ITIMER_REAL, job["time_s"]),
-        partial(run, job["program"], {} if name is None else namespace(name), answer),
+        partial(run, job["program"], namespace(job["name"]), answer),
         partial(signal.setitimer, signal.ITIMER_REAL, 0),
         partial(os.read, control, 2),
     )
-    # `doctest` ends with setting none.
-    sys.settrace, sys.setprofile = none_or(sys.settrace), none_or(sys.setprofile)
     # A trace function could jump in the frames around the program and change their variables; through the garbage collector
     # a program finds every object, this hook among them.
     sys.addaudithook(

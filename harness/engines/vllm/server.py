@@ -36,6 +36,9 @@ ENDED_BY_US = "was ended by the harness"
 HUNG_S = 30.0
 """Seconds without an answer to /health after which a running server counts as dead."""
 
+HEALTH_S = 10.0
+"""Seconds that one request to /health may take."""
+
 
 class VllmServer:
     """A managed `vllm serve`.
@@ -69,6 +72,7 @@ class VllmServer:
         self._api: Api | None = None
         self._endpoint: Endpoint | None = None
         self._given_up = threading.Event()
+        self.hangs = False
         self._log_start = 0
 
     @property
@@ -139,15 +143,17 @@ class VllmServer:
         self.stop(drain=False)
         return self.start()
 
-    def alive(self) -> bool:
-        """Whether the process runs and answers. A busy server is given time."""
-        deadline = time.monotonic() + HUNG_S
+    def alive(self, *, hung_s: float = HUNG_S, answer_s: float = HEALTH_S) -> bool:
+        """Whether the process runs and answers. A busy server is given `hung_s` seconds; one that runs and gives no answer within
+        them `hangs` from then on."""
+        deadline = time.monotonic() + hung_s
         while self._process is not None and self._api is not None and self._process.exit_code() is None:
             try:
-                self._api.check_health(timeout_s=10.0)
+                self._api.check_health(timeout_s=answer_s)
             except RefusedError:
                 return False
             except NoAnswerError:
+                self.hangs = time.monotonic() > deadline and self._process.exit_code() is None
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(POLL_S)
@@ -158,6 +164,7 @@ class VllmServer:
     def stop(self, *, drain: bool = True) -> None:
         """End it, after the requests in flight (`drain`), and wait until every process is gone. Idempotent."""
         process, self._process, self._api, self._endpoint = self._process, None, None, None
+        self.hangs = False
         if process is not None:
             process.end(drain=drain)
 

@@ -63,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/health":
+            if Path(FAKE.get("busy while", "/nowhere")).exists():
+                time.sleep(600)
             self.say(503 if FAKE.get("sick") else 200, None)
         elif self.path == "/is_sleeping" and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
             if Path(FAKE.get("hangs while", "/nowhere")).exists():

@@ -247,7 +247,7 @@ def test_a_context_that_the_model_does_not_have_costs_no_start(make: Make, tmp_p
     assert make(max_model_len=64).endpoint(wanted).how == "start", "how far, vLLM says"
 
 
-def until_dead(server: CheckpointServer) -> None:
+def until_dead(server: CheckpointServer | VllmServer) -> None:
     deadline = time.monotonic() + 40
     while server.pids():
         assert time.monotonic() < deadline
@@ -284,6 +284,22 @@ def test_an_engine_that_owes_an_answer_and_does_nothing_is_ended(command: Path, 
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert "hangs" in server.last_words()
+
+
+def test_a_server_that_runs_and_does_not_answer_hangs(command: Path, tmp_path: Path) -> None:
+    busy = tmp_path / "busy"
+    settings = ServeSettings(command=str(command), env={"FAKE": json.dumps({"busy while": str(busy)})})
+    model = full(tmp_path, "a", 1).model
+    with VllmServer(model, settings=settings, log=tmp_path / "log", launch=Launch(model=model, name="m")) as server:
+        assert server.alive() and not server.hangs
+        busy.touch()
+        assert not server.alive(hung_s=0.2, answer_s=0.1) and server.hangs
+        busy.unlink()
+        server.restart()
+        assert server.alive() and not server.hangs
+        os.kill(server.pids()[-1], signal.SIGKILL)
+        until_dead(server)
+        assert not server.alive() and not server.hangs, "it has ended"
 
 
 def test_weights_that_are_nan(make: Make, tmp_path: Path) -> None:

@@ -365,6 +365,23 @@ def test_what_calls_gave_and_what_can_be_called_may_stand_in_turns_of_open_instr
     assert texts(field, template)[1][0].endswith("[environment] 3<|im_end|>\n[assistant] ")
     with pytest.raises(CheckpointError, match=f"line 1: the chat template leaves out the '{key}' of message 1"):
         texts(field, CHATML)
+    shared = [{"from": "system", "value": "You have functions.", key: [{"name": "w"}]}, USER, ANSWER]
+    with pytest.raises(CheckpointError, match=f"line 1: the chat template leaves out the '{key}' of message 1"):
+        texts(read(records(tmp_path, {"conversations": shared})), CHATML)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": [{"type": "tool_use", "name": "w", "input": {"a": 1}, "caller": {"type": "direct"}}]},
+        {"tool_calls": [{"function": {"name": "w", "arguments": {"a": 1}}, "extra_content": {"google": {"b": "c"}}}]},
+        {"tool_calls": [{"function": {"name": "w", "arguments": {"a": 1}, "provider_specific_fields": {"b": "c"}}}]},
+    ],
+    ids=["Anthropic", "Google", "LiteLLM"],
+)
+def test_what_a_provider_sends_beside_a_call_is_no_part_of_it(tmp_path: Path, answer: dict[str, Any]) -> None:
+    record = {"messages": [USER, {"role": "assistant", **answer}]}
+    assert answers(tmp_path, record) == ['<call>{"name": "w", "arguments": {"a": 1}}</call>']
 
 
 def test_functions_that_the_template_leaves_out_of_the_prompt_are_refused(tmp_path: Path) -> None:
@@ -620,6 +637,10 @@ def test_one_answer_of_a_pair_without_the_other_is_refused(tmp_path: Path, key: 
 @pytest.mark.parametrize("key", ["system_message", "systemPrompt", "System", "sys", "developer", "system_instruction"])
 def test_a_system_prompt_under_another_name_is_refused(tmp_path: Path, key: str) -> None:
     assert f"{key!r} is not the first turn" in fault(tmp_path, {"messages": [USER, ANSWER], key: "Be brief."})
+    apart = [{"role": "system", "content": "Be kind."}, USER, ANSWER]
+    assert f"{key!r} is not the first turn" in fault(tmp_path, {"messages": apart, key: "Be brief."})
+    within = [{"role": "system", "content": "Reasoning: low\n\nBe brief."}, USER, ANSWER]
+    assert answers(tmp_path, {"messages": within, key: "Be brief."}) == ["Hello."]
     assert f"{key!r} goes with messages" in fault(tmp_path, {"prompt": "a", "completion": "b", key: "Be brief."})
 
 

@@ -26,6 +26,9 @@ pytestmark = pytest.mark.skipif(bool(protection().refusal), reason=str(protectio
         ("import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()", True),
         ("import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()", True),
         ("import doctest\nassert doctest.testmod().failed == 0", True),
+        ("import asyncio, time\nasync def f():\n    await asyncio.to_thread(time.sleep, 0.2)\nasyncio.run(f())", True),
+        ("import contextlib, os\nwith contextlib.redirect_stdout(open(os.devnull, 'w')):\n    print(1)", True),
+        ('import doctest\ndef f():\n    """\n    >>> f()\n    """\nassert not doctest.testmod().failed', True),
         ("assert 1 == 2", False),
         ("this is no python", False),
         ("import sys\nsys.exit(0)", False),
@@ -39,6 +42,14 @@ def test_a_program_passes_if_it_runs_to_its_end(program: str, passed: bool) -> N
     assert run_program(program).passed is passed
 
 
+def test_a_program_run_as_main_is_the_main_module() -> None:
+    program = (
+        "import pickle\nfrom typing import get_type_hints\nclass A:\n    b: 'B'\nclass B:\n    pass\n"
+        "assert get_type_hints(A) == {'b': B} and type(pickle.loads(pickle.dumps(A()))) is A"
+    )
+    assert run_program(program, as_main=True).reason is None
+
+
 def test_a_program_cannot_reach_the_network() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -48,6 +59,7 @@ def test_a_program_cannot_reach_the_network() -> None:
             f"import socket\nsocket.create_connection(('127.0.0.1', {port}))",
             "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
             "import socket\nsocket.socket(socket.AF_UNIX)",
+            "import socket\na, b = socket.socketpair(type=socket.SOCK_DGRAM)\na.sendto(b'x', '/dev/log')",
         ):
             ran = run_program(program)
             assert not ran.passed and "PermissionError" in str(ran.reason), program
@@ -80,6 +92,8 @@ def test_a_program_cannot_write_outside_its_folder(tmp_path: Path, writable: boo
         f"import os\nos.rename({str(victim)!r}, 'mine')",
         f"import os\nos.truncate({str(victim)!r}, 0)",
         f"import os\nos.chmod({str(victim)!r}, 0)",
+        f"import os\nos.utime({str(victim)!r}, (0, 0))",
+        f"import os\nos.symlink({str(victim)!r}, 'mine')\nos.chmod('mine', 0)",
         f"import os\nos.mkdir({str(tmp_path / 'folder')!r})",
         f"import os\nos.symlink('/etc', {str(tmp_path / 'link')!r})",
         f"import os\nos.link({str(victim)!r}, 'mine')\nopen('mine', 'w')",
@@ -93,6 +107,8 @@ def test_a_program_can_use_its_own_folder_and_nothing_of_it_stays() -> None:
         pytest.skip("this kernel has no Landlock, so nothing can be written at all")
     program = "open('mine', 'w').write('x')\nassert open('mine').read() == 'x'"
     assert run_program(program).passed
+    copied = "import os, shutil\nshutil.copy('mine', 'other')\nos.mkdir('a')\nshutil.copy2('mine', 'a')\nshutil.copytree('a', 'b')"
+    assert run_program(f"{program}\n{copied}\nassert open('b/mine').read() == 'x'").reason is None
     assert "PermissionError" in str(run_program(program, writable=False).reason)
     assert run_program("import os, math, numpy\nassert open(os.__file__).read()", writable=False).passed
 
@@ -240,6 +256,7 @@ def test_pass_at_k_is_the_unbiased_estimate() -> None:
     )
     assert pass_at_k(["assert f() == 1", "assert f() == 2"], [[good], [good]], [1]) == {"pass@1": 0.5}
     assert pass_at_1("assert f() == 1", [good]) == 1.0
+    assert pass_at_1("assert f() == 1", [f"{bad}\nif False: \\"]) == 0.0, "it takes the line of the test"
     assert [chance_of_one(5, passed, 1) for passed in (0, 2, 5)] == pytest.approx([0.0, 0.4, 1.0])
     assert chance_of_one(4, 3, 2) == 1.0
 
