@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno is None:  # of a file, or a library's own words: not of stdout
             raise
         typer.echo(f"harness: error: cannot write the output: {error.strerror}; what is on disk is complete", err=True)
         return StateError.exit_code

@@ -66,13 +66,13 @@ def _show(models: list[ModelResults], suites: dict[str, list[str]], made: dict[s
     """A row per benchmark and average, a column per model, in percent; what is missing or odd goes to stderr."""
     from rich.table import Table
 
-    from harness.cli.table import print_grouped, stdout
+    from harness.cli.table import print_grouped, print_table, stdout
     from harness.cli.visible import visible
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("percent")
     for model in models:
-        table.add_column(visible(model.label), justify="right", overflow="fold")
+        table.add_column(visible(model.label), justify="right", no_wrap=True)
     for suite, names in suites.items():
         for name in names:
             found = [model.measurements.get(name) for model in models]
@@ -83,7 +83,7 @@ def _show(models: list[ModelResults], suites: dict[str, list[str]], made: dict[s
         table.add_section()
     n = sum(len(names) for names in suites.values())
     table.add_row(f"overall ({n})", *[_average(made[model.label].overall) for model in models], style="bold")
-    stdout().print(table)
+    print_table(stdout(), table)
     said: dict[str, list[str]] = {}
     for model in models:
         if missing := made[model.label].overall.missing:

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+NAME = 21
+"""Characters of the column of names."""
+
 
 class What(StrEnum):
     """What `harness ls` lists."""
@@ -31,15 +34,30 @@ def ls(
     if what in (What.ALL, What.FIELDS):
         typer.echo("fields (field: NAME, or --field NAME)")
         for name, description in named_fields().items():
-            typer.echo(f"  {name:<21} {description}")
+            _item(name, description)
     if what in (What.ALL, What.COMPONENTS):
         typer.echo("components (kind: NAME)")
         for name, target in component_kinds().items():
-            typer.echo(f"  {name:<21} {words_of(target)}")
+            _item(name, words_of(target))
     if what in (What.ALL, What.SUITES):
         typer.echo("suites (kind: lm_eval, suite: NAME)")
         for name, benchmarks in suites().items():
-            typer.echo(f"  {name:<21} {', '.join(benchmark.name for benchmark in benchmarks)}")
+            _item(name, ", ".join(benchmark.name for benchmark in benchmarks))
         typer.echo("suites of agents (kind: inspect, suite: NAME)")
         for name, members in families().items():
-            typer.echo(f"  {name:<21} {', '.join(members)}")
+            _item(name, ", ".join(members))
+
+
+def _item(name: str, words: str) -> None:
+    """One name and what it is; in a narrow terminal the words stay beside the name."""
+    import textwrap
+
+    from harness.cli.table import stdout
+
+    head = f"  {name:<{NAME}} "
+    width = max(stdout().width, len(head) + 20)
+    typer.echo(
+        textwrap.fill(
+            head + words, width, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
+        )
+    )

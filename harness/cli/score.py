@@ -96,7 +96,7 @@ def score(
     from harness.cli.forecast_table import print_forecast
     from harness.cli.progress import PlainObserver, QuietObserver, RichObserver, stderr
     from harness.cli.spec_options import chosen_spec
-    from harness.cli.table import incomplete, print_vectors
+    from harness.cli.table import appended, incomplete, print_vectors
     from harness.cli.workers import executor_of
     from harness.run.forecast import forecast
     from harness.run.pipeline import run as run_pipeline
@@ -146,9 +146,7 @@ def score(
         )
     here = summary.here
     print_vectors(here)
-    known = f", {len(here) - summary.n_new} were there before" if summary.n_new < len(here) else ""
-    again = f", {summary.n_again} measured again" if summary.n_again else ""
-    typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}{known}{again}")
+    typer.echo(appended(summary))
     code = incomplete(here)
     if code and summary.n_new < len(here) and not retry_failed:
         typer.echo("failures of earlier runs are kept; --retry-failed measures them again", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -20,6 +20,9 @@ from harness.reward_models.interval import beyond
 from harness.reward_models.reference import label
 from harness.reward_models.telling import telling
 from harness.tasks.suites.choices import KINDS
+
+if TYPE_CHECKING:
+    from harness.run.pipeline import Summary
 
 PIPE_WIDTH = 10_000
 """Columns where stdout is not a terminal, so that tables are not wrapped in files."""
@@ -90,7 +93,7 @@ def print_vectors(vectors: Sequence[RewardVector], console: Console | None = Non
     console = console or stdout()
     steps = ("step", ["-" if vector.step is None else str(vector.step) for vector in vectors])
     names = ("trajectory", [visible(vector.trajectory) for vector in vectors])
-    if not _print_beside([names, steps], vectors, console):
+    if not _print_beside([names, steps], _groups(vectors), console):
         alone: dict[str, list[RewardVector]] = {}
         for vector in vectors:
             alone.setdefault(vector.trajectory, []).append(vector)
@@ -99,7 +102,7 @@ def print_vectors(vectors: Sequence[RewardVector], console: Console | None = Non
                 console.print()
             _print_line(console, f"trajectory {visible(name)}")
             step = ("step", ["-" if vector.step is None else str(vector.step) for vector in of])
-            if not _print_beside([step], of, console):
+            if not _print_beside([step], _groups(of), console):
                 for vector in of:
                     _print_line(console, summary_line(vector))
     print_steps(vectors)
@@ -108,9 +111,20 @@ def print_vectors(vectors: Sequence[RewardVector], console: Console | None = Non
     print_caveats(vectors)
 
 
-def _print_beside(place: Sequence[tuple[str, list[str]]], vectors: Sequence[RewardVector], console: Console) -> bool:
-    """Print place columns and values, in as many tables as needed. False, and nothing printed, if a group of columns does not fit."""
-    groups = [*_component_groups(vectors), _scalar_group(vectors)]
+def print_columns(console: Console, place: tuple[str, list[str]], columns: Sequence[tuple[str, list[str]]]) -> None:
+    """Print columns (heading, cells) beside `place`; in a narrow terminal several tables, each with `place`.
+
+    Where one does not fit even alone, a line per row: no number is ever broken or left out.
+    """
+    if _print_beside([place], [Group([column]) for column in columns], console):
+        return
+    for at, name in enumerate(place[1]):
+        said = ", ".join(f"{heading} {cells[at]}" for heading, cells in columns if cells[at])
+        _print_line(console, f"{name}: {said}")
+
+
+def _print_beside(place: Sequence[tuple[str, list[str]]], groups: Sequence[Group], console: Console) -> bool:
+    """Print place columns and groups, in as many tables as needed. False, and nothing printed, if a group does not fit."""
     left = console.width - (Group(list(place)).width - GAP)
     if any(group.width > left for group in groups):
         return False
@@ -123,6 +137,10 @@ def _print_beside(place: Sequence[tuple[str, list[str]]], vectors: Sequence[Rewa
 
 def _print_line(console: Console, words: str) -> None:
     console.print(words, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _groups(vectors: Sequence[RewardVector]) -> list[Group]:
+    return [*_component_groups(vectors), _scalar_group(vectors)]
 
 
 def _component_groups(vectors: Sequence[RewardVector]) -> Iterator[Group]:
@@ -179,6 +197,14 @@ def print_table(console: Console, table: Table) -> None:
     for row in zip(*(column.cells for column in table.columns), strict=True):
         said = ", ".join(f"{column.header} {cell}" for column, cell in zip(others, row[1:], strict=True) if cell)
         _print_line(console, f"{row[0]}: {said}")
+
+
+def appended(summary: Summary) -> str:
+    """How many vectors a run appended and where, how many were there before, how many were measured again."""
+    known = len(summary.here) - summary.n_new
+    before = f", {known} were there before" if known else ""
+    again = f", {summary.n_again} measured again" if summary.n_again else ""
+    return f"{summary.n_new} vector(s) appended to {summary.path}{before}{again}"
 
 
 def print_steps(vectors: Sequence[RewardVector]) -> None:

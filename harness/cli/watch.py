@@ -73,7 +73,7 @@ def watch(
     from harness.checkpoints.watch import Watch
     from harness.cli.progress import PlainObserver, QuietObserver, RichObserver, stderr
     from harness.cli.spec_options import chosen_spec
-    from harness.cli.table import incomplete, print_vectors
+    from harness.cli.table import appended, incomplete, print_vectors
     from harness.cli.workers import executor_of
     from harness.core.errors import CheckpointError
     from harness.run.pipeline import run as run_pipeline
@@ -124,7 +124,7 @@ def watch(
             executor=executor_of(prepared, workers, ray_address, worker_gpus, worker_cpus),
         )
     print_vectors(summary.feed)
-    typer.echo(f"{summary.n_new} vector(s) appended to {summary.path}")
+    typer.echo(appended(summary))
     for label in watched.removed:
         typer.echo(f"{visible(label)} was removed before it could be scored", err=True)
     for label, why in watched.waiting.items():

@@ -23,12 +23,24 @@ class Record(BaseModel):
     )
 
 
+SHAPES = {
+    "list_type": "expected a list: [a, b], or a line each that begins with `- `",
+    "dict_type": "expected keys and values: {key: value}, or a line `key: value` each",
+}
+"""What is said where a value has another shape than the one of its key, by pydantic's type of error."""
+
+
 def first_problem(error: ValidationError) -> str:
     """The first problem, and the key it is at, in one line."""
     problem = error.errors()[0]
     where = ".".join(str(step) for step in problem["loc"])
     what = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {what}" if where else what
+
+
+def kind_of(value: object) -> str:
+    """What a file holds instead of keys and values, in words: `nothing (it is empty)`, or the name of the type."""
+    return "nothing (it is empty)" if value is None else type(value).__name__
 
 
 def describe(error: ValidationError, model: type[Record]) -> str:
@@ -44,7 +56,7 @@ def describe(error: ValidationError, model: type[Record]) -> str:
         elif item["type"] == "missing":
             parts.append(f"key {where!r} is missing")
         else:
-            message = item["msg"].removeprefix("Value error, ")
+            message = SHAPES.get(item["type"]) or item["msg"].removeprefix("Value error, ")
             given = item["input"]
             # A text is shown where a word or a number was asked for: elsewhere it may be a key in the wrong place.
             asked = item["type"] in ("literal_error", "int_parsing", "float_parsing", "bool_parsing")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.errors import DataError, SpecError
+from harness.core.errors import CheckpointError, DataError, SpecError
 from harness.core.extras import install
 from harness.core.tokens import TokenPair
 from harness.engines.models.load import choose_device, off_the_gpu
@@ -80,7 +80,13 @@ class HarnessLM(HFLM):  # type: ignore[misc]
                 raise SpecError(f"--model harness does not take {name}, which {what}; {ELSEWHERE}")
         if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):
             raise SpecError(f"batch_tokens is {batch_tokens!r}; give the tokens per forward pass, a number above 0")
-        super().__init__(pretrained, device=device or choose_device("auto").type, **kwargs)
+        try:
+            super().__init__(pretrained, device=device or choose_device("auto").type, **kwargs)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"--model harness cannot load pretrained={pretrained}: {str(error).partition(chr(10))[0]}; "
+                "it has to be a model folder, or a hub id that can be reached"
+            ) from error
         self.batch_tokens = batch_tokens
         if self.backend != "causal":
             raise SpecError(f"--model harness scores causal language models, and {pretrained} is not one; {ELSEWHERE}")

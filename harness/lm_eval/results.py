@@ -68,7 +68,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"no results at {path}") from error
+        raise DataError(
+            f"no results at {path}; name what lm_eval --output_path wrote, a folder or a results_*.json"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: {why_unreadable(error)}") from error
     if not isinstance(value, dict) or not isinstance(value.get("results"), dict):

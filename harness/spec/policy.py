@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.core.errors import SpecError
-from harness.core.measurement import describe
+from harness.core.measurement import describe, kind_of
 from harness.reward_models.policy import POLICY_SCHEMA, Policy, Rule
 from harness.spec.spec import read_yaml
 
@@ -24,9 +24,7 @@ def load_policy(path: Path) -> Policy:
 def parse_policy(value: Any, *, where: str = "policy") -> Policy:
     """Validate a policy given as Python data. Raises SpecError naming the key."""
     if not isinstance(value, Mapping):
-        raise SpecError(
-            f"{where}: expected a mapping with roles, components or scalar, found {type(value).__name__}; {HINT}"
-        )
+        raise SpecError(f"{where}: expected a mapping with roles, components or scalar, found {kind_of(value)}; {HINT}")
     declared = value.get("schema", POLICY_SCHEMA)
     if declared != POLICY_SCHEMA:
         raise SpecError(

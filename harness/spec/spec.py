@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, SerializeAsAny, ValidationError, field_va
 from harness.core.component import ComponentConfig
 from harness.core.defaults import Defaults
 from harness.core.errors import SpecError, why_unreadable
-from harness.core.measurement import Record, describe
+from harness.core.measurement import Record, describe, kind_of
 from harness.core.opening import OpenOptions
 from harness.core.serving import ServeSettings
 from harness.core.tokens import Overflow
@@ -181,7 +181,9 @@ def read_yaml(path: Path, *, what: str, hint: str) -> Any:
 def parse_spec(value: Any, *, where: str = "spec", folder: Path = Path()) -> Spec:
     """Validate a spec given as Python data; relative paths are resolved against `folder`. Raises SpecError."""
     if not isinstance(value, dict):
-        raise SpecError(f"{where}: expected a mapping with `components`, found {type(value).__name__}")
+        raise SpecError(
+            f"{where}: expected a mapping with `components`, found {kind_of(value)}; `harness schema --spec` prints the format"
+        )
     declared = value.get("schema", SPEC_SCHEMA)
     if declared != SPEC_SCHEMA:
         raise SpecError(

@@ -13,7 +13,16 @@ from rich.table import Table
 from samples import feed, measurement, vector, write
 
 from harness.cli import run
-from harness.cli.table import cell, gain_cell, number, print_table, print_vectors, print_warnings, summary_line
+from harness.cli.table import (
+    cell,
+    gain_cell,
+    number,
+    print_columns,
+    print_table,
+    print_vectors,
+    print_warnings,
+    summary_line,
+)
 from harness.feed.feed import Feed, read_feed
 
 
@@ -137,3 +146,28 @@ def test_a_comparison_in_a_narrow_terminal_has_every_number(
     run(["compare", f"{tmp_path}@0", f"{tmp_path}@10"])
     said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert "a_component_of_a_long_name: before -2.0000, after -1.0000, change ± error +1.0000" in said
+
+
+@pytest.mark.parametrize(("width", "n_tables"), [(200, 1), (60, 3), (20, 0)])
+def test_columns_beside_a_name_are_several_tables_in_a_narrow_terminal_and_lines_in_a_narrower(
+    width: int, n_tables: int
+) -> None:
+    console = Console(file=io.StringIO(), width=width, markup=False, emoji=False)
+    cells = [f"0.{i}889 ± 0.1111" for i in range(6)]
+    print_columns(console, ("file", ["recording.json"]), [(f"column_{i}", [cell]) for i, cell in enumerate(cells)])
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(cell in text for cell in cells) and "…" not in text
+    assert text.count("file ") == n_tables and ("column_0 0.0889" in text) == (n_tables == 0)
+
+
+def test_what_can_be_measured_is_listed_beside_its_name_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(["ls"])
+    wide = capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    run(["ls"])
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, wide.splitlines()))
+    assert narrow.split() == wide.split()

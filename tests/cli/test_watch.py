@@ -45,7 +45,7 @@ def test_each_checkpoint_is_in_the_feed_soon_after_it_was_written(tmp_path: Path
     with start(folder, "--idle-timeout", "0.5") as again:
         output, errors = again.communicate(timeout=120)
         assert again.returncode == EXIT_OK, errors
-    assert "0 vector(s) appended" in output
+    assert f"0 vector(s) appended to {feed}, 2 were there before" in output
     vectors = read_feed(feed)
     assert [vector.step for vector in vectors] == [1, 2]
     assert vectors[1].gain == vectors[1].scalar - vectors[0].scalar

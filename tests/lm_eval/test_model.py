@@ -32,7 +32,7 @@ import harness
 from harness import HarnessLM
 from harness.cli import run
 from harness.cli.lm_eval import include_paths
-from harness.core.errors import EXIT_OK, EXIT_USAGE, DataError, SpecError
+from harness.core.errors import EXIT_OK, EXIT_USAGE, CheckpointError, DataError, SpecError
 from harness.core.pair import Pair
 from harness.tasks.reward_env.encode import encode
 
@@ -296,6 +296,17 @@ def test_prompt_tuning_and_weights_that_are_not_in_memory_are_refused_at_load() 
         HarnessLM(tuned, tokenizer=tiny.tokenizer())
     with pytest.raises(SpecError, match="left on disk"):
         HarnessLM(tiny.llama().to("meta"), tokenizer=tiny.tokenizer())
+
+
+def test_a_model_that_is_not_there_is_named_and_is_no_failed_output(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    for folder in (tmp_path, missing):
+        with pytest.raises(CheckpointError, match=f"cannot load pretrained={folder}: .*; it has to be a model folder"):
+            HarnessLM(str(folder))
+    command = ["lm-eval", "run", "--tasks", "stdlib_code", "--model_args", f"pretrained={missing}", "--model"]
+    assert run([*command, "harness"]) == CheckpointError.exit_code
+    with pytest.raises(OSError, match=missing.name):  # hf's own error, as lm_eval shows it
+        run([*command, "hf"])
 
 
 def test_what_this_model_does_not_do_is_refused_by_name() -> None:

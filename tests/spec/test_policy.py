@@ -63,7 +63,7 @@ def test_a_tolerated_loss_is_a_threshold_below_zero() -> None:
             "components.a: expected a rule such as {max_loss: 0.01} or {min_gain: 0.02}, found 0.1",
         ),
         ({"components": {"a": {"max_loss": 1, "max_unscored": 2}}}, "components.a: max_unscored: Input should be less"),
-        ({"components": ["a"]}, "components: Input should be a valid dictionary"),
+        ({"components": ["a"]}, "components: expected keys and values"),
         ({"scalar": {"min_gain": None}}, "policy: scalar: give either"),
         ({"components": {"a": {"max_loss": 1}}, "ignore": ["a"]}, "ignore: a has a rule in components"),
         ({"schema": "harness.gate_policy/2", "scalar": {"max_loss": 0}}, "schema 'harness.gate_policy/2' is not"),

@@ -144,12 +144,12 @@ def test_a_named_field_is_not_a_path(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected a mapping with `components`, found NoneType"),
+        ("", "expected a mapping with `components`, found nothing"),
         ("- a", "expected a mapping with `components`, found list"),
         ("a: b: c", "not valid YAML: mapping values are not allowed here .* line 1"),
         ("overflow: skip", "key 'components' is missing"),
         ("components: []", "components: List should have at least 1 item"),
-        ("components: {name: a}", "components: Input should be a valid list"),
+        ("components: {name: a}", "components: expected a list"),
         ("components: [3]", r"components\[0\]: expected a mapping such as {name: code"),
         (GOOD.replace("spec/1", "spec/2"), "schema 'harness.spec/2' is not 'harness.spec/1'"),
         (GOOD + "overfow: skip", "unknown key 'overfow'; did you mean 'overflow'?"),

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.table import number, stdout
+from harness.cli.table import number, print_columns, print_table, stdout
 from harness.cli.tau2.summary import print_faults
-from harness.cli.visible import plain
+from harness.cli.visible import plain, visible
 from harness.core.tau2.task import REWARD_TYPES
 from harness.reward_models.tau2.reward import NEEDS_JUDGE
-from harness.reward_models.tau2.summary import Summary, summarize
+from harness.reward_models.tau2.summary import Mean, Summary, summarize
 from harness.tasks.tau2.sources import of_package
 from harness.tau2.recordings.rescore import NlJudge, PreparedRecording, Rescored
 
@@ -44,19 +44,20 @@ def print_changes(prepared: PreparedRecording, rescored: Sequence[Rescored]) -> 
     """Print the simulations whose reward differs from the recorded one, and those that could not be judged."""
     changed = [item for item in rescored if item.changed]
     if changed:
-        table = Table(title=f"changed in {prepared.recording.path}", box=None, pad_edge=False, title_justify="left")
+        stdout().print(visible(f"changed in {prepared.recording.path}"), soft_wrap=True)
+        table = Table(box=None, pad_edge=False)
         for heading in ("simulation", "task", "recorded", "now", "components", "why"):
-            table.add_column(heading, overflow="fold", justify="right" if heading in ("recorded", "now") else "left")
+            table.add_column(heading, justify="right" if heading in ("recorded", "now") else "left")
         for item in changed[:SHOWN]:
             table.add_row(
-                plain(item.id),
-                plain(item.task_id),
+                str(plain(item.id)),
+                str(plain(item.task_id)),
                 _value(item.recorded.reward),
                 _value(item.verdict.reward),
                 _components(item),
-                plain(item.verdict.reason or ""),
+                str(plain(item.verdict.reason or "")),
             )
-        stdout().print(table)
+        print_table(stdout(), table)
         if len(changed) > SHOWN:
             stdout().print(f"and {len(changed) - SHOWN} more")
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -144,6 +145,14 @@ def _rate(summary: Summary) -> str:
     return f"{summary.reward.mean:.4f}{error}"
 
 
+def _component(one: Mean) -> str:
+    return "-" if one.mean is None else f"{one.mean:.4f} ({one.n})"
+
+
+def _pass_hat(summary: Summary) -> str:
+    return " ".join(f"{k}:{number(found.mean)}" for k, found in summary.pass_hat.items() if found is not None) or "-"
+
+
 def _recorded_mean(rescored: Sequence[Rescored]) -> float | None:
     rewards = [item.recorded.reward for item in rescored if item.recorded.reward is not None]
     return sum(rewards) / len(rewards) if rewards else None
@@ -151,26 +160,19 @@ def _recorded_mean(rescored: Sequence[Rescored]) -> float | None:
 
 def print_totals(results: Sequence[tuple[PreparedRecording, Sequence[Rescored]]], judge: NlJudge) -> None:
     """A row per file: counts, reward with its standard error clustered by task, component means, pass^k."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("file", overflow="fold")
-    table.add_column("domain")
-    for heading in ("scored", "changed", "recorded", "reward", *REWARD_TYPES, "pass^k"):
-        table.add_column(heading, justify="right")
-    for prepared, rescored in results:
-        summary = summarize([item.result for item in rescored])
-        components = [summary.components[name] for name in REWARD_TYPES]
-        table.add_row(
-            prepared.recording.path.name,
-            prepared.domain.name,
-            f"{summary.n_scored}/{summary.n}",
-            str(sum(item.changed for item in rescored)),
-            number(_recorded_mean(rescored)),
-            _rate(summary),
-            *("-" if one.mean is None else f"{one.mean:.4f} ({one.n})" for one in components),
-            " ".join(f"{k}:{number(found.mean)}" for k, found in summary.pass_hat.items() if found is not None) or "-",
-        )
+    names = ("file", [visible(prepared.recording.path.name) for prepared, _ in results])
+    summaries = [summarize([item.result for item in rescored]) for _, rescored in results]
+    columns = [
+        ("domain", [prepared.domain.name for prepared, _ in results]),
+        ("scored", [f"{summary.n_scored}/{summary.n}" for summary in summaries]),
+        ("changed", [str(sum(item.changed for item in rescored)) for _, rescored in results]),
+        ("recorded", [number(_recorded_mean(rescored)) for _, rescored in results]),
+        ("reward", [_rate(summary) for summary in summaries]),
+        *((name, [_component(summary.components[name]) for summary in summaries]) for name in REWARD_TYPES),
+        ("pass^k", [_pass_hat(summary) for summary in summaries]),
+    ]
     console = stdout()
-    console.print(table)
+    print_columns(console, names, columns)
     console.print("component means are over the simulations they apply to (in brackets)")
     for prepared, rescored in results:
         print_faults(console, summarize([item.result for item in rescored]), of=f"{prepared.recording.path.name}: ")

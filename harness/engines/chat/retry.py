@@ -46,7 +46,7 @@ async def retried(
         except TransientError as error:
             failures += 1
             if failures >= backoff.attempts:
-                raise EndpointError(f"{error} ({failures} attempts)") from error
+                raise EndpointError(f"{error} ({failures} attempt{'s' * (failures > 1)})") from error
             pause = backoff.pause_s(failures, error.retry_after_s, rng)
         await asyncio.sleep(pause)
         if between is not None:

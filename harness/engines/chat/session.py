@@ -58,6 +58,11 @@ class Session:
                     raise failure(response.status, said, retry_after_s=_seconds(response.headers.get("Retry-After")))
         except TimeoutError as error:
             raise TransientError(f"no answer within {self._timeout_s:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            why = hide(str(error.os_error.strerror or error.os_error), [api_key])
+            raise TransientError(
+                f"nothing answers at {error.host}:{error.port} ({why}); is its server running?"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(hide(f"{type(error).__name__}: {error}", [api_key])) from None
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,7 +124,10 @@ class ScriptedServer:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise StateError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
+            raise StateError(
+                f"cannot listen on {self._host}:{self._port}: {os.strerror(error.errno) if error.errno else error}; "
+                "choose another port (--port 0 takes one that is free)"
+            ) from error
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}/v1"
         return self

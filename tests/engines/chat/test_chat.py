@@ -13,7 +13,7 @@ import pytest
 
 from harness.core.chat import ChatAnswer, ChatCall, ChatRequest, ContextOverflow, EndpointError, TransientError, Usage
 from harness.core.endpoint import Endpoint
-from harness.core.errors import SpecError
+from harness.core.errors import SpecError, StateError
 from harness.engines.chat.open import ChatSettings, open_chat
 from harness.engines.chat.retry import Backoff, RetryingChat
 from harness.engines.chat.served import ServedChat
@@ -104,8 +104,22 @@ def test_nobody_listening_is_the_endpoints_fault() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    with pytest.raises(EndpointError, match="3 attempts"):
+    with pytest.raises(EndpointError, match=f"nothing answers at 127.0.0.1:{port} .*running.*3 attempts"):
         ask(f"http://127.0.0.1:{port}/v1")
+
+
+def test_a_port_in_use_is_named_with_what_to_do() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        async def start() -> None:
+            async with ScriptedServer(echo, port=port):
+                pass
+
+        with pytest.raises(StateError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; .*--port 0"):
+            asyncio.run(start())
 
 
 def test_a_wrong_key_is_not_tried_again_and_the_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
