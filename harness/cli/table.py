@@ -22,7 +22,7 @@ from harness.reward_models.telling import telling
 from harness.tasks.suites.choices import KINDS
 
 if TYPE_CHECKING:
-    from harness.run.pipeline import Summary
+    from harness.run.pipeline import RunSummary
 
 PIPE_WIDTH = 10_000
 """Columns where stdout is not a terminal, so that tables are not wrapped in files."""
@@ -199,7 +199,7 @@ def print_table(console: Console, table: Table) -> None:
         _print_line(console, f"{row[0]}: {said}")
 
 
-def appended(summary: Summary) -> str:
+def appended(summary: RunSummary) -> str:
     """How many vectors a run appended and where, how many were there before, how many were measured again."""
     known = len(summary.here) - summary.n_new
     before = f", {known} were there before" if known else ""
