@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from harness.core.digest import digest_bytes, digest_json
 from harness.tasks.suites.build import Built
+from harness.tasks.suites.sandbox import RULES
 
 PLACES = {"dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "task", "task_alias", "tag", "metadata"}
 """Keys of a task's configuration with the place and name of its content; the content itself is in the digest instead."""
@@ -25,6 +26,7 @@ def definition(built: Built, seed: int) -> dict[str, JsonValue]:
         if built.group is None
         else _plain([vars(a) for a in built.group.aggregate_metric_list or []]),
         "tasks": {name: _content(task, built.limit) for name, task in sorted(built.tasks.items())},
+        **({"sandbox": RULES} if any(getattr(task.config, "unsafe_code", False) for task in built.tasks.values()) else {}),
     }
 
 

@@ -44,6 +44,8 @@ OUTPUT_BYTES = 2**20
 """How much of a program's output is kept."""
 FILES = 1000
 """Files and folders that a program may make."""
+RULES = 2
+"""Part of what a component that runs programs is known by. Raised when a program would pass that failed before, or the other way."""
 NEVER_MET = "\nassert 0 == 1\n"
 """Ends a program so that it cannot pass; a condition that the compiler does not decide."""
 READ = {"x86_64": 0, "aarch64": 63}

@@ -18,6 +18,7 @@ from harness.components.inspect.installed import inspect_version
 from harness.components.inspect.task import Built
 from harness.core.digest import digest_bytes, digest_json
 from harness.core.serving import ServeSettings
+from harness.tasks.suites.sandbox import RULES
 
 TOOLS = re.compile(r"use_tools|/react\b|basic_agent|_agent\b")
 """Names of solvers and agents that give the model tools: Inspect's, and others that follow its naming."""
@@ -121,7 +122,7 @@ def _file(where: str) -> str:
 def _sandbox(config: InspectConfig, own: Any) -> JsonValue:
     kind, _, where = (config.sandbox or "").partition(":")
     if kind == HARNESS:
-        return [HARNESS, f"Python {sys.version_info.major}.{sys.version_info.minor}"]
+        return [HARNESS, f"Python {sys.version_info.major}.{sys.version_info.minor}", RULES]
     if kind:
         return [kind, _file(where) if where else None]
     return _place(own)
