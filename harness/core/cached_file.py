@@ -19,11 +19,15 @@ N_CHECKSUM = 32
 
 
 def cache_folder() -> Path:
-    """$HARNESS_CACHE, else mixture-harness in $XDG_CACHE_HOME or ~/.cache."""
+    """$HARNESS_CACHE, else mixture-harness in $XDG_CACHE_HOME or ~/.cache; for a user without a home one where nothing can be kept."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixture-harness"
+    caches = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(caches or Path.home() / ".cache") / "mixture-harness"
+    except RuntimeError:  # a container's user without $HOME and without an entry in /etc/passwd
+        return Path(os.devnull) / "mixture-harness"
 
 
 class CachedFile:

@@ -7,7 +7,8 @@ import contextlib
 import io
 import re
 import threading
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,10 +103,19 @@ def run(
     told.known(earlier)
     with _ONE_AT_A_TIME, inspect_alone(built.environment), contextlib.redirect_stdout(io.StringIO()):
         journal.listen(keeper)
+        exited = None
         try:
             log = asyncio.run(_eval(config, built, endpoint, earlier, scratch, noted, n_parallel))
+        except SystemExit as error:
+            if not _is_from(error, built.sources):  # a signal's handler
+                raise
+            exited = f"SystemExit: {error.code}"
         finally:
             journal.listen(None)
+    if exited is not None:
+        raise EngineError(f"{config.task} ends the process ({exited}) where it should raise an error")
+    if log is None:  # Inspect swallows an interruption; completed samples are in the journal
+        raise KeyboardInterrupt
     if keeper.failure is not None:
         raise keeper.failure
     told.rest()
@@ -121,6 +131,7 @@ async def _eval(
     noted: Noted,
     n_parallel: int,
 ) -> Any:
+    """Inspect's log; None where it was interrupted."""
     from inspect_ai import Epochs, eval_async
     from inspect_ai._eval.loader import resolve_task_args, resolve_task_sandbox
     from inspect_ai._eval.task.task import PreviousTask
@@ -184,7 +195,7 @@ async def _eval(
     if served.broken is not None:
         raise served.broken
     if not logs or logs[0].status == "cancelled":
-        raise KeyboardInterrupt  # Inspect swallows it and returns; completed samples are in the journal
+        return None
     log = logs[0]
     if log.status != "success":
         why = log.error.message if log.error else log.status
@@ -193,6 +204,13 @@ async def _eval(
         if str(path.resolve()) not in (log.location, log.location.removeprefix("file://")):
             path.unlink()  # of an earlier run, whose samples are in this one
     return log
+
+
+def _is_from(error: SystemExit, sources: Collection[Path]) -> bool:
+    """Whether `sys.exit` or `exit` was called in one of these files."""
+    files = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    called = [file for file in files if file.stem != "_sitebuiltins"]  # of `exit`
+    return bool(called) and called[-1].resolve() in sources
 
 
 def _sandbox(text: str | None) -> Any:

@@ -120,7 +120,7 @@ def inspect_alone(variables: Variables | None = None) -> Iterator[None]:
         os.environ.pop("INSPECT_LOG_DIR", None)
         set_variables(variables or {})
         warnings.simplefilter("ignore")
-        ours = gc.get_freeze_count() == 0
+        ours, enabled = gc.get_freeze_count() == 0, gc.isenabled()
         if ours:
             gc.freeze()  # what is there already need not be looked through for what Inspect leaves: a second in a large process
         try:
@@ -129,6 +129,8 @@ def inspect_alone(variables: Variables | None = None) -> Iterator[None]:
         finally:
             if ours:
                 gc.unfreeze()
+            if enabled:
+                gc.enable()
 
 
 @contextlib.contextmanager

@@ -82,6 +82,18 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_was_asked(tmp_path: Path) -> None
     assert 0 < server.requests < n and outcome.measurement.raw == 0.5
 
 
+def test_a_task_that_ends_the_process_costs_its_component_and_is_no_interruption(tmp_path: Path) -> None:
+    """And the process comes to its end: no thread is left that it waits for."""
+    path = write_words(tmp_path)
+    path.write_text(path.read_text().replace('raise KeyError("a bug of the task")', "raise SystemExit(3)"))
+    with serving(ScriptedServer(shelves)) as server:
+        program = RUN.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path), url=server.url)
+        program = program.replace("words.py@words", "words.py@breaks")
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "EngineError" in ended.stderr.splitlines()[-1], ended.stderr
+    assert "words.py@breaks ends the process (SystemExit: 3)" in ended.stderr
+
+
 def test_a_torn_line_costs_one_sample_and_a_broken_one_is_named(tmp_path: Path) -> None:
     write_words(tmp_path)
     it = component(tmp_path, task="words.py@words")
