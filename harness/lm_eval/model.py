@@ -84,7 +84,7 @@ class HarnessLM(HFLM):  # type: ignore[misc]
             super().__init__(pretrained, device=device or choose_device("auto").type, **kwargs)
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"--model harness cannot load pretrained={pretrained}: {str(error).partition(chr(10))[0]}; "
+                f"--model harness cannot load pretrained={pretrained}: {str(error).partition(chr(10))[0].rstrip('.')}; "
                 "it has to be a model folder, or a hub id that can be reached"
             ) from error
         self.batch_tokens = batch_tokens

@@ -179,7 +179,7 @@ def _tokenizers(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkp
             yield Check(
                 name="chat template",
                 ok=False,
-                words=f"none in {checkpoint.label}, and {', '.join(chatting)} ask through one; "
+                words=f"none in {checkpoint.label}, and one is needed for {', '.join(chatting)}; "
                 "name one with serve.chat_template",
             )
         if first:
@@ -229,7 +229,7 @@ def _server(prepared: Prepared, opener: Opener, checkpoints: Sequence[Checkpoint
             ok=parser is not None,
             words=f"{parser} reads the calls of {labels[0]}{others}"
             if parser
-            else f"none is known for {', '.join(labels)}, and {', '.join(calling)} need calls read; name one with "
+            else f"none is known for {labels[0]}{others}, and calls have to be read for {', '.join(calling)}; name one with "
             "serve.tool_call_parser",
         )
 

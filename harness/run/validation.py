@@ -100,8 +100,9 @@ def validated(proxies: Scale, against: Scale | None, targets: Sequence[str], *, 
     signals: dict[str, Signal] = {}
     if against is not None:
         remarks += [f"targets: {words}" for words in against.remarks]
+        named = _named(against, targets)
         pairs = _pairs(proxies, against, remarks)
-        chosen = _targets(against, targets, [other for _, other in pairs])
+        chosen = _targets(named, [other for _, other in pairs])
         signals = {name: signal_of(one.scores(one.mixtures)) for name, one in chosen.items()}
         remarks += [f"targets: {words}" for words in _unknown(chosen.values(), signals)]
         remarks += [
@@ -165,28 +166,32 @@ def _pairs(proxies: Scale, against: Scale, remarks: list[str]) -> list[tuple[int
     return pairs
 
 
-def _targets(against: Scale, names: Sequence[str], mixtures: Sequence[int]) -> dict[str, ScaleComponent]:
-    """What decides first: the target, or the mean of several in standard deviations over the mixtures."""
+def _named(against: Scale, names: Sequence[str]) -> dict[str, ScaleComponent]:
+    """The targets that were asked for."""
     for name in names:
         if name not in against.components:
             raise SpecError(
                 f"--target {name}: {', '.join(against.feeds)} has no such component; it has {', '.join(against.components)}"
             )
-    chosen = {name: against.components[name] for name in names}
-    if not chosen:
+    if not names:
         raise SpecError(f"name what is to be decided: --target COMPONENT,...; there is {', '.join(against.components)}")
+    return {name: against.components[name] for name in names}
+
+
+def _targets(chosen: Mapping[str, ScaleComponent], mixtures: Sequence[int]) -> dict[str, ScaleComponent]:
+    """What decides first: the target, or the mean of several in standard deviations over the mixtures."""
     common = [mixture for mixture in mixtures if all(mixture in one.mixtures for one in chosen.values())]
     spreads = {}
     for name, one in chosen.items():
         if len(common) < FEWEST:
-            raise DataError(f"{', '.join(names)} were measured on {len(common)} common mixtures; {FEWEST} are needed")
+            raise DataError(f"{', '.join(chosen)} were measured on {len(common)} common mixtures; {FEWEST} are needed")
         means = one.scores(common).mean
         if np.ptp(means) == 0:
             raise DataError(
                 f"target {name} does not vary over the {len(common)} common mixtures; nothing is decided by it"
             )
         spreads[name] = (float(means.mean()), float(np.std(means, ddof=1)))
-    return chosen if len(chosen) == 1 else {ALL: _together(chosen, spreads), **chosen}
+    return dict(chosen) if len(chosen) == 1 else {ALL: _together(chosen, spreads), **chosen}
 
 
 def _together(chosen: Mapping[str, ScaleComponent], spreads: Mapping[str, tuple[float, float]]) -> ScaleComponent:

@@ -136,6 +136,17 @@ def test_what_cannot_be_compared_is_one_line(
     assert captured.out == "" and message in captured.err and captured.err.count("\n") == 1
 
 
+def test_a_target_that_is_not_there_is_named_before_mixtures_are_counted(
+    place: tuple[str, str], tmp_path: Path, capsys: Capture
+) -> None:
+    write([vector({"coding": -1.0}, trajectory="large", mixture={"code": 0.5, "web": 0.5})], tmp_path / "rewards.jsonl")
+    arguments = ["validate", place[0], "--against", str(tmp_path), "--target"]
+    assert run([*arguments, "codng"]) == SpecError.exit_code
+    assert "--target codng: " in capsys.readouterr().err
+    assert run([*arguments, "coding"]) == DataError.exit_code
+    assert "mixtures were trained on at both scales" in capsys.readouterr().err
+
+
 def test_the_page_shows_what_this_code_prints(tmp_path: Path, capsys: Capture) -> None:
     page = (Path(__file__).parents[2] / "docs" / "validate.md").read_text(encoding="utf-8")
     block = page.partition("    $ python examples/simulated_study.py --out results/study\n")[2].partition(

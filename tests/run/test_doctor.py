@@ -161,11 +161,19 @@ def test_every_row_is_looked_at_and_what_they_share_is_said_once(tmp_path: Path)
     assert found[f"tau2 mock user[where={running.url}]"].ok
 
 
+def test_checkpoints_whose_calls_cannot_be_read_are_one_and_a_number(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        tiny.save(tmp_path / f"checkpoint-{step}", tok=tiny.tokenizer(chat_template=None))
+    solo = {"name": "mock", "kind": "tau2", "domain": "mock", "solo": True}
+    found = findings(spec(tmp_path, solo), [str(tmp_path)])["tool parser"]
+    assert found.ok is False and "checkpoint-1 and 2 more" in found.words and "checkpoint-3" not in found.words
+
+
 def test_a_missing_chat_template_is_found_before_a_server_starts(tmp_path: Path) -> None:
     tiny.save(tmp_path / "plain", tok=tiny.tokenizer(chat_template=None))
     solo = {"name": "mock", "kind": "tau2", "domain": "mock", "solo": True}
     missing = findings(spec(tmp_path, solo), [str(tmp_path / "plain")])["chat template"]
-    assert missing.ok is False and "mock ask through one" in missing.words
+    assert missing.ok is False and "one is needed for mock" in missing.words
     (tmp_path / "chat.jinja").write_text("{{ messages }}")
     given = spec(tmp_path, solo, serve={"chat_template": str(tmp_path / "chat.jinja")})
     assert "chat template" not in findings(given, [str(tmp_path / "plain")])

@@ -6,6 +6,7 @@ Chat and text completions both ask through it; retry.py asks again.
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from harness.core.chat import ContextOverflow, TransientError
@@ -58,13 +59,8 @@ class Session:
                     raise failure(response.status, said, retry_after_s=_seconds(response.headers.get("Retry-After")))
         except TimeoutError as error:
             raise TransientError(f"no answer within {self._timeout_s:g} s") from error
-        except aiohttp.ClientConnectorError as error:
-            why = hide(str(error.os_error.strerror or error.os_error), [api_key])
-            raise TransientError(
-                f"nothing answers at {error.host}:{error.port} ({why}); is its server running?"
-            ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(hide(f"{type(error).__name__}: {error}", [api_key])) from None
+            raise TransientError(hide(_words(error), [api_key])) from None
         try:
             return hide_in(json.loads(content), [api_key])
         except (ValueError, RecursionError) as error:
@@ -94,3 +90,15 @@ def _seconds(header: str | None) -> float | None:
         return None if header is None else max(0.0, float(header))
     except ValueError:
         return None
+
+
+def _words(error: Exception) -> str:
+    """What went wrong on the way to an endpoint: who does not answer and what to look at, or the library's own words."""
+    import aiohttp
+
+    untrusted = (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
+    if not isinstance(error, aiohttp.ClientConnectorError) or isinstance(error, untrusted):
+        return f"{type(error).__name__}: {error}"
+    cause = error.os_error
+    why = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or cause
+    return f"nothing answers at {error.host}:{error.port} ({why}); is the address right, and its server running?"

@@ -104,7 +104,9 @@ def test_nobody_listening_is_the_endpoints_fault() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    with pytest.raises(EndpointError, match=f"nothing answers at 127.0.0.1:{port} .*running.*3 attempts"):
+    with pytest.raises(
+        EndpointError, match=rf"nothing answers at 127.0.0.1:{port} \(Connection refused\); .* running.*3 attempts"
+    ):
         ask(f"http://127.0.0.1:{port}/v1")
 
 
