@@ -185,9 +185,11 @@ def unless_none(real: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def namespace(name: str | None) -> dict[str, Any]:
-    """The program's names; with a name those of a module that can be imported, in which pickle finds its classes."""
+    """The program's names. With a name they are those of a module that can be imported, in which pickle finds its classes, and
+    modules in its folder can be, as under `python -c`."""
     if name is None:
         return {}
+    sys.path.insert(0, "")
     sys.modules[name] = module = ModuleType(name)
     return module.__dict__
 

@@ -19,8 +19,9 @@ from inspect_ai.util import concurrency as concurrently
 from harness.tasks.suites.sandbox import TIME_S, run_program
 
 PYTHON = re.compile(r"python(3(\.\d+)?)?")
-UNITTEST = re.compile(r"(?m)^if __name__ == '__main__':\s+unittest\.main\(\)\s*\Z")
-"""The end of BigCodeBench's programs, where unittest exits the process; our sandbox counts a process that exits itself as failed."""
+UNITTEST = re.compile(r"(?m)^if __name__ == (['\"])__main__\1:\s+unittest\.main\([^()]*\)\s*\Z")
+"""The end of BigCodeBench's and ClassEval's programs, where unittest exits the process; our sandbox counts a process that exits itself
+as failed."""
 RUN_TESTS = """
 _harness_found = [c for c in list(globals().values()) if isinstance(c, type) and issubclass(c, unittest.TestCase)]
 _harness_tests = unittest.TestSuite(map(unittest.defaultTestLoader.loadTestsFromTestCase, _harness_found))
@@ -62,10 +63,10 @@ class ProgramSandbox(SandboxEnvironment):
     ) -> ExecResult[str]:
         """Run a Python program. Raises TimeoutError, or NotOfThisSandboxError."""
         program = self._program(cmd)
-        if input is not None or env:
-            raise NotOfThisSandboxError(
-                f"the sandbox `harness` gives a program no {'input' if input else 'environment'}; sandbox: docker"
-            )
+        elsewhere = next((name for name in self._files if Path(name).is_absolute() and name not in cmd), None)
+        asked = {"input": input is not None, "environment": env, f"file at {elsewhere}": elsewhere}
+        if lacks := next((what for what, value in asked.items() if value), None):
+            raise NotOfThisSandboxError(f"the sandbox `harness` gives a program no {lacks}; sandbox: docker")
         program = UNITTEST.sub(RUN_TESTS, program)
         beside = {name: content for name, content in self._files.items() if not Path(name).is_absolute()}
         # A program's time limit is wall-clock time, so at most one runs per processor.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,38 @@ def test_scorers_of_code_benchmarks_work_in_ours(write: Callable[[Path], dict[st
         outcome = measured(it, subject, tmp_path / "s")
     assert {name: row["value"] for name, row in rows(outcome).items()} == {"11": 1.0, "12": 0.0}, outcome.measurement
     assert (outcome.measurement.status, outcome.n_open) == ("ok", 0)
+
+
+UNITTESTS = "import unittest\nclass T(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual(f(), 1)\n"
+
+
+@pytest.mark.parametrize(
+    "end",
+    ['if __name__ == "__main__":\n    unittest.main(verbosity=2)\n', "if __name__ == '__main__':\n    unittest.main()"],
+)
+def test_the_result_of_unittest_is_that_of_its_tests(end: str) -> None:
+    from harness.components.inspect.sandbox import ProgramSandbox
+
+    async def passes(value: int) -> bool:
+        return (
+            await ProgramSandbox().exec(["python", "-c", f"def f():\n    return {value}\n{UNITTESTS}{end}"])
+        ).success
+
+    assert [asyncio.run(passes(value)) for value in (1, 2)] == [True, False]
+
+
+def test_a_file_that_a_program_cannot_have_is_the_sandboxs_failure() -> None:
+    from harness.components.inspect.sandbox import NotOfThisSandboxError, ProgramSandbox
+
+    async def run(name: str) -> bool:
+        sandbox = ProgramSandbox()
+        await sandbox.write_file(name, "x = 1")
+        await sandbox.write_file("/tmp/run.py", "from given import x")
+        return (await sandbox.exec(["python", "/tmp/run.py"])).success
+
+    assert asyncio.run(run("given.py"))
+    with pytest.raises(NotOfThisSandboxError, match="no file at /data/given"):
+        asyncio.run(run("/data/given.py"))
 
 
 def test_a_library_of_the_image_that_is_not_here_is_the_sandboxs_failure_and_said_by_doctor(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_a_program_run_as_main_is_the_main_module() -> None:
         "assert get_type_hints(A) == {'b': B} and type(pickle.loads(pickle.dumps(A()))) is A"
     )
     assert run_program(program, as_main=True).reason is None
+    beside = {"solution.py": b"def f():\n    return 1"}
+    assert run_program("from solution import f\nassert f() == 1", as_main=True, files=beside).reason is None
 
 
 def test_a_program_cannot_reach_the_network() -> None:
