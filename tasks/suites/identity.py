@@ -26,7 +26,11 @@ def definition(built: Built, seed: int) -> dict[str, JsonValue]:
         if built.group is None
         else _plain([vars(a) for a in built.group.aggregate_metric_list or []]),
         "tasks": {name: _content(task, built.limit) for name, task in sorted(built.tasks.items())},
-        **({"sandbox": RULES} if any(getattr(task.config, "unsafe_code", False) for task in built.tasks.values()) else {}),
+        **(
+            {"sandbox": RULES}
+            if any(getattr(task.config, "unsafe_code", False) for task in built.tasks.values())
+            else {}
+        ),
     }
 
 

@@ -18,6 +18,7 @@ from harness.tasks.suites.data_source import DataSource, problems
 from harness.tasks.suites.identity import definition, source
 from harness.tasks.suites.index import TESTED, task_manager
 from harness.tasks.suites.logiqa import parse
+from harness.tasks.suites.sandbox import RULES
 
 
 def built(task: str, folder: Path, data: dict[str, Any], **changes: Any) -> Built:
@@ -70,11 +71,12 @@ def test_groups_of_ours_load_with_the_papers_examples(tmp_path: Path) -> None:
         "harness_humaneval": 0,
         "harness_mbpp": 3,
     }
+    assert definition(made, 0)["sandbox"] == RULES, "programs pass by its rules"
     names = [name.removeprefix("mmlu_") for name in built_names()]
     data |= {"mmlu": samples.mmlu_files(tmp_path / "mmlu", names)}
     general = {benchmark.task: data[benchmark.task] for benchmark in suites()["general"]}
     loaded = built("harness_general", tmp_path, general)
-    assert len(loaded.tasks) == 57 + 7
+    assert len(loaded.tasks) == 57 + 7 and "sandbox" not in definition(loaded, 0)
     assert all(t.config.num_fewshot == (5 if "mmlu" in name else 0) for name, t in loaded.tasks.items())
 
     index = task_manager(()).task_index
