@@ -43,6 +43,7 @@ def test_the_command_gives_the_feed_of_one_process(nodes: Any, tmp_path: Path) -
     assert not list((tmp_path / "two").glob(".seen-*"))
 
 
+@pytest.mark.long  # tests/run/executors kill nodes, test_collect.py workers
 def test_a_worker_and_a_node_that_go_cost_a_step(nodes: Any, tmp_path: Path) -> None:
     problem(tmp_path)
     given = along(tmp_path, Deadly(None), names=("a", "b", "c", "d"))

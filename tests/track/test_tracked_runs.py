@@ -165,7 +165,7 @@ def test_the_callback_tracks_every_save_and_ends_the_run_with_the_training(here:
     tracker_holds_the_feed(here / "live", "tensorboard", "trackio")
 
 
-@pytest.mark.slow
+@pytest.mark.long  # test_trackers.py kills every tracker at any moment
 def test_score_killed_and_run_again_leaves_the_tracker_with_the_feed(here: Path) -> None:
     for step in range(1, 7):
         tiny.save(here / "run" / f"checkpoint-{step}", tiny.llama(step))

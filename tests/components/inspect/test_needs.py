@@ -17,6 +17,7 @@ from harness.components.inspect.checks import docker_problem
 from harness.core.errors import SpecError
 from harness.tasks.suites.inspect_cards import card_of
 from harness.tasks.suites.offline import offline
+from harness.tasks.suites.sandbox import RULES
 
 no_docker = pytest.mark.skipif(docker_problem() is None, reason="Docker is here")
 
@@ -242,6 +243,6 @@ def test_reading_a_spec_needs_no_inspect(tmp_path: Path) -> None:
 
 def test_humaneval_needs_permission_alone(tmp_path: Path) -> None:
     it = component(tmp_path, **write_humaneval(tmp_path))
-    assert it.definition["sandbox"] == ["harness", f"Python 3.{sys.version_info.minor}"]
+    assert it.definition["sandbox"] == ["harness", f"Python 3.{sys.version_info.minor}", RULES]
     (check, *_) = it.checks()
     assert check.ok and "sandbox harness" in check.words

@@ -144,7 +144,7 @@ def test_a_recipe_that_is_wrong_for_a_checkpoint_is_found_out_on_its_own_pairs()
     right = recipes.find_recipe(model, CPU, longest)
     (key,) = recipes._OUTCOMES
     assert right is not None and not right.plain_head
-    recipes._OUTCOMES[key] = recipes.Outcome(Recipe(narrow_last=True, plain_head=True), None, True)
+    recipes._OUTCOMES[key] = recipes.TrialResult(Recipe(narrow_last=True, plain_head=True), None, True)
     try:
         check(model, "padded")
     finally:

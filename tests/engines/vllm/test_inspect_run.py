@@ -91,6 +91,7 @@ def test_an_answers_limit_beyond_the_context_is_no_overflow(measured: tuple[Path
         assert "causes" not in one.detail and one.raw is not None and one.raw > 0
 
 
+@pytest.mark.long  # tests/components/inspect compares every form of value on a scripted server
 def test_the_value_is_that_of_inspects_own_eval_on_the_same_server(
     folder: Path, measured: tuple[Path, list[RewardVector]]
 ) -> None:

@@ -99,6 +99,7 @@ def test_an_engine_that_is_stopped_is_started_again_within_a_minute(opener: Open
     assert served(opener, twin).how == "restart"
 
 
+@pytest.mark.long  # tests/engines/chat has such answers as vLLM writes them
 def test_an_answer_made_of_nan_is_a_failure(tools: Path, tmp_path: Path) -> None:
     """A row that the probe does not meet, on a server that nobody looked through the weights for."""
     folder = tmp_path / "broken"

@@ -162,6 +162,7 @@ def test_the_servers_key_is_in_no_file_of_the_run(undisturbed: tuple[Path, list[
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.long  # test_real_server.py kills one, test_checkpoint_server.py in every state
 def test_a_server_killed_in_the_middle_changes_no_result(
     undisturbed: tuple[Path, list[RewardVector]], training: Path, user: str, tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_server_killed_in_the_middle_changes_no_result(
     assert servers() == []
 
 
+@pytest.mark.long  # tests/lm_eval plays the same tasks with scripted models
 def test_lm_eval_serves_its_own_checkpoint_for_simulations(
     undisturbed: tuple[Path, list[RewardVector]], training: Path, user: str, tmp_path: Path
 ) -> None:

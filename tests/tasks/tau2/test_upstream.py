@@ -212,13 +212,13 @@ from harness.tasks.tau2.sources import open_domain
 from harness.core.tau2.upstream import Upstream
 from harness.tau2.simulate.reference_play import ReferencePlay
 from harness.tau2.runs.run import Models, run
-from harness.tau2.runs.folder import open_run
+from harness.tau2.runs.folder import open_run_folder
 from harness.tau2.plan import make_plan
 from harness.tau2.settings import settings_of
 
 made = make_plan(settings_of({"domain": "lamps", "source": "tau2", "upstream": ["instructions"]}))
 model = ScriptedChat(ReferencePlay(made.tasks))
-with open_run(Path(sys.argv[1]), identity=made.identity()) as folder:
+with open_run_folder(Path(sys.argv[1]), identity=made.identity()) as folder:
     report = asyncio.run(run(made, Models(agent=model, user=model), folder))
 users = [r for r in model.requests if "<scenario>" in str(r.messages[0]["content"])]
 shown = {r.tag: [t["function"]["name"] for t in r.tools] for r in users}
