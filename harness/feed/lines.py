@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from pydantic import ValidationError
 from harness.core.errors import DataError
 from harness.core.journal import Journal, json_object
 from harness.core.measurement import first_problem
+from harness.core.uncollected import uncollected
 from harness.core.vector import VECTOR_SCHEMA, RewardVector
 
 FEED_FILE = "rewards.jsonl"
@@ -71,15 +70,3 @@ def _shared(
     tasks, packages = known.setdefault(key, (provenance.tasks, provenance.packages))
     provenance.__dict__.update(tasks=tasks, packages=packages)
     return vector
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the cyclic garbage collector, which would traverse the growing list again and again and find nothing."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

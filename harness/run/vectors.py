@@ -15,8 +15,9 @@ from harness.core.component import ComponentConfig
 from harness.core.journal import Follower, Journal, write_atomically
 from harness.core.measurement import Measurement
 from harness.core.place import Place
+from harness.core.uncollected import uncollected
 from harness.core.vector import CheckpointRecord, ComponentRecord, Mixture, Provenance, RewardVector
-from harness.feed.lines import parse_lines, uncollected
+from harness.feed.lines import parse_lines
 from harness.reward_models.history import History
 from harness.reward_models.vector import build_vector, standardization_of
 from harness.run.items import RunItems

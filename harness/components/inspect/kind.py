@@ -7,8 +7,8 @@ from pathlib import Path
 from harness.components.inspect.component import InspectComponent
 from harness.components.inspect.config import InspectConfig
 from harness.components.inspect.family import FamilyComponent, load_family
-from harness.components.inspect.surroundings import nothing_collected
 from harness.core.defaults import Defaults
+from harness.core.uncollected import uncollected
 
 
 class InspectKind:
@@ -24,7 +24,7 @@ class InspectKind:
     @classmethod
     def load(cls, config: InspectConfig, defaults: Defaults) -> InspectComponent | FamilyComponent:
         """Build the task, or those of a suite that can run here. Raises SpecError, within seconds."""
-        with nothing_collected():
+        with uncollected():
             if config.suite is not None:
                 return load_family(config, defaults)
             return InspectComponent.load(config, defaults)

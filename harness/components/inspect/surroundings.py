@@ -65,18 +65,6 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def nothing_collected() -> Iterator[None]:
-    """While modules, samples and tables are loaded, which stay: looking for garbage among them takes a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@contextlib.contextmanager
 def as_before(changes: dict[str, str | None] | None = None) -> Iterator[None]:
     """Environment, loggers, folder and hook of the process are as before afterwards.
 

@@ -75,8 +75,8 @@ def test_a_file_that_a_program_cannot_have_is_the_sandboxs_failure() -> None:
     async def run(name: str) -> bool:
         sandbox = ProgramSandbox()
         await sandbox.write_file(name, "x = 1")
-        await sandbox.write_file("/tmp/run.py", "from given import x")
-        return (await sandbox.exec(["python", "/tmp/run.py"])).success
+        await sandbox.write_file("/code/run.py", "from given import x")
+        return (await sandbox.exec(["python", "/code/run.py"])).success
 
     assert asyncio.run(run("given.py"))
     with pytest.raises(NotOfThisSandboxError, match="no file at /data/given"):
