@@ -9,12 +9,13 @@ from comparison import our_score
 from workloads import Workload
 
 from harness.engines.scoring.packs import PackPlan
+from harness.engines.scoring.proof import PROFILED
 
 TOP = 12
 
 
 def profile_operators(model: Any, workload: Workload) -> list[dict[str, Any]]:
-    """The largest operators and, last, the share of time outside any operator (Python)."""
+    """The largest operators, the share of time outside any operator (Python), and what part of it all is the proof."""
     plan = PackPlan(workload.pairs)
     our_score(model, plan)
     with (
@@ -25,7 +26,8 @@ def profile_operators(model: Any, workload: Workload) -> list[dict[str, Any]]:
     events = profile.key_averages()
     whole = next(event for event in events if event.key == "whole")
     total = whole.cpu_time_total
-    ranked = sorted((e for e in events if e.key != "whole"), key=lambda e: -e.self_cpu_time_total)
+    proof = next(event for event in events if event.key == PROFILED)
+    ranked = sorted((e for e in events if e.key not in ("whole", PROFILED)), key=lambda e: -e.self_cpu_time_total)
     rows = [
         {"operator": event.key.removeprefix("aten::"), "calls": event.count, "share": event.self_cpu_time_total / total}
         for event in ranked[:TOP]
@@ -34,5 +36,10 @@ def profile_operators(model: Any, workload: Workload) -> list[dict[str, Any]]:
     return [
         *rows,
         {"operator": "other operators", "calls": 0, "share": other},
-        {"operator": "outside operators (Python)", "calls": 0, "share": whole.self_cpu_time_total / total},
+        {
+            "operator": "outside operators (Python)",
+            "calls": 0,
+            "share": (whole.self_cpu_time_total + proof.self_cpu_time_total) / total,
+        },
+        {"operator": "of all this, the proof", "calls": proof.count, "share": proof.cpu_time_total / total},
     ]

@@ -31,10 +31,13 @@ depend on the order of its sum; one in half precision is summed in float32 and r
 """
 FLOOR = 4 * float(np.finfo(np.float32).eps)
 """Lower limit of the bound, relative to 1 + |nats per token|: the rounding of the final log-softmax in float32."""
+PROFILED = "proof"
+"""Name of the range that a profile of scoring shows for it."""
 SEEDS, MORE_SEEDS = 1, 8
 """Disturbed passes: of the drawn pairs, and of pairs that are beyond the first bound."""
 
 
+@torch.profiler.record_function(PROFILED)
 def prove(
     model: Any,
     pairs: Sequence[TokenPair],
